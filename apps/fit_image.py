@@ -1,0 +1,91 @@
+"""Fit a picture with a neural field, in a minute or two.
+
+    python apps/fit_image.py --image photo.png --train.steps 1000 grid:hash --field.levels 8
+
+Common flags come before the field, the field's own after it; --help lists them, also after a field.
+"""
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Optional
+
+import skimage.data
+from jgrid import checkpoint, cli, picture
+from jgrid.field import MulFAGridConfig, field_from_dict, field_to_dict
+from jgrid.tasks.image import ImageTask, load_image, render
+from jgrid.trainer import TrainConfig, Trainer
+
+
+@dataclass(frozen=True)
+class Config:
+    """Fit a picture with a neural field. Writes the fitted picture, error maps, metrics and the model to a folder."""
+    image: Optional[Path] = None
+    """Any picture Pillow reads; without it, scikit-image's astronaut."""
+    out: Optional[Path] = None
+    """Folder for the results; default out/fit_image-PICTURE-FIELD."""
+    device: cli.Device = "auto"
+    """auto takes CUDA where it is usable."""
+    scale: int = 1
+    """Also render the field at this many times the resolution."""
+    from_: cli.From = None
+    """A model.safetensors of an earlier run: render it again, without training."""
+    train: TrainConfig = field(default_factory=TrainConfig)
+    field: cli.AnyField = field(default_factory=MulFAGridConfig)
+
+    def __post_init__(self):
+        if not 1 <= self.scale <= 64:
+            raise ValueError(f"--scale must be from 1 to 64, got {self.scale}")
+        if self.from_ is not None and self.image is not None:
+            raise ValueError("--from renders a fitted field and takes no --image")
+
+
+def main(config):
+    """Run the app; returns the paths of what it wrote."""
+    with cli.user_errors():
+        device = cli.start(config.device, config.train.seed)
+    return render_again(config) if config.from_ else fit(config, device)
+
+
+def fit(config, device):
+    with cli.user_errors():
+        pixels = load_image(config.image) if config.image else skimage.data.astronaut() / 255.0
+        task = ImageTask(pixels, config.train.seed)
+        model = config.field.build(task.dim, task.n_out, task.aspect)
+        field_config = field_to_dict(config.field)
+        name = f"fit_image-{config.image.stem if config.image else 'astronaut'}-{field_config['kind'].replace(':', '-')}"
+        out = cli.make_folder(config.out or Path("out") / name)
+    trainer = Trainer(task, model, config.train, out)
+    result = {**trainer.fit(), "device": device}
+    cli.write_run(out, config, result, model, {"field": field_config, "width": task.width, "height": task.height, "n_out": task.n_out})
+    paths = task.export(model, out) + [picture.curve(
+        out / "psnr.png", [h["seconds"] for h in trainer.history], [h["psnr"] for h in trainer.history], "seconds of training", "PSNR (dB)")]
+    paths += enlarge(config, model, task.height, task.width, out)
+    print(f"PSNR {result['psnr']:.2f} dB, SSIM {result['ssim']:.4f}, {result['parameters']:,} parameters, "
+          f"{result['seconds_train']:.1f} s of training on {device}\n" + "\n".join(str(p) for p in paths))
+    return paths
+
+
+def render_again(config):
+    with cli.user_errors():
+        tensors, saved = checkpoint.read(config.from_)
+        try:
+            height, width, n_out = (int(saved[name]) for name in ("height", "width", "n_out"))
+            longest = max(height, width)
+            model = field_from_dict(saved["field"]).build(2, n_out, (width / longest, height / longest))
+        except (KeyError, TypeError) as error:
+            raise ValueError(f"{config.from_}: not a model of fit_image ({error})") from None
+        checkpoint.assign(model, tensors, str(config.from_))
+        out = cli.make_folder(config.out or Path("out") / f"fit_image-{config.from_.stem}-rendered")
+    paths = [picture.save(out / "prediction.png", render(model, height, width))] + enlarge(config, model, height, width, out)
+    print("\n".join(str(p) for p in paths))
+    return paths
+
+
+def enlarge(config, model, height, width, out):
+    """The picture at --scale times its resolution, if that is asked for."""
+    if config.scale == 1:
+        return []
+    return [picture.save(out / f"prediction_x{config.scale}.png", render(model, height * config.scale, width * config.scale))]
+
+
+if __name__ == "__main__":
+    cli.run(Config, main)

@@ -1,0 +1,27 @@
+"""jgrid: grid-based neural fields on Jittor.
+
+Dimensions: N points, D input dimensions, K nodes per point, M nodes in a grid, C channels, L levels, P features of gamma;
+R rays, S samples per ray. Grids see [0, 1]^D; tasks convert world units. Signed distance is negative inside. Colours are
+float32 in [0, 1], sRGB. Poses are camera-to-world with OpenGL axes (right, up, back). Seconds are seconds; learning rates
+are per step.
+"""
+import sys
+
+__version__ = "0.1.0"
+
+# While Python locates the module of `python -m jgrid.runtime`, which must run even where Jittor cannot, argv[0] is "-m"
+if sys.argv[:1] != ["-m"]:
+    from jgrid import runtime
+
+    runtime.prepare()
+
+    from jgrid.field import DenseGridConfig, Field, HashGridConfig, MulFAGridConfig, SirenConfig  # noqa: E402
+    from jgrid.grid import Grid  # noqa: E402
+    from jgrid.index import GridIndex  # noqa: E402
+    from jgrid.kernel import InterpolationKernel, MulFAKernel  # noqa: E402
+    from jgrid.network import MLP, Siren  # noqa: E402
+    from jgrid.tasks.image import ImageTask, load_image  # noqa: E402
+    from jgrid.trainer import TrainConfig, Trainer  # noqa: E402
+
+    __all__ = ["DenseGridConfig", "Field", "Grid", "GridIndex", "HashGridConfig", "ImageTask", "InterpolationKernel", "MLP",
+               "MulFAGridConfig", "MulFAKernel", "Siren", "SirenConfig", "TrainConfig", "Trainer", "load_image"]

@@ -1,0 +1,81 @@
+"""Files that survive: written whole or not at all, loaded strictly, never pickle."""
+import contextlib
+import json
+import os
+import tempfile
+from pathlib import Path
+
+import numpy as np
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
+
+FORMAT = "jgrid-1"
+
+
+@contextlib.contextmanager
+def atomic_path(path):
+    """A temporary path beside `path` that replaces it when the block ends well, and vanishes when it does not."""
+    path = Path(path)
+    handle, temporary = tempfile.mkstemp(prefix=f".{path.stem}-", suffix=path.suffix, dir=path.parent)
+    os.close(handle)
+    try:
+        yield Path(temporary)
+        with open(temporary, "rb") as written:
+            os.fsync(written.fileno())
+        os.chmod(temporary, 0o666 & ~_umask())
+        os.replace(temporary, path)
+    except BaseException:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(temporary)
+        raise
+
+
+def _umask():
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def write_json(path, value):
+    with atomic_path(path) as temporary:
+        temporary.write_text(json.dumps(value, indent=2) + "\n")
+
+
+def save(path, tensors, config):
+    """Write named arrays and a JSON-able config to one safetensors file."""
+    arrays = {name: np.ascontiguousarray(value) for name, value in tensors.items()}
+    with atomic_path(path) as temporary:
+        save_file(arrays, temporary, metadata={"format": FORMAT, "config": json.dumps(config)})
+
+
+def read(path):
+    """(tensors by name, config) of a file that `save` wrote. Raises ValueError, naming the file and what is wrong with it."""
+    if not Path(path).is_file():
+        raise ValueError(f"{path}: no such file")
+    try:
+        with safe_open(path, framework="numpy") as file:
+            metadata = file.metadata() or {}
+            if metadata.get("format") != FORMAT:
+                raise ValueError(f"{path}: not a jgrid model (format {metadata.get('format')!r}, wanted {FORMAT!r})")
+            return {name: file.get_tensor(name) for name in file.keys()}, json.loads(metadata["config"])
+    except (SafetensorError, OSError, KeyError, TypeError, json.JSONDecodeError) as error:
+        raise ValueError(f"{path}: damaged or not a safetensors file ({error})") from None
+
+
+def assign(model, tensors, name="model"):
+    """Set a module's parameters to `tensors`; every entry must be there, with its shape, dtype and finite values.
+
+    Raises ValueError that names the entry; the model is then unchanged.
+    """
+    parameters = model.state_dict()
+    for problem, entries in (("lacks", parameters.keys() - tensors.keys()), ("has unknown", tensors.keys() - parameters.keys())):
+        if entries:
+            raise ValueError(f"{name} {problem} {', '.join(sorted(entries))}")
+    for entry, value in parameters.items():
+        found = tensors[entry]
+        if tuple(found.shape) != tuple(value.shape) or str(found.dtype) != str(value.dtype):
+            raise ValueError(f"{name}: {entry} is {found.dtype} {tuple(found.shape)}, wanted {value.dtype} {tuple(value.shape)}")
+        if not np.isfinite(found).all():
+            raise ValueError(f"{name}: {entry} has values that are not finite")
+    for entry, value in parameters.items():
+        value.assign(tensors[entry])

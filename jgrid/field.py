@@ -1,0 +1,202 @@
+"""Fields: a grid or nothing, then a network or nothing; and the configs that build them.
+
+A config is a frozen dataclass; its fields are the command line's flags, and `build(dim, n_out, aspect)` makes the field.
+`aspect` (dim,) says how long the domain is along each axis relative to the longest, so that cells come out square.
+"""
+from dataclasses import asdict, dataclass, field, fields
+
+import numpy as np
+from jgrid.grid import Grid
+from jgrid.index import GridIndex, geometric_levels
+from jgrid.kernel import InterpolationKernel, MulFAKernel
+from jgrid.network import MLP, Siren
+from jittor import nn
+
+
+class Field(nn.Module):
+    """f(x) = network(grid(x)), either of which may be None: x (N, D) in [0, 1] -> (N, n_out).
+
+    rates: the learning rate of each part, any of "features", "kernel", "network".
+    """
+
+    def __init__(self, grid, network, rates):
+        super().__init__()
+        self.grid, self.network, self.rates = grid, network, rates
+
+    def execute(self, x):
+        if self.grid is not None:
+            x = self.grid(x)
+        return self.network(x) if self.network is not None else x
+
+    def parameter_groups(self):
+        """[{"name", "params", "lr"}] for the optimiser: the features, the kernel's parameters, the network's."""
+        parts = {"features": [self.grid.w] if self.grid is not None else [],
+                 "kernel": self.grid.kernel.parameters() if self.grid is not None else [],
+                 "network": self.network.parameters() if self.network is not None else []}
+        return [{"name": name, "params": params, "lr": self.rates[name]} for name, params in parts.items() if params]
+
+
+def count_parameters(model):
+    """Numbers that training changes."""
+    return sum(int(np.prod(p.shape)) for group in model.parameter_groups() for p in group["params"])
+
+
+def _positive(config, *names):
+    for name in names:
+        if getattr(config, name) <= 0:
+            raise ValueError(f"--field.{name.replace('_', '-')} must be positive, got {getattr(config, name)}")
+
+
+@dataclass(frozen=True)
+class DecoderConfig:
+    """The MLP behind a grid."""
+    width: int = 64
+    """Neurons of a hidden layer."""
+    depth: int = 2
+    """Hidden layers; 0: no decoder, the levels are summed and the field is linear in its features."""
+
+
+def _build_grid_field(config, dim, n_out, aspect, table_size, make_kernel, rates):
+    """The field all grid configs share: levels, kernel and decoder from `config`."""
+    _positive(config, "coarsest", "finest", "levels", "channels")
+    if config.decoder.depth < 0 or config.decoder.width < 1:
+        raise ValueError(f"--field.decoder wants width >= 1 and depth >= 0, got {config.decoder.width} and {config.decoder.depth}")
+    along = np.asarray(geometric_levels(config.coarsest, config.finest, config.levels))[:, None]
+    cells = np.maximum(1, np.round(along * (np.ones(dim) if aspect is None else np.asarray(aspect)))).astype(int)
+    index = GridIndex(dim, cells, table_size)
+    decoded = config.decoder.depth > 0
+    channels = config.channels if decoded else n_out
+    grid = Grid(index, make_kernel(index, channels), channels, concat=decoded)
+    network = MLP(index.n_levels * channels, n_out, config.decoder.width, config.decoder.depth, bias=0.5) if decoded else None
+    return Field(grid, network, rates)
+
+
+@dataclass(frozen=True)
+class DenseGridConfig:
+    """Dense grids at several resolutions with fixed interpolation."""
+    finest: int = 192
+    """Cells of the finest level along the longest axis."""
+    coarsest: int = 24
+    """Cells of the coarsest level along the longest axis."""
+    levels: int = 4
+    """Levels, growing geometrically."""
+    channels: int = 4
+    """Features per node; with no decoder always the output size."""
+    profile: str = "linear"
+    """Interpolation: nearest, linear or smooth."""
+    decoder: DecoderConfig = field(default_factory=DecoderConfig)
+    lr_features: float = 1e-2
+    """Learning rate of the features."""
+    lr_network: float = 5e-3
+    """Learning rate of the decoder."""
+
+    def build(self, dim, n_out, aspect=None):
+        return _build_grid_field(self, dim, n_out, aspect, None, lambda index, channels: InterpolationKernel(self.profile),
+                                 {"features": self.lr_features, "network": self.lr_network})
+
+
+@dataclass(frozen=True)
+class HashGridConfig:
+    """Multi-resolution hash grid (Instant-NGP): levels too large for a table are hashed into it."""
+    finest: int = 384
+    """Cells of the finest level along the longest axis."""
+    coarsest: int = 16
+    """Cells of the coarsest level along the longest axis."""
+    levels: int = 12
+    """Levels, growing geometrically."""
+    channels: int = 2
+    """Features per node; with no decoder always the output size."""
+    table_size: int = 2**14
+    """Most nodes a level may own."""
+    profile: str = "linear"
+    """Interpolation: nearest, linear or smooth."""
+    decoder: DecoderConfig = field(default_factory=DecoderConfig)
+    lr_features: float = 1e-2
+    """Learning rate of the features."""
+    lr_network: float = 5e-3
+    """Learning rate of the decoder."""
+
+    def build(self, dim, n_out, aspect=None):
+        _positive(self, "table_size")
+        return _build_grid_field(self, dim, n_out, aspect, self.table_size, lambda index, channels: InterpolationKernel(self.profile),
+                                 {"features": self.lr_features, "network": self.lr_network})
+
+
+@dataclass(frozen=True)
+class MulFAGridConfig:
+    """MulFAGrid: grids whose kernel is a multiplicative Fourier adaptive network."""
+    finest: int = 128
+    """Cells of the finest level along the longest axis."""
+    coarsest: int = 32
+    """Cells of the coarsest level along the longest axis."""
+    levels: int = 3
+    """Levels, growing geometrically."""
+    channels: int = 8
+    """Features per node; with no decoder always the output size."""
+    table_size: int = 2**22
+    """Most nodes a level may own; larger levels are hashed."""
+    octaves: int = 1
+    """Octaves of gamma(offset)."""
+    filter_width: int = 16
+    """Width of the multiplicative filter network."""
+    filter_depth: int = 1
+    """Multiplicative layers of the filter network."""
+    frequency: float = 16.0
+    """Bound of the filters' frequency, in half-waves across the grid."""
+    profile: str = "linear"
+    """Window: nearest, linear or smooth."""
+    decoder: DecoderConfig = field(default_factory=DecoderConfig)
+    lr_features: float = 1e-2
+    """Learning rate of the features."""
+    lr_network: float = 5e-3
+    """Learning rate of the decoder."""
+    lr_kernel: float = 5e-3
+    """Learning rate of the kernel."""
+
+    def build(self, dim, n_out, aspect=None):
+        _positive(self, "table_size", "octaves", "filter_width", "filter_depth", "frequency")
+        return _build_grid_field(
+            self, dim, n_out, aspect, self.table_size,
+            lambda index, channels: MulFAKernel(index.positions(), channels, self.octaves, self.filter_width, self.filter_depth,
+                                                self.frequency, self.profile),
+            {"features": self.lr_features, "kernel": self.lr_kernel, "network": self.lr_network})
+
+
+@dataclass(frozen=True)
+class SirenConfig:
+    """SIREN: an MLP of sines on the coordinates."""
+    width: int = 256
+    """Neurons of a hidden layer."""
+    depth: int = 3
+    """Hidden layers after the first."""
+    omega: float = 30.0
+    """Frequency of the sines."""
+    lr: float = 1e-4
+    """Learning rate."""
+
+    def build(self, dim, n_out, aspect=None):
+        _positive(self, "width", "depth", "omega", "lr")
+        return Field(None, Siren(dim, n_out, self.width, self.depth, self.omega), {"network": self.lr})
+
+
+FIELDS = {"grid:mulfa": MulFAGridConfig, "grid:hash": HashGridConfig, "grid:dense": DenseGridConfig, "net:siren": SirenConfig}
+
+
+def field_to_dict(config):
+    """A field's config as plain data, with its command-line name under "kind"."""
+    kind = next(name for name, cls in FIELDS.items() if isinstance(config, cls))
+    return {"kind": kind, **asdict(config)}
+
+
+def field_from_dict(values):
+    """The inverse of `field_to_dict`. Raises ValueError for an unknown kind or entry."""
+    values = dict(values)
+    kind = values.pop("kind", None)
+    if kind not in FIELDS:
+        raise ValueError(f"unknown field {kind!r}; there are {', '.join(FIELDS)}")
+    known = {f.name for f in fields(FIELDS[kind])}
+    if values.keys() - known:
+        raise ValueError(f"{kind} has no {', '.join(sorted(values.keys() - known))}")
+    if "decoder" in values:
+        values["decoder"] = DecoderConfig(**values["decoder"])
+    return FIELDS[kind](**values)

@@ -1,0 +1,37 @@
+"""Window profiles and Fourier features: the functions of an offset that kernels are made of."""
+import jittor as jt
+import numpy as np
+
+
+def _nearest(u):
+    return ((u > -0.5) & (u <= 0.5)).float32()  # of the two nodes around a point exactly one counts
+
+
+def _linear(u):
+    return 1.0 - jt.abs(u)
+
+
+def _smooth(u):
+    a = jt.abs(u)
+    return 1.0 - a * a * (3.0 - 2.0 * a)  # the hat run through smoothstep: its gradient is continuous
+
+
+PROFILES = {"nearest": _nearest, "linear": _linear, "smooth": _smooth}
+
+
+def window(profile, offset):
+    """prod_d profile(offset_d), offsets in cells within [-1, 1]: (..., D) -> (...); a cell's corners sum to one."""
+    value = PROFILES[profile](offset)
+    result = value[..., 0]
+    for axis in range(1, offset.shape[-1]):
+        result = result * value[..., axis]
+    return result
+
+
+def fourier_octaves(x, octaves):
+    """gamma(x) = [sin(pi 2^k x), cos(pi 2^k x)], k < octaves (the paper's eq. 6).
+
+    x (..., D) -> (..., 2 D octaves): octave by octave, the sines of all axes, then their cosines.
+    """
+    angles = [x * float(np.pi * 2**k) for k in range(octaves)]
+    return jt.concat([f(angle) for angle in angles for f in (jt.sin, jt.cos)], dim=-1)

@@ -1,0 +1,166 @@
+// Per-point bodies of the collapsed grid, for CPU and CUDA: no Jittor symbol in here.
+//
+//   out[n, l, c] = sum over the 2^D corners i of the cell of x_n at level l of
+//                  window(u) * sum_p basis_p(u) * table[i, p, c],      u = x_n R_l - corner,  basis = [1, gamma(u)]
+#pragma once
+#include <cmath>
+#include <cstdint>
+
+#if defined(JIT_cuda) || defined(__CUDACC__)
+#define JG_FUNCTION __host__ __device__ __forceinline__
+#else
+#define JG_FUNCTION inline
+#endif
+
+namespace jgrid {
+
+enum Profile { nearest = 0, linear = 1, smooth = 2 };
+
+// What the index knows of one level: cells per axis, its slice of the table, and the magic number of an exact
+// 32-bit remainder by size (Lemire 2019); magic is 0 for a dense level.
+struct Level { int32_t cells[3]; int32_t first; uint32_t size; uint64_t magic; };
+
+JG_FUNCTION uint32_t remainder(uint32_t value, uint64_t magic, uint32_t size) {
+    uint64_t low = magic * value;
+#if defined(__CUDA_ARCH__)
+    return (uint32_t)__umul64hi(low, size);
+#else
+    return (uint32_t)(((unsigned __int128)low * size) >> 64);
+#endif
+}
+
+template <int D> JG_FUNCTION int64_t slot(const Level& level, const int32_t* corner) {
+    if (level.magic) {
+        const uint32_t primes[3] = {1u, 2654435761u, 805459861u};
+        uint32_t hash = 0;
+        for (int d = 0; d < D; d++) hash ^= (uint32_t)corner[d] * primes[d];
+        return level.first + (int64_t)remainder(hash, level.magic, level.size);
+    }
+    int64_t row = corner[D - 1];
+    for (int d = D - 2; d >= 0; d--) row = row * (level.cells[d] + 1) + corner[d];
+    return level.first + row;
+}
+
+template <int P> JG_FUNCTION float profile(float u) {  // P: a Profile
+    const float a = fabsf(u);
+    if (P == nearest) return (u > -0.5f && u <= 0.5f) ? 1.f : 0.f;
+    if (P == linear) return 1.f - a;
+    return 1.f - a * a * (3.f - 2.f * a);
+}
+
+// Calls visit(row, weights) for each corner of the cell of x, weights[p] = window(u) basis_p(u), 1 + 2 D OCTAVES of them.
+template <int D, int OCTAVES, int PROFILE, class Visit>
+JG_FUNCTION void corners(const float* x, const Level& level, Visit& visit) {
+    constexpr int BASIS = 1 + 2 * D * OCTAVES, WAVES = OCTAVES ? OCTAVES : 1;
+    int32_t cell[D];
+    float fraction[D], sine[WAVES][D], cosine[WAVES][D];
+    for (int d = 0; d < D; d++) {
+        const float unit = x[d] < 0.f ? 0.f : (x[d] > 1.f ? 1.f : x[d]);
+        const float scaled = unit * (float)level.cells[d];
+        cell[d] = (int32_t)scaled;
+        if (cell[d] > level.cells[d] - 1) cell[d] = level.cells[d] - 1;
+        fraction[d] = scaled - (float)cell[d];
+        if (OCTAVES) {
+            sine[0][d] = sinf(3.14159265358979f * fraction[d]);
+            cosine[0][d] = cosf(3.14159265358979f * fraction[d]);
+            for (int k = 1; k < OCTAVES; k++) {
+                sine[k][d] = 2.f * sine[k - 1][d] * cosine[k - 1][d];
+                cosine[k][d] = 1.f - 2.f * sine[k - 1][d] * sine[k - 1][d];
+            }
+        }
+    }
+    for (int b = 0; b < (1 << D); b++) {
+        int32_t corner[D];
+        float weights[BASIS], w = 1.f;
+        for (int d = 0; d < D; d++) {
+            const int bit = (b >> d) & 1;
+            corner[d] = cell[d] + bit;
+            w *= profile<PROFILE>(fraction[d] - (float)bit);
+        }
+        weights[0] = w;
+        // one cell further, pi u changes by pi: the first octave changes sign, the higher ones do not
+        for (int k = 0; k < OCTAVES; k++)
+            for (int d = 0; d < D; d++) {
+                const float sign = (k == 0 && ((b >> d) & 1)) ? -w : w;
+                weights[1 + (2 * k) * D + d] = sign * sine[k][d];
+                weights[1 + (2 * k + 1) * D + d] = sign * cosine[k][d];
+            }
+        visit(slot<D>(level, corner), weights);
+    }
+}
+
+template <int BASIS, int C> struct Gather {
+    const float* table;
+    float sum[C];
+    JG_FUNCTION void operator()(int64_t row, const float* weights) {
+        const float* t = table + row * (BASIS * C);
+        for (int p = 0; p < BASIS; p++)
+            for (int c = 0; c < C; c++) sum[c] += weights[p] * t[p * C + c];
+    }
+};
+
+template <int BASIS, int C, bool ATOMIC> struct Scatter {
+    float* table;
+    const float* gradient;
+    JG_FUNCTION void operator()(int64_t row, const float* weights) {
+        float* t = table + row * (BASIS * C);
+        for (int p = 0; p < BASIS; p++)
+            for (int c = 0; c < C; c++) {
+#if defined(__CUDA_ARCH__)
+                if (ATOMIC) { atomicAdd(t + p * C + c, weights[p] * gradient[c]); continue; }
+#endif
+                t[p * C + c] += weights[p] * gradient[c];
+            }
+    }
+};
+
+template <int D, int OCTAVES, int PROFILE, int C> struct Forward {
+    const float *x, *table;
+    const Level* levels;
+    float* result;
+    int64_t n_levels;
+    JG_FUNCTION void operator()(int64_t n, int64_t l) const {
+        Gather<1 + 2 * D * OCTAVES, C> visit;
+        visit.table = table;
+        for (int c = 0; c < C; c++) visit.sum[c] = 0.f;
+        corners<D, OCTAVES, PROFILE>(x + n * D, levels[l], visit);
+        for (int c = 0; c < C; c++) result[(n * n_levels + l) * C + c] = visit.sum[c];
+    }
+};
+
+template <int D, int OCTAVES, int PROFILE, int C, bool ATOMIC> struct Backward {
+    const float *x, *gradient;
+    const Level* levels;
+    float* table;
+    int64_t n_levels;
+    JG_FUNCTION void operator()(int64_t n, int64_t l) const {
+        Scatter<1 + 2 * D * OCTAVES, C, ATOMIC> visit;
+        visit.table = table;
+        visit.gradient = gradient + (n * n_levels + l) * C;
+        corners<D, OCTAVES, PROFILE>(x + n * D, levels[l], visit);
+    }
+};
+
+#if defined(JIT_cuda) || defined(__CUDACC__)
+template <class F> __global__ void grid_kernel(F f, int64_t n) {
+    const int64_t i = blockIdx.x * (int64_t)blockDim.x + threadIdx.x;
+    if (i < n) f(i, (int64_t)blockIdx.y);
+}
+template <class F> void launch(F f, int64_t n, int64_t levels) {
+    if (n && levels) grid_kernel<<<dim3((unsigned)((n + 255) / 256), (unsigned)levels), 256>>>(f, n);
+}
+#else
+template <class F> void over_points(F f, int64_t n, int64_t levels) {
+#pragma omp parallel for schedule(static)
+    for (int64_t i = 0; i < n; i++)
+        for (int64_t l = 0; l < levels; l++) f(i, l);
+}
+// A level's rows of the table have one writer, so sums need no atomics and do not depend on the number of threads.
+template <class F> void over_levels(F f, int64_t n, int64_t levels) {
+#pragma omp parallel for schedule(dynamic, 1)
+    for (int64_t l = 0; l < levels; l++)
+        for (int64_t i = 0; i < n; i++) f(i, l);
+}
+#endif
+
+}  // namespace jgrid

@@ -1,0 +1,111 @@
+"""The grid's sums: sum_i phi_i w_i for any kernel, and for collapsed kernels fused into one op per direction."""
+import os
+
+import jittor as jt
+import numpy as np
+from jgrid.ops.basis import fourier_octaves, window
+
+HEADER = f'#include <cstring>\n#include "{os.path.join(os.path.dirname(os.path.abspath(__file__)), "gather.h")}"\n'
+PROFILE_NUMBERS = {"nearest": 0, "linear": 1, "smooth": 2}
+FUSED_CHANNELS = 32  # more would not stay in registers
+
+
+def weighted_gather(phi, w, node, groups=1):
+    """g(x_n) = sum_k phi[n, k] w[node[n, k]], the paper's grid model, over `groups` equal runs of k apart.
+
+    phi (N, K) or (N, K, C); w (M, C); node (N, K) int32 -> (N, groups, C).
+    """
+    n, k = node.shape
+    if phi.ndim == 2:
+        phi = phi.unsqueeze(-1)
+    return (phi * w[node]).reshape(n, groups, k // groups, w.shape[1]).sum(2)
+
+
+def collapsed_gather(index, profile, octaves, x, table):
+    """out[n, l, c] = sum over the corners i of x_n at level l of window(u) sum_p basis_p(u) table[i, p, c], plain.
+
+    basis = [1, gamma(u)], u the offset of x from node i in cells; x (N, D), table (M, 1 + 2 D octaves, C) -> (N, L, C).
+    """
+    node, offset = index(x)
+    values = table[node]                                                            # (N, K, 1 + P, C)
+    if octaves:
+        basis = jt.concat([jt.ones(node.shape + [1]), fourier_octaves(offset, octaves)], dim=-1)
+        values = (values * basis.unsqueeze(-1)).sum(2)
+    else:
+        values = values[:, :, 0]
+    weighted = values * window(profile, offset).unsqueeze(-1)
+    return weighted.reshape(x.shape[0], index.n_levels, -1, table.shape[2]).sum(2)
+
+
+class CollapsedGather:
+    """`collapsed_gather` for one index and kernel shape, fused; differentiable to any order.
+
+    The gradient for the table is fused too; the gradient for x, which image fitting never asks for, is the plain twin's.
+    """
+
+    def __init__(self, index, profile, octaves):
+        self.index, self.profile, self.octaves = index, profile, octaves
+        level = np.zeros(index.n_levels, np.dtype({"names": ["cells", "first", "size", "magic"],  # gather.h's Level
+                                                   "formats": ["3i4", "i4", "u4", "u8"], "offsets": [0, 12, 16, 24], "itemsize": 32}))
+        level["cells"][:, :index.dim], level["first"], level["size"] = index.cells, index.first, index.size
+        level["magic"] = [(2**64 - 1) // int(size) + 1 if hashed else 0 for size, hashed in zip(index.size, index.hashed)]
+        self._levels = jt.array(level.view(np.int32).reshape(index.n_levels, 8)).stop_grad()
+
+    def __call__(self, x, table):
+        return _Gather(self)(x, table)
+
+    def plain(self, x, table):
+        return collapsed_gather(self.index, self.profile, self.octaves, x, table)
+
+    def code(self, body, launcher, channels, shape, inputs):
+        """One fused op: `body` of gather.h over all points and levels; inputs are (x, values), the result has `shape`."""
+        scatter = body == "Backward"
+        make = (f"{{clear}}using namespace jgrid; {body}<{self.index.dim}, {self.octaves}, {PROFILE_NUMBERS[self.profile]}, {channels}{{atomic}}> "
+                "f{in0_p, in1_p, (const Level*)in2_p, out0_p, in2_shape0}; {launcher}(f, in0_shape0, in2_shape0);")
+        make = make.replace("f{in", "f{{in").replace("shape0};", "shape0}};")
+        return jt.code(shape, "float32", [*inputs, self._levels], cpu_header=HEADER, cuda_header=HEADER,
+                       cpu_src=make.format(clear="memset(out0_p, 0, out0->size); " if scatter else "",
+                                           atomic=", false" if scatter else "", launcher=launcher),
+                       cuda_src=make.format(clear="cudaMemsetAsync(out0_p, 0, out0->size); " if scatter else "",
+                                            atomic=", true" if scatter else "", launcher="launch"))
+
+    def gradient_for_x(self, x, table, gradient):
+        if x.is_stop_grad():
+            return None
+        return jt.grad((self.plain(x, table) * gradient).sum(), x)
+
+
+class _Twice(jt.Function):
+    """A function that keeps the caller's variables: those `execute` receives are cut from the graph, and gradients
+    through them would silently be zero."""
+
+    def __init__(self, gather):
+        super().__init__()
+        self.gather = gather
+
+    def __call__(self, *inputs):
+        self.inputs = inputs
+        return super().__call__(*inputs)
+
+
+class _Gather(_Twice):
+    def execute(self, x, table):
+        channels = table.shape[2]
+        return self.gather.code("Forward", "over_points", channels, [x.shape[0], self.gather.index.n_levels, channels], [x, table])
+
+    def grad(self, gradient):
+        x, table = self.inputs
+        return self.gather.gradient_for_x(x, table, gradient), _Scatter(self.gather)(x, gradient)
+
+
+class _Scatter(_Twice):
+    """The adjoint of the gather in its table."""
+
+    def execute(self, x, gradient):
+        channels = gradient.shape[2]
+        basis = 1 + 2 * self.gather.index.dim * self.gather.octaves
+        return self.gather.code("Backward", "over_levels", channels, [self.gather.index.n_nodes, basis, channels], [x, gradient])
+
+    def grad(self, table):
+        x, gradient = self.inputs
+        return self.gather.gradient_for_x(x, table, gradient), _Gather(self.gather)(x, table)

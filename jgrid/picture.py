@@ -1,0 +1,84 @@
+"""Pictures for people: saving, heat maps with a scale, panels side by side, curves."""
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+from jgrid.checkpoint import atomic_path
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from PIL import Image, ImageDraw, ImageFont
+
+MODES = {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}
+MARGIN = 8
+
+
+def save(path, pixels):
+    """Write (H, W, C) values in [0, 1] as an 8-bit PNG of 1 to 4 channels; more are cut to three. Returns the path."""
+    channels = pixels.shape[2] if pixels.shape[2] in MODES else 3
+    levels = np.round(np.clip(pixels[..., :channels], 0, 1) * 255).astype(np.uint8)
+    image = Image.fromarray(levels[..., 0] if channels == 1 else levels, MODES[channels])
+    with atomic_path(path) as temporary:
+        image.save(temporary)
+    return Path(path)
+
+
+def as_rgb(pixels):
+    """(H, W, C) -> (H, W, 3): grey repeated, alpha laid over white, further channels dropped."""
+    channels = pixels.shape[2]
+    colour = np.repeat(pixels[..., :1], 3, axis=2) if channels <= 2 else pixels[..., :3]
+    if channels in (2, 4):
+        alpha = pixels[..., -1:]
+        colour = colour * alpha + (1 - alpha)
+    return np.clip(colour, 0, 1)
+
+
+def heat(values, top):
+    """(H, W) values from 0 to top -> (H, W, 3) colours, dark to bright (matplotlib's magma)."""
+    return matplotlib.colormaps["magma"](np.clip(values / max(top, 1e-12), 0, 1))[..., :3]
+
+
+def _text(draw, position, text, anchor, size):
+    draw.text(position, text, fill=(40, 40, 40), anchor=anchor, font=ImageFont.load_default(size))
+
+
+def with_scale(pixels, top):
+    """A heat map with its colour scale, 0 to top, on the right."""
+    height, width = pixels.shape[:2]
+    size = max(11, height // 32)
+    bar, room = max(6, height // 32), size * 4
+    canvas = Image.new("RGB", (width + MARGIN + bar + room, height), "white")
+    canvas.paste(Image.fromarray(np.round(pixels * 255).astype(np.uint8)), (0, 0))
+    ramp = heat(np.repeat(np.linspace(1, 0, height)[:, None], bar, axis=1), 1.0)
+    canvas.paste(Image.fromarray(np.round(ramp * 255).astype(np.uint8)), (width + MARGIN, 0))
+    draw, right = ImageDraw.Draw(canvas), width + MARGIN + bar + 4
+    _text(draw, (right, 2), f"{top:.3f}", "lt", size)
+    _text(draw, (right, height // 2), f"{top / 2:.3f}", "lm", size)
+    _text(draw, (right, height - 2), "0", "ls", size)
+    return np.asarray(canvas, np.float32) / 255
+
+
+def side_by_side(panels):
+    """[(caption, (H, W, C) picture)] -> one (H', W', 3) picture: the panels in a row, aligned at the top, captions above."""
+    size = max(12, max(p.shape[0] for _, p in panels) // 28)
+    top = size + 2 * MARGIN
+    width = sum(p.shape[1] for _, p in panels) + MARGIN * (len(panels) - 1)
+    canvas = Image.new("RGB", (width, top + max(p.shape[0] for _, p in panels)), "white")
+    draw, left = ImageDraw.Draw(canvas), 0
+    for caption, pixels in panels:
+        canvas.paste(Image.fromarray(np.round(as_rgb(pixels) * 255).astype(np.uint8)), (left, top))
+        _text(draw, (left, MARGIN), caption, "lt", size)
+        left += pixels.shape[1] + MARGIN
+    return np.asarray(canvas, np.float32) / 255
+
+
+def curve(path, x, y, x_label, y_label):
+    """A line plot of y over x as a PNG."""
+    figure = Figure(figsize=(6, 4), dpi=120, layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots()
+    axes.plot(x, y, marker="o", markersize=3)
+    axes.set(xlabel=x_label, ylabel=y_label)
+    axes.grid(alpha=0.3)
+    with atomic_path(path) as temporary:
+        figure.savefig(temporary)
+    return Path(path)

@@ -1,0 +1,1 @@
+"""What one application adds: its data, its loss, its metrics, its pictures."""

@@ -1,0 +1,26 @@
+"""What the trainer asks of a task."""
+from abc import ABC, abstractmethod
+
+
+class AbstractTask(ABC):
+    """A thing to fit. Attributes: dim (D), n_out (values per point), metric (the name, in `evaluate`, to show and plot)."""
+
+    dim: int
+    n_out: int
+    metric: str
+
+    @abstractmethod
+    def sample(self, step, n):
+        """The batch of a step, about n points, as a dict of Jittor variables; the same for the same step in every run."""
+
+    @abstractmethod
+    def loss(self, model, batch):
+        """{name: scalar}; the optimiser minimises their sum."""
+
+    @abstractmethod
+    def evaluate(self, model):
+        """{name: float} of metrics on the whole task."""
+
+    @abstractmethod
+    def export(self, model, out_dir):
+        """Write what people look at into out_dir; returns the paths."""

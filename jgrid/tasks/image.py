@@ -1,0 +1,116 @@
+"""Fitting an image: f(pixel centre) = colour."""
+import warnings
+from pathlib import Path
+
+import jittor as jt
+import numpy as np
+from jgrid import picture
+from jgrid.metrics import psnr, ssim
+from jgrid.tasks.base import AbstractTask
+from PIL import Image, ImageOps
+
+CHUNK = 2**17  # points per forward pass when a whole picture is rendered
+# Pillow's modes that are read as they are: channels and the value that counts as 1
+MODES = {"L": 255, "LA": 255, "RGB": 255, "RGBA": 255, "I;16": 65535, "I;16B": 65535, "I": 65535, "F": 1}
+
+
+def load_image(path):
+    """Any picture Pillow reads -> (H, W, C) float32 in [0, 1], sRGB, C = 1 grey, 2 grey + alpha, 3 RGB, 4 RGBA.
+
+    8 and 16 bits, palettes, CMYK and float pictures; turned as its EXIF tag says; the first frame of an animation.
+    Raises ValueError, saying what is wrong with the file.
+    """
+    if not Path(path).is_file():
+        raise ValueError(f"{path}: no such file")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            with Image.open(path) as opened:
+                image = ImageOps.exif_transpose(opened)
+                if image.mode not in MODES:
+                    transparent = image.mode in ("PA", "La", "RGBa") or "transparency" in image.info
+                    image = image.convert("L" if image.mode == "1" else "RGBA" if transparent else "RGB")
+                pixels, scale = np.asarray(image, dtype=np.float32), MODES[image.mode]
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
+        raise ValueError(f"{path}: more than {Image.MAX_IMAGE_PIXELS:,} pixels; crop or shrink it first") from None
+    except Exception as error:  # Pillow's decoders raise whatever a damaged file makes them raise
+        raise ValueError(f"{path}: not a picture Pillow can read ({type(error).__name__}: {error})") from None
+    return check_pixels(pixels / scale, path)
+
+
+def check_pixels(pixels, name):
+    """(H, W) or (H, W, C) values -> (H, W, C) float32, or ValueError where they are not finite colours in [0, 1]."""
+    pixels = np.asarray(pixels, np.float32)
+    pixels = pixels[..., None] if pixels.ndim == 2 else pixels
+    if pixels.ndim != 3 or 0 in pixels.shape:
+        raise ValueError(f"{name}: wanted pixels of shape (height, width, channels), got {pixels.shape}")
+    if not np.isfinite(pixels).all():
+        raise ValueError(f"{name}: {(~np.isfinite(pixels)).sum()} values are not finite")
+    if pixels.min() < 0 or pixels.max() > 1:
+        raise ValueError(f"{name}: values from {pixels.min():g} to {pixels.max():g}, wanted 0 to 1")
+    return pixels
+
+
+def pixel_centres(height, width):
+    """(H W, 2) centres (x, y) in [0, 1], row by row; x runs along the width."""
+    y, x = np.meshgrid((np.arange(height) + 0.5) / height, (np.arange(width) + 0.5) / width, indexing="ij")
+    return np.stack([x.ravel(), y.ravel()], axis=1).astype(np.float32)
+
+
+def render(model, height, width):
+    """The field at the pixel centres of a height x width picture -> (H, W, C), not clipped."""
+    points = pixel_centres(height, width)
+    with jt.no_grad():
+        parts = [model(jt.array(points[i:i + CHUNK])).numpy() for i in range(0, len(points), CHUNK)]
+    return np.concatenate(parts).reshape(height, width, -1)
+
+
+class ImageTask(AbstractTask):
+    """Mean squared error on random pixels, without replacement within an epoch.
+
+    pixels: (H, W, C) in [0, 1]; seed: of the order in which pixels come.
+    """
+
+    dim = 2
+    metric = "psnr"
+
+    def __init__(self, pixels, seed=0):
+        self.pixels, self.seed = check_pixels(pixels, "pixels"), seed
+        self.height, self.width, self.n_out = self.pixels.shape
+        self._centres = pixel_centres(self.height, self.width)
+        self._colours = self.pixels.reshape(-1, self.n_out)
+        self._epoch, self._order = None, None
+
+    @property
+    def aspect(self):
+        """How long each axis is relative to the longest, (x, y)."""
+        longest = max(self.width, self.height)
+        return self.width / longest, self.height / longest
+
+    def sample(self, step, n):
+        total = len(self._colours)
+        n = min(n, total)
+        per_epoch = total // n
+        if step // per_epoch != self._epoch:
+            self._epoch = step // per_epoch
+            self._order = np.random.default_rng((self.seed, self._epoch)).permutation(total)
+        chosen = self._order[step % per_epoch * n:][:n]
+        return {"x": jt.array(self._centres[chosen]).stop_grad(), "colour": jt.array(self._colours[chosen]).stop_grad()}
+
+    def loss(self, model, batch):
+        return {"mse": ((model(batch["x"]) - batch["colour"]) ** 2).mean()}
+
+    def evaluate(self, model):
+        prediction = render(model, self.height, self.width)
+        return {"psnr": psnr(self.pixels, prediction), "ssim": ssim(self.pixels, prediction)}
+
+    def export(self, model, out_dir):
+        out_dir, prediction = Path(out_dir), np.clip(render(model, self.height, self.width), 0, 1)
+        error = np.abs(prediction - self.pixels).max(axis=2)  # of the worst channel
+        top = float(np.quantile(error, 0.999))  # a handful of outliers would leave the rest dark
+        heat = picture.with_scale(picture.heat(error, top), top)
+        title = f"prediction, {psnr(self.pixels, prediction):.2f} dB"
+        return [picture.save(out_dir / "prediction.png", prediction),
+                picture.save(out_dir / "error_map.png", heat),
+                picture.save(out_dir / "comparison.png", picture.side_by_side(
+                    [("target", self.pixels), (title, prediction), ("absolute error", heat)]))]

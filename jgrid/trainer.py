@@ -1,0 +1,152 @@
+"""The one training loop."""
+import contextlib
+import json
+import math
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import jittor as jt
+import numpy as np
+from jgrid.field import count_parameters
+from tqdm import tqdm
+
+COMPILING_STEPS = 2  # the first steps compile kernels; they are left out of seconds_train
+
+
+class TrainingStopped(RuntimeError):
+    """Training could not go on; the message says why, and the model holds its last good weights."""
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """How a field is trained: Adam, warm-up, then a cosine decay."""
+    steps: int = 2000
+    """Optimiser steps."""
+    batch: int = 2**16
+    """Points per step."""
+    seed: int = 0
+    """Of the weights and of the order of the samples."""
+    warmup: int = 20
+    """Steps over which the learning rates rise to their value."""
+    decay: float = 0.03
+    """What is left of the learning rates at the last step."""
+    eval_every: int = 250
+    """Steps between evaluations."""
+    ema: float = 0.0
+    """Evaluate and keep the exponential moving average of the weights with this decay per step; 0: the weights themselves."""
+    clip: float = 0.0
+    """Largest norm of the gradient; 0: no clipping."""
+
+    def __post_init__(self):
+        for name in ("steps", "batch", "eval_every"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"--train.{name.replace('_', '-')} must be at least 1, got {getattr(self, name)}")
+        if not (self.warmup >= 0 and 0 < self.decay <= 1 and 0 <= self.ema < 1 and self.clip >= 0 and self.seed >= 0):
+            raise ValueError("--train wants warmup >= 0, 0 < decay <= 1, 0 <= ema < 1, clip >= 0 and seed >= 0, got "
+                             f"{self.warmup}, {self.decay}, {self.ema}, {self.clip} and {self.seed}")
+
+    def rate(self, step):
+        """The factor on every learning rate at a step."""
+        progress = step / max(1, self.steps - 1)
+        cosine = self.decay + (1 - self.decay) * 0.5 * (1 + math.cos(math.pi * progress))
+        return cosine * min(1.0, (step + 1) / (self.warmup + 1))
+
+
+class Trainer:
+    """Fits `model` to `task`; metrics go to out_dir/metrics.jsonl, one line per evaluation. out_dir None: no files."""
+
+    def __init__(self, task, model, config, out_dir=None, progress=True):
+        self.task, self.model, self.config, self.progress = task, model, config, progress
+        self.out_dir = Path(out_dir) if out_dir is not None else None
+        groups = [dict(group) for group in model.parameter_groups()]
+        self.rates = [group["lr"] for group in groups]
+        self.optimizer = jt.optim.Adam(groups, lr=1.0, eps=1e-15, betas=(0.9, 0.99))
+        self.parameters = [p for group in groups for p in group["params"]]
+        self.average = [p.copy().stop_grad() for p in self.parameters] if config.ema else None
+        self.history = []
+
+    def fit(self):
+        """Train; returns the result: last metrics, loss, steps, parameters, seconds_train, seconds_total.
+
+        Raises TrainingStopped where the loss or a weight is no longer finite.
+        """
+        config, started, seconds, mark = self.config, time.time(), 0.0, time.time()
+        metrics, good = {}, self._weights()
+        log = open(self.out_dir / "metrics.jsonl", "w") if self.out_dir else None
+        bar = tqdm(total=config.steps, disable=not self.progress, unit="step", dynamic_ncols=True)
+        try:
+            for step in range(config.steps):
+                loss = self._step(step)
+                last = step == config.steps - 1
+                if step + 1 == COMPILING_STEPS and not last:
+                    jt.sync_all()
+                    mark = time.time()
+                if step % 20 == 0 or last:
+                    value = loss.item()
+                    if not math.isfinite(value):
+                        self._restore(good)
+                        raise TrainingStopped(self._not_finite("the loss", step))
+                    bar.set_postfix({"loss": f"{value:.3g}", **{k: f"{v:.2f}" for k, v in metrics.items() if k == self.task.metric}})
+                bar.update()
+                if (step + 1) % config.eval_every == 0 or last:
+                    jt.sync_all()
+                    seconds += time.time() - mark
+                    with self._averaged():
+                        metrics = self.task.evaluate(self.model)
+                    weights = self._weights()
+                    if not all(np.isfinite(w).all() for w in weights):
+                        self._restore(good)
+                        raise TrainingStopped(self._not_finite("a weight", step))
+                    good = weights
+                    self.history.append({"step": step + 1, "seconds": round(seconds, 3), "loss": value, **metrics})
+                    if log:
+                        log.write(json.dumps(self.history[-1]) + "\n")
+                        log.flush()
+                    mark = time.time()
+        finally:
+            bar.close()
+            if log:
+                log.close()
+        if self.average:
+            self._restore([a.numpy() for a in self.average])
+        return {**metrics, "loss": value, "steps": config.steps, "parameters": count_parameters(self.model),
+                "seconds_train": round(seconds, 3), "seconds_total": round(time.time() - started, 3)}
+
+    def _step(self, step):
+        factor = self.config.rate(step)
+        for group, rate in zip(self.optimizer.param_groups, self.rates):
+            group["lr"] = rate * factor
+        losses = self.task.loss(self.model, self.task.sample(step, self.config.batch))
+        loss = sum(losses.values())
+        if self.config.clip:
+            self.optimizer.backward(loss)
+            self.optimizer.clip_grad_norm(self.config.clip)
+            self.optimizer.step()
+        else:
+            self.optimizer.step(loss)
+        if self.average:
+            for a, p in zip(self.average, self.parameters):
+                a.update(a * self.config.ema + p.detach() * (1 - self.config.ema))
+        return loss
+
+    def _weights(self):
+        return [p.numpy() for p in self.parameters]
+
+    def _restore(self, weights):
+        for parameter, value in zip(self.parameters, weights):
+            parameter.update(jt.array(value))
+
+    @contextlib.contextmanager
+    def _averaged(self):
+        """The model holds the averaged weights inside the block."""
+        current = self._weights() if self.average else []
+        if self.average:
+            self._restore([a.numpy() for a in self.average])
+        yield
+        self._restore(current)
+
+    def _not_finite(self, what, step):
+        rates = ", ".join(f"{g.get('name', 'all')} {g['lr']:.3g}" for g in self.optimizer.param_groups)
+        return (f"{what} is not finite at step {step + 1} (learning rates: {rates}); kept the weights of the last evaluation; "
+                "lower the learning rates")
