@@ -24,6 +24,8 @@ class Config:
     """Folder for the results; default out/fit_image-PICTURE-FIELD."""
     device: cli.Device = "auto"
     """auto takes CUDA where it is usable."""
+    held_out: float = 0.0
+    """Fraction of the pixels that training never sees; their PSNR is reported apart."""
     scale: int = 1
     """Also render the field at this many times the resolution."""
     from_: cli.From = None
@@ -34,6 +36,8 @@ class Config:
     def __post_init__(self):
         if not 1 <= self.scale <= 64:
             raise ValueError(f"--scale must be from 1 to 64, got {self.scale}")
+        if not 0 <= self.held_out < 1:
+            raise ValueError(f"--held-out must be at least 0 and less than 1, got {self.held_out}")
         if self.from_ is not None and self.image is not None:
             raise ValueError("--from renders a fitted field and takes no --image")
 
@@ -48,7 +52,7 @@ def main(config):
 def fit(config, device):
     with cli.user_errors():
         pixels = load_image(config.image) if config.image else skimage.data.astronaut() / 255.0
-        task = ImageTask(pixels, config.train.seed)
+        task = ImageTask(pixels, config.train.seed, config.held_out)
         model = config.field.build(task.dim, task.n_out, task.aspect)
         field_config = field_to_dict(config.field)
         name = f"fit_image-{config.image.stem if config.image else 'astronaut'}-{field_config['kind'].replace(':', '-')}"

@@ -3,6 +3,8 @@ import jittor as jt
 import numpy as np
 from jittor import nn
 
+from jgrid.ops.mlp import fused_mlp, mlp
+
 
 def _uniform(shape, bound):
     return jt.array(np.random.uniform(-bound, bound, shape).astype(np.float32))
@@ -14,8 +16,9 @@ class MLP(nn.Module):
     Weights are He-uniform, biases zero; the last bias starts at `bias`.
     """
 
-    def __init__(self, n_in, n_out, width=64, depth=2, bias=0.0):
+    def __init__(self, n_in, n_out, width=64, depth=2, bias=0.0, fused=True):
         super().__init__()
+        self.fused = fused
         sizes = [n_in] + [width] * depth + [n_out]
         self.layers = nn.ModuleList([nn.Linear(a, b) for a, b in zip(sizes[:-1], sizes[1:])])
         for layer, a, last in zip(self.layers, sizes, [False] * depth + [True]):
@@ -23,10 +26,8 @@ class MLP(nn.Module):
             layer.bias = jt.zeros(layer.bias.shape) + (bias if last else 0.0)
 
     def execute(self, z):
-        layers = list(self.layers)
-        for layer in layers[:-1]:
-            z = nn.relu(layer(z))
-        return layers[-1](z)
+        run = fused_mlp if self.fused else mlp
+        return run(z, *(p for layer in self.layers for p in (layer.weight, layer.bias)))
 
 
 class Siren(nn.Module):

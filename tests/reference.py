@@ -13,12 +13,14 @@ def profile(name, u):
 
 
 def active_nodes(x, cells, table_size):
-    """For each level the rows and offsets of the corners of the cell of the point x."""
+    """For each level the rows and offsets of the corners of the cell of the point x, in the precision of x."""
     first, levels = 0, []
+    x = np.clip(np.asarray(x), 0, 1)
     for shape in cells:
-        dense = math.prod(c + 1 for c in shape)
+        dense = math.prod(int(c) + 1 for c in shape)
         size = dense if table_size is None else min(dense, table_size)
-        cell = [min(int(math.floor(np.float32(t) * np.float32(c))), c - 1) for t, c in zip(x, shape)]
+        scaled = [x[d] * x.dtype.type(c) for d, c in enumerate(shape)]
+        cell = [min(int(math.floor(s)), int(c) - 1) for s, c in zip(scaled, shape)]
         nodes = []
         for bits in itertools.product((0, 1), repeat=len(shape)):
             corner = [c + b for c, b in zip(cell, bits)]
@@ -30,8 +32,8 @@ def active_nodes(x, cells, table_size):
             else:
                 slot, stride = 0, 1
                 for c, n in zip(corner, shape):
-                    slot, stride = slot + c * stride, stride * (n + 1)
-            nodes.append((first + slot, [np.float32(t) * np.float32(n) - c for t, n, c in zip(x, shape, corner)]))
+                    slot, stride = slot + c * stride, stride * (int(n) + 1)
+            nodes.append((first + slot, [float(s) - c for s, c in zip(scaled, corner)]))
         levels.append(nodes)
         first += size
     return levels
@@ -49,3 +51,16 @@ def mulfa_gain(parameters, octaves, offset, position):
         z = parameters[f"linear.{layer}.weight"] @ z + parameters[f"linear.{layer}.bias"]
         z = z * np.sin(position @ parameters[f"omega.{layer}"] + parameters[f"phase.{layer}"])
     return parameters["last.weight"] @ z + parameters["last.bias"]
+
+
+def grid_levels(x, w, cells, table_size, profile_name, parameters=None, octaves=0, positions=None):
+    """g of each level apart, (N, L, C) in float64; parameters: of the MulFA kernel, or None for plain interpolation."""
+    result = np.zeros((len(x), len(cells), w.shape[1]))
+    for n, point in enumerate(x):
+        for level, nodes in enumerate(active_nodes(point, cells, table_size)):
+            for row, offset in nodes:
+                phi = window(profile_name, offset)
+                if parameters:
+                    phi = phi * (1 + mulfa_gain(parameters, octaves, offset, positions[row]))
+                result[n, level] += phi * w[row]
+    return result

@@ -1,11 +1,10 @@
 """The grid's sums: sum_i phi_i w_i for any kernel, and for collapsed kernels fused into one op per direction."""
-import os
-
 import jittor as jt
 import numpy as np
 from jgrid.ops.basis import fourier_octaves, window
+from jgrid.ops.function import Function, header, pull_back
 
-HEADER = f'#include <cstring>\n#include "{os.path.join(os.path.dirname(os.path.abspath(__file__)), "gather.h")}"\n'
+HEADER = "#include <cstring>\n" + header("gather.h")
 PROFILE_NUMBERS = {"nearest": 0, "linear": 1, "smooth": 2}
 FUSED_CHANNELS = 32  # more would not stay in registers
 
@@ -57,54 +56,53 @@ class CollapsedGather:
     def plain(self, x, table):
         return collapsed_gather(self.index, self.profile, self.octaves, x, table)
 
-    def code(self, body, launcher, channels, shape, inputs):
+    def code(self, body, channels, shape, inputs):
         """One fused op: `body` of gather.h over all points and levels; inputs are (x, values), the result has `shape`."""
         scatter = body == "Backward"
-        make = (f"{{clear}}using namespace jgrid; {body}<{self.index.dim}, {self.octaves}, {PROFILE_NUMBERS[self.profile]}, {channels}{{atomic}}> "
-                "f{in0_p, in1_p, (const Level*)in2_p, out0_p, in2_shape0}; {launcher}(f, in0_shape0, in2_shape0);")
-        make = make.replace("f{in", "f{{in").replace("shape0};", "shape0}};")
+        parts = 2 if scatter and channels % 4 == 0 else 1  # few levels would leave threads without work
+        template = f"{self.index.dim}, {self.octaves}, {PROFILE_NUMBERS[self.profile]}, {channels}"
+        arguments = "in0_p, in1_p, (const Level*)in2_p, out0_p, in2_shape0"
+
+        def source(clear, launcher, atomic):
+            flags = f", {parts}, {atomic}" if scatter else ""
+            return (f"{clear if scatter else ''}using namespace jgrid; {body}<{template}{flags}> f{{{arguments}}}; "
+                    f"{launcher}(f, in0_shape0, in2_shape0 * {parts});")
+
         return jt.code(shape, "float32", [*inputs, self._levels], cpu_header=HEADER, cuda_header=HEADER,
-                       cpu_src=make.format(clear="memset(out0_p, 0, out0->size); " if scatter else "",
-                                           atomic=", false" if scatter else "", launcher=launcher),
-                       cuda_src=make.format(clear="cudaMemsetAsync(out0_p, 0, out0->size); " if scatter else "",
-                                            atomic=", true" if scatter else "", launcher="launch"))
+                       cpu_src=source("memset(out0_p, 0, out0->size); ", "over_tasks" if scatter else "over_points", "false"),
+                       cuda_src=source("cudaMemsetAsync(out0_p, 0, out0->size); ", "launch", "true"))
 
     def gradient_for_x(self, x, table, gradient):
         if x.is_stop_grad():
             return None
-        return jt.grad((self.plain(x, table) * gradient).sum(), x)
+        return pull_back(lambda x: self.plain(x, table), [x], gradient)[0]
 
 
-class _Twice(jt.Function):
-    """A function that keeps the caller's variables: those `execute` receives are cut from the graph, and gradients
-    through them would silently be zero."""
-
+class _Gather(Function):
     def __init__(self, gather):
         super().__init__()
         self.gather = gather
 
-    def __call__(self, *inputs):
-        self.inputs = inputs
-        return super().__call__(*inputs)
-
-
-class _Gather(_Twice):
     def execute(self, x, table):
         channels = table.shape[2]
-        return self.gather.code("Forward", "over_points", channels, [x.shape[0], self.gather.index.n_levels, channels], [x, table])
+        return self.gather.code("Forward", channels, [x.shape[0], self.gather.index.n_levels, channels], [x, table])
 
     def grad(self, gradient):
         x, table = self.inputs
         return self.gather.gradient_for_x(x, table, gradient), _Scatter(self.gather)(x, gradient)
 
 
-class _Scatter(_Twice):
+class _Scatter(Function):
     """The adjoint of the gather in its table."""
+
+    def __init__(self, gather):
+        super().__init__()
+        self.gather = gather
 
     def execute(self, x, gradient):
         channels = gradient.shape[2]
         basis = 1 + 2 * self.gather.index.dim * self.gather.octaves
-        return self.gather.code("Backward", "over_levels", channels, [self.gather.index.n_nodes, basis, channels], [x, gradient])
+        return self.gather.code("Backward", channels, [self.gather.index.n_nodes, basis, channels], [x, gradient])
 
     def grad(self, table):
         x, gradient = self.inputs

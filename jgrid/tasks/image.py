@@ -68,17 +68,22 @@ def render(model, height, width):
 class ImageTask(AbstractTask):
     """Mean squared error on random pixels, without replacement within an epoch.
 
-    pixels: (H, W, C) in [0, 1]; seed: of the order in which pixels come.
+    pixels: (H, W, C) in [0, 1]; seed: of the order in which pixels come; held_out: the fraction of the pixels, chosen by the
+    seed, that training never sees; `evaluate` then adds psnr_train and psnr_held_out.
     """
 
     dim = 2
     metric = "psnr"
 
-    def __init__(self, pixels, seed=0):
+    def __init__(self, pixels, seed=0, held_out=0.0):
+        if not 0 <= held_out < 1:
+            raise ValueError(f"the held-out fraction must be in [0, 1), got {held_out}")
         self.pixels, self.seed = check_pixels(pixels, "pixels"), seed
         self.height, self.width, self.n_out = self.pixels.shape
         self._centres = pixel_centres(self.height, self.width)
         self._colours = self.pixels.reshape(-1, self.n_out)
+        shuffled = np.random.default_rng((seed, 2**32)).permutation(len(self._colours))
+        self._held_out, self._trained = np.split(shuffled, [int(held_out * len(shuffled))])
         self._epoch, self._order = None, None
 
     @property
@@ -88,12 +93,12 @@ class ImageTask(AbstractTask):
         return self.width / longest, self.height / longest
 
     def sample(self, step, n):
-        total = len(self._colours)
+        total = len(self._trained)
         n = min(n, total)
         per_epoch = total // n
         if step // per_epoch != self._epoch:
             self._epoch = step // per_epoch
-            self._order = np.random.default_rng((self.seed, self._epoch)).permutation(total)
+            self._order = np.random.default_rng((self.seed, self._epoch)).permutation(self._trained)
         chosen = self._order[step % per_epoch * n:][:n]
         return {"x": jt.array(self._centres[chosen]).stop_grad(), "colour": jt.array(self._colours[chosen]).stop_grad()}
 
@@ -102,7 +107,12 @@ class ImageTask(AbstractTask):
 
     def evaluate(self, model):
         prediction = render(model, self.height, self.width)
-        return {"psnr": psnr(self.pixels, prediction), "ssim": ssim(self.pixels, prediction)}
+        metrics = {"psnr": psnr(self.pixels, prediction), "ssim": ssim(self.pixels, prediction)}
+        if len(self._held_out):
+            flat = prediction.reshape(-1, self.n_out)
+            metrics["psnr_train"] = psnr(self._colours[self._trained], flat[self._trained])
+            metrics["psnr_held_out"] = psnr(self._colours[self._held_out], flat[self._held_out])
+        return metrics
 
     def export(self, model, out_dir):
         out_dir, prediction = Path(out_dir), np.clip(render(model, self.height, self.width), 0, 1)

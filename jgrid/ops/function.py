@@ -1,0 +1,32 @@
+"""What the fused ops share."""
+import os
+
+import jittor as jt
+
+FOLDER = os.path.dirname(os.path.abspath(__file__))
+
+
+class Function(jt.Function):
+    """A jt.Function whose `grad` may be differentiated again.
+
+    It keeps the caller's variables in `self.inputs`: those `execute` receives are cut from the graph, and second-order
+    gradients through them would silently be zero.
+    """
+
+    def __call__(self, *inputs):
+        self.inputs = inputs
+        return super().__call__(*inputs)
+
+
+def header(name):
+    """The text that includes a header of this folder into an op; Jittor rebuilds the op when the header changes."""
+    return f'#include "{os.path.join(FOLDER, name)}"\n'
+
+
+def pull_back(plain, inputs, cotangent):
+    """The gradients of sum(cotangent * plain(*inputs)) for each input, by autodiff of a plain twin; differentiable again.
+
+    Copies of the inputs are differentiated for, not the inputs: a cotangent depends on them too, and that path must not count.
+    """
+    copies = [v.clone() for v in inputs]
+    return jt.grad((plain(*copies) * cotangent).sum(), copies)

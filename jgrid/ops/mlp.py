@@ -1,0 +1,65 @@
+"""The small ReLU MLP behind a grid: plain, and fused into one op per direction on the CPU."""
+import jittor as jt
+from jittor import nn
+
+from jgrid.ops.function import Function, header, pull_back
+
+HEADER = header("mlp.h")
+FUSED_WIDTH = 128
+
+
+def mlp(z, *weights_and_biases):
+    """z_{l+1} = relu(W_l z_l + b_l), last layer linear, plain: z (N, n_0), W_0, b_0, W_1, b_1, ... -> (N, n_L)."""
+    for i in range(0, len(weights_and_biases), 2):
+        weight, bias = weights_and_biases[i:i + 2]
+        z = nn.matmul_transpose(z, weight) + bias
+        if i + 2 < len(weights_and_biases):
+            z = nn.relu(z)
+    return z
+
+
+def fused_mlp(z, *weights_and_biases):
+    """`mlp` in one op per direction; the plain twin under CUDA, where the library's matrix products serve."""
+    if jt.flags.use_cuda or max(w.shape[0] for w in weights_and_biases) > FUSED_WIDTH or z.shape[1] > FUSED_WIDTH:
+        return mlp(z, *weights_and_biases)
+    return _Forward()(z, *weights_and_biases)
+
+
+def _make(inputs):
+    """C++ that builds the Mlp from the op's inputs: z, then weights and biases in turn."""
+    layers = (len(inputs) - 1) // 2
+    weights = ", ".join(f"in{1 + 2 * l}_p" for l in range(layers))
+    biases = ", ".join(f"in{2 + 2 * l}_p" for l in range(layers))
+    widths = ", ".join(["in0_shape1"] + [f"in{1 + 2 * l}_shape0" for l in range(layers)])
+    return (f"const float* weights[] = {{{weights}}}; const float* biases[] = {{{biases}}}; const int64_t widths[] = {{{widths}}};\n"
+            f"jgrid::Mlp mlp({layers}, widths, weights, biases);\n")
+
+
+class _Forward(Function):
+    def execute(self, *inputs):
+        return jt.code([inputs[0].shape[0], inputs[-1].shape[0]], "float32", list(inputs), cpu_header=HEADER,
+                       cpu_src=_make(inputs) + "jgrid::mlp_forward(mlp, in0_p, in0_shape0, out0_p);")
+
+    def grad(self, gradient):
+        return _Backward()(*self.inputs, gradient)
+
+
+class _Backward(Function):
+    """Gradients of sum(gradient * mlp(z, ...)) for z and every weight and bias."""
+
+    def execute(self, *inputs):
+        *inputs, gradient = inputs
+        n = len(inputs)
+        outs = [f"out{i}_p" for i in range(n)]
+        source = (_make(inputs) + f"float* d_weights[] = {{{', '.join(outs[1::2])}}}; float* d_biases[] = {{{', '.join(outs[2::2])}}};\n"
+                  f"jgrid::mlp_backward(mlp, in0_p, in{n}_p, in0_shape0, out0_p, d_weights, d_biases);")
+        return jt.code([v.shape for v in inputs], ["float32"] * n, [*inputs, gradient], cpu_header=HEADER, cpu_src=source)
+
+    def grad(self, *cotangents):
+        wanted = [i for i, c in enumerate(cotangents) if c is not None]
+
+        def chosen(*inputs):
+            gradients = pull_back(mlp, inputs[:-1], inputs[-1])
+            return sum(((gradients[i] * cotangents[i]).sum() for i in wanted), start=jt.zeros(1))
+
+        return pull_back(chosen, list(self.inputs), jt.ones(1))

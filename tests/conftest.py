@@ -1,0 +1,33 @@
+"""What every test file shares: jgrid before Jittor, a fixed seed, the apps on the path, and where real data may lie."""
+import os
+import sys
+from pathlib import Path
+
+import jgrid  # noqa: F401  it prepares Jittor's installation, so it comes first
+import jittor as jt
+import numpy as np
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(REPOSITORY / "apps"))
+
+
+@pytest.fixture(autouse=True)
+def seed():
+    """Every test draws the same numbers, in whatever order the tests run."""
+    jt.set_global_seed(0)
+    np.random.seed(0)
+
+
+@pytest.fixture
+def repository():
+    return REPOSITORY
+
+
+@pytest.fixture(scope="session")
+def data_folder():
+    """The folder of real data sets; tests that want it are skipped where it is not."""
+    folder = Path(os.environ.get("JGRID_DATA") or REPOSITORY.parent / "shared" / "data")
+    if not folder.is_dir():
+        pytest.skip(f"no data at {folder}; set JGRID_DATA")
+    return folder

@@ -1,0 +1,284 @@
+"""One contract, kept by every grid: values, gradients, borders, and the fused op beside the plain one."""
+import functools
+from dataclasses import dataclass
+
+import jittor as jt
+import numpy as np
+import pytest
+import reference
+from jgrid.grid import Grid
+from jgrid.index import GridIndex
+from jgrid.kernel import InterpolationKernel, MulFAKernel
+
+CHANNELS = 2
+POINTS = 6
+
+
+@dataclass(frozen=True)
+class Case:
+    """A grid to test; depth 0: an interpolation kernel, else a MulFA kernel of so many multiplicative layers."""
+    name: str
+    cells: tuple
+    table_size: int = None
+    profile: str = "linear"
+    octaves: int = 0
+    depth: int = 0
+
+    @property
+    def dim(self):
+        return len(self.cells[0])
+
+
+CASES = [
+    Case("dense-1d", ((7,),)),
+    Case("dense-2d-levels-smooth", ((3, 3), (5, 5), (8, 8)), profile="smooth"),
+    Case("dense-3d-anisotropic", ((2, 4, 3),)),
+    Case("hash-2d-collisions", ((4, 4), (9, 9), (16, 16)), table_size=37),
+    Case("hash-3d-anisotropic-nearest", ((3, 2, 4), (7, 9, 5)), table_size=53, profile="nearest"),
+    Case("mulfa-1d-two-octaves", ((4,), (7,)), octaves=2, depth=1),
+    Case("mulfa-2d-anisotropic-deep", ((3, 4), (6, 5)), octaves=2, depth=2),
+    Case("mulfa-2d-hash-smooth", ((4, 4), (9, 9)), table_size=41, profile="smooth", octaves=1, depth=1),
+    Case("mulfa-3d-deep", ((2, 3, 2),), octaves=1, depth=2),
+]
+SECOND_ORDER = [case for case in CASES if case.name in ("dense-2d-levels-smooth", "hash-2d-collisions", "mulfa-2d-anisotropic-deep")]
+
+every_case = pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+both_ways = pytest.mark.parametrize("fused", [True, False], ids=["fused", "plain"])
+
+
+def build(case, fused, concat=True, at_start=False):
+    """The case's grid with features of size 1 and, unless at_start, a kernel far from its start."""
+    jt.set_global_seed(1)
+    np.random.seed(1)
+    index = GridIndex(case.dim, np.array(case.cells), case.table_size)
+    if case.depth:
+        kernel = MulFAKernel(index.positions(), CHANNELS, octaves=case.octaves, width=5, depth=case.depth, frequency=3.0, profile=case.profile)
+    else:
+        kernel = InterpolationKernel(case.profile)
+    grid = Grid(index, kernel, CHANNELS, concat=concat, fused=fused, scale=1.0)
+    for value in [] if at_start else grid.kernel.state_dict().values():
+        if not value.numpy().any():  # the last layer starts at zero, which would hide the others
+            value.assign(np.random.default_rng(2).normal(size=tuple(value.shape)).astype(np.float32))
+    grid.w.assign(np.random.default_rng(3).uniform(-1, 1, tuple(grid.w.shape)).astype(np.float32))
+    return grid
+
+
+def interior(case, n=POINTS):
+    """Points away from the faces of every level's cells, and from their middles where nearest interpolation jumps."""
+    random, columns = np.random.default_rng(4), []
+    for axis in range(case.dim):
+        column = []
+        while len(column) < n:
+            t = random.uniform()
+            if all(0.12 < (t * shape[axis]) % 0.5 < 0.38 for shape in case.cells):
+                column.append(t)
+        columns.append(column)
+    return np.array(columns).T.astype(np.float32)
+
+
+def loops(case, grid, x, w=None, parameters=None):
+    """The reference's value of each level, (N, L C), in the precision of x."""
+    w = grid.w.numpy().astype(np.float64) if w is None else w
+    if case.depth and parameters is None:
+        parameters = {name: p.numpy().astype(np.float64) for name, p in grid.kernel.state_dict().items()}
+    return reference.grid_levels(x, w, case.cells, case.table_size, case.profile, parameters, case.octaves,
+                                 grid.index.positions().astype(np.float64)).reshape(len(x), -1)
+
+
+@functools.lru_cache(maxsize=None)
+def computed(case, fused):
+    """Value and gradients of (g v).sum() at the interior points: computed once, looked at by several tests."""
+    grid = build(case, fused)
+    x, upstream = jt.array(interior(case)), np.random.default_rng(5).normal(size=(POINTS, len(case.cells) * CHANNELS)).astype(np.float32)
+    value = grid(x)
+    wanted = {"w": grid.w, "x": x, **grid.kernel.state_dict()}
+    gradients = jt.grad((value * jt.array(upstream)).sum(), list(wanted.values()))
+    return grid, upstream.astype(np.float64), value.numpy(), {name: g.numpy() for name, g in zip(wanted, gradients)}
+
+
+def assert_close(found, wanted, relative):
+    """Equal up to `relative` of the largest value: single numbers near zero carry the rounding of the sums they came from."""
+    assert np.shape(found) == np.shape(wanted)
+    assert np.isfinite(found).all()
+    np.testing.assert_allclose(found, wanted, rtol=0, atol=relative * max(np.abs(wanted).max(), 1e-3))
+
+
+@every_case
+@both_ways
+def test_concat_gives_each_level_and_sum_their_total(case, fused):
+    x = jt.array(interior(case))
+    levels, total = build(case, fused)(x).numpy(), build(case, fused, concat=False)(x).numpy()
+    assert levels.shape == (POINTS, len(case.cells) * CHANNELS)
+    assert total.shape == (POINTS, CHANNELS)
+    assert_close(total, levels.reshape(POINTS, -1, CHANNELS).sum(1), 1e-6)
+
+
+@every_case
+@both_ways
+def test_equals_the_numpy_loop(case, fused):
+    grid, _, value, _ = computed(case, fused)
+    assert_close(value, loops(case, grid, interior(case)), 1e-5)
+
+
+@every_case
+@both_ways
+def test_linear_in_the_features(case, fused):
+    grid, x = build(case, fused), jt.array(interior(case))
+    first, second = (np.random.default_rng(s).normal(size=tuple(grid.w.shape)).astype(np.float32) for s in (6, 7))
+
+    def value(w):
+        grid.w.assign(w)
+        return grid(x).numpy()
+
+    assert_close(value(2.5 * first - 0.5 * second), 2.5 * value(first) - 0.5 * value(second), 1e-5)
+
+
+@every_case
+@both_ways
+def test_rows_are_independent(case, fused):
+    grid, _, value, _ = computed(case, fused)
+    order = np.array([3, 0, 5, 1, 4, 2, 2])  # one point twice
+    assert_close(grid(jt.array(interior(case)[order])).numpy(), value[order], 1e-6)
+    assert_close(grid(jt.array(interior(case)[4:5])).numpy(), value[4:5], 1e-6)
+
+
+@every_case
+@both_ways
+def test_clamped_at_and_beyond_the_border(case, fused):
+    grid = computed(case, fused)[0]
+    x = interior(case)
+    x[0], x[1], x[2], x[3, 0], x[4, -1], x[5] = 0.0, 1.0, -0.5, 1.75, -1e-3, 30.0
+    value = grid(jt.array(x)).numpy()
+    assert_close(value, grid(jt.array(np.clip(x, 0, 1))).numpy(), 1e-6)
+    assert_close(value, loops(case, grid, x), 1e-5)
+
+
+@every_case
+@both_ways
+def test_gradient_for_features_and_kernel(case, fused):
+    """Against central differences of the numpy loop, in float64, along random directions of each parameter."""
+    grid, upstream, _, gradients = computed(case, fused)
+    x = interior(case).astype(np.float64)
+    state = {name: p.numpy().astype(np.float64) for name, p in grid.kernel.state_dict().items()}
+    for name in ["w", *state]:
+        start = grid.w.numpy().astype(np.float64) if name == "w" else state[name]
+        for draw in range(2):
+            direction, step = np.random.default_rng(draw).normal(size=start.shape), 1e-6
+            ends = []
+            for sign in (1, -1):
+                moved = start + sign * step * direction
+                ends.append((upstream * (loops(case, grid, x, w=moved, parameters=state or None) if name == "w" else
+                                         loops(case, grid, x, parameters={**state, name: moved}))).sum())
+            slope = (ends[0] - ends[1]) / (2 * step)
+            scale = np.linalg.norm(gradients[name])
+            assert scale > 0, name
+            assert abs((gradients[name] * direction).sum() - slope) < 1e-4 * scale, name
+
+
+@every_case
+@both_ways
+def test_gradient_for_x(case, fused):
+    grid, upstream, _, gradients = computed(case, fused)
+    x, step = interior(case).astype(np.float64), 1e-6
+    slopes = [((loops(case, grid, x + step * axis) - loops(case, grid, x - step * axis)) * upstream).sum(1) / (2 * step)
+              for axis in np.eye(case.dim)]
+    assert_close(gradients["x"], np.stack(slopes, axis=1), 1e-4)
+
+
+@every_case
+def test_fused_equals_plain(case):
+    _, _, fused, fused_gradients = computed(case, True)
+    _, _, plain, plain_gradients = computed(case, False)
+    assert_close(fused, plain, 1e-5)
+    for name, gradient in plain_gradients.items():
+        assert_close(fused_gradients[name], gradient, 1e-4)
+
+
+@functools.lru_cache(maxsize=None)
+def energy_gradient(case, fused):
+    """The gradient of sum |d(g v)/dx|^2 for the features and the kernel: what an eikonal loss asks for."""
+    grid = build(case, fused)
+    upstream = computed(case, fused)[1].astype(np.float32)
+    x = jt.array(interior(case))
+    slope = jt.grad((grid(x) * jt.array(upstream)).sum(), x)
+    wanted = {"w": grid.w, **grid.kernel.state_dict()}
+    return {name: g.numpy() for name, g in zip(wanted, jt.grad((slope * slope).sum(), list(wanted.values())))}
+
+
+@pytest.mark.parametrize("case", SECOND_ORDER, ids=lambda case: case.name)
+def test_second_order_fused_equals_plain(case):
+    plain = energy_gradient(case, False)
+    for name, gradient in energy_gradient(case, True).items():
+        assert np.abs(plain[name]).max() > 0, name
+        assert_close(gradient, plain[name], 1e-4)
+
+
+@both_ways
+@pytest.mark.parametrize("case", SECOND_ORDER, ids=lambda case: case.name)
+def test_second_order_against_differences(case, fused):
+    """The energy is quadratic in w, so its central difference is exact for a step of any size."""
+    grid, upstream, _, _ = computed(case, fused)
+    x, step, w = interior(case).astype(np.float64), 1e-6, grid.w.numpy().astype(np.float64)
+
+    def energy(w):
+        slopes = [((loops(case, grid, x + step * axis, w) - loops(case, grid, x - step * axis, w)) * upstream).sum(1) / (2 * step)
+                  for axis in np.eye(case.dim)]
+        return np.square(slopes).sum()
+
+    gradient = energy_gradient(case, fused)["w"]
+    direction = np.random.default_rng(8).normal(size=w.shape)
+    slope = (energy(w + direction) - energy(w - direction)) / 2
+    assert abs((gradient * direction).sum() - slope) < 1e-4 * np.linalg.norm(gradient) * np.linalg.norm(direction)
+
+
+@both_ways
+@pytest.mark.parametrize("case", [CASES[3], CASES[6]], ids=lambda case: case.name)
+def test_scatter_is_the_adjoint_of_gather(case, fused):
+    """<gather w, v> = <w, scatter v>, and the gradient of the scatter for v is the gather again."""
+    grid, x = build(case, fused), jt.array(np.repeat(interior(case), 20, axis=0))  # points that share nodes
+    random = np.random.default_rng(9)
+    upstream = jt.array(random.normal(size=(20 * POINTS, len(case.cells) * CHANNELS)).astype(np.float32))
+    other = random.normal(size=tuple(grid.w.shape)).astype(np.float32)
+    value = grid(x)
+    scattered = jt.grad((value * upstream).sum(), grid.w)
+    again = jt.grad((scattered * jt.array(other)).sum(), upstream).numpy()
+    w, scattered = grid.w.numpy().astype(np.float64), scattered.numpy()
+    assert np.isclose((w * scattered).sum(), (value.numpy().astype(np.float64) * upstream.numpy()).sum(), rtol=1e-5)
+    grid.w.assign(other)
+    assert_close(again, grid(x).numpy(), 1e-5)
+
+
+@both_ways
+@pytest.mark.parametrize("case", [case for case in CASES if not case.depth], ids=lambda case: case.name)
+def test_interpolation_is_a_partition_of_unity(case, fused):
+    grid = build(case, fused)
+    grid.w.assign(np.ones(tuple(grid.w.shape), np.float32))
+    x = np.random.default_rng(10).uniform(size=(POINTS, case.dim)).astype(np.float32)
+    x[0], x[1], x[2] = 0.0, 1.0, 0.5  # 0.5 lies on faces and middles of cells
+    assert_close(grid(jt.array(x)).numpy(), np.ones((POINTS, len(case.cells) * CHANNELS)), 2e-6)
+
+
+@both_ways
+@pytest.mark.parametrize("case", [CASES[0], CASES[2]], ids=lambda case: case.name)
+def test_linear_interpolation_is_exact_on_linear_functions(case, fused):
+    grid = build(case, fused)
+    slope, shift = np.random.default_rng(11).normal(size=(case.dim, CHANNELS)), np.array([0.3, -2.0])
+    grid.w.assign((grid.index.positions() @ slope + shift).astype(np.float32))
+    x = np.random.default_rng(12).uniform(size=(POINTS, case.dim)).astype(np.float32)
+    assert_close(grid(jt.array(x)).numpy(), x @ slope + shift, 2e-6)
+
+
+@both_ways
+@pytest.mark.parametrize("case", [CASES[5], CASES[6], CASES[8]], ids=lambda case: case.name)
+def test_mulfa_starts_as_linear_interpolation(case, fused):
+    plain = build(Case("start", case.cells, case.table_size, case.profile), fused)
+    x = jt.array(interior(case))
+    assert_close(build(case, fused, at_start=True)(x).numpy(), plain(x).numpy(), 1e-7)
+
+
+def test_more_channels_than_the_fused_op_keeps():
+    """Wide grids take the plain way by themselves; the answer must not change."""
+    case = CASES[0]
+    index = GridIndex(case.dim, np.array(case.cells), None)
+    grid = Grid(index, InterpolationKernel("linear"), 33, concat=True, fused=True, scale=1.0)
+    assert_close(grid(jt.array(interior(case))).numpy(), loops(case, grid, interior(case)), 1e-5)
