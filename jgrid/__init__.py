@@ -18,10 +18,10 @@ if sys.argv[:1] != ["-m"]:
     from jgrid.field import DenseGridConfig, Field, HashGridConfig, MulFAGridConfig, SirenConfig  # noqa: E402
     from jgrid.grid import Grid  # noqa: E402
     from jgrid.index import GridIndex  # noqa: E402
-    from jgrid.kernel import InterpolationKernel, MulFAKernel  # noqa: E402
+    from jgrid.kernel import InterpolationKernel, MulFAGainKernel, MulFAKernel  # noqa: E402
     from jgrid.network import MLP, Siren  # noqa: E402
     from jgrid.tasks.image import ImageTask, load_image  # noqa: E402
     from jgrid.trainer import TrainConfig, Trainer  # noqa: E402
 
     __all__ = ["DenseGridConfig", "Field", "Grid", "GridIndex", "HashGridConfig", "ImageTask", "InterpolationKernel", "MLP",
-               "MulFAGridConfig", "MulFAKernel", "Siren", "SirenConfig", "TrainConfig", "Trainer", "load_image"]
+               "MulFAGainKernel", "MulFAGridConfig", "MulFAKernel", "Siren", "SirenConfig", "TrainConfig", "Trainer", "load_image"]

@@ -1,6 +1,7 @@
 """Files that survive: written whole or not at all, loaded strictly, never pickle."""
 import contextlib
 import json
+import math
 import os
 import tempfile
 from pathlib import Path
@@ -36,9 +37,19 @@ def _umask():
     return mask
 
 
+def to_json(value, indent=None):
+    """JSON text; numbers that are not finite, for which JSON has no word, become null."""
+    def finite(v):
+        if isinstance(v, dict):
+            return {k: finite(u) for k, u in v.items()}
+        return None if isinstance(v, float) and not math.isfinite(v) else v
+
+    return json.dumps(finite(value), indent=indent, allow_nan=False)
+
+
 def write_json(path, value):
     with atomic_path(path) as temporary:
-        temporary.write_text(json.dumps(value, indent=2) + "\n")
+        temporary.write_text(to_json(value, indent=2) + "\n")
 
 
 def save(path, tensors, config):

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, field, fields
 import numpy as np
 from jgrid.grid import Grid
 from jgrid.index import GridIndex, geometric_levels
-from jgrid.kernel import InterpolationKernel, MulFAKernel
+from jgrid.kernel import InterpolationKernel, MulFAGainKernel, MulFAKernel
 from jgrid.network import MLP, Siren
 from jittor import nn
 
@@ -41,10 +41,10 @@ def count_parameters(model):
     return sum(int(np.prod(p.shape)) for group in model.parameter_groups() for p in group["params"])
 
 
-def _positive(config, *names):
+def _positive(config, *names, prefix="--field."):
     for name in names:
-        if getattr(config, name) <= 0:
-            raise ValueError(f"--field.{name.replace('_', '-')} must be positive, got {getattr(config, name)}")
+        if not 0 < getattr(config, name) < float("inf"):
+            raise ValueError(f"{prefix}{name.replace('_', '-')} must be positive, got {getattr(config, name)}")
 
 
 @dataclass(frozen=True)
@@ -56,18 +56,30 @@ class DecoderConfig:
     """Hidden layers; 0: no decoder, the levels are summed and the field is linear in its features."""
 
 
+@dataclass(frozen=True)
+class FilterConfig:
+    """The multiplicative filter network of a MulFAGrid without a decoder."""
+    width: int = 16
+    """Filters of a layer."""
+    depth: int = 1
+    """Multiplicative layers."""
+    frequency: float = 16.0
+    """Bound of the filters' frequency, in half-waves across the grid."""
+
+
 def _build_grid_field(config, dim, n_out, aspect, table_size, make_kernel, rates):
     """The field all grid configs share: levels, kernel and decoder from `config`."""
-    _positive(config, "coarsest", "finest", "levels", "channels")
-    if config.decoder.depth < 0 or config.decoder.width < 1:
-        raise ValueError(f"--field.decoder wants width >= 1 and depth >= 0, got {config.decoder.width} and {config.decoder.depth}")
+    _positive(config, "coarsest", "finest", "levels", "channels", "lr_features", "lr_network")
+    _positive(config.decoder, "width", prefix="--field.decoder.")
+    if config.decoder.depth < 0:
+        raise ValueError(f"--field.decoder.depth must not be negative, got {config.decoder.depth}")
     along = np.asarray(geometric_levels(config.coarsest, config.finest, config.levels))[:, None]
     cells = np.maximum(1, np.round(along * (np.ones(dim) if aspect is None else np.asarray(aspect)))).astype(int)
     index = GridIndex(dim, cells, table_size)
     decoded = config.decoder.depth > 0
     channels = config.channels if decoded else n_out
     grid = Grid(index, make_kernel(index, channels), channels, concat=decoded)
-    network = MLP(index.n_levels * channels, n_out, config.decoder.width, config.decoder.depth, bias=0.5) if decoded else None
+    network = MLP(grid.n_out, n_out, config.decoder.width, config.decoder.depth, bias=0.5) if decoded else None
     return Field(grid, network, rates)
 
 
@@ -85,9 +97,9 @@ class DenseGridConfig:
     profile: str = "linear"
     """Interpolation: nearest, linear or smooth."""
     decoder: DecoderConfig = field(default_factory=DecoderConfig)
-    lr_features: float = 1e-2
+    lr_features: float = 2e-2
     """Learning rate of the features."""
-    lr_network: float = 5e-3
+    lr_network: float = 1e-2
     """Learning rate of the decoder."""
 
     def build(self, dim, n_out, aspect=None):
@@ -111,9 +123,9 @@ class HashGridConfig:
     profile: str = "linear"
     """Interpolation: nearest, linear or smooth."""
     decoder: DecoderConfig = field(default_factory=DecoderConfig)
-    lr_features: float = 1e-2
+    lr_features: float = 2e-2
     """Learning rate of the features."""
-    lr_network: float = 5e-3
+    lr_network: float = 1e-2
     """Learning rate of the decoder."""
 
     def build(self, dim, n_out, aspect=None):
@@ -124,42 +136,40 @@ class HashGridConfig:
 
 @dataclass(frozen=True)
 class MulFAGridConfig:
-    """MulFAGrid: grids whose kernel is a multiplicative Fourier adaptive network."""
-    finest: int = 128
+    """MulFAGrid: grids with the multiplicative Fourier adaptive kernel."""
+    finest: int = 240
     """Cells of the finest level along the longest axis."""
-    coarsest: int = 32
+    coarsest: int = 112
     """Cells of the coarsest level along the longest axis."""
-    levels: int = 3
+    levels: int = 2
     """Levels, growing geometrically."""
-    channels: int = 8
+    channels: int = 6
     """Features per node; with no decoder always the output size."""
     table_size: int = 2**22
     """Most nodes a level may own; larger levels are hashed."""
     octaves: int = 1
-    """Octaves of gamma(offset)."""
-    filter_width: int = 16
-    """Width of the multiplicative filter network."""
-    filter_depth: int = 1
-    """Multiplicative layers of the filter network."""
-    frequency: float = 16.0
-    """Bound of the filters' frequency, in half-waves across the grid."""
+    """Octaves of gamma(offset): more fit finer detail and wiggle more between the samples."""
     profile: str = "linear"
     """Window: nearest, linear or smooth."""
     decoder: DecoderConfig = field(default_factory=DecoderConfig)
-    lr_features: float = 1e-2
+    filter: FilterConfig = field(default_factory=FilterConfig)
+    lr_features: float = 2e-2
     """Learning rate of the features."""
-    lr_network: float = 5e-3
-    """Learning rate of the decoder."""
-    lr_kernel: float = 5e-3
-    """Learning rate of the kernel."""
+    lr_network: float = 2e-2
+    """Learning rate of the decoder, or, with no decoder, of the filter network."""
 
     def build(self, dim, n_out, aspect=None):
-        _positive(self, "table_size", "octaves", "filter_width", "filter_depth", "frequency")
-        return _build_grid_field(
-            self, dim, n_out, aspect, self.table_size,
-            lambda index, channels: MulFAKernel(index.positions(), channels, self.octaves, self.filter_width, self.filter_depth,
-                                                self.frequency, self.profile),
-            {"features": self.lr_features, "kernel": self.lr_kernel, "network": self.lr_network})
+        _positive(self, "table_size", "octaves")
+        _positive(self.filter, "width", "depth", "frequency", prefix="--field.filter.")
+
+        def kernel(index, channels):
+            if self.decoder.depth:
+                return MulFAKernel(self.octaves, self.profile)
+            return MulFAGainKernel(index.positions(), channels, self.octaves, self.filter.width, self.filter.depth,
+                                   self.filter.frequency, self.profile)
+
+        return _build_grid_field(self, dim, n_out, aspect, self.table_size, kernel,
+                                 {"features": self.lr_features, "kernel": self.lr_network, "network": self.lr_network})
 
 
 @dataclass(frozen=True)
@@ -168,7 +178,7 @@ class SirenConfig:
     width: int = 256
     """Neurons of a hidden layer."""
     depth: int = 3
-    """Hidden layers after the first."""
+    """Hidden layers."""
     omega: float = 30.0
     """Frequency of the sines."""
     lr: float = 1e-4
@@ -194,9 +204,14 @@ def field_from_dict(values):
     kind = values.pop("kind", None)
     if kind not in FIELDS:
         raise ValueError(f"unknown field {kind!r}; there are {', '.join(FIELDS)}")
-    known = {f.name for f in fields(FIELDS[kind])}
-    if values.keys() - known:
-        raise ValueError(f"{kind} has no {', '.join(sorted(values.keys() - known))}")
-    if "decoder" in values:
-        values["decoder"] = DecoderConfig(**values["decoder"])
-    return FIELDS[kind](**values)
+    for part, cls in (("decoder", DecoderConfig), ("filter", FilterConfig)):
+        if part in values:
+            values[part] = _from_dict(cls, values[part], f"{kind}'s {part}")
+    return _from_dict(FIELDS[kind], values, kind)
+
+
+def _from_dict(cls, values, name):
+    unknown = values.keys() - {f.name for f in fields(cls)}
+    if unknown:
+        raise ValueError(f"{name} has no {', '.join(sorted(unknown))}")
+    return cls(**values)

@@ -32,6 +32,8 @@ class GridIndex:
             cells = np.repeat(cells[:, None], dim, axis=1)
         if dim not in (1, 2, 3) or cells.shape[1] != dim or cells.min() < 1:
             raise ValueError(f"a grid index wants dim 1, 2 or 3 and cells >= 1 of shape (L, dim), got dim {dim}, {cells.tolist()}")
+        if table_size is not None and table_size < 1:
+            raise ValueError(f"a grid's table wants a size of at least 1, got {table_size}")
         dense = np.prod(cells + 1, axis=1)
         size = dense if table_size is None else np.minimum(dense, table_size)
         if size.sum() >= 2**31:

@@ -1,82 +1,125 @@
 """phi(x, theta_i): how much each node counts.
 
-Every kernel here is a window of the offset, the product over the axes of a profile of |x - node| measured in cells; the
-MulFA kernel multiplies the window by a learned gain. So all share one collapsed form, which the fused ops compute:
-
-    phi(x, i, c) = window(u) (B_i0c + sum_p gamma_p(u) B_ipc),   u = offset of x from node i
-
-with the basis coefficients B: one for the fixed kernels.
+A kernel here is a window of the offset u of x from the node in cells (the product over the axes of a profile) times a
+combination of the basis [1, gamma(u)]. A kernel object may hold H kernels that read the same features side by side (heads).
+`profile`, `octaves` and `heads` say which; `collapse(w)` gives the table that the fused op reads instead of phi.
 """
 import jittor as jt
 import numpy as np
-from jgrid.ops.basis import PROFILES, fourier_octaves, window
 from jittor import nn
+
+from jgrid.ops.basis import PROFILES, fourier_octaves, window
+
+
+def _check_profile(profile):
+    if profile not in PROFILES:
+        raise ValueError(f"an interpolation profile is one of {', '.join(PROFILES)}, got {profile!r}")
 
 
 class InterpolationKernel(nn.Module):
-    """phi(x, i) = window(offset): nearest, linear (bi-, trilinear) or smooth interpolation; no parameters."""
+    """phi(x, i) = window(u): nearest, linear (bi-, trilinear) or smooth interpolation; no parameters, H = 1."""
 
-    octaves = 0
+    octaves, heads = 0, False
 
     def __init__(self, profile="linear"):
         super().__init__()
-        if profile not in PROFILES:
-            raise ValueError(f"an interpolation kernel is one of {', '.join(PROFILES)}, got {profile!r}")
+        _check_profile(profile)
         self.profile = profile
 
+    def n_heads(self, dim):
+        return 1
+
     def execute(self, x, node, offset):
-        """x (N, D), node (N, K), offset (N, K, D) -> phi (N, K)."""
-        return window(self.profile, offset)
+        """x (N, D), node (N, K), offset u (N, K, D) -> phi (N, K, 1, 1)."""
+        return window(self.profile, offset).unsqueeze(-1).unsqueeze(-1)
 
     def collapse(self, w):
-        """The features times the basis coefficients, (M, C) -> (M, 1, C)."""
+        """Features (M, C) -> table (M, 1, C)."""
         return w.unsqueeze(1)
 
 
 class MulFAKernel(nn.Module):
-    """The multiplicative Fourier adaptive kernel: a window times a gain that a multiplicative filter network makes.
+    """The multiplicative Fourier adaptive kernel in front of a decoder: each feature is read through 1 + P kernels at once,
 
-    phi(x, i, c) = window(u) (1 + z_c),   z = W_L z_{L-1} + b_L,   z_{l+1} = (W_l z_l + b_l) * sin(omega_l p_i + phi_l),
-    z_0 = gamma(u), with u the offset of x from node i in cells and p_i the node's position (paper, eqs. 6-7; the window and
-    the 1 + stand in for the normalisation of eq. 8, whose denominator can vanish). W_L starts at zero: the kernel starts as
-    plain interpolation. The filters depend on the node only and the rest is affine in gamma, so z = <a_i, gamma> + b_i with
-    a_i, b_i computed once per node (`coefficients`), not once per point.
+        phi_h(x, i) = window(u) [1, gamma(u)]_h,   gamma(u) = [sin(pi 2^k u), cos(pi 2^k u)], k < octaves,   P = 2 D octaves.
+
+    The decoder's first layer W mixes them, so hidden unit j sees the features through the learned kernel
+    window(u) <W_j, [1, gamma(u)]>: the paper's multiplicative filter network (eqs. 6-7) with its last linear layer merged
+    into the decoder's first, the window in place of the normalisation of eq. 8, whose denominator can vanish, and the node
+    filters sin(omega i + phi) left out, as docs/mulfa.md measures. No parameters of its own.
+    """
+
+    heads = True
+
+    def __init__(self, octaves=1, profile="linear"):
+        super().__init__()
+        _check_profile(profile)
+        if octaves < 1:
+            raise ValueError(f"a MulFA kernel wants octaves >= 1, got {octaves}")
+        self.profile, self.octaves = profile, octaves
+
+    def n_heads(self, dim):
+        return 1 + 2 * dim * self.octaves
+
+    def execute(self, x, node, offset):
+        """x (N, D), node (N, K), offset u (N, K, D) -> phi (N, K, 1 + P, 1)."""
+        basis = jt.concat([jt.ones(node.shape + [1]), fourier_octaves(offset, self.octaves)], dim=-1)
+        return (window(self.profile, offset).unsqueeze(-1) * basis).unsqueeze(-1)
+
+    def collapse(self, w):
+        """Features (M, C) -> table (M, 1, C)."""
+        return w.unsqueeze(1)
+
+
+class MulFAGainKernel(nn.Module):
+    """The multiplicative Fourier adaptive kernel without a decoder: a gain per channel, made by a multiplicative filter network.
+
+        phi(x, i, c) = window(u) (1 + z_c),   z = W_L z_{L-1} + b_L,   z_{l+1} = (W_l z_l + b_l) * sin(omega_l p_i + phi_l),
+
+    z_0 = gamma(u), p_i the node's position (paper, eqs. 6-7). W_L starts at zero: the kernel starts as plain interpolation.
+    The filters depend on the node only and the rest is affine in gamma, so z = <a_i, gamma> + b_i with a_i, b_i computed once
+    per node (`coefficients`), not once per point. H = 1.
 
     positions: (M, D) in [0, 1]; channels: C; octaves: of gamma; width, depth: of the filter network;
     frequency: the filters' omega is uniform in +-frequency pi, so at most `frequency` half-waves across the grid.
     """
 
+    heads = False
+
     def __init__(self, positions, channels, octaves=1, width=16, depth=1, frequency=16.0, profile="linear"):
         super().__init__()
-        if min(channels, octaves, width, depth) < 1 or profile not in PROFILES:
-            raise ValueError(f"a MulFA kernel wants channels, octaves, width, depth >= 1 and a known profile, got {channels}, "
-                             f"{octaves}, {width}, {depth}, {profile!r}")
+        _check_profile(profile)
+        if min(channels, octaves, width, depth) < 1:
+            raise ValueError(f"a MulFA gain wants channels, octaves, width, depth >= 1, got {channels}, {octaves}, {width}, {depth}")
         dim = positions.shape[1]
-        self.profile, self.octaves, self.channels = profile, octaves, channels
+        self.profile, self.octaves = profile, octaves
         self._positions = jt.array(positions).stop_grad()
         sizes = [2 * dim * octaves] + [width] * depth
-        self.omega = nn.ParameterList([jt.array(np.float32(np.pi * frequency) * np.random.uniform(-1, 1, (dim, width)).astype(np.float32))
-                                       for _ in range(depth)])
+        bound = np.pi * frequency
+        self.omega = nn.ParameterList([jt.array(np.random.uniform(-bound, bound, (dim, width)).astype(np.float32)) for _ in range(depth)])
         self.phase = nn.ParameterList([jt.array(np.random.uniform(-np.pi, np.pi, width).astype(np.float32)) for _ in range(depth)])
         self.linear = nn.ModuleList([nn.Linear(a, b) for a, b in zip(sizes[:-1], sizes[1:])])
         self.last = nn.Linear(width, channels)
         self.last.weight = jt.zeros((channels, width))
         self.last.bias = jt.zeros((channels,))
 
-    def filters(self, positions):
+    def n_heads(self, dim):
+        return 1
+
+    def filters(self):
         """s_l = sin(omega_l p + phi_l) for each layer l: list of (M, width)."""
-        return [jt.sin(positions @ omega + phase) for omega, phase in zip(self.omega, self.phase)]
+        return [jt.sin(self._positions @ omega + phase) for omega, phase in zip(self.omega, self.phase)]
 
     def execute(self, x, node, offset):
-        """x (N, D), node (N, K), offset (N, K, D) -> phi (N, K, C): the chain as written, node by node."""
+        """x (N, D), node (N, K), offset u (N, K, D) -> phi (N, K, 1, C): the chain as written, for every point and node."""
         z = fourier_octaves(offset, self.octaves)
-        for layer, s in zip(self.linear, self.filters(self._positions)):
+        for layer, s in zip(self.linear, self.filters()):
             z = layer(z) * s[node]
-        return window(self.profile, offset).unsqueeze(-1) * (1.0 + self.last(z))
+        return (window(self.profile, offset).unsqueeze(-1) * (1.0 + self.last(z))).unsqueeze(2)
 
     def coefficients(self):
-        """B of the collapsed form, (M, 1 + P, C): the chain applied to the basis of affine functions of gamma."""
-        filters = self.filters(self._positions)
+        """B with 1 + z_c = sum_p B_ipc [1, gamma]_p, (M, 1 + P, C): the chain applied to the basis of affine functions of gamma."""
+        filters = self.filters()
         # rows: the constant function, then each gamma_p; a bias adds to the constant only
         z = jt.concat([self.linear[0].bias.unsqueeze(0), self.linear[0].weight.transpose()], dim=0)       # (1 + P, width)
         z = z.unsqueeze(0) * filters[0].unsqueeze(1)                                                         # (M, 1 + P, width)
@@ -86,5 +129,5 @@ class MulFAKernel(nn.Module):
         return z @ self.last.weight.transpose() + constant * (1.0 + self.last.bias)
 
     def collapse(self, w):
-        """The features times the basis coefficients, (M, C) -> (M, 1 + P, C)."""
+        """Features (M, C) -> table (M, 1 + P, C): the features times their coefficients."""
         return w.unsqueeze(1) * self.coefficients()

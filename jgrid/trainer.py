@@ -1,6 +1,5 @@
 """The one training loop."""
 import contextlib
-import json
 import math
 import time
 from dataclasses import dataclass
@@ -8,6 +7,7 @@ from pathlib import Path
 
 import jittor as jt
 import numpy as np
+from jgrid import checkpoint
 from jgrid.field import count_parameters
 from tqdm import tqdm
 
@@ -82,26 +82,27 @@ class Trainer:
                 if step + 1 == COMPILING_STEPS and not last:
                     jt.sync_all()
                     mark = time.time()
-                if step % 20 == 0 or last:
+                evaluating = last or (step + 1) % config.eval_every == 0
+                if step % 20 == 0 or evaluating:
                     value = loss.item()
                     if not math.isfinite(value):
                         self._restore(good)
                         raise TrainingStopped(self._not_finite("the loss", step))
                     bar.set_postfix({"loss": f"{value:.3g}", **{k: f"{v:.2f}" for k, v in metrics.items() if k == self.task.metric}})
                 bar.update()
-                if (step + 1) % config.eval_every == 0 or last:
+                if evaluating:
                     jt.sync_all()
                     seconds += time.time() - mark
-                    with self._averaged():
-                        metrics = self.task.evaluate(self.model)
                     weights = self._weights()
                     if not all(np.isfinite(w).all() for w in weights):
                         self._restore(good)
                         raise TrainingStopped(self._not_finite("a weight", step))
                     good = weights
+                    with self._averaged():
+                        metrics = self.task.evaluate(self.model)
                     self.history.append({"step": step + 1, "seconds": round(seconds, 3), "loss": value, **metrics})
                     if log:
-                        log.write(json.dumps(self.history[-1]) + "\n")
+                        log.write(checkpoint.to_json(self.history[-1]) + "\n")
                         log.flush()
                     mark = time.time()
         finally:
@@ -140,11 +141,15 @@ class Trainer:
     @contextlib.contextmanager
     def _averaged(self):
         """The model holds the averaged weights inside the block."""
-        current = self._weights() if self.average else []
-        if self.average:
-            self._restore([a.numpy() for a in self.average])
-        yield
-        self._restore(current)
+        if not self.average:
+            yield
+            return
+        current = self._weights()
+        self._restore([a.numpy() for a in self.average])
+        try:
+            yield
+        finally:
+            self._restore(current)
 
     def _not_finite(self, what, step):
         rates = ", ".join(f"{g.get('name', 'all')} {g['lr']:.3g}" for g in self.optimizer.param_groups)

@@ -43,9 +43,13 @@ def window(name, offset):
     return math.prod(profile(name, float(u)) for u in offset)
 
 
+def gamma(octaves, offset):
+    return [f(math.pi * 2**k * u) for k in range(octaves) for f in (math.sin, math.cos) for u in offset]
+
+
 def mulfa_gain(parameters, octaves, offset, position):
     """z of the multiplicative filter network, all channels, for one point and node."""
-    z = np.array([f(math.pi * 2**k * u) for k in range(octaves) for f in (math.sin, math.cos) for u in offset])
+    z = np.array(gamma(octaves, offset))
     depth = sum(name.startswith("omega") for name in parameters)
     for layer in range(depth):
         z = parameters[f"linear.{layer}.weight"] @ z + parameters[f"linear.{layer}.bias"]
@@ -53,14 +57,20 @@ def mulfa_gain(parameters, octaves, offset, position):
     return parameters["last.weight"] @ z + parameters["last.bias"]
 
 
-def grid_levels(x, w, cells, table_size, profile_name, parameters=None, octaves=0, positions=None):
-    """g of each level apart, (N, L, C) in float64; parameters: of the MulFA kernel, or None for plain interpolation."""
-    result = np.zeros((len(x), len(cells), w.shape[1]))
+def grid_levels(x, w, cells, table_size, profile_name, octaves=0, parameters=None, positions=None):
+    """g of each level and kernel apart, (N, L, H, C) in float64.
+
+    parameters and positions: of a MulFA gain, H = 1; without them one kernel for each of [1, gamma(u)], so H = 1 for no octaves.
+    """
+    heads = 1 if parameters else 1 + 2 * len(cells[0]) * octaves
+    result = np.zeros((len(x), len(cells), heads, w.shape[1]))
     for n, point in enumerate(x):
         for level, nodes in enumerate(active_nodes(point, cells, table_size)):
             for row, offset in nodes:
                 phi = window(profile_name, offset)
                 if parameters:
-                    phi = phi * (1 + mulfa_gain(parameters, octaves, offset, positions[row]))
-                result[n, level] += phi * w[row]
+                    result[n, level, 0] += phi * (1 + mulfa_gain(parameters, octaves, offset, positions[row])) * w[row]
+                else:
+                    for head, basis in enumerate([1, *gamma(octaves, offset)]):
+                        result[n, level, head] += phi * basis * w[row]
     return result

@@ -8,7 +8,7 @@ import pytest
 import reference
 from jgrid.grid import Grid
 from jgrid.index import GridIndex
-from jgrid.kernel import InterpolationKernel, MulFAKernel
+from jgrid.kernel import InterpolationKernel, MulFAGainKernel, MulFAKernel
 
 CHANNELS = 2
 POINTS = 6
@@ -16,7 +16,8 @@ POINTS = 6
 
 @dataclass(frozen=True)
 class Case:
-    """A grid to test; depth 0: an interpolation kernel, else a MulFA kernel of so many multiplicative layers."""
+    """A grid to test. No octaves: an interpolation kernel; octaves: a MulFA kernel, side by side for a decoder or, with a
+    depth, the gain of a filter network of so many multiplicative layers."""
     name: str
     cells: tuple
     table_size: int = None
@@ -28,6 +29,11 @@ class Case:
     def dim(self):
         return len(self.cells[0])
 
+    @property
+    def n_out(self):
+        """Outputs of a level."""
+        return CHANNELS * (1 if self.depth else 1 + 2 * self.dim * self.octaves)
+
 
 CASES = [
     Case("dense-1d", ((7,),)),
@@ -35,12 +41,18 @@ CASES = [
     Case("dense-3d-anisotropic", ((2, 4, 3),)),
     Case("hash-2d-collisions", ((4, 4), (9, 9), (16, 16)), table_size=37),
     Case("hash-3d-anisotropic-nearest", ((3, 2, 4), (7, 9, 5)), table_size=53, profile="nearest"),
-    Case("mulfa-1d-two-octaves", ((4,), (7,)), octaves=2, depth=1),
-    Case("mulfa-2d-anisotropic-deep", ((3, 4), (6, 5)), octaves=2, depth=2),
-    Case("mulfa-2d-hash-smooth", ((4, 4), (9, 9)), table_size=41, profile="smooth", octaves=1, depth=1),
-    Case("mulfa-3d-deep", ((2, 3, 2),), octaves=1, depth=2),
+    Case("gain-1d-two-octaves", ((4,), (7,)), octaves=2, depth=1),
+    Case("gain-2d-anisotropic-deep", ((3, 4), (6, 5)), octaves=2, depth=2),
+    Case("gain-2d-hash-smooth", ((4, 4), (9, 9)), table_size=41, profile="smooth", octaves=1, depth=1),
+    Case("gain-3d-deep", ((2, 3, 2),), octaves=1, depth=2),
+    Case("mulfa-1d", ((4,), (7,)), octaves=1),
+    Case("mulfa-2d-hash-two-octaves-smooth", ((4, 3), (9, 8)), table_size=41, profile="smooth", octaves=2),
+    Case("mulfa-3d-nearest", ((2, 3, 2),), octaves=1, profile="nearest"),
 ]
-SECOND_ORDER = [case for case in CASES if case.name in ("dense-2d-levels-smooth", "hash-2d-collisions", "mulfa-2d-anisotropic-deep")]
+INTERPOLATING = [case for case in CASES if not case.octaves]
+GAINS = [case for case in CASES if case.depth]
+SECOND_ORDER = [case for case in CASES if case.name in ("dense-2d-levels-smooth", "hash-2d-collisions", "gain-2d-anisotropic-deep",
+                                                               "mulfa-2d-hash-two-octaves-smooth")]
 
 every_case = pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 both_ways = pytest.mark.parametrize("fused", [True, False], ids=["fused", "plain"])
@@ -52,7 +64,10 @@ def build(case, fused, concat=True, at_start=False):
     np.random.seed(1)
     index = GridIndex(case.dim, np.array(case.cells), case.table_size)
     if case.depth:
-        kernel = MulFAKernel(index.positions(), CHANNELS, octaves=case.octaves, width=5, depth=case.depth, frequency=3.0, profile=case.profile)
+        kernel = MulFAGainKernel(index.positions(), CHANNELS, octaves=case.octaves, width=5, depth=case.depth, frequency=3.0,
+                                 profile=case.profile)
+    elif case.octaves:
+        kernel = MulFAKernel(case.octaves, case.profile)
     else:
         kernel = InterpolationKernel(case.profile)
     grid = Grid(index, kernel, CHANNELS, concat=concat, fused=fused, scale=1.0)
@@ -77,19 +92,19 @@ def interior(case, n=POINTS):
 
 
 def loops(case, grid, x, w=None, parameters=None):
-    """The reference's value of each level, (N, L C), in the precision of x."""
+    """The reference's value of each level and kernel, (N, L H C), in the precision of x."""
     w = grid.w.numpy().astype(np.float64) if w is None else w
     if case.depth and parameters is None:
         parameters = {name: p.numpy().astype(np.float64) for name, p in grid.kernel.state_dict().items()}
-    return reference.grid_levels(x, w, case.cells, case.table_size, case.profile, parameters, case.octaves,
+    return reference.grid_levels(x, w, case.cells, case.table_size, case.profile, case.octaves, parameters,
                                  grid.index.positions().astype(np.float64)).reshape(len(x), -1)
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def computed(case, fused):
     """Value and gradients of (g v).sum() at the interior points: computed once, looked at by several tests."""
     grid = build(case, fused)
-    x, upstream = jt.array(interior(case)), np.random.default_rng(5).normal(size=(POINTS, len(case.cells) * CHANNELS)).astype(np.float32)
+    x, upstream = jt.array(interior(case)), np.random.default_rng(5).normal(size=(POINTS, len(case.cells) * case.n_out)).astype(np.float32)
     value = grid(x)
     wanted = {"w": grid.w, "x": x, **grid.kernel.state_dict()}
     gradients = jt.grad((value * jt.array(upstream)).sum(), list(wanted.values()))
@@ -108,9 +123,9 @@ def assert_close(found, wanted, relative):
 def test_concat_gives_each_level_and_sum_their_total(case, fused):
     x = jt.array(interior(case))
     levels, total = build(case, fused)(x).numpy(), build(case, fused, concat=False)(x).numpy()
-    assert levels.shape == (POINTS, len(case.cells) * CHANNELS)
-    assert total.shape == (POINTS, CHANNELS)
-    assert_close(total, levels.reshape(POINTS, -1, CHANNELS).sum(1), 1e-6)
+    assert levels.shape == (POINTS, len(case.cells) * case.n_out)
+    assert total.shape == (POINTS, case.n_out)
+    assert_close(total, levels.reshape(POINTS, -1, case.n_out).sum(1), 1e-6)
 
 
 @every_case
@@ -194,7 +209,7 @@ def test_fused_equals_plain(case):
         assert_close(fused_gradients[name], gradient, 1e-4)
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def energy_gradient(case, fused):
     """The gradient of sum |d(g v)/dx|^2 for the features and the kernel: what an eikonal loss asks for."""
     grid = build(case, fused)
@@ -232,12 +247,12 @@ def test_second_order_against_differences(case, fused):
 
 
 @both_ways
-@pytest.mark.parametrize("case", [CASES[3], CASES[6]], ids=lambda case: case.name)
+@pytest.mark.parametrize("case", [CASES[3], CASES[6], CASES[10]], ids=lambda case: case.name)
 def test_scatter_is_the_adjoint_of_gather(case, fused):
     """<gather w, v> = <w, scatter v>, and the gradient of the scatter for v is the gather again."""
     grid, x = build(case, fused), jt.array(np.repeat(interior(case), 20, axis=0))  # points that share nodes
     random = np.random.default_rng(9)
-    upstream = jt.array(random.normal(size=(20 * POINTS, len(case.cells) * CHANNELS)).astype(np.float32))
+    upstream = jt.array(random.normal(size=(20 * POINTS, len(case.cells) * case.n_out)).astype(np.float32))
     other = random.normal(size=tuple(grid.w.shape)).astype(np.float32)
     value = grid(x)
     scattered = jt.grad((value * upstream).sum(), grid.w)
@@ -249,7 +264,7 @@ def test_scatter_is_the_adjoint_of_gather(case, fused):
 
 
 @both_ways
-@pytest.mark.parametrize("case", [case for case in CASES if not case.depth], ids=lambda case: case.name)
+@pytest.mark.parametrize("case", INTERPOLATING, ids=lambda case: case.name)
 def test_interpolation_is_a_partition_of_unity(case, fused):
     grid = build(case, fused)
     grid.w.assign(np.ones(tuple(grid.w.shape), np.float32))
@@ -269,11 +284,20 @@ def test_linear_interpolation_is_exact_on_linear_functions(case, fused):
 
 
 @both_ways
-@pytest.mark.parametrize("case", [CASES[5], CASES[6], CASES[8]], ids=lambda case: case.name)
-def test_mulfa_starts_as_linear_interpolation(case, fused):
+@pytest.mark.parametrize("case", GAINS, ids=lambda case: case.name)
+def test_a_gain_starts_as_interpolation(case, fused):
     plain = build(Case("start", case.cells, case.table_size, case.profile), fused)
     x = jt.array(interior(case))
     assert_close(build(case, fused, at_start=True)(x).numpy(), plain(x).numpy(), 1e-7)
+
+
+@both_ways
+def test_the_first_of_the_mulfa_kernels_interpolates(fused):
+    case = CASES[10]
+    plain = build(Case("plain", case.cells, case.table_size, case.profile), fused, concat=False)
+    x = jt.array(interior(case))
+    first = build(case, fused, concat=False)(x).numpy()[:, :CHANNELS]
+    assert_close(first, plain(x).numpy(), 1e-6)
 
 
 def test_more_channels_than_the_fused_op_keeps():

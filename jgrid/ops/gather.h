@@ -1,7 +1,8 @@
-// Per-point bodies of the collapsed grid, for CPU and CUDA: no Jittor symbol in here.
+// Per-point bodies of the collapsed grid, for CPU and CUDA: no Jittor symbol in here. For the 2^D corners i of the cell of
+// x_n at level l, u = x_n R_l - corner, basis = [1, gamma(u)] with 1 + 2 D OCTAVES functions,
 //
-//   out[n, l, c] = sum over the 2^D corners i of the cell of x_n at level l of
-//                  window(u) * sum_p basis_p(u) * table[i, p, c],      u = x_n R_l - corner,  basis = [1, gamma(u)]
+//   a kernel per function (HEADS):  out[n, l, p, c] = sum_i window(u) basis_p(u) table[i, c]
+//   one kernel that mixes them:     out[n, l, c]    = sum_i window(u) sum_p basis_p(u) table[i, p, c]
 #pragma once
 #include <cmath>
 #include <cstdint>
@@ -95,57 +96,70 @@ JG_FUNCTION void corners(const float* x, const Level& level, Visit& visit) {
     }
 }
 
-template <int BASIS, int C> struct Gather {
+template <int BASIS, int C, bool HEADS> struct Gather {
     const float* table;
-    float sum[C];
+    float sum[HEADS ? BASIS * C : C];
     JG_FUNCTION void operator()(int64_t row, const float* weights) {
-        const float* t = table + row * (BASIS * C);
-        for (int p = 0; p < BASIS; p++)
-            for (int c = 0; c < C; c++) sum[c] += weights[p] * t[p * C + c];
-    }
-};
-
-template <int BASIS, int C, int STRIDE, bool ATOMIC> struct Scatter {
-    float* table;
-    const float* gradient;
-    JG_FUNCTION void operator()(int64_t row, const float* weights) {
-        float* t = table + row * (BASIS * STRIDE);
+        const float* t = table + row * (HEADS ? C : BASIS * C);
         for (int p = 0; p < BASIS; p++)
             for (int c = 0; c < C; c++) {
-#if defined(__CUDA_ARCH__)
-                if (ATOMIC) { atomicAdd(t + p * STRIDE + c, weights[p] * gradient[c]); continue; }
-#endif
-                t[p * STRIDE + c] += weights[p] * gradient[c];
+                if (HEADS) sum[p * C + c] += weights[p] * t[c];
+                else sum[c] += weights[p] * t[p * C + c];
             }
     }
 };
 
-template <int D, int OCTAVES, int PROFILE, int C> struct Forward {
+// Adds to C of the STRIDE channels of a row.
+template <int BASIS, int C, int STRIDE, bool HEADS, bool ATOMIC> struct Scatter {
+    float* table;
+    const float* gradient;
+    JG_FUNCTION void operator()(int64_t row, const float* weights) {
+        if (HEADS) {
+            float sum[C] = {0.f};
+            for (int p = 0; p < BASIS; p++)
+                for (int c = 0; c < C; c++) sum[c] += weights[p] * gradient[p * STRIDE + c];
+            for (int c = 0; c < C; c++) add(table + row * STRIDE + c, sum[c]);
+        } else {
+            for (int p = 0; p < BASIS; p++)
+                for (int c = 0; c < C; c++) add(table + (row * BASIS + p) * STRIDE + c, weights[p] * gradient[c]);
+        }
+    }
+    static JG_FUNCTION void add(float* place, float value) {
+#if defined(__CUDA_ARCH__)
+        if (ATOMIC) { atomicAdd(place, value); return; }
+#endif
+        *place += value;
+    }
+};
+
+template <int D, int OCTAVES, int PROFILE, int C, bool HEADS> struct Forward {
+    static constexpr int BASIS = 1 + 2 * D * OCTAVES, OUT = HEADS ? BASIS * C : C;
     const float *x, *table;
     const Level* levels;
     float* result;
     int64_t n_levels;
     JG_FUNCTION void operator()(int64_t n, int64_t l) const {
-        Gather<1 + 2 * D * OCTAVES, C> visit;
+        Gather<BASIS, C, HEADS> visit;
         visit.table = table;
-        for (int c = 0; c < C; c++) visit.sum[c] = 0.f;
+        for (int k = 0; k < OUT; k++) visit.sum[k] = 0.f;
         corners<D, OCTAVES, PROFILE>(x + n * D, levels[l], visit);
-        for (int c = 0; c < C; c++) result[(n * n_levels + l) * C + c] = visit.sum[c];
+        for (int k = 0; k < OUT; k++) result[(n * n_levels + l) * OUT + k] = visit.sum[k];
     }
 };
 
 // A task is a level and one of PARTS equal runs of its channels; the runs of one level lie apart in the order of tasks, as
 // threads that write to one level at a time fight for its cache lines.
-template <int D, int OCTAVES, int PROFILE, int C, int PARTS, bool ATOMIC> struct Backward {
+template <int D, int OCTAVES, int PROFILE, int C, bool HEADS, int PARTS, bool ATOMIC> struct Backward {
+    static constexpr int BASIS = 1 + 2 * D * OCTAVES, OUT = HEADS ? BASIS * C : C;
     const float *x, *gradient;
     const Level* levels;
     float* table;
     int64_t n_levels;
     JG_FUNCTION void operator()(int64_t n, int64_t task) const {
         const int64_t l = task % n_levels, channel = task / n_levels * (C / PARTS);
-        Scatter<1 + 2 * D * OCTAVES, C / PARTS, C, ATOMIC> visit;
+        Scatter<BASIS, C / PARTS, C, HEADS, ATOMIC> visit;
         visit.table = table + channel;
-        visit.gradient = gradient + (n * n_levels + l) * C + channel;
+        visit.gradient = gradient + (n * n_levels + l) * OUT + channel;
         corners<D, OCTAVES, PROFILE>(x + n * D, levels[l], visit);
     }
 };

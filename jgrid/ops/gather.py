@@ -10,30 +10,31 @@ FUSED_CHANNELS = 32  # more would not stay in registers
 
 
 def weighted_gather(phi, w, node, groups=1):
-    """g(x_n) = sum_k phi[n, k] w[node[n, k]], the paper's grid model, over `groups` equal runs of k apart.
+    """g_h(x_n) = sum_k phi[n, k, h] w[node[n, k]], the paper's grid model for H kernels, over `groups` equal runs of k apart.
 
-    phi (N, K) or (N, K, C); w (M, C); node (N, K) int32 -> (N, groups, C).
+    phi (N, K, H, C), or (N, K, H, 1) where all channels are weighted alike; w (M, C); node (N, K) int32 -> (N, groups, H, C).
     """
     n, k = node.shape
-    if phi.ndim == 2:
-        phi = phi.unsqueeze(-1)
-    return (phi * w[node]).reshape(n, groups, k // groups, w.shape[1]).sum(2)
+    products = phi * w[node].unsqueeze(2)
+    return products.reshape(n, groups, k // groups, phi.shape[2], w.shape[1]).sum(2)
 
 
-def collapsed_gather(index, profile, octaves, x, table):
-    """out[n, l, c] = sum over the corners i of x_n at level l of window(u) sum_p basis_p(u) table[i, p, c], plain.
+def collapsed_gather(index, profile, octaves, heads, x, table):
+    """The collapsed grid, plain: with u the offset of x from node i in cells, and basis = [1, gamma(u)] of B functions,
 
-    basis = [1, gamma(u)], u the offset of x from node i in cells; x (N, D), table (M, 1 + 2 D octaves, C) -> (N, L, C).
+    heads: out[n, l, p, c] = sum_i window(u) basis_p(u) table[i, 0, c], over the corners i of the cell of x_n at level l;
+    else:  out[n, l, 0, c] = sum_i window(u) sum_p basis_p(u) table[i, p, c].
+    x (N, D), table (M, 1 or B, C) -> (N, L, B or 1, C).
     """
     node, offset = index(x)
-    values = table[node]                                                            # (N, K, 1 + P, C)
+    basis = jt.ones(node.shape + [1])
     if octaves:
-        basis = jt.concat([jt.ones(node.shape + [1]), fourier_octaves(offset, octaves)], dim=-1)
-        values = (values * basis.unsqueeze(-1)).sum(2)
-    else:
-        values = values[:, :, 0]
-    weighted = values * window(profile, offset).unsqueeze(-1)
-    return weighted.reshape(x.shape[0], index.n_levels, -1, table.shape[2]).sum(2)
+        basis = jt.concat([basis, fourier_octaves(offset, octaves)], dim=-1)
+    values = table[node] * basis.unsqueeze(-1)                                      # (N, K, B, C)
+    if not heads:
+        values = values.sum(2).unsqueeze(2)
+    weighted = values * window(profile, offset).unsqueeze(-1).unsqueeze(-1)
+    return weighted.reshape(x.shape[0], index.n_levels, -1, *weighted.shape[2:]).sum(2)
 
 
 class CollapsedGather:
@@ -42,8 +43,9 @@ class CollapsedGather:
     The gradient for the table is fused too; the gradient for x, which image fitting never asks for, is the plain twin's.
     """
 
-    def __init__(self, index, profile, octaves):
-        self.index, self.profile, self.octaves = index, profile, octaves
+    def __init__(self, index, profile, octaves, heads):
+        self.index, self.profile, self.octaves, self.heads = index, profile, octaves, heads
+        self.basis = 1 + 2 * index.dim * octaves
         level = np.zeros(index.n_levels, np.dtype({"names": ["cells", "first", "size", "magic"],  # gather.h's Level
                                                    "formats": ["3i4", "i4", "u4", "u8"], "offsets": [0, 12, 16, 24], "itemsize": 32}))
         level["cells"][:, :index.dim], level["first"], level["size"] = index.cells, index.first, index.size
@@ -51,16 +53,25 @@ class CollapsedGather:
         self._levels = jt.array(level.view(np.int32).reshape(index.n_levels, 8)).stop_grad()
 
     def __call__(self, x, table):
+        """x (N, D), table (M, 1 or B, C) -> (N, L, B or 1, C)."""
         return _Gather(self)(x, table)
 
     def plain(self, x, table):
-        return collapsed_gather(self.index, self.profile, self.octaves, x, table)
+        return collapsed_gather(self.index, self.profile, self.octaves, self.heads, x, table)
 
-    def code(self, body, channels, shape, inputs):
-        """One fused op: `body` of gather.h over all points and levels; inputs are (x, values), the result has `shape`."""
-        scatter = body == "Backward"
-        parts = 2 if scatter and channels % 4 == 0 else 1  # few levels would leave threads without work
-        template = f"{self.index.dim}, {self.octaves}, {PROFILE_NUMBERS[self.profile]}, {channels}"
+    def forward(self, x, table):
+        shape = [x.shape[0], self.index.n_levels, self.basis if self.heads else 1, table.shape[2]]
+        return self._code("Forward", shape, [x, table])
+
+    def backward(self, x, gradient):
+        shape = [self.index.n_nodes, 1 if self.heads else self.basis, gradient.shape[3]]
+        return self._code("Backward", shape, [x, gradient])
+
+    def _code(self, body, shape, inputs):
+        """One fused op: `body` of gather.h over all points and levels."""
+        scatter, channels = body == "Backward", shape[-1]
+        parts = 2 if scatter and channels % 4 == 0 and not self.heads else 1  # few levels would leave threads without work
+        template = f"{self.index.dim}, {self.octaves}, {PROFILE_NUMBERS[self.profile]}, {channels}, {str(self.heads).lower()}"
         arguments = "in0_p, in1_p, (const Level*)in2_p, out0_p, in2_shape0"
 
         def source(clear, launcher, atomic):
@@ -84,8 +95,7 @@ class _Gather(Function):
         self.gather = gather
 
     def execute(self, x, table):
-        channels = table.shape[2]
-        return self.gather.code("Forward", channels, [x.shape[0], self.gather.index.n_levels, channels], [x, table])
+        return self.gather.forward(x, table)
 
     def grad(self, gradient):
         x, table = self.inputs
@@ -100,9 +110,7 @@ class _Scatter(Function):
         self.gather = gather
 
     def execute(self, x, gradient):
-        channels = gradient.shape[2]
-        basis = 1 + 2 * self.gather.index.dim * self.gather.octaves
-        return self.gather.code("Backward", channels, [self.gather.index.n_nodes, basis, channels], [x, gradient])
+        return self.gather.backward(x, gradient)
 
     def grad(self, table):
         x, gradient = self.inputs

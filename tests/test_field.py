@@ -1,0 +1,357 @@
+"""Fields and their configs: every argument counts, every config builds, descriptions go round."""
+import dataclasses
+import gc
+import inspect
+
+import jittor as jt
+import numpy as np
+import pytest
+from jgrid.field import (
+    FIELDS,
+    DecoderConfig,
+    DenseGridConfig,
+    Field,
+    FilterConfig,
+    HashGridConfig,
+    MulFAGridConfig,
+    SirenConfig,
+    count_parameters,
+    field_from_dict,
+    field_to_dict,
+)
+from jgrid.grid import Grid
+from jgrid.index import GridIndex
+from jgrid.kernel import InterpolationKernel, MulFAGainKernel, MulFAKernel
+from jgrid.network import MLP, Siren
+
+N_OUT = 3
+SMALL = [
+    DenseGridConfig(finest=9, coarsest=4, levels=2, channels=3, profile="linear", decoder=DecoderConfig(width=7, depth=1),
+                    lr_features=0.02, lr_network=0.003),
+    HashGridConfig(finest=19, coarsest=7, levels=2, channels=3, table_size=23, profile="linear", decoder=DecoderConfig(width=7, depth=1),
+                   lr_features=0.02, lr_network=0.003),
+    MulFAGridConfig(finest=9, coarsest=4, levels=2, channels=3, table_size=61, octaves=1, profile="linear",
+                    decoder=DecoderConfig(width=7, depth=1), filter=FilterConfig(width=5, depth=1, frequency=3.0),
+                    lr_features=0.02, lr_network=0.003),
+    SirenConfig(width=11, depth=1, omega=20.0, lr=0.002),
+]
+every_field = pytest.mark.parametrize("config", SMALL, ids=lambda config: type(config).__name__)
+
+
+def test_every_kind_of_field_is_tested():
+    assert {type(config) for config in SMALL} == set(FIELDS.values())
+
+
+def without_decoder(config):
+    return dataclasses.replace(config, decoder=DecoderConfig(width=7, depth=0))
+
+
+def inputs(dim, n=5):
+    return np.random.default_rng(0).uniform(size=(n, dim)).astype(np.float32)
+
+
+def start_over():
+    jt.set_global_seed(0)
+    np.random.seed(0)
+
+
+def state(module):
+    return {name: p.numpy() for name, p in module.state_dict().items()}
+
+
+def facts(config, dim=2):
+    """All that a config may decide: values, weights, learning rates."""
+    start_over()
+    model = config.build(dim, N_OUT)
+    return {"value": model(jt.array(inputs(dim))).numpy(), **state(model), "rates": [g["lr"] for g in model.parameter_groups()]}
+
+
+def same(a, b):
+    return a.keys() == b.keys() and all(np.array_equal(a[name], b[name]) for name in a)
+
+
+def other_value(name, value):
+    """Another value of the same type, sensible for any flag of that type."""
+    if isinstance(value, bool):
+        return not value
+    if isinstance(value, int):
+        return value + 1
+    if isinstance(value, float):
+        return value * 1.5
+    if isinstance(value, str) and name == "profile":
+        return "smooth"
+    raise AssertionError(f"say here what another value of {name} = {value!r} could be")
+
+
+def changed_configs(config):
+    """The config with one field changed, for each field, also of configs inside it: (name, config)."""
+    for f in dataclasses.fields(config):
+        value = getattr(config, f.name)
+        inner = changed_configs(value) if dataclasses.is_dataclass(value) else [("", other_value(f.name, value))]
+        for name, changed in inner:
+            yield f"{f.name}.{name}".strip("."), dataclasses.replace(config, **{f.name: changed})
+
+
+ONLY_WITH_DECODER = {"channels", "decoder.width", "lr_network"}
+ONLY_WITHOUT_DECODER = {"filter.width", "filter.depth", "filter.frequency"}
+
+
+@every_field
+def test_every_flag_counts(config):
+    """A flag that nothing reads fails here."""
+    starts = [(config, ONLY_WITHOUT_DECODER)]
+    if hasattr(config, "decoder"):
+        starts.append((without_decoder(config), ONLY_WITH_DECODER))
+    for start, unread in starts:
+        base = facts(start)
+        assert same(base, facts(start)), "two builds of one config differ, so this test could not tell anything"
+        idle = {name for name, changed in changed_configs(start) if same(base, facts(changed))} - unread
+        assert not idle, f"changing these changes nothing: {idle}"
+
+
+@pytest.mark.parametrize("dim", [1, 2, 3])
+@pytest.mark.parametrize("depth", [0, 1])
+@every_field
+def test_builds_and_runs(config, dim, depth):
+    if dataclasses.is_dataclass(getattr(config, "decoder", None)):
+        config = dataclasses.replace(config, decoder=DecoderConfig(width=7, depth=depth))
+    else:
+        config = dataclasses.replace(config, depth=depth + 1)
+    model = config.build(dim, N_OUT)
+    value = model(jt.array(inputs(dim))).numpy()
+    assert value.shape == (5, N_OUT) and np.isfinite(value).all()
+    trained = [id(p) for group in model.parameter_groups() for p in group["params"]]
+    assert sorted(trained) == sorted(set(trained)) == sorted(id(p) for p in model.parameters())
+    assert count_parameters(model) == sum(p.size for p in state(model).values())
+
+
+def test_parts_have_their_own_learning_rates():
+    model = SMALL[2].build(2, N_OUT)
+    assert {g["name"]: g["lr"] for g in model.parameter_groups()} == {"features": 0.02, "network": 0.003}
+    alone = without_decoder(SMALL[2]).build(2, N_OUT)
+    assert {g["name"]: g["lr"] for g in alone.parameter_groups()} == {"features": 0.02, "kernel": 0.003}
+    features = [g["params"] for g in model.parameter_groups() if g["name"] == "features"][0]
+    assert [tuple(p.shape) for p in features] == [(5 * 5 + 61, 3)]  # the finer level is hashed
+
+
+def test_without_decoder_the_field_is_linear_in_its_features():
+    model = without_decoder(SMALL[0]).build(2, N_OUT)
+    assert model.network is None
+    x = jt.array(inputs(2))
+    value = model(x).numpy()
+    model.grid.w.assign(model.grid.w.numpy() * 3)
+    np.testing.assert_allclose(model(x).numpy(), 3 * value, rtol=1e-5, atol=1e-9)
+
+
+def test_count_parameters_by_hand():
+    """Levels 4 and 9 in 2D, 3 channels; MLP from 2 x 3 to 7 to 3."""
+    assert count_parameters(SMALL[0].build(2, N_OUT)) == (5 * 5 + 10 * 10) * 3 + (6 * 7 + 7) + (7 * 3 + 3)
+    # 2 levels x (1 + 4 waves) x 3 channels go into the decoder
+    assert count_parameters(SMALL[2].build(2, N_OUT)) == (5 * 5 + 61) * 3 + (30 * 7 + 7) + (7 * 3 + 3)
+    # filter network: 4 waves to 5, frequencies and phases of 5, last layer to 3
+    assert count_parameters(without_decoder(SMALL[2]).build(2, N_OUT)) == (5 * 5 + 61) * 3 + (4 * 5 + 5) + (2 * 5 + 5) + (5 * 3 + 3)
+    assert count_parameters(SMALL[3].build(2, N_OUT)) == (2 * 11 + 11) + (11 * 3 + 3)
+
+
+def test_aspect_makes_cells_square():
+    """On a picture twice as wide as high the short axis gets half the cells."""
+    model = SMALL[0].build(2, N_OUT, (1.0, 0.5))
+    assert model.grid.index.cells.tolist() == [[4, 2], [9, 4]]
+    assert SMALL[0].build(2, N_OUT, (1.0, 1e-6)).grid.index.cells.tolist() == [[4, 1], [9, 1]]
+
+
+@every_field
+def test_description_goes_round(config):
+    assert field_from_dict(field_to_dict(config)) == config
+    assert field_to_dict(config)["kind"] in FIELDS
+
+
+def test_unknown_descriptions_are_refused():
+    good = field_to_dict(SMALL[0])
+    for bad, word in (({**good, "kind": "grid:nope"}, "grid:nope"), ({**good, "bogus": 1}, "bogus"), ({"finest": 3}, "None")):
+        with pytest.raises(ValueError, match=word):
+            field_from_dict(bad)
+
+
+BAD = [(DenseGridConfig, "finest", -3), (DenseGridConfig, "levels", 0), (HashGridConfig, "table_size", 0), (HashGridConfig, "channels", 0),
+       (MulFAGridConfig, "octaves", 0), (MulFAGridConfig, "filter", FilterConfig(depth=0)),
+       (MulFAGridConfig, "filter", FilterConfig(frequency=-1.0)),
+       (DenseGridConfig, "decoder", DecoderConfig(width=0)), (DenseGridConfig, "decoder", DecoderConfig(depth=-1)),
+       (DenseGridConfig, "profile", "cubist"), (SirenConfig, "width", 0), (SirenConfig, "omega", -30.0)]
+
+
+@pytest.mark.parametrize("cls, name, value", BAD, ids=[f"{c.__name__}-{n}-{i}" for i, (c, n, _) in enumerate(BAD)])
+def test_bad_values_are_refused(cls, name, value):
+    with pytest.raises(ValueError):
+        cls(**{name: value}).build(2, N_OUT)
+
+
+# Constructors below the configs: for each the arguments it is built with, and another value for every one of them.
+
+def value_and_ops(model, x):
+    """The value and the number of operations its graph has: a fused form differs from its plain twin in nothing else."""
+    gc.collect()
+    jt.sync_all()
+    x = jt.array(x)
+    before = jt.liveness_info()["lived_ops"]
+    value = model(x)
+    ops = jt.liveness_info()["lived_ops"] - before
+    return {"value": value.numpy(), "ops": ops}
+
+
+def index_facts(**arguments):
+    index = GridIndex(**arguments)
+    node, offset = index(jt.array(inputs(index.dim)))
+    return {"node": node.numpy(), "offset": offset.numpy(), "n_nodes": index.n_nodes}
+
+
+def grid_facts(**arguments):
+    index = GridIndex(2, arguments.pop("index"), None)
+    grid = Grid(index, InterpolationKernel(arguments.pop("kernel")), **arguments)
+    return {**value_and_ops(grid, inputs(2)), **state(grid)}
+
+
+def gain_facts(**arguments):
+    arguments["positions"] = GridIndex(2, arguments["positions"], None).positions()
+    kernel = MulFAGainKernel(**arguments)
+    kernel.last.weight.assign(np.ones(tuple(kernel.last.weight.shape), np.float32))
+    index = GridIndex(2, [2], None)
+    x = jt.array(inputs(2))
+    return {"phi": kernel(x, *index(x)).numpy(), **state(kernel)}
+
+
+def kernel_facts(cls):
+    def kernel(**arguments):
+        x = jt.array(inputs(2))
+        return {"phi": cls(**arguments)(x, *GridIndex(2, [2], None)(x)).numpy()}
+    return kernel
+
+
+def network_facts(cls):
+    def network(**arguments):
+        model = cls(**arguments)
+        return {**value_and_ops(model, inputs(arguments.get("n_in", arguments.get("dim")))), **state(model)}
+    return network
+
+
+def field_facts(grid, network, rates):
+    start_over()
+    model = Field(Grid(GridIndex(2, [2], None), InterpolationKernel(), 2) if grid else None, Siren(2, N_OUT, 11, 1, network), rates)
+    x = jt.array(inputs(2))
+    return {"value": model(x).numpy(), **state(model), "rates": [g["lr"] for g in model.parameter_groups()]}
+
+
+BUILT = [
+    (GridIndex, index_facts, dict(dim=2, cells=[3, 9], table_size=23), dict(dim=3, cells=[3, 8], table_size=None)),
+    (Grid, grid_facts, dict(index=[3, 5], kernel="linear", channels=2, concat=False, fused=True, scale=1.0),
+     dict(index=[3, 6], kernel="smooth", channels=3, concat=True, fused=False, scale=0.5)),
+    (InterpolationKernel, kernel_facts(InterpolationKernel), dict(profile="linear"), dict(profile="nearest")),
+    (MulFAKernel, kernel_facts(MulFAKernel), dict(octaves=1, profile="linear"), dict(octaves=2, profile="smooth")),
+    (MulFAGainKernel, gain_facts, dict(positions=[2], channels=3, octaves=1, width=5, depth=1, frequency=3.0, profile="linear"),
+     dict(positions=[3], channels=2, octaves=2, width=6, depth=2, frequency=4.0, profile="smooth")),
+    (MLP, network_facts(MLP), dict(n_in=4, n_out=2, width=5, depth=1, bias=0.1, fused=True),
+     dict(n_in=3, n_out=3, width=6, depth=2, bias=0.2, fused=False)),
+    (Siren, network_facts(Siren), dict(dim=2, n_out=2, width=5, depth=1, omega=20.0), dict(dim=3, n_out=3, width=6, depth=2, omega=30.0)),
+    (Field, field_facts, dict(grid=True, network=20.0, rates={"features": 0.1, "network": 0.2}),
+     dict(grid=False, network=30.0, rates={"features": 0.3, "network": 0.2})),
+]
+
+
+@pytest.mark.parametrize("cls, build, base, others", BUILT, ids=[cls.__name__ for cls, *_ in BUILT])
+def test_every_constructor_argument_counts(cls, build, base, others):
+    names = [name for name in inspect.signature(cls.__init__).parameters if name != "self"]
+    assert set(names) == base.keys() == others.keys(), "a constructor has gained or lost an argument: give it values here"
+    start_over()
+    first = build(**base)
+    start_over()
+    assert same(first, build(**base))
+    idle = []
+    for name in names:
+        start_over()
+        if same(first, build(**{**base, name: others[name]})):
+            idle.append(name)
+    assert not idle, f"changing these changes nothing: {idle}"
+
+
+def test_siren_starts_as_published():
+    """First weights uniform in +-1/D, the others in +-sqrt(6/width)/omega (Sitzmann et al. 2020, section 3.2)."""
+    dim, width, omega = 2, 128, 20.0
+    layers = list(Siren(dim, N_OUT, width, 2, omega).layers)
+    assert len(layers) >= 3
+    for n, layer in enumerate(layers):
+        bound = 1 / dim if n == 0 else np.sqrt(6 / width) / omega
+        weight = layer.weight.numpy()
+        assert np.abs(weight).max() <= bound * (1 + 1e-6)
+        assert np.abs(weight).max() > 0.95 * bound
+        assert abs(weight.mean()) < 4 * bound / np.sqrt(3 * weight.size)
+        assert np.isclose(weight.std(), bound / np.sqrt(3), rtol=0.12 if weight.size < 1000 else 0.03)
+
+
+def test_siren_sees_coordinates_from_minus_one_to_one():
+    """With zero biases the middle of the domain is the sine's zero."""
+    siren = Siren(2, 1, 11, 1, 20.0)
+    for layer in siren.layers:
+        layer.bias.assign(np.zeros(tuple(layer.bias.shape), np.float32))
+    middle, corner = siren(jt.array(np.array([[0.5, 0.5], [1.0, 1.0]], np.float32))).numpy()[:, 0]
+    first, last = (layer.weight.numpy().astype(np.float64) for layer in siren.layers)
+    assert abs(middle) < 1e-6
+    assert np.isclose(corner, (last @ np.sin(20.0 * first.sum(1)))[0], rtol=1e-3, atol=1e-5)
+
+
+def test_mlp_starts_he_uniform():
+    """Hidden weights in +-sqrt(6/n_in), last ones in +-sqrt(3/n_in), biases zero but for the last."""
+    layers = list(MLP(50, 40, 60, 2, 0.25).layers)
+    for layer, bound, bias in zip(layers, np.sqrt([6 / 50, 6 / 60, 3 / 60]), [0, 0, 0.25]):
+        weight = layer.weight.numpy()
+        assert 0.95 * bound < np.abs(weight).max() <= bound * (1 + 1e-6)
+        assert np.isclose(weight.std(), bound / np.sqrt(3), rtol=0.03)
+        assert (layer.bias.numpy() == np.float32(bias)).all()
+
+
+def mlp_case(depth, fused, n=37, width=13):
+    """An MLP whose sizes are no multiples of any vector width, its input and an upstream gradient."""
+    start_over()
+    network = MLP(5, 3, width, depth, 0.1, fused=fused)
+    for layer in network.layers:
+        layer.bias.assign(np.random.uniform(-0.5, 0.5, tuple(layer.bias.shape)).astype(np.float32))
+    random = np.random.default_rng(1)
+    return network, random.normal(size=(n, 5)).astype(np.float32), random.normal(size=(n, 3)).astype(np.float32)
+
+
+@pytest.mark.parametrize("n, width", [(1, 13), (37, 13), (301, 77), (50, 130)])  # the last is wider than the fused op takes
+@pytest.mark.parametrize("depth", [0, 2])
+@pytest.mark.parametrize("fused", [True, False], ids=["fused", "plain"])
+def test_mlp_equals_numpy(depth, fused, n, width):
+    """Values, and gradients by the chain rule written out."""
+    network, x, upstream = mlp_case(depth, fused, n, width)
+    layers = list(network.layers)
+    weights = [(layer.weight.numpy().astype(np.float64), layer.bias.numpy().astype(np.float64)) for layer in layers]
+    inputs_of, z = [], x.astype(np.float64)
+    for n, (weight, bias) in enumerate(weights):
+        inputs_of.append(z)
+        z = z @ weight.T + bias
+        z = np.maximum(z, 0) if n < len(weights) - 1 else z
+    wanted, back = [], upstream.astype(np.float64)
+    for n in reversed(range(len(weights))):
+        wanted[:0] = [back.T @ inputs_of[n], back.sum(0)]
+        back = back @ weights[n][0] * ((inputs_of[n] > 0) if n else 1)
+    points = jt.array(x)
+    value = network(points)
+    found = jt.grad((value * jt.array(upstream)).sum(), [points, *(p for layer in layers for p in (layer.weight, layer.bias))])
+    np.testing.assert_allclose(value.numpy(), z, rtol=1e-4, atol=1e-5)
+    for a, b in zip(found, [back, *wanted]):
+        np.testing.assert_allclose(a.numpy(), b, rtol=1e-4, atol=1e-5 * max(1, np.abs(b).max()))
+
+
+def test_mlp_second_order_fused_equals_plain():
+    """The gradient of |dz/dx|^2: what an eikonal loss asks of the decoder."""
+    found = []
+    for fused in (True, False):
+        network, x, upstream = mlp_case(2, fused)
+        points = jt.array(x)
+        slope = jt.grad((network(points) * jt.array(upstream)).sum(), points)
+        weights = [layer.weight for layer in network.layers]
+        found.append([g.numpy() for g in jt.grad((slope * slope).sum(), weights)])
+    for fused, plain in zip(*found):
+        assert np.abs(plain).max() > 0
+        np.testing.assert_allclose(fused, plain, rtol=1e-4, atol=1e-4 * np.abs(plain).max())

@@ -1,0 +1,317 @@
+"""Pictures: what is read, what is refused, how pixels are drawn, rendered, measured and written."""
+import inspect
+
+import jittor as jt
+import numpy as np
+import pytest
+import tifffile
+from jgrid import picture
+from jgrid.field import DecoderConfig, DenseGridConfig
+from jgrid.metrics import psnr, ssim
+from jgrid.tasks.image import ImageTask, check_pixels, load_image, pixel_centres, render
+from jgrid.trainer import TrainConfig, Trainer
+from PIL import Image
+from skimage.metrics import peak_signal_noise_ratio, structural_similarity
+
+HEIGHT, WIDTH = 5, 8
+
+
+def levels(channels, top=255, dtype=np.uint8):
+    return np.random.default_rng(0).integers(0, top + 1, (HEIGHT, WIDTH, channels)).astype(dtype)
+
+
+@pytest.mark.parametrize("mode, channels", [("L", 1), ("LA", 2), ("RGB", 3), ("RGBA", 4)])
+def test_8_bits(tmp_path, mode, channels):
+    values = levels(channels)
+    Image.fromarray(values[..., 0] if channels == 1 else values, mode).save(tmp_path / "a.png")
+    pixels = load_image(tmp_path / "a.png")
+    assert pixels.dtype == np.float32
+    np.testing.assert_allclose(pixels, values / 255, atol=1e-7)
+
+
+def test_16_bit_grey(tmp_path):
+    values = levels(1, 65535, np.uint16)
+    Image.fromarray(values[..., 0]).save(tmp_path / "a.png")
+    tifffile.imwrite(tmp_path / "a.tif", values[..., 0])
+    tifffile.imwrite(tmp_path / "big.tif", values[..., 0], byteorder=">")
+    for name in ("a.png", "a.tif", "big.tif"):
+        np.testing.assert_allclose(load_image(tmp_path / name), values / 65535, atol=1e-7)
+
+
+def test_palette_with_and_without_transparency(tmp_path):
+    index = levels(1, 2)[..., 0]
+    palette = np.array([[10, 20, 30], [200, 100, 50], [0, 255, 128]], np.uint8)
+    image = Image.fromarray(index, "P")
+    image.putpalette(palette.ravel().tolist())
+    image.save(tmp_path / "opaque.png")
+    image.save(tmp_path / "holes.png", transparency=1)
+    np.testing.assert_allclose(load_image(tmp_path / "opaque.png"), palette[index] / 255, atol=1e-7)
+    holes = load_image(tmp_path / "holes.png")
+    assert holes.shape == (HEIGHT, WIDTH, 4)
+    np.testing.assert_allclose(holes[..., :3], palette[index] / 255, atol=1e-7)
+    np.testing.assert_array_equal(holes[..., 3], index != 1)
+
+
+def test_1_bit(tmp_path):
+    values = levels(1, 1)[..., 0].astype(bool)
+    Image.fromarray(values).convert("1").save(tmp_path / "a.png")
+    np.testing.assert_array_equal(load_image(tmp_path / "a.png")[..., 0], values)
+
+
+def test_cmyk(tmp_path):
+    Image.fromarray(levels(4), "CMYK").save(tmp_path / "a.tif")
+    pixels = load_image(tmp_path / "a.tif")
+    assert pixels.shape == (HEIGHT, WIDTH, 3)
+    with Image.open(tmp_path / "a.tif") as image:
+        np.testing.assert_allclose(pixels, np.asarray(image.convert("RGB")) / 255, atol=1e-7)
+
+
+def test_float_tiff(tmp_path):
+    values = np.random.default_rng(0).uniform(size=(HEIGHT, WIDTH)).astype(np.float32)
+    tifffile.imwrite(tmp_path / "a.tif", values)
+    np.testing.assert_array_equal(load_image(tmp_path / "a.tif")[..., 0], values)
+
+
+def test_turned_as_exif_says(tmp_path):
+    """Orientation 6: the camera was held upright, the rows are stored as columns."""
+    values, exif = levels(3), Image.Exif()
+    exif[0x0112] = 6
+    Image.fromarray(values).save(tmp_path / "a.png", exif=exif)
+    np.testing.assert_allclose(load_image(tmp_path / "a.png"), np.rot90(values, -1) / 255, atol=1e-7)
+
+
+def test_first_frame_of_an_animation(tmp_path):
+    frames = [Image.fromarray(np.full((HEIGHT, WIDTH), v, np.uint8)) for v in (30, 200)]
+    frames[0].save(tmp_path / "a.gif", save_all=True, append_images=frames[1:])
+    np.testing.assert_allclose(load_image(tmp_path / "a.gif"), 30 / 255, atol=1e-7)
+
+
+def bad_file(kind, folder):
+    path = folder / f"{kind}.png"
+    if kind == "folder":
+        path.mkdir()
+    elif kind == "text":
+        path.write_text("this is no picture")
+    elif kind == "empty":
+        path.write_bytes(b"")
+    elif kind == "truncated":
+        Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64, 3)).astype(np.uint8)).save(path)
+        path.write_bytes(path.read_bytes()[:5000])
+    elif kind in ("nan", "over", "under"):
+        values = np.full((HEIGHT, WIDTH), 0.5, np.float32)
+        values[2, 3] = {"nan": np.nan, "over": 1.5, "under": -0.25}[kind]
+        path = folder / f"{kind}.tif"
+        tifffile.imwrite(path, values)
+    return path
+
+
+REFUSED = {"missing": "no such file", "folder": "no such file|not a", "text": "not a picture", "empty": "not a picture",
+           "truncated": "not a picture", "nan": "1 values are not finite", "over": "to 1.5, wanted 0 to 1", "under": "from -0.25"}
+
+
+@pytest.mark.parametrize("kind, words", REFUSED.items())
+def test_bad_files_are_refused_by_name(tmp_path, kind, words):
+    path = bad_file(kind, tmp_path)
+    with pytest.raises(ValueError, match=words) as refused:
+        load_image(path)
+    assert str(path) in str(refused.value)
+
+
+def test_a_picture_of_too_many_pixels_is_refused(tmp_path, monkeypatch):
+    Image.fromarray(levels(3)).save(tmp_path / "a.png")
+    for limit in (HEIGHT * WIDTH - 1, 10):  # Pillow only warns of the first, and raises at the second
+        monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", limit)
+        with pytest.raises(ValueError, match=f"a.png: more than {limit}"):
+            load_image(tmp_path / "a.png")
+
+
+def test_pixels_without_area_or_shape_are_refused():
+    for shape in ((0, 4, 3), (4, 0, 3), (4, 4, 0), (4,), (2, 3, 4, 5)):
+        with pytest.raises(ValueError, match="height, width, channels"):
+            check_pixels(np.zeros(shape), "some pixels")
+    assert check_pixels(np.zeros((4, 5)), "grey").shape == (4, 5, 1)
+    assert check_pixels(np.zeros((4, 5)), "grey").dtype == np.float32
+
+
+def test_psnr_and_ssim_equal_scikit_image():
+    random = np.random.default_rng(0)
+    target = random.uniform(size=(20, 31, 3)).astype(np.float32)
+    prediction = np.clip(target + random.normal(scale=0.1, size=target.shape), 0, 1).astype(np.float32)
+    assert np.isclose(psnr(target, prediction), peak_signal_noise_ratio(target, prediction, data_range=1), rtol=1e-6)
+    wanted = structural_similarity(target, prediction, channel_axis=-1, data_range=1, win_size=7)
+    assert np.isclose(ssim(target, prediction), wanted, rtol=1e-6)
+    small = structural_similarity(target[:6], prediction[:6], channel_axis=-1, data_range=1, win_size=5)
+    assert np.isclose(ssim(target[:6], prediction[:6]), small, rtol=1e-6)
+
+
+def test_metrics_clip_and_know_their_ends():
+    target = np.full((8, 9, 1), 1.0, np.float32)
+    assert psnr(target, target) == psnr(target, target + 3) == float("inf")
+    assert np.isclose(psnr(target, target - 0.1), 20.0, atol=1e-4)
+    assert np.isclose(ssim(target, target + 3), 1.0)
+    assert np.isnan(ssim(target[:2], target[:2]))
+
+
+def numbers(task, step, n):
+    """Which pixels a batch holds: their centres are unique."""
+    points = task.sample(step, n)["x"].numpy()
+    column, row = np.floor(points[:, 0] * task.width).astype(int), np.floor(points[:, 1] * task.height).astype(int)
+    return row * task.width + column
+
+
+def test_an_epoch_holds_every_pixel_once():
+    task = ImageTask(levels(2) / 255, seed=3)
+    total = HEIGHT * WIDTH
+    for epoch in range(3):
+        seen = np.concatenate([numbers(task, 5 * epoch + step, total // 5) for step in range(5)])
+        assert sorted(seen) == list(range(total))
+    assert not np.array_equal(numbers(task, 0, total), numbers(task, 1, total))  # each epoch in another order
+    odd = np.concatenate([numbers(task, step, 11) for step in range(3)])  # 40 = 3 x 11 + 7: some wait for the next epoch
+    assert len(set(odd)) == 33
+
+
+def test_a_step_has_one_batch_in_every_run():
+    first, other_seed = ImageTask(levels(2) / 255, seed=3), ImageTask(levels(2) / 255, seed=4)
+    batches = [numbers(first, step, 10) for step in range(8)]
+    again = ImageTask(levels(2) / 255, seed=3)
+    for step in (7, 2, 5, 0):  # also out of order, as after a restart
+        np.testing.assert_array_equal(numbers(again, step, 10), batches[step])
+    assert not np.array_equal(numbers(other_seed, 0, 10), batches[0])
+
+
+def test_a_batch_pairs_points_with_their_colours():
+    task = ImageTask(levels(3) / 255)
+    batch = task.sample(1, 10)
+    np.testing.assert_array_equal(batch["colour"].numpy(), task.pixels.reshape(-1, 3)[numbers(task, 1, 10)])
+    assert task.n_out == 3 and task.dim == 2 and task.aspect == (1.0, HEIGHT / WIDTH)
+
+
+def test_held_out_pixels_are_never_drawn():
+    """A quarter of the pixels, chosen by the seed, stays unseen in every epoch; the others all come."""
+    drawn = {}
+    for seed in (3, 4):
+        task = ImageTask(levels(2) / 255, seed=seed, held_out=0.25)
+        epochs = [set(np.concatenate([numbers(task, 3 * epoch + step, 10) for step in range(3)])) for epoch in range(4)]
+        assert all(len(epoch) == 30 and epoch == epochs[0] for epoch in epochs)
+        drawn[seed] = epochs[0]
+    assert drawn[3] != drawn[4]
+    assert len(numbers(ImageTask(levels(2) / 255, held_out=0.25), 0, 10**6)) == 30
+
+
+def test_held_out_pixels_are_measured_apart():
+    """A field that is wrong on the drawn pixels only is perfect on the others."""
+    task = ImageTask(np.clip(render(ramp, HEIGHT, WIDTH), 0, 1), held_out=0.25)
+    drawn = numbers(task, 0, 30)
+    wrong = np.zeros((HEIGHT * WIDTH, 3), np.float32)
+    wrong[drawn] = 0.1 * np.where(task.pixels.reshape(-1, 3)[drawn] < 0.5, 1, -1)  # stays within 0..1
+
+    metrics = task.evaluate(lambda x: ramp(x) + jt.array(wrong))
+    assert np.isclose(metrics["psnr_train"], 20, atol=1e-3)
+    assert metrics["psnr_held_out"] > 100
+    assert np.isclose(metrics["psnr"], 20 - 10 * np.log10(0.75), atol=1e-3)
+    assert "psnr_held_out" not in ImageTask(task.pixels).evaluate(ramp)
+
+
+@pytest.mark.parametrize("held_out", [-0.1, 1.0, float("nan")])
+def test_a_bad_held_out_fraction_is_refused(held_out):
+    with pytest.raises(ValueError, match="held-out"):
+        ImageTask(levels(2) / 255, held_out=held_out)
+
+
+def test_the_task_has_no_other_arguments():
+    """The tests here make each of them count: the picture, the seed, the held-out fraction."""
+    assert list(inspect.signature(ImageTask.__init__).parameters) == ["self", "pixels", "seed", "held_out"]
+
+
+def ramp(x):
+    """A field that is its own coordinates."""
+    return jt.concat([x, x[:, :1] * 0.0 + 0.5], dim=1)
+
+
+def test_render_puts_x_along_the_width_and_y_downwards():
+    pixels = render(ramp, HEIGHT, WIDTH)
+    assert pixels.shape == (HEIGHT, WIDTH, 3)
+    np.testing.assert_allclose(pixels[..., 0], np.tile((np.arange(WIDTH) + 0.5) / WIDTH, (HEIGHT, 1)), atol=1e-6)
+    np.testing.assert_allclose(pixels[..., 1], np.tile((np.arange(HEIGHT) + 0.5) / HEIGHT, (WIDTH, 1)).T, atol=1e-6)
+    assert pixel_centres(HEIGHT, WIDTH)[1].tolist() == pytest.approx([1.5 / WIDTH, 0.5 / HEIGHT])
+
+
+def test_render_in_chunks_equals_render_at_once(monkeypatch):
+    whole = render(ramp, HEIGHT, WIDTH)
+    monkeypatch.setattr("jgrid.tasks.image.CHUNK", 7)
+    np.testing.assert_allclose(render(ramp, HEIGHT, WIDTH), whole, atol=1e-7)
+
+
+def test_loss_and_metrics_of_a_known_field():
+    task = ImageTask(np.clip(render(ramp, HEIGHT, WIDTH), 0, 1))
+    assert float(sum(task.loss(ramp, task.sample(0, 40)).values()).item()) < 1e-10
+    metrics = task.evaluate(ramp)
+    assert metrics["psnr"] > 100 and metrics["ssim"] > 0.999 and task.metric in metrics
+    shifted = ImageTask(np.clip(task.pixels, 0, 0.9) + 0.1)
+    assert np.isclose(shifted.evaluate(ramp)["psnr"], psnr(shifted.pixels, task.pixels), rtol=1e-5)
+
+
+@pytest.mark.parametrize("channels", [1, 2, 3, 4])
+def test_saved_pictures_come_back(tmp_path, channels):
+    values = levels(channels) / 255
+    assert picture.save(tmp_path / "a.png", values) == tmp_path / "a.png"
+    np.testing.assert_allclose(load_image(tmp_path / "a.png"), values, atol=1e-7)
+
+
+def test_saved_pictures_are_rounded_and_clipped(tmp_path):
+    picture.save(tmp_path / "a.png", np.array([[[-0.5], [1.5], [0.5]]]))
+    assert np.asarray(Image.open(tmp_path / "a.png")).tolist() == [[0, 255, 128]]
+
+
+def test_alpha_lies_over_white():
+    pixels = np.array([[[0.5, 0.25], [1.0, 0.0]]])
+    np.testing.assert_allclose(picture.as_rgb(pixels), [[[0.875] * 3, [1.0] * 3]])
+    np.testing.assert_allclose(picture.as_rgb(np.array([[[0.2, 0.4, 0.6, 0.5]]])), [[[0.6, 0.7, 0.8]]])
+
+
+def test_panels_stand_side_by_side():
+    panels = [("one", np.zeros((20, 30, 1))), ("two", np.full((40, 50, 3), 0.5)), ("three", np.ones((10, 5, 4)))]
+    sheet = picture.side_by_side(panels)
+    assert sheet.shape[1] == 30 + 50 + 5 + 2 * picture.MARGIN and sheet.shape[2] == 3
+    top = sheet.shape[0] - 40
+    assert top > 10  # room for the captions
+    assert (sheet[top:top + 20, :30] == 0).all() and (sheet[top + 20:, :30] == 1).all()
+    np.testing.assert_allclose(sheet[top:, 30 + picture.MARGIN:80 + picture.MARGIN], 0.5, atol=1 / 255)
+    assert (sheet[:top] < 0.5).any()  # something is written there
+
+
+def test_heat_map_has_its_scale_beside_it():
+    values = np.linspace(0, 2, 32 * 40).reshape(32, 40)
+    heat = picture.heat(values, 2.0)
+    assert heat.shape == (32, 40, 3)
+    assert (np.diff(heat.sum(2).ravel()) >= 0).all()  # dark to bright
+    np.testing.assert_array_equal(picture.heat(values, 1.0)[-1, -1], heat[-1, -1])
+    sheet = picture.with_scale(heat, 2.0)
+    assert sheet.shape[0] == 32 and sheet.shape[1] > 40
+    np.testing.assert_allclose(sheet[:, :40], heat, atol=1 / 255)
+
+
+def test_export_writes_the_pictures_it_names(tmp_path):
+    task = ImageTask(np.clip(render(ramp, 24, 32), 0, 1))
+    paths = task.export(ramp, tmp_path)
+    assert sorted(p.name for p in paths) == ["comparison.png", "error_map.png", "prediction.png"]
+    assert all(p.is_file() for p in paths)
+    np.testing.assert_allclose(load_image(tmp_path / "prediction.png"), task.pixels, atol=0.6 / 255)
+    error_map, comparison = load_image(tmp_path / "error_map.png"), load_image(tmp_path / "comparison.png")
+    assert error_map.shape[0] == 24 and error_map.shape[1] > 32
+    assert comparison.shape[1] == 32 + 32 + error_map.shape[1] + 2 * picture.MARGIN and comparison.shape[0] > 24
+
+
+def test_a_photograph(data_folder):
+    """Kodak's first picture is read, and a piece of it is fitted."""
+    photographs = sorted((data_folder / "kodak").glob("*.png"))
+    if not photographs:
+        pytest.skip("no Kodak pictures there")
+    pixels = load_image(photographs[0])
+    assert pixels.shape in ((512, 768, 3), (768, 512, 3)) and 0.1 < pixels.mean() < 0.9
+    task = ImageTask(pixels[100:148, 200:264])
+    model = DenseGridConfig(finest=32, coarsest=8, levels=2, channels=2, profile="linear", decoder=DecoderConfig(width=8, depth=1)).build(
+        2, 3, task.aspect)
+    config = TrainConfig(steps=150, batch=1024, eval_every=150, warmup=10, decay=0.1)
+    before = task.evaluate(model)["psnr"]
+    assert Trainer(task, model, config, progress=False).fit()["psnr"] > max(20, before + 5)

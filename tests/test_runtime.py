@@ -1,0 +1,229 @@
+"""The room that knows Jittor's installation: what it decides in an environment, and what it leaves alone."""
+import importlib.metadata
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from jgrid import runtime
+
+OWN = ("nvcc_path", "use_mkl", "use_cutt", "use_cutlass", "conv_opt", "cache_name", "FIX_TORCH_ERROR", "OMP_WAIT_POLICY",
+       "python_config_path", "log_silent", "cc_path")
+
+
+@pytest.fixture
+def machine(monkeypatch, tmp_path):
+    """A machine on which Jittor is not imported yet, without a GPU, with oneDNN in the environment; nothing of it is real."""
+    home, prefix = tmp_path / "home", tmp_path / "environment"
+    for file in ("include/dnnl.h", "lib/libdnnl.so.2"):
+        (prefix / file).parent.mkdir(parents=True, exist_ok=True)
+        (prefix / file).write_text(f"the real {file}")
+    home.mkdir()
+    monkeypatch.setattr(os, "environ", {name: value for name, value in os.environ.items() if name not in OWN})
+    monkeypatch.delitem(sys.modules, "jittor")
+    monkeypatch.setattr(sys, "prefix", str(prefix))
+    monkeypatch.setattr(runtime, "notes", [])
+    for name, answer in (("jittor_home", home), ("driver_has_gpu", False), ("find_nvcc", (None, None)), ("core_is_compiled", True),
+                         ("find_python_config", "/usr/bin/some-python-config")):
+        monkeypatch.setattr(runtime, name, lambda answer=answer: answer)
+
+    class Machine:
+        folder = home / ".cache/jittor/mkl" / runtime.ONEDNN
+
+        def has(self, **answers):
+            for name, answer in answers.items():
+                monkeypatch.setattr(runtime, name, lambda answer=answer: answer)
+
+    Machine.prefix = prefix
+    return Machine()
+
+
+@pytest.mark.parametrize("version, refused", [("1.26.4", False), ("2.0.0", True), ("2.5.1rc1", True), ("10.0", True)])
+def test_numpy_2_is_refused_in_one_sentence(machine, monkeypatch, version, refused):
+    real = importlib.metadata.version
+    monkeypatch.setattr(importlib.metadata, "version", lambda name: version if name == "numpy" else real(name))
+    if not refused:
+        return runtime.prepare()
+    with pytest.raises(ImportError) as error:
+        runtime.prepare()
+    assert version in str(error.value) and "numpy<2" in str(error.value) and "\n" not in str(error.value)
+    assert "nvcc_path" not in os.environ
+
+
+def test_no_compiler_is_refused(machine):
+    os.environ["cc_path"] = "/nowhere/g++"
+    with pytest.raises(ImportError, match="g\\+\\+"):
+        runtime.prepare()
+
+
+def test_the_users_variables_are_left_alone(machine):
+    mine = {"nvcc_path": "/my/nvcc", "use_mkl": "1", "use_cutt": "1", "use_cutlass": "1", "conv_opt": "0", "cache_name": "mine",
+            "FIX_TORCH_ERROR": "1", "OMP_WAIT_POLICY": "active", "python_config_path": "/my/python-config", "log_silent": "0"}
+    os.environ.update(mine)
+    machine.has(driver_has_gpu=True, find_nvcc=("/usr/bin/nvcc", (13, 0)))
+    runtime.prepare()
+    assert {name: os.environ[name] for name in mine} == mine
+    assert not machine.folder.exists()
+
+
+def test_nothing_happens_once_jittor_is_imported(machine, monkeypatch):
+    monkeypatch.setitem(sys.modules, "jittor", object())
+    before = dict(os.environ)
+    runtime.prepare()
+    assert os.environ == before and not machine.folder.exists()
+
+
+def test_the_rest_of_the_environment_is_left_alone(machine):
+    before = dict(os.environ)
+    runtime.prepare()
+    assert {name: value for name, value in os.environ.items() if name not in OWN} == before
+    assert os.environ["cache_name"] == "default" and os.environ["FIX_TORCH_ERROR"] == "0"
+    assert os.environ["python_config_path"] == "/usr/bin/some-python-config"
+
+
+@pytest.mark.parametrize("cores, policy", [(2, "passive"), (64, None)])
+def test_threads_wait_passively_where_cores_are_few(machine, monkeypatch, cores, policy):
+    monkeypatch.setattr(os, "cpu_count", lambda: cores)
+    runtime.prepare()
+    assert os.environ.get("OMP_WAIT_POLICY") == policy
+
+
+def test_nvcc_without_a_driver_is_hidden(machine, capsys):
+    """Jittor built with CUDA aborts the process where no driver answers."""
+    machine.has(find_nvcc=("/usr/local/cuda/bin/nvcc", (12, 2)))
+    runtime.prepare()
+    assert os.environ["nvcc_path"] == ""
+    assert "use_cutt" not in os.environ
+    assert capsys.readouterr().err == ""  # the common case needs no words
+
+
+def test_cuda_13_is_hidden_with_a_warning(machine, capsys):
+    machine.has(driver_has_gpu=True, find_nvcc=("/usr/local/cuda/bin/nvcc", (13, 0)))
+    runtime.prepare()
+    assert os.environ["nvcc_path"] == ""
+    warning = capsys.readouterr().err
+    assert "13.0" in warning and "/usr/local/cuda/bin/nvcc" in warning and len(warning.splitlines()) == 1
+    assert warning.strip().removeprefix("jgrid: ") in runtime.notes
+
+
+def test_a_driver_without_a_toolkit_is_said(machine, capsys):
+    machine.has(driver_has_gpu=True)
+    runtime.prepare()
+    assert os.environ["nvcc_path"] == "" and "install_cuda" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("cudnn", [True, False], ids=["cudnn", "no-cudnn"])
+def test_a_usable_cuda_is_kept_and_downloads_avoided(machine, tmp_path, cudnn):
+    toolkit = tmp_path / "cuda"
+    for file in ["bin/nvcc", *(["lib64/libcudnn_ops_infer.so"] if cudnn else [])]:
+        (toolkit / file).parent.mkdir(parents=True, exist_ok=True)
+        (toolkit / file).touch()
+    machine.has(driver_has_gpu=True, find_nvcc=(str(toolkit / "bin/nvcc"), (12, 2)))
+    runtime.prepare()
+    assert "nvcc_path" not in os.environ
+    assert os.environ["use_cutt"] == os.environ["use_cutlass"] == "0"
+    if not Path("/usr/lib/x86_64-linux-gnu/libcudnn_ops_infer.so").exists():
+        assert os.environ.get("conv_opt") == (None if cudnn else "1")
+
+
+def onednn_files(machine):
+    return machine.folder / "include/dnnl.h", machine.folder / "lib/libmkldnn.so", machine.folder / "lib/libdnnl.so.2"
+
+
+def test_onednn_is_linked_from_the_environment(machine):
+    runtime.prepare()
+    header, link, named = onednn_files(machine)
+    assert header.read_text() == "the real include/dnnl.h"
+    assert link.read_text() == named.read_text() == "the real lib/libdnnl.so.2"
+    assert link.is_symlink() and "use_mkl" not in os.environ
+    assert any("oneDNN" in note for note in runtime.notes)
+    assert {p.name for p in (machine.folder / "lib").iterdir()} == {"libmkldnn.so", "libdnnl.so.2"}  # no temporary names
+
+
+def test_dangling_onednn_links_are_replaced(machine, tmp_path):
+    """A deleted environment leaves links that point nowhere."""
+    (machine.folder / "lib").mkdir(parents=True)
+    (machine.folder / "include").symlink_to(tmp_path / "deleted/include")
+    for name in ("libmkldnn.so", "libdnnl.so.2"):
+        (machine.folder / "lib" / name).symlink_to(tmp_path / "deleted/lib/libdnnl.so.2")
+    runtime.prepare()
+    header, link, named = onednn_files(machine)
+    assert header.read_text() == "the real include/dnnl.h"
+    assert link.read_text() == named.read_text() == "the real lib/libdnnl.so.2"
+
+
+def test_a_real_onednn_is_left_alone(machine):
+    """Jittor's own download, or links that still work."""
+    header, link, _ = onednn_files(machine)
+    for path in (header, link):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("fetched by Jittor")
+    runtime.prepare()
+    assert header.read_text() == link.read_text() == "fetched by Jittor"
+    assert not header.parent.is_symlink() and not link.is_symlink()
+    assert "use_mkl" not in os.environ
+
+
+def test_half_a_download_is_replaced(machine):
+    """A download that broke off leaves a real folder without the library."""
+    (machine.folder / "include").mkdir(parents=True)
+    runtime.prepare()
+    header, link, _ = onednn_files(machine)
+    assert header.is_file() and link.is_file()
+
+
+def test_without_onednn_jittor_is_told_not_to_fetch_it(machine, capsys):
+    (machine.prefix / "lib/libdnnl.so.2").unlink()
+    runtime.prepare()
+    assert os.environ["use_mkl"] == "0"
+    assert "pip install onednn-devel-cpu-gomp" in capsys.readouterr().err
+    assert not machine.folder.exists()
+
+
+def test_the_first_compile_is_announced_once(machine, capsys):
+    machine.has(core_is_compiled=False)
+    runtime.prepare()
+    assert capsys.readouterr().err.strip() == runtime.FIRST_COMPILE.strip()
+    assert "log_silent" not in os.environ
+
+
+def test_no_python_config_is_said(machine, capsys):
+    machine.has(find_python_config=None)
+    runtime.prepare()
+    assert "python_config_path" not in os.environ and "python_config_path" in capsys.readouterr().err
+
+
+def test_python_config_belongs_to_this_python():
+    """Its headers must be those of the running interpreter, not of another of the same minor version."""
+    found = runtime.find_python_config()
+    assert found is not None and os.access(found, os.X_OK)
+    includes = subprocess.run([found, "--includes"], capture_output=True, text=True).stdout.split()
+    header = next(Path(flag[2:], "patchlevel.h") for flag in includes if Path(flag[2:], "patchlevel.h").is_file())
+    assert f'"{sys.version.split()[0]}"' in header.read_text()
+
+
+def test_the_report_says_what_is_here():
+    ended = subprocess.run([sys.executable, "-m", "jgrid.runtime"], capture_output=True, text=True)
+    assert ended.returncode == 0, ended.stderr
+    for name in ("Python", "compiler", "CUDA", "oneDNN", "cache", "Jittor"):
+        assert re.search(rf"^{name}\s+\S", ended.stdout, re.MULTILINE), f"{name} is not in:\n{ended.stdout}"
+
+
+def test_the_report_ends_with_2_where_jittor_cannot_run():
+    """It must work, and say why, just where Jittor does not."""
+    ended = subprocess.run([sys.executable, "-m", "jgrid.runtime"], capture_output=True, text=True,
+                           env={**os.environ, "cc_path": "/nowhere/g++"})
+    assert ended.returncode == 2
+    assert "Jittor cannot run" in ended.stdout and "Traceback" not in ended.stderr
+
+
+def test_the_library_sets_no_flag_of_jittor(repository):
+    """Only the apps' own cli may choose the device: what a library sets, its user's program inherits."""
+    setting = re.compile(r"flags\.\w+\s*=(?!=)|flag_scope|setattr\([^)]*flags")
+    found = [f"{path.name}: {line.strip()}" for path in sorted((repository / "jgrid").rglob("*.py")) if path.name != "cli.py"
+             for line in path.read_text().splitlines() if setting.search(line)]
+    assert not found
+    code = "import jgrid, jittor as jt; print(jt.flags.use_cuda, jt.flags.lazy_execution)"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "0 1"  # Jittor's defaults
