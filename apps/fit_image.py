@@ -8,11 +8,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Optional
 
-import skimage.data
 from jgrid import checkpoint, cli, picture
 from jgrid.field import MulFAGridConfig, field_from_dict, field_to_dict
 from jgrid.tasks.image import ImageTask, load_image, render
 from jgrid.trainer import TrainConfig, Trainer
+
+import skimage.data
 
 
 @dataclass(frozen=True)
@@ -60,8 +61,8 @@ def fit(config, device):
     trainer = Trainer(task, model, config.train, out)
     result = {**trainer.fit(), "device": device}
     cli.write_run(out, config, result, model, {"field": field_config, "width": task.width, "height": task.height, "n_out": task.n_out})
-    paths = task.export(model, out) + [picture.curve(
-        out / "psnr.png", [h["seconds"] for h in trainer.history], [h["psnr"] for h in trainer.history], "seconds of training", "PSNR (dB)")]
+    seconds, decibels = ([line[name] for line in trainer.history] for name in ("seconds", "psnr"))
+    paths = task.export(model, out) + [picture.curve(out / "psnr.png", seconds, decibels, "seconds of training", "PSNR (dB)")]
     paths += enlarge(config, model, task.height, task.width, out)
     print(f"PSNR {result['psnr']:.2f} dB, SSIM {result['ssim']:.4f}, {result['parameters']:,} parameters, "
           f"{result['seconds_train']:.1f} s of training on {device}\n" + "\n".join(str(p) for p in paths))

@@ -10,11 +10,12 @@ import tempfile
 from pathlib import Path
 from typing import Annotated, Union
 
-import jittor as jt
-import tyro
 from jgrid import checkpoint
 from jgrid.field import FIELDS, field_to_dict
 from jgrid.trainer import TrainingStopped
+
+import jittor as jt
+import tyro
 from typing_extensions import Literal
 
 AnyField = Union[tuple(Annotated[cls, tyro.conf.subcommand(name, prefix_name=False)] for name, cls in FIELDS.items())]

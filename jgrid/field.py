@@ -5,11 +5,12 @@ A config is a frozen dataclass; its fields are the command line's flags, and `bu
 """
 from dataclasses import asdict, dataclass, field, fields
 
-import numpy as np
 from jgrid.grid import Grid
 from jgrid.index import GridIndex, geometric_levels
 from jgrid.kernel import InterpolationKernel, MulFAGainKernel, MulFAKernel
 from jgrid.network import MLP, Siren
+
+import numpy as np
 from jittor import nn
 
 

@@ -1,8 +1,8 @@
 """The paper's general grid model, g(x) = sum over i in U(x) of phi(x, theta_i) w_i."""
+from jgrid.ops.gather import FUSED_CHANNELS, CollapsedGather, weighted_gather
+
 import jittor as jt
 from jittor import nn
-
-from jgrid.ops.gather import FUSED_CHANNELS, CollapsedGather, weighted_gather
 
 
 class Grid(nn.Module):

@@ -4,11 +4,11 @@ A kernel here is a window of the offset u of x from the node in cells (the produ
 combination of the basis [1, gamma(u)]. A kernel object may hold H kernels that read the same features side by side (heads).
 `profile`, `octaves` and `heads` say which; `collapse(w)` gives the table that the fused op reads instead of phi.
 """
+from jgrid.ops.basis import PROFILES, fourier_octaves, window
+
 import jittor as jt
 import numpy as np
 from jittor import nn
-
-from jgrid.ops.basis import PROFILES, fourier_octaves, window
 
 
 def _check_profile(profile):

@@ -1,9 +1,9 @@
 """Networks on coordinates or features: MLP and SIREN."""
+from jgrid.ops.mlp import fused_mlp, mlp
+
 import jittor as jt
 import numpy as np
 from jittor import nn
-
-from jgrid.ops.mlp import fused_mlp, mlp
 
 
 def _uniform(shape, bound):

@@ -1,9 +1,10 @@
 """Pictures for people: saving, heat maps with a scale, panels side by side, curves."""
 from pathlib import Path
 
+from jgrid.checkpoint import atomic_path
+
 import matplotlib
 import numpy as np
-from jgrid.checkpoint import atomic_path
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from PIL import Image, ImageDraw, ImageFont

@@ -5,10 +5,11 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-import jittor as jt
-import numpy as np
 from jgrid import checkpoint
 from jgrid.field import count_parameters
+
+import jittor as jt
+import numpy as np
 from tqdm import tqdm
 
 COMPILING_STEPS = 2  # the first steps compile kernels; they are left out of seconds_train

@@ -4,6 +4,7 @@ import sys
 from pathlib import Path
 
 import jgrid  # noqa: F401  it prepares Jittor's installation, so it comes first
+
 import jittor as jt
 import numpy as np
 import pytest

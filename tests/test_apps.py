@@ -5,14 +5,15 @@ import os
 import subprocess
 import sys
 
-import fit_image
-import jittor as jt
-import numpy as np
-import pytest
 from jgrid import checkpoint, cli
 from jgrid.field import FIELDS, DecoderConfig, DenseGridConfig, HashGridConfig, MulFAGridConfig, SirenConfig, field_to_dict
 from jgrid.tasks.image import load_image
 from jgrid.trainer import TrainConfig
+
+import fit_image
+import jittor as jt
+import numpy as np
+import pytest
 from PIL import Image
 
 HEIGHT, WIDTH = 12, 16

@@ -1,11 +1,12 @@
 """Files that survive: they come back equal, whole or not at all; damaged ones are refused by name."""
 import json
 
+from jgrid import checkpoint
+from jgrid.network import MLP
+
 import jittor as jt
 import numpy as np
 import pytest
-from jgrid import checkpoint
-from jgrid.network import MLP
 from safetensors.numpy import save_file
 
 CONFIG = {"field": {"kind": "grid:dense", "levels": 3}, "rate": 0.25, "none": None}

@@ -3,9 +3,6 @@ import dataclasses
 import gc
 import inspect
 
-import jittor as jt
-import numpy as np
-import pytest
 from jgrid.field import (
     FIELDS,
     DecoderConfig,
@@ -23,6 +20,10 @@ from jgrid.grid import Grid
 from jgrid.index import GridIndex
 from jgrid.kernel import InterpolationKernel, MulFAGainKernel, MulFAKernel
 from jgrid.network import MLP, Siren
+
+import jittor as jt
+import numpy as np
+import pytest
 
 N_OUT = 3
 SMALL = [

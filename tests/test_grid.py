@@ -2,13 +2,14 @@
 import functools
 from dataclasses import dataclass
 
+from jgrid.grid import Grid
+from jgrid.index import GridIndex
+from jgrid.kernel import InterpolationKernel, MulFAGainKernel, MulFAKernel
+
 import jittor as jt
 import numpy as np
 import pytest
 import reference
-from jgrid.grid import Grid
-from jgrid.index import GridIndex
-from jgrid.kernel import InterpolationKernel, MulFAGainKernel, MulFAKernel
 
 CHANNELS = 2
 POINTS = 6

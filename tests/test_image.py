@@ -1,15 +1,16 @@
 """Pictures: what is read, what is refused, how pixels are drawn, rendered, measured and written."""
 import inspect
 
-import jittor as jt
-import numpy as np
-import pytest
-import tifffile
 from jgrid import picture
 from jgrid.field import DecoderConfig, DenseGridConfig
 from jgrid.metrics import psnr, ssim
 from jgrid.tasks.image import ImageTask, check_pixels, load_image, pixel_centres, render
 from jgrid.trainer import TrainConfig, Trainer
+
+import jittor as jt
+import numpy as np
+import pytest
+import tifffile
 from PIL import Image
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 

@@ -1,11 +1,12 @@
 """U(x): exact slots, node positions, level sizes, refusals."""
+from jgrid.grid import Grid
+from jgrid.index import GridIndex, geometric_levels
+from jgrid.kernel import InterpolationKernel
+
 import jittor as jt
 import numpy as np
 import pytest
 import reference
-from jgrid.grid import Grid
-from jgrid.index import GridIndex, geometric_levels
-from jgrid.kernel import InterpolationKernel
 
 # cells, table size: prime, even and power-of-two tables; coordinates whose products with the primes exceed 32 bits
 HASHED = [

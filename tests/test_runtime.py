@@ -6,8 +6,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
 from jgrid import runtime
+
+import pytest
 
 OWN = ("nvcc_path", "use_mkl", "use_cutt", "use_cutlass", "conv_opt", "cache_name", "FIX_TORCH_ERROR", "OMP_WAIT_POLICY",
        "python_config_path", "log_silent", "cc_path")

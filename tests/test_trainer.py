@@ -5,12 +5,13 @@ import json
 import os
 from pathlib import Path
 
-import jittor as jt
-import numpy as np
-import pytest
 from jgrid.field import DecoderConfig, DenseGridConfig
 from jgrid.tasks.image import ImageTask
 from jgrid.trainer import TrainConfig, Trainer, TrainingStopped
+
+import jittor as jt
+import numpy as np
+import pytest
 
 PIXELS = np.stack(np.meshgrid(np.linspace(0.1, 0.9, 16), np.linspace(0.9, 0.2, 12)), axis=-1).astype(np.float32)  # 12 x 16, 2 channels
 BASE = TrainConfig(steps=12, batch=64, seed=0, warmup=2, decay=0.5, eval_every=4, ema=0.0, clip=0.0)

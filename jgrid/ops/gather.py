@@ -1,8 +1,9 @@
 """The grid's sums: sum_i phi_i w_i for any kernel, and for collapsed kernels fused into one op per direction."""
-import jittor as jt
-import numpy as np
 from jgrid.ops.basis import fourier_octaves, window
 from jgrid.ops.function import Function, header, pull_back
+
+import jittor as jt
+import numpy as np
 
 HEADER = "#include <cstring>\n" + header("gather.h")
 PROFILE_NUMBERS = {"nearest": 0, "linear": 1, "smooth": 2}

@@ -1,8 +1,8 @@
 """The small ReLU MLP behind a grid: plain, and fused into one op per direction on the CPU."""
+from jgrid.ops.function import Function, header, pull_back
+
 import jittor as jt
 from jittor import nn
-
-from jgrid.ops.function import Function, header, pull_back
 
 HEADER = header("mlp.h")
 FUSED_WIDTH = 128
@@ -28,9 +28,9 @@ def fused_mlp(z, *weights_and_biases):
 def _make(inputs):
     """C++ that builds the Mlp from the op's inputs: z, then weights and biases in turn."""
     layers = (len(inputs) - 1) // 2
-    weights = ", ".join(f"in{1 + 2 * l}_p" for l in range(layers))
-    biases = ", ".join(f"in{2 + 2 * l}_p" for l in range(layers))
-    widths = ", ".join(["in0_shape1"] + [f"in{1 + 2 * l}_shape0" for l in range(layers)])
+    weights = ", ".join(f"in{1 + 2 * layer}_p" for layer in range(layers))
+    biases = ", ".join(f"in{2 + 2 * layer}_p" for layer in range(layers))
+    widths = ", ".join(["in0_shape1"] + [f"in{1 + 2 * layer}_shape0" for layer in range(layers)])
     return (f"const float* weights[] = {{{weights}}}; const float* biases[] = {{{biases}}}; const int64_t widths[] = {{{widths}}};\n"
             f"jgrid::Mlp mlp({layers}, widths, weights, biases);\n")
 

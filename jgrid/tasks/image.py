@@ -2,11 +2,12 @@
 import warnings
 from pathlib import Path
 
-import jittor as jt
-import numpy as np
 from jgrid import picture
 from jgrid.metrics import psnr, ssim
 from jgrid.tasks.base import AbstractTask
+
+import jittor as jt
+import numpy as np
 from PIL import Image, ImageOps
 
 CHUNK = 2**17  # points per forward pass when a whole picture is rendered
