@@ -87,9 +87,9 @@ def _build_grid_field(config, dim, n_out, aspect, table_size, make_kernel, rates
 @dataclass(frozen=True)
 class DenseGridConfig:
     """Dense grids at several resolutions with fixed interpolation."""
-    finest: int = 192
+    finest: int = 288
     """Cells of the finest level along the longest axis."""
-    coarsest: int = 24
+    coarsest: int = 36
     """Cells of the coarsest level along the longest axis."""
     levels: int = 4
     """Levels, growing geometrically."""
@@ -115,11 +115,11 @@ class HashGridConfig:
     """Cells of the finest level along the longest axis."""
     coarsest: int = 16
     """Cells of the coarsest level along the longest axis."""
-    levels: int = 12
+    levels: int = 8
     """Levels, growing geometrically."""
-    channels: int = 2
+    channels: int = 4
     """Features per node; with no decoder always the output size."""
-    table_size: int = 2**14
+    table_size: int = 20000
     """Most nodes a level may own."""
     profile: str = "linear"
     """Interpolation: nearest, linear or smooth."""
@@ -138,13 +138,13 @@ class HashGridConfig:
 @dataclass(frozen=True)
 class MulFAGridConfig:
     """MulFAGrid: grids with the multiplicative Fourier adaptive kernel."""
-    finest: int = 240
+    finest: int = 208
     """Cells of the finest level along the longest axis."""
-    coarsest: int = 112
+    coarsest: int = 96
     """Cells of the coarsest level along the longest axis."""
     levels: int = 2
     """Levels, growing geometrically."""
-    channels: int = 6
+    channels: int = 8
     """Features per node; with no decoder always the output size."""
     table_size: int = 2**22
     """Most nodes a level may own; larger levels are hashed."""
