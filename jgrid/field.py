@@ -1,7 +1,8 @@
 """Fields: a grid or nothing, then a network or nothing; and the configs that build them.
 
 A config is a frozen dataclass; its fields are the command line's flags, and `build(dim, n_out, aspect)` makes the field.
-`aspect` (dim,) says how long the domain is along each axis relative to the longest, so that cells come out square.
+`aspect` (dim,) says how long the domain is along each axis relative to the others: cells come out square, and as many as in
+a square of the same resolution.
 """
 from dataclasses import asdict, dataclass, field, fields
 
@@ -74,8 +75,8 @@ def _build_grid_field(config, dim, n_out, aspect, table_size, make_kernel, rates
     _positive(config.decoder, "width", prefix="--field.decoder.")
     if config.decoder.depth < 0:
         raise ValueError(f"--field.decoder.depth must not be negative, got {config.decoder.depth}")
-    along = np.asarray(geometric_levels(config.coarsest, config.finest, config.levels))[:, None]
-    cells = np.maximum(1, np.round(along * (np.ones(dim) if aspect is None else np.asarray(aspect)))).astype(int)
+    lengths = np.ones(dim) if aspect is None else np.asarray(aspect) / np.prod(aspect) ** (1 / dim)
+    cells = np.maximum(1, np.round(np.outer(geometric_levels(config.coarsest, config.finest, config.levels), lengths))).astype(int)
     index = GridIndex(dim, cells, table_size)
     decoded = config.decoder.depth > 0
     channels = config.channels if decoded else n_out
@@ -87,10 +88,10 @@ def _build_grid_field(config, dim, n_out, aspect, table_size, make_kernel, rates
 @dataclass(frozen=True)
 class DenseGridConfig:
     """Dense grids at several resolutions with fixed interpolation."""
-    finest: int = 288
-    """Cells of the finest level along the longest axis."""
-    coarsest: int = 36
-    """Cells of the coarsest level along the longest axis."""
+    finest: int = 235
+    """Cells of the finest level along an axis of a square or cube."""
+    coarsest: int = 30
+    """Cells of the coarsest level along an axis of a square or cube."""
     levels: int = 4
     """Levels, growing geometrically."""
     channels: int = 4
@@ -111,10 +112,10 @@ class DenseGridConfig:
 @dataclass(frozen=True)
 class HashGridConfig:
     """Multi-resolution hash grid (Instant-NGP): levels too large for a table are hashed into it."""
-    finest: int = 384
-    """Cells of the finest level along the longest axis."""
-    coarsest: int = 16
-    """Cells of the coarsest level along the longest axis."""
+    finest: int = 312
+    """Cells of the finest level along an axis of a square or cube."""
+    coarsest: int = 13
+    """Cells of the coarsest level along an axis of a square or cube."""
     levels: int = 8
     """Levels, growing geometrically."""
     channels: int = 4
@@ -138,10 +139,10 @@ class HashGridConfig:
 @dataclass(frozen=True)
 class MulFAGridConfig:
     """MulFAGrid: grids with the multiplicative Fourier adaptive kernel."""
-    finest: int = 208
-    """Cells of the finest level along the longest axis."""
-    coarsest: int = 96
-    """Cells of the coarsest level along the longest axis."""
+    finest: int = 170
+    """Cells of the finest level along an axis of a square or cube."""
+    coarsest: int = 78
+    """Cells of the coarsest level along an axis of a square or cube."""
     levels: int = 2
     """Levels, growing geometrically."""
     channels: int = 8

@@ -22,7 +22,7 @@ class TrainingStopped(RuntimeError):
 @dataclass(frozen=True)
 class TrainConfig:
     """How a field is trained: Adam, warm-up, then a cosine decay."""
-    steps: int = 2000
+    steps: int = 1500
     """Optimiser steps."""
     batch: int = 2**16
     """Points per step."""
