@@ -11,7 +11,7 @@ from typing import Optional
 from jgrid import checkpoint, cli, picture
 from jgrid.field import MulFAGridConfig, field_from_dict, field_to_dict
 from jgrid.tasks.image import ImageTask, load_image, render
-from jgrid.trainer import TrainConfig, Trainer
+from jgrid.trainer import TrainConfig, Trainer, TrainingStopped
 
 import skimage.data
 
@@ -59,8 +59,14 @@ def fit(config, device):
         name = f"fit_image-{config.image.stem if config.image else 'astronaut'}-{field_config['kind'].replace(':', '-')}"
         out = cli.make_folder(config.out or Path("out") / name)
     trainer = Trainer(task, model, config.train, out)
-    result = {**trainer.fit(), "device": device}
-    cli.write_run(out, config, result, model, {"field": field_config, "width": task.width, "height": task.height, "n_out": task.n_out})
+    model_config = {"field": field_config, "width": task.width, "height": task.height, "n_out": task.n_out}
+    try:
+        result = {**trainer.fit(), "device": device}
+    except (TrainingStopped, KeyboardInterrupt):
+        cli.save_model(out, model, model_config)  # what there is: the last good weights, or those of the last step
+        raise
+    cli.save_model(out, model, model_config)
+    cli.write_run(out, config, result)
     seconds, decibels = ([line[name] for line in trainer.history] for name in ("seconds", "psnr"))
     paths = task.export(model, out) + [picture.curve(out / "psnr.png", seconds, decibels, "seconds of training", "PSNR (dB)")]
     paths += enlarge(config, model, task.height, task.width, out)

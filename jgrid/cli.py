@@ -95,8 +95,11 @@ def versions():
     return {"python": platform.python_version(), **{p: importlib.metadata.version(p) for p in ("jittor", "numpy")}}
 
 
-def write_run(out_dir, config, result, model, model_config):
-    """config.json, result.json and model.safetensors of a finished run."""
+def save_model(out_dir, model, model_config):
     checkpoint.save(out_dir / "model.safetensors", {k: v.numpy() for k, v in model.state_dict().items()}, model_config)
+
+
+def write_run(out_dir, config, result):
+    """config.json and result.json of a finished run."""
     checkpoint.write_json(out_dir / "config.json", to_json(config))
     checkpoint.write_json(out_dir / "result.json", {**result, "versions": versions()})
