@@ -5,10 +5,11 @@ A config is a frozen dataclass; its fields are the command line's flags, and `bu
 """
 from dataclasses import asdict, dataclass, field, fields
 
+from jgrid.encoding import FREQUENCIES, FourierFeatures
 from jgrid.grid import Grid
 from jgrid.index import GridIndex, geometric_levels
 from jgrid.kernel import InterpolationKernel, MulFAGainKernel, MulFAKernel
-from jgrid.network import MLP, Siren
+from jgrid.network import MFN, MLP, FourierFilter, GaborFilter, Siren, Wire
 
 import numpy as np
 from jittor import nn
@@ -30,10 +31,11 @@ class Field(nn.Module):
         return self.network(x) if self.network is not None else x
 
     def parameter_groups(self):
-        """[{"name", "params", "lr"}] for the optimiser: the features, the kernel's parameters, the network's."""
-        parts = {"features": [self.grid.w] if self.grid is not None else [],
-                 "kernel": self.grid.kernel.parameters() if self.grid is not None else [],
-                 "network": self.network.parameters() if self.network is not None else []}
+        """[{"name", "params", "lr"}] for the optimiser: the features, the kernel's parameters, the network's; no fixed arrays."""
+        grids = [module for module in self.modules() if isinstance(module, Grid)]
+        parts = {"features": [grid.w for grid in grids],
+                 "kernel": [p for grid in grids for p in grid.kernel.parameters()],
+                 "network": [p for p in self.network.parameters() if not p.is_stop_grad()] if self.network is not None else []}
         return [{"name": name, "params": params, "lr": self.rates[name]} for name, params in parts.items() if params]
 
 
@@ -190,7 +192,84 @@ class SirenConfig:
         return Field(None, Siren(dim, n_out, self.width, self.depth, self.omega), {"network": self.lr})
 
 
-FIELDS = {"grid:mulfa": MulFAGridConfig, "grid:hash": HashGridConfig, "grid:dense": DenseGridConfig, "net:siren": SirenConfig}
+@dataclass(frozen=True)
+class FourierNetConfig:
+    """Fourier features and a ReLU MLP (Tancik et al. 2020)."""
+    encoding: str = "gaussian"
+    """Frequencies: none (the coordinates themselves), basic, positional, log-linear or gaussian."""
+    features: int = 256
+    """Frequencies, each a sine and a cosine."""
+    sigma: float = 10.0
+    """Standard deviation (gaussian), ratio of the highest frequency to the lowest (positional) or log2 of the highest (log-linear)."""
+    width: int = 256
+    """Neurons of a hidden layer."""
+    depth: int = 3
+    """Hidden layers."""
+    lr: float = 1e-3
+    """Learning rate."""
+
+    def build(self, dim, n_out, aspect=None):
+        _positive(self, "features", "sigma", "width", "depth", "lr")
+        if self.encoding == "none":
+            return Field(None, MLP(dim, n_out, self.width, self.depth, bias=0.5), {"network": self.lr})
+        if self.encoding not in FREQUENCIES:
+            raise ValueError(f"--field.encoding is one of none, {', '.join(FREQUENCIES)}, got {self.encoding!r}")
+        encoding = FourierFeatures(FREQUENCIES[self.encoding](dim, self.features, self.sigma))
+        network = nn.Sequential(encoding, MLP(encoding.n_out, n_out, self.width, self.depth, bias=0.5))
+        return Field(None, network, {"network": self.lr})
+
+
+@dataclass(frozen=True)
+class MFNConfig:
+    """Multiplicative filter network (Fathony et al. 2021)."""
+    filters: str = "fourier"
+    """fourier (sines) or gabor (sines under a Gaussian)."""
+    width: int = 256
+    """Neurons of a layer."""
+    depth: int = 3
+    """Multiplicative layers."""
+    scale: float = 256.0
+    """Bound of the frequency of the product of all filters."""
+    alpha: float = 6.0
+    """Shape of the gamma distribution of the inverse squared width of all Gabor filters together."""
+    beta: float = 1.0
+    """Rate of that distribution."""
+    lr: float = 1e-2
+    """Learning rate."""
+
+    def build(self, dim, n_out, aspect=None):
+        _positive(self, "width", "depth", "scale", "alpha", "beta", "lr")
+        n, scale = self.depth + 1, self.scale / np.sqrt(self.depth + 1)
+        if self.filters == "fourier":
+            filters = [FourierFilter(dim, self.width, scale) for _ in range(n)]
+        elif self.filters == "gabor":
+            filters = [GaborFilter(dim, self.width, scale, self.alpha / n, self.beta) for _ in range(n)]
+        else:
+            raise ValueError(f"--field.filters is fourier or gabor, got {self.filters!r}")
+        return Field(None, MFN(filters, n_out), {"network": self.lr})
+
+
+@dataclass(frozen=True)
+class WireConfig:
+    """WIRE: a complex MLP of Gabor wavelets on the coordinates (Saragadam et al. 2023)."""
+    width: int = 181
+    """Complex neurons of a wavelet layer: 256 / sqrt(2), as many numbers as 256 real ones need."""
+    depth: int = 3
+    """Wavelet layers, the first, on the coordinates, among them."""
+    omega: float = 20.0
+    """Frequency of the wavelets."""
+    scale: float = 30.0
+    """Inverse width of the wavelets."""
+    lr: float = 5e-3
+    """Learning rate."""
+
+    def build(self, dim, n_out, aspect=None):
+        _positive(self, "width", "depth", "omega", "scale", "lr")
+        return Field(None, Wire(dim, n_out, self.width, self.depth, self.omega, self.scale), {"network": self.lr})
+
+
+FIELDS = {"grid:mulfa": MulFAGridConfig, "grid:hash": HashGridConfig, "grid:dense": DenseGridConfig, "net:siren": SirenConfig,
+          "net:fourier": FourierNetConfig, "net:mfn": MFNConfig, "net:wire": WireConfig}
 
 
 def field_to_dict(config):

@@ -3,15 +3,20 @@ import dataclasses
 import gc
 import inspect
 
+from jgrid import checkpoint
+from jgrid.encoding import FREQUENCIES, FourierFeatures
 from jgrid.field import (
     FIELDS,
     DecoderConfig,
     DenseGridConfig,
     Field,
     FilterConfig,
+    FourierNetConfig,
     HashGridConfig,
+    MFNConfig,
     MulFAGridConfig,
     SirenConfig,
+    WireConfig,
     count_parameters,
     field_from_dict,
     field_to_dict,
@@ -19,7 +24,7 @@ from jgrid.field import (
 from jgrid.grid import Grid
 from jgrid.index import GridIndex
 from jgrid.kernel import InterpolationKernel, MulFAGainKernel, MulFAKernel
-from jgrid.network import MLP, Siren
+from jgrid.network import MFN, MLP, FourierFilter, GaborFilter, Siren, Wire
 
 import jittor as jt
 import numpy as np
@@ -35,6 +40,9 @@ SMALL = [
                     decoder=DecoderConfig(width=7, depth=1), filter=FilterConfig(width=5, depth=1, frequency=3.0),
                     lr_features=0.02, lr_network=0.003),
     SirenConfig(width=11, depth=1, omega=20.0, lr=0.002),
+    FourierNetConfig(encoding="gaussian", features=7, sigma=2.0, width=11, depth=1, lr=0.002),
+    MFNConfig(filters="gabor", width=11, depth=1, scale=20.0, alpha=5.0, beta=2.0, lr=0.002),
+    WireConfig(width=5, depth=2, omega=5.0, scale=2.0, lr=0.002),
 ]
 every_field = pytest.mark.parametrize("config", SMALL, ids=lambda config: type(config).__name__)
 
@@ -79,8 +87,8 @@ def other_value(name, value):
         return value + 1
     if isinstance(value, float):
         return value * 1.5
-    if isinstance(value, str) and name == "profile":
-        return "smooth"
+    if isinstance(value, str):
+        return {"profile": "smooth", "encoding": "positional", "filters": "fourier"}[name]
     raise AssertionError(f"say here what another value of {name} = {value!r} could be")
 
 
@@ -122,8 +130,22 @@ def test_builds_and_runs(config, dim, depth):
     value = model(jt.array(inputs(dim))).numpy()
     assert value.shape == (5, N_OUT) and np.isfinite(value).all()
     trained = [id(p) for group in model.parameter_groups() for p in group["params"]]
-    assert sorted(trained) == sorted(set(trained)) == sorted(id(p) for p in model.parameters())
-    assert count_parameters(model) == sum(p.size for p in state(model).values())
+    free = {id(p): p for p in model.parameters() if not p.is_stop_grad()}
+    assert sorted(trained) == sorted(set(trained)) == sorted(free)
+    assert count_parameters(model) == sum(p.numel() for p in free.values())
+
+
+@every_field
+def test_a_saved_field_comes_back_exactly(config):
+    """Also its fixed arrays, which were drawn when it was built."""
+    x = jt.array(inputs(2))
+    model = config.build(2, N_OUT)
+    other = config.build(2, N_OUT)
+    other(x).sync()
+    checkpoint.assign(other, state(model))
+    np.testing.assert_array_equal(other(x).numpy(), model(x).numpy())
+    assert [g["name"] for g in other.parameter_groups()] == [g["name"] for g in model.parameter_groups()]
+    assert count_parameters(other) == count_parameters(model)
 
 
 def test_parts_have_their_own_learning_rates():
@@ -178,7 +200,9 @@ BAD = [(DenseGridConfig, "finest", -3), (DenseGridConfig, "levels", 0), (HashGri
        (MulFAGridConfig, "octaves", 0), (MulFAGridConfig, "filter", FilterConfig(depth=0)),
        (MulFAGridConfig, "filter", FilterConfig(frequency=-1.0)),
        (DenseGridConfig, "decoder", DecoderConfig(width=0)), (DenseGridConfig, "decoder", DecoderConfig(depth=-1)),
-       (DenseGridConfig, "profile", "cubist"), (SirenConfig, "width", 0), (SirenConfig, "omega", -30.0)]
+       (DenseGridConfig, "profile", "cubist"), (SirenConfig, "width", 0), (SirenConfig, "omega", -30.0),
+       (FourierNetConfig, "encoding", "morse"), (FourierNetConfig, "features", 0), (MFNConfig, "filters", "coffee"),
+       (MFNConfig, "alpha", 0.0), (WireConfig, "depth", 0)]
 
 
 @pytest.mark.parametrize("cls, name, value", BAD, ids=[f"{c.__name__}-{n}-{i}" for i, (c, n, _) in enumerate(BAD)])
@@ -231,8 +255,12 @@ def kernel_facts(cls):
 def network_facts(cls):
     def network(**arguments):
         model = cls(**arguments)
-        return {**value_and_ops(model, inputs(arguments.get("n_in", arguments.get("dim")))), **state(model)}
+        return {**value_and_ops(model, inputs(arguments.get("n_in", arguments.get("dim", 2)))), **state(model)}
     return network
+
+
+def mfn_facts(filters, n_out):
+    return network_facts(MFN)(filters=[FourierFilter(2, 5, 3.0) for _ in range(filters)], n_out=n_out)
 
 
 def field_facts(grid, network, rates):
@@ -253,6 +281,13 @@ BUILT = [
     (MLP, network_facts(MLP), dict(n_in=4, n_out=2, width=5, depth=1, bias=0.1, fused=True),
      dict(n_in=3, n_out=3, width=6, depth=2, bias=0.2, fused=False)),
     (Siren, network_facts(Siren), dict(dim=2, n_out=2, width=5, depth=1, omega=20.0), dict(dim=3, n_out=3, width=6, depth=2, omega=30.0)),
+    (FourierFeatures, network_facts(FourierFeatures), dict(frequencies=np.eye(2)), dict(frequencies=2 * np.eye(2))),
+    (FourierFilter, network_facts(FourierFilter), dict(dim=2, width=5, scale=3.0), dict(dim=3, width=6, scale=4.0)),
+    (GaborFilter, network_facts(GaborFilter), dict(dim=2, width=5, scale=3.0, alpha=2.0, beta=1.0),
+     dict(dim=3, width=6, scale=4.0, alpha=3.0, beta=2.0)),
+    (MFN, mfn_facts, dict(filters=2, n_out=2), dict(filters=3, n_out=3)),
+    (Wire, network_facts(Wire), dict(dim=2, n_out=2, width=5, depth=2, omega=5.0, scale=2.0),
+     dict(dim=3, n_out=3, width=6, depth=3, omega=6.0, scale=3.0)),
     (Field, field_facts, dict(grid=True, network=20.0, rates={"features": 0.1, "network": 0.2}),
      dict(grid=False, network=30.0, rates={"features": 0.3, "network": 0.2})),
 ]
@@ -356,3 +391,95 @@ def test_mlp_second_order_fused_equals_plain():
     for fused, plain in zip(*found):
         assert np.abs(plain).max() > 0
         np.testing.assert_allclose(fused, plain, rtol=1e-4, atol=1e-4 * np.abs(plain).max())
+
+
+def test_frequencies_by_hand():
+    """D = 2, m = 3 along each axis: the article's sigma^(j/m), the repository's 2^t - 1."""
+    assert FREQUENCIES["basic"](2, 6, 8.0).tolist() == [[1, 0], [0, 1]]
+    np.testing.assert_allclose(FREQUENCIES["positional"](2, 6, 8.0), [[1, 0], [2, 0], [4, 0], [0, 1], [0, 2], [0, 4]])
+    np.testing.assert_allclose(FREQUENCIES["log-linear"](2, 7, 4.0), [[0, 0], [3, 0], [15, 0], [0, 0], [0, 3], [0, 15]])
+    drawn = FREQUENCIES["gaussian"](2, 4000, 8.0)
+    assert drawn.shape == (4000, 2) and abs(drawn.std() / 8 - 1) < 0.05 and abs(drawn.mean()) < 0.5
+    with pytest.raises(ValueError, match="at least 3"):
+        FREQUENCIES["positional"](3, 2, 8.0)
+
+
+def test_fourier_features_equal_numpy():
+    frequencies, x = np.random.default_rng(1).normal(size=(3, 2)), inputs(2).astype(np.float64)
+    angle = 2 * np.pi * x @ frequencies.T
+    value = FourierFeatures(frequencies)(jt.array(inputs(2))).numpy()
+    np.testing.assert_allclose(value, np.concatenate([np.sin(angle), np.cos(angle)], axis=1), atol=1e-5)
+
+
+def test_an_encoding_of_none_is_a_network_on_the_coordinates():
+    assert [tuple(p.shape) for p in FourierNetConfig(encoding="none", width=7, depth=1).build(2, N_OUT).parameters()][0] == (7, 2)
+
+
+def wide(module):
+    return {name: p.astype(np.float64) for name, p in state(module).items()}
+
+
+def filter_loop(p, prefix, x):
+    """sin(Omega x + phi), under exp(-gamma |x - mu|^2 / 2) where the filter has a mu."""
+    value = np.sin(x @ p[f"{prefix}linear.weight"].T + p[f"{prefix}linear.bias"])
+    if f"{prefix}mu" in p:
+        value = value * np.exp(-0.5 * p[f"{prefix}gamma"] * ((x[:, None] - p[f"{prefix}mu"]) ** 2).sum(-1))
+    return value
+
+
+def mfn_loop(p, x):
+    x = 2 * x - 1
+    z = filter_loop(p, "filters.0.", x)
+    for n in range(2):
+        z = (z @ p[f"layers.{n}.weight"].T + p[f"layers.{n}.bias"]) * filter_loop(p, f"filters.{n + 1}.", x)
+    return z @ p["layers.2.weight"].T + p["layers.2.bias"]
+
+
+def wire_loop(p, x):
+    """In complex numbers."""
+    def paired(value):
+        return value[:len(value) // 2] + 1j * value[len(value) // 2:]
+
+    z = 2 * x - 1
+    for n in range(3):
+        weight, bias = (p[f"{name}.{n}"] if n == 0 else paired(p[f"{name}.{n}"]) for name in ("weight", "bias"))
+        v = z @ weight.T + bias
+        z = np.exp(5j * v - np.abs(2 * v) ** 2)
+    return (z @ paired(p["weight.3"]).T).real + p["bias.3"]
+
+
+NETWORKS = {"fourier": (lambda: MFN([FourierFilter(2, 5, 3.0) for _ in range(3)], N_OUT), mfn_loop),
+            "gabor": (lambda: MFN([GaborFilter(2, 5, 3.0, 2.0, 1.0) for _ in range(3)], N_OUT), mfn_loop),
+            "wire": (lambda: Wire(2, N_OUT, 4, 3, 5.0, 2.0), wire_loop)}
+
+
+@pytest.mark.parametrize("make, loop", NETWORKS.values(), ids=NETWORKS)
+def test_a_network_equals_numpy(make, loop):
+    """Values, and gradients for the points and every parameter against central differences of the twin."""
+    model, x = make(), inputs(2).astype(np.float64)
+    upstream = np.random.default_rng(2).normal(size=(5, N_OUT))
+    points = jt.array(inputs(2))
+    value = model(points)
+    np.testing.assert_allclose(value.numpy(), loop(wide(model), x), atol=2e-5)
+    parameters = model.state_dict()
+    found = jt.grad((value * jt.array(upstream.astype(np.float32))).sum(), [points, *parameters.values()])
+    start = {"x": x, **wide(model)}
+    for (name, p), gradient in zip(start.items(), found):
+        direction = np.random.default_rng(3).normal(size=p.shape)
+        ends = []
+        for step in (1e-6, -1e-6):
+            moved = {**start, name: p + step * direction}
+            ends.append((loop(moved, moved["x"]) * upstream).sum())
+        slope, gradient = (ends[0] - ends[1]) / 2e-6, gradient.numpy()
+        assert abs((gradient * direction).sum() - slope) < 1e-4 * max(1, np.linalg.norm(gradient)), name
+
+
+def test_filter_networks_start_as_published():
+    """Fathony et al.'s code: Omega in +-scale/sqrt(D), times sqrt(gamma) for Gabor; phi in +-pi; mu in +-1; gamma ~ Gamma(alpha, beta)."""
+    fourier, gabor = FourierFilter(2, 2000, 8.0), GaborFilter(2, 2000, 8.0, 6.0, 2.0)
+    gamma = gabor.gamma.numpy()
+    assert abs(gamma.mean() / 3 - 1) < 0.1 and gamma.min() > 0
+    bound = 8 / np.sqrt(2)
+    for ratio in (fourier.linear.weight.numpy() / bound, gabor.linear.weight.numpy() / np.sqrt(gamma)[:, None] / bound,
+                  gabor.mu.numpy(), fourier.linear.bias.numpy() / np.pi, gabor.linear.bias.numpy() / np.pi):
+        assert 0.95 < np.abs(ratio).max() <= 1 + 1e-5 and abs(ratio.std() * np.sqrt(3) - 1) < 0.05
