@@ -5,6 +5,8 @@ import jittor as jt
 import numpy as np
 from jittor import nn
 
+LEAST_EXPONENT = -20.0  # of Gaussians: less than float32 sees beside 1, and subnormal products make matrix products several times slower
+
 
 def _uniform(shape, bound):
     return jt.array(np.random.uniform(-bound, bound, shape).astype(np.float32))
@@ -85,7 +87,7 @@ class GaborFilter(nn.Module):
     def execute(self, x):
         # |x - mu|^2 multiplied out: the difference itself would be an array of N x width x D
         distance = (x * x).sum(-1, keepdims=True) + (self.mu * self.mu).sum(-1) - 2.0 * nn.matmul_transpose(x, self.mu)
-        return jt.sin(self.linear(x)) * jt.exp(-0.5 * self.gamma * distance)
+        return jt.sin(self.linear(x)) * jt.exp(jt.maximum(-0.5 * self.gamma * distance, LEAST_EXPONENT))
 
 
 class MFN(nn.Module):
@@ -142,7 +144,8 @@ class Wire(nn.Module):
         return nn.matmul_transpose(z, jt.concat([real, -imaginary], dim=1)) + bias[-1]
 
     def _wavelet(self, real, imaginary):
-        size = jt.exp(-self.omega * imaginary - self.scale**2 * (real * real + imaginary * imaginary))
+        exponent = -self.omega * imaginary - self.scale**2 * (real * real + imaginary * imaginary)
+        size = jt.exp(jt.maximum(exponent, LEAST_EXPONENT))
         return size * jt.cos(self.omega * real), size * jt.sin(self.omega * real)
 
 

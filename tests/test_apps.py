@@ -10,11 +10,14 @@ from jgrid.field import (
     FIELDS,
     DecoderConfig,
     DenseGridConfig,
+    FourierGridConfig,
     FourierNetConfig,
     HashGridConfig,
     MFNConfig,
     MulFAGridConfig,
+    RadialGridConfig,
     SirenConfig,
+    VMGridConfig,
     WireConfig,
     field_to_dict,
 )
@@ -37,6 +40,9 @@ SMALL = [
     FourierNetConfig(features=4, width=11, depth=1),
     MFNConfig(width=11, depth=1),
     WireConfig(width=5, depth=2),
+    FourierGridConfig(finest=5, octaves=1, channels=2, decoder=DECODER),
+    RadialGridConfig(nodes=30, channels=2, decoder=DECODER),
+    VMGridConfig(finest=8, rank=4, decoder=DECODER),
 ]
 TRAIN = TrainConfig(steps=4, batch=64, eval_every=2, warmup=1)
 every_field = pytest.mark.parametrize("field", SMALL, ids=lambda field: type(field).__name__)
