@@ -54,7 +54,7 @@ def fit(config, device):
     with cli.user_errors():
         pixels = load_image(config.image) if config.image else skimage.data.astronaut() / 255.0
         task = ImageTask(pixels, config.train.seed, config.held_out)
-        model = config.field.build(task.dim, task.n_out, task.aspect)
+        model = config.field.build(task.dim, task.n_out, task.aspect, task.place)
         field_config = field_to_dict(config.field)
         name = f"fit_image-{config.image.stem if config.image else 'astronaut'}-{field_config['kind'].replace(':', '-')}"
         out = cli.make_folder(config.out or Path("out") / name)

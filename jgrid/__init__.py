@@ -15,13 +15,30 @@ if sys.argv[:1] != ["-m"]:
 
     runtime.prepare()
 
-    from jgrid.field import DenseGridConfig, Field, HashGridConfig, MulFAGridConfig, SirenConfig  # noqa: E402
-    from jgrid.grid import Grid  # noqa: E402
-    from jgrid.index import GridIndex  # noqa: E402
-    from jgrid.kernel import InterpolationKernel, MulFAGainKernel, MulFAKernel  # noqa: E402
-    from jgrid.network import MLP, Siren  # noqa: E402
+    from jgrid.encoding import FourierFeatures  # noqa: E402
+    from jgrid.field import (  # noqa: E402
+        DenseGridConfig,
+        Field,
+        FourierGridConfig,
+        FourierNetConfig,
+        HashGridConfig,
+        LiteralMulFAGridConfig,
+        MFNConfig,
+        MulFAGridConfig,
+        RadialGridConfig,
+        SirenConfig,
+        VMGridConfig,
+        WireConfig,
+    )
+    from jgrid.grid import Grid, ProductGrid  # noqa: E402
+    from jgrid.index import FourierIndex, GridIndex, PointIndex  # noqa: E402
+    from jgrid.kernel import InterpolationKernel, MulFAGainKernel, MulFAKernel, MulFALiteralKernel, RadialKernel  # noqa: E402
+    from jgrid.network import MFN, MLP, FourierFilter, GaborFilter, Siren, Wire  # noqa: E402
     from jgrid.tasks.image import ImageTask, load_image  # noqa: E402
     from jgrid.trainer import TrainConfig, Trainer  # noqa: E402
 
-    __all__ = ["DenseGridConfig", "Field", "Grid", "GridIndex", "HashGridConfig", "ImageTask", "InterpolationKernel", "MLP",
-               "MulFAGainKernel", "MulFAGridConfig", "MulFAKernel", "Siren", "SirenConfig", "TrainConfig", "Trainer", "load_image"]
+    __all__ = ["DenseGridConfig", "Field", "FourierFeatures", "FourierFilter", "FourierGridConfig", "FourierIndex", "FourierNetConfig",
+               "GaborFilter", "Grid", "GridIndex", "HashGridConfig", "ImageTask", "InterpolationKernel", "LiteralMulFAGridConfig", "MFN",
+               "MFNConfig", "MLP", "MulFAGainKernel", "MulFAGridConfig", "MulFAKernel", "MulFALiteralKernel", "PointIndex",
+               "ProductGrid", "RadialGridConfig", "RadialKernel", "Siren", "SirenConfig", "TrainConfig", "Trainer", "VMGridConfig",
+               "Wire", "WireConfig", "load_image"]

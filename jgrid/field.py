@@ -1,15 +1,16 @@
 """Fields: a grid or nothing, then a network or nothing; and the configs that build them.
 
-A config is a frozen dataclass; its fields are the command line's flags, and `build(dim, n_out, aspect)` makes the field.
+A config is a frozen dataclass; its fields are the command line's flags, and `build(dim, n_out, aspect, place)` makes the field.
 `aspect` (dim,) says how long the domain is along each axis relative to the others: cells come out square, and as many as in
-a square of the same resolution.
+a square of the same resolution; `place(n)` -> (n, dim) in [0, 1] puts scattered nodes where the subject wants them (None: evenly).
 """
 from dataclasses import asdict, dataclass, field, fields
 
-from jgrid.grid import Grid
-from jgrid.index import GridIndex, geometric_levels
-from jgrid.kernel import InterpolationKernel, MulFAGainKernel, MulFAKernel
-from jgrid.network import MLP, Siren
+from jgrid.encoding import FREQUENCIES, FourierFeatures
+from jgrid.grid import VM_AXES, Grid, ProductGrid
+from jgrid.index import FourierIndex, GridIndex, PointIndex, geometric_levels, r_sequence
+from jgrid.kernel import InterpolationKernel, MulFAGainKernel, MulFAKernel, MulFALiteralKernel, RadialKernel
+from jgrid.network import MFN, MLP, FourierFilter, GaborFilter, Siren, Wire
 
 import numpy as np
 from jittor import nn
@@ -31,10 +32,11 @@ class Field(nn.Module):
         return self.network(x) if self.network is not None else x
 
     def parameter_groups(self):
-        """[{"name", "params", "lr"}] for the optimiser: the features, the kernel's parameters, the network's."""
-        parts = {"features": [self.grid.w] if self.grid is not None else [],
-                 "kernel": self.grid.kernel.parameters() if self.grid is not None else [],
-                 "network": self.network.parameters() if self.network is not None else []}
+        """[{"name", "params", "lr"}] for the optimiser: the features, the kernel's parameters, the network's; no fixed arrays."""
+        grids = [module for module in self.modules() if isinstance(module, Grid)]
+        parts = {"features": [grid.w for grid in grids],
+                 "kernel": [p for grid in grids for p in grid.kernel.parameters()],
+                 "network": [p for p in self.network.parameters() if not p.is_stop_grad()] if self.network is not None else []}
         return [{"name": name, "params": params, "lr": self.rates[name]} for name, params in parts.items() if params]
 
 
@@ -69,20 +71,37 @@ class FilterConfig:
     """Bound of the filters' frequency, in half-waves across the grid."""
 
 
-def _build_grid_field(config, dim, n_out, aspect, table_size, make_kernel, rates):
-    """The field all grid configs share: levels, kernel and decoder from `config`."""
-    _positive(config, "coarsest", "finest", "levels", "channels", "lr_features", "lr_network")
+def _cells(along, dim, aspect):
+    """Cells along each axis, (L, dim), from those along an axis of a square or cube."""
+    lengths = np.ones(dim) if aspect is None else np.asarray(aspect) / np.prod(aspect) ** (1 / dim)
+    return np.maximum(1, np.round(np.outer(along, lengths))).astype(int)
+
+
+def _levels(config, dim, aspect, table_size=None):
+    """The index of a grid with levels."""
+    _positive(config, "coarsest", "finest", "levels")
+    return GridIndex(dim, _cells(geometric_levels(config.coarsest, config.finest, config.levels), dim, aspect), table_size)
+
+
+def _decoder(config, n_in, n_out):
+    return MLP(n_in, n_out, config.decoder.width, config.decoder.depth, bias=0.5)
+
+
+def _check(config):
+    """What all grid configs have."""
+    _positive(config, *(f.name for f in fields(config) if f.name.startswith("lr_") or f.name == "channels"))
     _positive(config.decoder, "width", prefix="--field.decoder.")
     if config.decoder.depth < 0:
         raise ValueError(f"--field.decoder.depth must not be negative, got {config.decoder.depth}")
-    lengths = np.ones(dim) if aspect is None else np.asarray(aspect) / np.prod(aspect) ** (1 / dim)
-    cells = np.maximum(1, np.round(np.outer(geometric_levels(config.coarsest, config.finest, config.levels), lengths))).astype(int)
-    index = GridIndex(dim, cells, table_size)
+
+
+def _grid_field(config, index, make_kernel, n_out, rates, concat=True):
+    """The field of one grid and, with a decoder, the levels side by side (concat) or their sum in front of it."""
+    _check(config)
     decoded = config.decoder.depth > 0
     channels = config.channels if decoded else n_out
-    grid = Grid(index, make_kernel(index, channels), channels, concat=decoded)
-    network = MLP(grid.n_out, n_out, config.decoder.width, config.decoder.depth, bias=0.5) if decoded else None
-    return Field(grid, network, rates)
+    grid = Grid(index, make_kernel(index, channels), channels, concat=concat and decoded)
+    return Field(grid, _decoder(config, grid.n_out, n_out) if decoded else None, rates)
 
 
 @dataclass(frozen=True)
@@ -104,9 +123,9 @@ class DenseGridConfig:
     lr_network: float = 1e-2
     """Learning rate of the decoder."""
 
-    def build(self, dim, n_out, aspect=None):
-        return _build_grid_field(self, dim, n_out, aspect, None, lambda index, channels: InterpolationKernel(self.profile),
-                                 {"features": self.lr_features, "network": self.lr_network})
+    def build(self, dim, n_out, aspect=None, place=None):
+        return _grid_field(self, _levels(self, dim, aspect), lambda index, channels: InterpolationKernel(self.profile), n_out,
+                           {"features": self.lr_features, "network": self.lr_network})
 
 
 @dataclass(frozen=True)
@@ -130,10 +149,10 @@ class HashGridConfig:
     lr_network: float = 1e-2
     """Learning rate of the decoder."""
 
-    def build(self, dim, n_out, aspect=None):
+    def build(self, dim, n_out, aspect=None, place=None):
         _positive(self, "table_size")
-        return _build_grid_field(self, dim, n_out, aspect, self.table_size, lambda index, channels: InterpolationKernel(self.profile),
-                                 {"features": self.lr_features, "network": self.lr_network})
+        return _grid_field(self, _levels(self, dim, aspect, self.table_size), lambda index, channels: InterpolationKernel(self.profile),
+                           n_out, {"features": self.lr_features, "network": self.lr_network})
 
 
 @dataclass(frozen=True)
@@ -160,7 +179,7 @@ class MulFAGridConfig:
     lr_network: float = 2e-2
     """Learning rate of the decoder, or, with no decoder, of the filter network."""
 
-    def build(self, dim, n_out, aspect=None):
+    def build(self, dim, n_out, aspect=None, place=None):
         _positive(self, "table_size", "octaves")
         _positive(self.filter, "width", "depth", "frequency", prefix="--field.filter.")
 
@@ -170,8 +189,122 @@ class MulFAGridConfig:
             return MulFAGainKernel(index.positions(), channels, self.octaves, self.filter.width, self.filter.depth,
                                    self.filter.frequency, self.profile)
 
-        return _build_grid_field(self, dim, n_out, aspect, self.table_size, kernel,
-                                 {"features": self.lr_features, "kernel": self.lr_network, "network": self.lr_network})
+        return _grid_field(self, _levels(self, dim, aspect, self.table_size), kernel, n_out,
+                           {"features": self.lr_features, "kernel": self.lr_network, "network": self.lr_network})
+
+
+@dataclass(frozen=True)
+class FourierGridConfig:
+    """FourierGrid, MulFAGrid's predecessor: the mean of dense grids looked up at Fourier-warped coordinates."""
+    finest: int = 102
+    """Cells of every band along an axis of a square or cube."""
+    octaves: int = 3
+    """Octaves of warps: bands are the coordinates and, for each octave, their sine and cosine."""
+    channels: int = 4
+    """Features per node; with no decoder always the output size."""
+    profile: str = "linear"
+    """Interpolation: nearest, linear or smooth."""
+    decoder: DecoderConfig = field(default_factory=DecoderConfig)
+    lr_features: float = 5e-2
+    """Learning rate of the features."""
+    lr_network: float = 1e-2
+    """Learning rate of the decoder."""
+
+    def build(self, dim, n_out, aspect=None, place=None):
+        _positive(self, "finest")
+        return _grid_field(self, FourierIndex(dim, _cells(self.finest, dim, aspect), self.octaves),
+                           lambda index, channels: InterpolationKernel(self.profile, index.n_levels), n_out,
+                           {"features": self.lr_features, "network": self.lr_network}, concat=False)
+
+
+@dataclass(frozen=True)
+class RadialGridConfig:
+    """Irregular grid: scattered nodes with radial kernels of learned shape (NeuRBF), with octaves the irregular MulFAGrid."""
+    nodes: int = 24000
+    """Nodes, placed where the subject has detail."""
+    neighbours: int = 4
+    """Nearest nodes that answer for a point."""
+    channels: int = 8
+    """Features per node; with no decoder always the output size."""
+    octaves: int = 0
+    """Octaves of gamma(offset) that the radial windows multiply; 0, and always with no decoder: the windows alone."""
+    sharpness: float = 3.0
+    """How steep the windows start, per spacing of the nodes."""
+    decoder: DecoderConfig = field(default_factory=DecoderConfig)
+    lr_features: float = 2e-2
+    """Learning rate of the features."""
+    lr_kernel: float = 1e-2
+    """Learning rate of the windows' shapes."""
+    lr_network: float = 1e-2
+    """Learning rate of the decoder."""
+
+    def build(self, dim, n_out, aspect=None, place=None):
+        _positive(self, "nodes", "neighbours", "sharpness")
+        nodes = place(self.nodes) if place else r_sequence(self.nodes, dim)
+        octaves = self.octaves if self.decoder.depth else 0  # a decoder takes the kernels side by side
+        return _grid_field(self, PointIndex(nodes, self.neighbours),
+                           lambda index, channels: RadialKernel(index.n_nodes, dim, octaves, self.sharpness), n_out,
+                           {"features": self.lr_features, "kernel": self.lr_kernel, "network": self.lr_network})
+
+
+@dataclass(frozen=True)
+class VMGridConfig:
+    """TensoRF's vector-matrix factors: planes times lines in 3-D, lines times lines in 2-D, and a decoder."""
+    finest: int = 512
+    """Cells of a line, or along a side of a plane, along an axis of a square or cube."""
+    rank: int = 256
+    """Products of each mode (there are three in 3-D, else one)."""
+    profile: str = "linear"
+    """Interpolation: nearest, linear or smooth."""
+    decoder: DecoderConfig = field(default_factory=DecoderConfig)
+    scale: float = 0.3
+    """Bound of the factors at the start: products of tiny ones would have no gradient."""
+    lr_features: float = 2e-2
+    """Learning rate of the factors."""
+    lr_network: float = 1e-2
+    """Learning rate of the decoder; of depth 0, one linear layer, it is TensoRF's basis matrix."""
+
+    def build(self, dim, n_out, aspect=None, place=None):
+        _check(self)
+        _positive(self, "finest", "rank", "scale")
+        cells = _cells(self.finest, dim, aspect)
+
+        def factor(axes):
+            return axes, Grid(GridIndex(len(axes), cells[:, list(axes)]), InterpolationKernel(self.profile), self.rank, scale=self.scale)
+
+        grid = ProductGrid([[factor(axes) for axes in mode] for mode in VM_AXES[dim]])
+        return Field(grid, _decoder(self, grid.n_out, n_out), {"features": self.lr_features, "network": self.lr_network})
+
+
+@dataclass(frozen=True)
+class LiteralMulFAGridConfig:
+    """MulFAGrid with the paper's kernel to the letter, guarded against vanishing denominators: for study."""
+    finest: int = 235
+    """Cells of the finest level along an axis of a square or cube."""
+    coarsest: int = 30
+    """Cells of the coarsest level along an axis of a square or cube."""
+    levels: int = 4
+    """Levels, growing geometrically."""
+    channels: int = 4
+    """Features per node; with no decoder always the output size."""
+    octaves: int = 4
+    """Octaves of gamma(x)."""
+    floor: float = 0.1
+    """Least magnitude of the denominator."""
+    filter: FilterConfig = field(default_factory=lambda: FilterConfig(depth=4))
+    decoder: DecoderConfig = field(default_factory=DecoderConfig)
+    lr_features: float = 1e-2
+    """Learning rate of the features."""
+    lr_network: float = 5e-3
+    """Learning rate of the decoder and the filter network."""
+
+    def build(self, dim, n_out, aspect=None, place=None):
+        _positive(self, "octaves", "floor")
+        _positive(self.filter, "width", "depth", "frequency", prefix="--field.filter.")
+        return _grid_field(self, _levels(self, dim, aspect),
+                           lambda index, channels: MulFALiteralKernel(index.positions(), index.n_levels, self.octaves, self.filter.width,
+                                                                      self.filter.depth, self.filter.frequency, self.floor), n_out,
+                           {"features": self.lr_features, "kernel": self.lr_network, "network": self.lr_network})
 
 
 @dataclass(frozen=True)
@@ -186,12 +319,90 @@ class SirenConfig:
     lr: float = 1e-4
     """Learning rate."""
 
-    def build(self, dim, n_out, aspect=None):
+    def build(self, dim, n_out, aspect=None, place=None):
         _positive(self, "width", "depth", "omega", "lr")
         return Field(None, Siren(dim, n_out, self.width, self.depth, self.omega), {"network": self.lr})
 
 
-FIELDS = {"grid:mulfa": MulFAGridConfig, "grid:hash": HashGridConfig, "grid:dense": DenseGridConfig, "net:siren": SirenConfig}
+@dataclass(frozen=True)
+class FourierNetConfig:
+    """Fourier features and a ReLU MLP (Tancik et al. 2020)."""
+    encoding: str = "gaussian"
+    """Frequencies: none (the coordinates themselves), basic, positional, log-linear or gaussian."""
+    features: int = 256
+    """Frequencies, each a sine and a cosine."""
+    sigma: float = 10.0
+    """Standard deviation (gaussian), ratio of the highest frequency to the lowest (positional) or log2 of the highest (log-linear)."""
+    width: int = 256
+    """Neurons of a hidden layer."""
+    depth: int = 3
+    """Hidden layers."""
+    lr: float = 1e-3
+    """Learning rate."""
+
+    def build(self, dim, n_out, aspect=None, place=None):
+        _positive(self, "features", "sigma", "width", "depth", "lr")
+        if self.encoding == "none":
+            return Field(None, MLP(dim, n_out, self.width, self.depth, bias=0.5), {"network": self.lr})
+        if self.encoding not in FREQUENCIES:
+            raise ValueError(f"--field.encoding is one of none, {', '.join(FREQUENCIES)}, got {self.encoding!r}")
+        encoding = FourierFeatures(FREQUENCIES[self.encoding](dim, self.features, self.sigma))
+        network = nn.Sequential(encoding, MLP(encoding.n_out, n_out, self.width, self.depth, bias=0.5))
+        return Field(None, network, {"network": self.lr})
+
+
+@dataclass(frozen=True)
+class MFNConfig:
+    """Multiplicative filter network (Fathony et al. 2021)."""
+    filters: str = "fourier"
+    """fourier (sines) or gabor (sines under a Gaussian)."""
+    width: int = 256
+    """Neurons of a layer."""
+    depth: int = 3
+    """Multiplicative layers."""
+    scale: float = 256.0
+    """Bound of the frequency of the product of all filters."""
+    alpha: float = 6.0
+    """Shape of the gamma distribution of the inverse squared width of all Gabor filters together."""
+    beta: float = 1.0
+    """Rate of that distribution."""
+    lr: float = 1e-2
+    """Learning rate."""
+
+    def build(self, dim, n_out, aspect=None, place=None):
+        _positive(self, "width", "depth", "scale", "alpha", "beta", "lr")
+        n, scale = self.depth + 1, self.scale / np.sqrt(self.depth + 1)
+        if self.filters == "fourier":
+            filters = [FourierFilter(dim, self.width, scale) for _ in range(n)]
+        elif self.filters == "gabor":
+            filters = [GaborFilter(dim, self.width, scale, self.alpha / n, self.beta) for _ in range(n)]
+        else:
+            raise ValueError(f"--field.filters is fourier or gabor, got {self.filters!r}")
+        return Field(None, MFN(filters, n_out), {"network": self.lr})
+
+
+@dataclass(frozen=True)
+class WireConfig:
+    """WIRE: a complex MLP of Gabor wavelets on the coordinates (Saragadam et al. 2023)."""
+    width: int = 181
+    """Complex neurons of a wavelet layer: 256 / sqrt(2), as many numbers as 256 real ones need."""
+    depth: int = 3
+    """Wavelet layers, the first, on the coordinates, among them."""
+    omega: float = 20.0
+    """Frequency of the wavelets."""
+    scale: float = 30.0
+    """Inverse width of the wavelets."""
+    lr: float = 5e-3
+    """Learning rate."""
+
+    def build(self, dim, n_out, aspect=None, place=None):
+        _positive(self, "width", "depth", "omega", "scale", "lr")
+        return Field(None, Wire(dim, n_out, self.width, self.depth, self.omega, self.scale), {"network": self.lr})
+
+
+FIELDS = {"grid:mulfa": MulFAGridConfig, "grid:mulfa-literal": LiteralMulFAGridConfig, "grid:hash": HashGridConfig,
+          "grid:dense": DenseGridConfig, "grid:fourier": FourierGridConfig, "grid:radial": RadialGridConfig, "grid:vm": VMGridConfig,
+          "net:siren": SirenConfig, "net:fourier": FourierNetConfig, "net:mfn": MFNConfig, "net:wire": WireConfig}
 
 
 def field_to_dict(config):

@@ -9,8 +9,8 @@ class Grid(nn.Module):
     """g_h(x) = sum_{i in U(x)} phi_h(x, theta_i) w_i, linear in the features w (paper, section 3), for each of H kernels.
 
     index: U, gives nodes and offsets; kernel: phi; channels: C; concat: return the sums of each level and kernel,
-    (N, L H C), for a decoder, instead of their total over the levels, (N, H C); fused: compute by one op, else as the
-    formula reads. The features start uniform in +-`scale`.
+    (N, L H C), for a decoder, instead of their total over the levels, (N, H C); fused: compute by one op where index and
+    kernel are fusible, else as the formula reads. The features start uniform in +-`scale`.
     """
 
     def __init__(self, index, kernel, channels, concat=False, fused=True, scale=1e-4):
@@ -19,8 +19,8 @@ class Grid(nn.Module):
             raise ValueError(f"a grid wants at least 1 channel, got {channels}")
         self.index, self.kernel, self.concat = index, kernel, concat
         self.w = (jt.rand((index.n_nodes, channels)) * 2.0 - 1.0) * scale
-        fits = channels <= FUSED_CHANNELS
-        self._fused = CollapsedGather(index, kernel.profile, kernel.octaves, kernel.heads) if fused and fits else None
+        fused = fused and index.fusible and kernel.fusible and channels <= FUSED_CHANNELS
+        self._fused = CollapsedGather(index, kernel.profile, kernel.octaves, kernel.heads) if fused else None
         n_out = kernel.n_heads(index.dim) * channels
         self.n_out = n_out * index.n_levels if concat else n_out
 
@@ -33,3 +33,33 @@ class Grid(nn.Module):
             phi = self.kernel(x, node, offset)                                           # phi(x, theta_i)
             levels = weighted_gather(phi, self.w, node, self.index.n_levels)             # sum of phi_i w_i
         return (levels if self.concat else levels.sum(1)).reshape(x.shape[0], self.n_out)
+
+
+# Which axes each factor of a mode reads: in 3-D TensoRF's planes and lines, in fewer dimensions what is left of them
+VM_AXES = {1: [[(0,)]], 2: [[(0,), (1,)]], 3: [[(1, 2), (0,)], [(0, 2), (1,)], [(0, 1), (2,)]]}
+
+
+class ProductGrid(nn.Module):
+    """Products of grids over some of the axes each, TensoRF's vector-matrix factors (Chen et al. 2022): for a decoder,
+
+        z_m(x) = prod_f g_mf(x on the axes of f), a vector over the rank;   z = [z_1, z_2, ...].
+
+    modes: for each m its factors, a list of (axes, grid); the grids of a mode have one n_out.
+    """
+
+    def __init__(self, modes):
+        super().__init__()
+        self.axes = [[axes for axes, _ in factors] for factors in modes]
+        self.modes = nn.ModuleList([nn.ModuleList([grid for _, grid in factors]) for factors in modes])
+        self.n_out = sum(factors[0][1].n_out for factors in modes)
+
+    def execute(self, x):
+        """x (N, D) in [0, 1], clamped -> (N, n_out)."""
+        parts = []
+        for axes_of, grids in zip(self.axes, self.modes):
+            values = [grid(jt.concat([x[:, a:a + 1] for a in axes], dim=1)) for axes, grid in zip(axes_of, grids)]
+            product = values[0]
+            for value in values[1:]:
+                product = product * value
+            parts.append(product)
+        return jt.concat(parts, dim=1)

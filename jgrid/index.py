@@ -3,6 +3,8 @@ import itertools
 
 import jittor as jt
 import numpy as np
+from jittor import nn
+from scipy.spatial import cKDTree
 
 # Instant-NGP's primes (Mueller et al. 2022, eq. 4); the first is 1, so that neighbours along axis 0 stay neighbours
 HASH_PRIMES = (1, 2654435761, 805459861)
@@ -16,6 +18,12 @@ def geometric_levels(coarsest, finest, levels):
     return [int(r) for r in np.round(coarsest * (finest / coarsest) ** growth)]
 
 
+def r_sequence(n, dim):
+    """The R-sequence (Roberts 2018), which fills the cube evenly: point i is (1/2 + i g^-d) mod 1 on axis d; (n, dim) in [0, 1)."""
+    g = {1: 1.618033988749895, 2: 1.324717957244746, 3: 1.2207440846057596}[dim]
+    return (0.5 + np.arange(n)[:, None] * g ** -np.arange(1.0, dim + 1)) % 1
+
+
 class GridIndex:
     """The corners of the cell that encloses x, at every level; levels with more nodes than a table holds are hashed.
 
@@ -23,8 +31,10 @@ class GridIndex:
     (R+1)^D nodes of level l fit into `table_size`, else (xor_d c_d prime_d mod 2^32) mod table_size.
 
     cells: (L, D) or (L,) cells along each axis; table_size: most nodes a level may own, None for no limit.
-    Attributes: n_nodes (M), n_levels (L), dim (D), hashed (L,) bool.
+    Attributes: n_nodes (M), n_levels (L), dim (D), hashed (L,) bool; fusible: `ops.gather` has a fused form of it.
     """
+
+    fusible = True
 
     def __init__(self, dim, cells, table_size=None):
         cells = np.asarray(cells, np.int64)
@@ -45,9 +55,12 @@ class GridIndex:
 
     def __call__(self, x):
         """x (N, D) in [0, 1], clamped -> node (N, L 2^D) int32 and offset (N, L 2^D, D) = x - node position, in cells."""
+        return self.at(x.unsqueeze(1))
+
+    def at(self, x):
+        """The same for points of their own at each level: x (N, L, D), or (N, 1, D) for one at all."""
         n, k = x.shape[0], self.n_levels * 2**self.dim
-        x = jt.clamp(x, 0.0, 1.0)
-        scaled = x.unsqueeze(1) * jt.array(self.cells.astype(np.float32))                 # (N, L, D)
+        scaled = jt.clamp(x, 0.0, 1.0) * jt.array(self.cells.astype(np.float32))          # (N, L, D)
         # the last cell is closed: x = 1 belongs to it
         cell = jt.minimum(jt.floor(scaled.detach()).int32(), jt.array((self.cells - 1).astype(np.int32)))
         corner = cell.unsqueeze(2) + jt.array(self._corners.astype(np.int32))              # (N, L, 2^D, D)
@@ -71,15 +84,11 @@ class GridIndex:
         return slot + jt.array(self.first.astype(np.int32)).unsqueeze(-1)
 
     def positions(self):
-        """Where each node lies, (M, D) float32 in [0, 1]; a hashed slot serves many places and gets an arbitrary fixed one.
-
-        Slots follow the R-sequence (Roberts 2018), which fills the cube evenly.
-        """
-        root = {1: 1.618033988749895, 2: 1.324717957244746, 3: 1.2207440846057596}[self.dim]
+        """Where each node lies, (M, D) float32 in [0, 1]; a hashed slot serves many places and gets a fixed one of the R-sequence."""
         parts = []
         for cells, size, hashed in zip(self.cells, self.size, self.hashed):
             if hashed:
-                parts.append((0.5 + np.arange(size)[:, None] * root ** -np.arange(1.0, self.dim + 1)) % 1)
+                parts.append(r_sequence(size, self.dim))
             else:
                 axes = np.meshgrid(*(np.arange(c + 1) / c for c in cells[::-1]), indexing="ij")
                 parts.append(np.stack([a.ravel() for a in axes[::-1]], axis=-1))
@@ -88,3 +97,70 @@ class GridIndex:
     def level_of_nodes(self):
         """The level each node belongs to, (M,) int32."""
         return np.repeat(np.arange(self.n_levels, dtype=np.int32), self.size)
+
+
+class FourierIndex:
+    """The corners of the cells of x under Fourier warps, each band in nodes of its own (FourierGrid, MulFAGrid's predecessor).
+
+    U(x) = corners of the cells of u_b(x) in grid b, u = [x, (1 + sin(2^k pi x)) / 2, (1 + cos(2^k pi x)) / 2], k < octaves.
+    The bands are the levels here, L = 1 + 2 octaves; offsets are u_b(x) - node position, in cells.
+
+    cells: (D,) or one number, along each axis of every band; octaves: 0 is a dense grid.
+    """
+
+    fusible = False
+
+    def __init__(self, dim, cells, octaves):
+        if octaves < 0:
+            raise ValueError(f"a Fourier index wants octaves >= 0, got {octaves}")
+        self.dim, self.octaves, self.n_levels = dim, octaves, 1 + 2 * octaves
+        self.bands = GridIndex(dim, np.broadcast_to(cells, (self.n_levels, dim)))
+        self.n_nodes = self.bands.n_nodes
+
+    def __call__(self, x):
+        """x (N, D) in [0, 1], clamped -> node (N, L 2^D) int32 and offset (N, L 2^D, D)."""
+        return self.bands.at(self.warp(jt.clamp(x, 0.0, 1.0)))
+
+    def warp(self, x):
+        """x (N, D) in [0, 1] -> u (N, L, D) in [0, 1]."""
+        angles = [x * float(np.pi * 2**k) for k in range(self.octaves)]
+        return jt.stack([x] + [(f(angle) + 1.0) * 0.5 for angle in angles for f in (jt.sin, jt.cos)], dim=1)
+
+
+class PointIndex(nn.Module):
+    """The k nearest nodes of a point set: U(x) = the k smallest |x - p_i|, nearest first; one level.
+
+    Offsets are in spacings: (x - p_i) / h_i, with h_i the distance from node i to its k-th nearest other node.
+
+    nodes: p (M, D) in [0, 1], M > k; training does not move them, but they are saved with the model.
+    """
+
+    fusible, n_levels = False, 1
+
+    def __init__(self, nodes, k=4):
+        super().__init__()
+        nodes = np.asarray(nodes, np.float32)
+        if nodes.ndim != 2 or not np.isfinite(nodes).all() or not 1 <= k < len(nodes):
+            raise ValueError(f"a point index wants finite nodes (M, D) and 1 <= k < M, got shape {nodes.shape} and k {k}")
+        self.n_nodes, self.dim, self.k = *nodes.shape, k
+        self.nodes = jt.array(nodes).stop_grad()
+        self._tree = self._spacing = None
+
+    def __call__(self, x):
+        """x (N, D) in [0, 1], clamped -> node (N, k) int32 and offset (N, k, D)."""
+        x = jt.clamp(x, 0.0, 1.0)
+        tree = self._nearest()
+        node = jt.array(tree.query(x.numpy(), np.arange(1, self.k + 1), workers=-1)[1].astype(np.int32))
+        return node, (x.unsqueeze(1) - self.nodes[node]) / self._spacing[node].unsqueeze(-1)
+
+    def _nearest(self):
+        nodes = self.nodes.numpy()
+        if self._tree is None or not np.array_equal(self._tree.data, nodes):  # a saved model's nodes come after the constructor
+            self._tree = cKDTree(nodes)
+            distance = self._tree.query(nodes, [self.k + 1])[0][:, 0]  # the nearest of all is the node itself
+            self._spacing = jt.array(np.maximum(distance, 1e-6).astype(np.float32)).stop_grad()
+        return self._tree
+
+    def positions(self):
+        """Where each node lies, (M, D) float32 in [0, 1]."""
+        return self.nodes.numpy()

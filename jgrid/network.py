@@ -1,9 +1,11 @@
-"""Networks on coordinates or features: MLP and SIREN."""
+"""Networks on coordinates or features: MLP, SIREN, multiplicative filter networks, WIRE."""
 from jgrid.ops.mlp import fused_mlp, mlp
 
 import jittor as jt
 import numpy as np
 from jittor import nn
+
+LEAST_EXPONENT = -20.0  # of Gaussians: less than float32 sees beside 1; subnormal numbers would slow the matrix products
 
 
 def _uniform(shape, bound):
@@ -51,3 +53,102 @@ class Siren(nn.Module):
         for layer in layers[:-1]:
             z = jt.sin(self.omega * layer(z))
         return layers[-1](z)
+
+
+class FourierFilter(nn.Module):
+    """s(x) = sin(Omega x + phi), x (N, D) in [-1, 1] -> (N, width); Omega uniform in +-scale/sqrt(D), phi in +-pi."""
+
+    def __init__(self, dim, width, scale):
+        super().__init__()
+        self.width = width
+        self.linear = nn.Linear(dim, width)
+        self.linear.weight = _uniform((width, dim), scale / np.sqrt(dim))
+        self.linear.bias = _uniform((width,), np.pi)
+
+    def execute(self, x):
+        return jt.sin(self.linear(x))
+
+
+class GaborFilter(nn.Module):
+    """s_j(x) = sin(Omega_j x + phi_j) exp(-gamma_j |x - mu_j|^2 / 2), x (N, D) in [-1, 1] -> (N, width).
+
+    mu is uniform in [-1, 1], gamma ~ Gamma(alpha, rate beta), Omega_j uniform in +-scale sqrt(gamma_j / D), phi in +-pi.
+    """
+
+    def __init__(self, dim, width, scale, alpha, beta):
+        super().__init__()
+        self.width = width
+        gamma = np.random.gamma(alpha, 1.0 / beta, (width, 1)).astype(np.float32)
+        self.linear = nn.Linear(dim, width)
+        self.linear.weight = _uniform((width, dim), scale / np.sqrt(dim)) * jt.array(np.sqrt(gamma))
+        self.linear.bias = _uniform((width,), np.pi)
+        self.mu, self.gamma = _uniform((width, dim), 1.0), jt.array(gamma[:, 0])
+
+    def execute(self, x):
+        # |x - mu|^2 multiplied out: the difference itself would be an array of N x width x D
+        distance = (x * x).sum(-1, keepdims=True) + (self.mu * self.mu).sum(-1) - 2.0 * nn.matmul_transpose(x, self.mu)
+        return jt.sin(self.linear(x)) * jt.exp(jt.maximum(-0.5 * self.gamma * distance, LEAST_EXPONENT))
+
+
+class MFN(nn.Module):
+    """z_0 = s_0(x), z_{l+1} = (W_l z_l + b_l) * s_{l+1}(x), last layer linear (Fathony et al. 2021); x (N, D) in [0, 1] -> (N, n_out).
+
+    filters: modules s_0 ... s_L of one width; they see coordinates mapped to [-1, 1]. All W are uniform in +-sqrt(1/width).
+    """
+
+    def __init__(self, filters, n_out):
+        super().__init__()
+        self.filters = nn.ModuleList(filters)
+        width = filters[0].width
+        self.layers = nn.ModuleList([nn.Linear(width, n) for n in [width] * (len(filters) - 1) + [n_out]])
+        for layer in self.layers:
+            layer.weight, layer.bias = (_uniform(p.shape, np.sqrt(1.0 / width)) for p in (layer.weight, layer.bias))
+
+    def execute(self, x):
+        first, *filters = self.filters
+        *layers, last = self.layers
+        x = x * 2.0 - 1.0
+        z = first(x)
+        for layer, s in zip(layers, filters):
+            z = layer(z) * s(x)
+        return last(z)
+
+
+class Wire(nn.Module):
+    """z_{l+1} = exp(i omega v - |scale v|^2), v = W_l z_l + b_l complex, last layer the real part of v (Saragadam et al. 2023).
+
+    x (N, D) in [0, 1], mapped to [-1, 1] -> (N, n_out). `depth` wavelet layers of `width` complex numbers; the first W is real.
+    Complex arrays are [real, imaginary] side by side, since Jittor has none; all parts start uniform in +-1/sqrt(inputs).
+    """
+
+    def __init__(self, dim, n_out, width=181, depth=3, omega=20.0, scale=30.0):
+        super().__init__()
+        self.omega, self.scale = omega, scale
+        sizes = [dim] + [width] * depth + [n_out]
+        # [real, imaginary] rows of W, and b; the input has no imaginary part, and none of the first W and the output is used
+        rows = [width] + [2 * n for n in sizes[2:-1]] + [2 * n_out]
+        self.weight = nn.ParameterList([_uniform((n, a), 1.0 / np.sqrt(a)) for n, a in zip(rows, sizes)])
+        rows[-1] = n_out
+        self.bias = nn.ParameterList([_uniform((n,), 1.0 / np.sqrt(a)) for n, a in zip(rows, sizes)])
+
+    def execute(self, x):
+        first, *weights = self.weight
+        bias = list(self.bias)
+        v = nn.matmul_transpose(x * 2.0 - 1.0, first) + bias[0]
+        z = jt.concat(self._wavelet(v, jt.zeros_like(v)), dim=1)
+        for weight, b in zip(weights[:-1], bias[1:-1]):
+            real, imaginary = _halves(weight, 0)
+            product = jt.concat([jt.concat([real, -imaginary], dim=1), jt.concat([imaginary, real], dim=1)], dim=0)
+            z = jt.concat(self._wavelet(*_halves(nn.matmul_transpose(z, product) + b, 1)), dim=1)
+        real, imaginary = _halves(weights[-1], 0)
+        return nn.matmul_transpose(z, jt.concat([real, -imaginary], dim=1)) + bias[-1]
+
+    def _wavelet(self, real, imaginary):
+        exponent = -self.omega * imaginary - self.scale**2 * (real * real + imaginary * imaginary)
+        size = jt.exp(jt.maximum(exponent, LEAST_EXPONENT))
+        return size * jt.cos(self.omega * real), size * jt.sin(self.omega * real)
+
+
+def _halves(value, axis):
+    half = value.shape[axis] // 2
+    return (value[:half], value[half:]) if axis == 0 else (value[:, :half], value[:, half:])

@@ -9,14 +9,27 @@ PRIMES = (1, 2654435761, 805459861)
 
 def profile(name, u):
     a = abs(u)
-    return {"nearest": 1.0 if -0.5 < u <= 0.5 else 0.0, "linear": 1 - a, "smooth": 1 - 3 * a**2 + 2 * a**3}[name]
+    return {"nearest": 1.0 if -0.5 < u <= 0.5 else 0.0, "linear": max(0, 1 - a), "smooth": 1 - 3 * a**2 + 2 * a**3 if a < 1 else 0}[name]
 
 
-def active_nodes(x, cells, table_size):
+def warped(x, warps):
+    """FourierGrid's bands of the point x: itself and, for each octave, (1 + sin) / 2 and (1 + cos) / 2."""
+    return [x] + [(f(np.pi * 2**k * x) + 1) / 2 for k in range(warps) for f in (np.sin, np.cos)]
+
+
+def nearest_nodes(x, places, k):
+    """One level: the rows of the k places nearest to x, and the offsets in each one's distance to its k-th neighbour."""
+    nodes = sorted(range(len(places)), key=lambda i: math.dist(np.clip(x, 0, 1), places[i]))[:k]
+    spacing = [sorted(math.dist(places[i], p) for p in places)[k] for i in nodes]
+    return [[(i, [float(a) for a in (np.clip(x, 0, 1) - places[i]) / h]) for i, h in zip(nodes, spacing)]]
+
+
+def active_nodes(x, cells, table_size, warps=0):
     """For each level the rows and offsets of the corners of the cell of the point x, in the precision of x."""
     first, levels = 0, []
     x = np.clip(np.asarray(x), 0, 1)
-    for shape in cells:
+    points = warped(x, warps) if warps else [x] * len(cells)
+    for x, shape in zip(points, cells):
         dense = math.prod(int(c) + 1 for c in shape)
         size = dense if table_size is None else min(dense, table_size)
         scaled = [x[d] * x.dtype.type(c) for d, c in enumerate(shape)]
@@ -57,18 +70,28 @@ def mulfa_gain(parameters, octaves, offset, position):
     return parameters["last.weight"] @ z + parameters["last.bias"]
 
 
-def grid_levels(x, w, cells, table_size, profile_name, octaves=0, parameters=None, positions=None):
-    """g of each level and kernel apart, (N, L, H, C) in float64.
+def radial(shape, offset):
+    stretched = shape @ np.array(offset)
+    return 1 / (1 + stretched @ stretched)
 
-    parameters and positions: of a MulFA gain, H = 1; without them one kernel for each of [1, gamma(u)], so H = 1 for no octaves.
+
+def grid_levels(x, w, active, n_levels, profile_name, octaves=0, parameters=None, positions=None, parts=1):
+    """g of each level and kernel apart, (N, L, H, C) in float64; active(point) gives rows and offsets of each level.
+
+    parameters: of a MulFA gain, H = 1, with the positions, or the "shape" of radial kernels; else one kernel for each of
+    [1, gamma(u)], so H = 1 for no octaves. parts: how many grids share the weight.
     """
-    heads = 1 if parameters else 1 + 2 * len(cells[0]) * octaves
-    result = np.zeros((len(x), len(cells), heads, w.shape[1]))
+    gain, is_radial = parameters and "last.weight" in parameters, parameters and "shape" in parameters
+    heads = 1 if gain else 1 + 2 * x.shape[1] * octaves
+    result = np.zeros((len(x), n_levels, heads, w.shape[1]))
     for n, point in enumerate(x):
-        for level, nodes in enumerate(active_nodes(point, cells, table_size)):
+        for level, nodes in enumerate(active(point)):
             for row, offset in nodes:
-                phi = window(profile_name, offset)
-                if parameters:
+                if is_radial:
+                    phi = radial(parameters["shape"][row], offset) / sum(radial(parameters["shape"][i], u) for i, u in nodes)
+                else:
+                    phi = window(profile_name, offset) / parts
+                if gain:
                     result[n, level, 0] += phi * (1 + mulfa_gain(parameters, octaves, offset, positions[row])) * w[row]
                 else:
                     for head, basis in enumerate([1, *gamma(octaves, offset)]):

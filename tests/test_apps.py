@@ -6,7 +6,22 @@ import subprocess
 import sys
 
 from jgrid import checkpoint, cli
-from jgrid.field import FIELDS, DecoderConfig, DenseGridConfig, HashGridConfig, MulFAGridConfig, SirenConfig, field_to_dict
+from jgrid.field import (
+    FIELDS,
+    DecoderConfig,
+    DenseGridConfig,
+    FourierGridConfig,
+    FourierNetConfig,
+    HashGridConfig,
+    LiteralMulFAGridConfig,
+    MFNConfig,
+    MulFAGridConfig,
+    RadialGridConfig,
+    SirenConfig,
+    VMGridConfig,
+    WireConfig,
+    field_to_dict,
+)
 from jgrid.tasks.image import load_image
 from jgrid.trainer import TrainConfig
 
@@ -22,7 +37,14 @@ SMALL = [
     DenseGridConfig(finest=8, coarsest=4, levels=2, channels=2, profile="linear", decoder=DECODER),
     HashGridConfig(finest=16, coarsest=4, levels=2, channels=2, table_size=50, profile="linear", decoder=DECODER),
     MulFAGridConfig(finest=8, coarsest=4, levels=2, channels=2, octaves=1, profile="linear", decoder=DECODER),
+    LiteralMulFAGridConfig(finest=8, coarsest=4, levels=2, channels=2, octaves=1, decoder=DECODER),
     SirenConfig(width=11, depth=1),
+    FourierNetConfig(features=4, width=11, depth=1),
+    MFNConfig(width=11, depth=1),
+    WireConfig(width=5, depth=2),
+    FourierGridConfig(finest=5, octaves=1, channels=2, decoder=DECODER),
+    RadialGridConfig(nodes=30, channels=2, decoder=DECODER),
+    VMGridConfig(finest=8, rank=4, decoder=DECODER),
 ]
 TRAIN = TrainConfig(steps=4, batch=64, eval_every=2, warmup=1)
 every_field = pytest.mark.parametrize("field", SMALL, ids=lambda field: type(field).__name__)

@@ -3,23 +3,32 @@ import dataclasses
 import gc
 import inspect
 
+from jgrid import checkpoint
+from jgrid.encoding import FREQUENCIES, FourierFeatures
 from jgrid.field import (
     FIELDS,
     DecoderConfig,
     DenseGridConfig,
     Field,
     FilterConfig,
+    FourierGridConfig,
+    FourierNetConfig,
     HashGridConfig,
+    LiteralMulFAGridConfig,
+    MFNConfig,
     MulFAGridConfig,
+    RadialGridConfig,
     SirenConfig,
+    VMGridConfig,
+    WireConfig,
     count_parameters,
     field_from_dict,
     field_to_dict,
 )
-from jgrid.grid import Grid
-from jgrid.index import GridIndex
-from jgrid.kernel import InterpolationKernel, MulFAGainKernel, MulFAKernel
-from jgrid.network import MLP, Siren
+from jgrid.grid import Grid, ProductGrid
+from jgrid.index import FourierIndex, GridIndex, PointIndex, r_sequence
+from jgrid.kernel import InterpolationKernel, MulFAGainKernel, MulFAKernel, RadialKernel
+from jgrid.network import MFN, MLP, FourierFilter, GaborFilter, Siren, Wire
 
 import jittor as jt
 import numpy as np
@@ -34,7 +43,19 @@ SMALL = [
     MulFAGridConfig(finest=9, coarsest=4, levels=2, channels=3, table_size=61, octaves=1, profile="linear",
                     decoder=DecoderConfig(width=7, depth=1), filter=FilterConfig(width=5, depth=1, frequency=3.0),
                     lr_features=0.02, lr_network=0.003),
+    LiteralMulFAGridConfig(finest=9, coarsest=4, levels=2, channels=3, octaves=1, floor=0.5,
+                           filter=FilterConfig(width=5, depth=1, frequency=3.0), decoder=DecoderConfig(width=7, depth=1),
+                           lr_features=0.02, lr_network=0.003),
     SirenConfig(width=11, depth=1, omega=20.0, lr=0.002),
+    FourierNetConfig(encoding="gaussian", features=7, sigma=2.0, width=11, depth=1, lr=0.002),
+    MFNConfig(filters="gabor", width=11, depth=1, scale=20.0, alpha=5.0, beta=2.0, lr=0.002),
+    WireConfig(width=5, depth=2, omega=5.0, scale=2.0, lr=0.002),
+    FourierGridConfig(finest=5, octaves=1, channels=3, profile="linear", decoder=DecoderConfig(width=7, depth=1),
+                      lr_features=0.02, lr_network=0.003),
+    RadialGridConfig(nodes=30, neighbours=3, channels=3, octaves=1, sharpness=2.0, decoder=DecoderConfig(width=7, depth=1),
+                     lr_features=0.02, lr_kernel=0.004, lr_network=0.003),
+    VMGridConfig(finest=5, rank=4, profile="linear", decoder=DecoderConfig(width=7, depth=1), scale=0.3, lr_features=0.02,
+                 lr_network=0.003),
 ]
 every_field = pytest.mark.parametrize("config", SMALL, ids=lambda config: type(config).__name__)
 
@@ -79,8 +100,8 @@ def other_value(name, value):
         return value + 1
     if isinstance(value, float):
         return value * 1.5
-    if isinstance(value, str) and name == "profile":
-        return "smooth"
+    if isinstance(value, str):
+        return {"profile": "smooth", "encoding": "positional", "filters": "fourier"}[name]
     raise AssertionError(f"say here what another value of {name} = {value!r} could be")
 
 
@@ -102,7 +123,8 @@ def test_every_flag_counts(config):
     """A flag that nothing reads fails here."""
     starts = [(config, ONLY_WITHOUT_DECODER)]
     if hasattr(config, "decoder"):
-        starts.append((without_decoder(config), ONLY_WITH_DECODER))
+        with_decoder = ONLY_WITH_DECODER | ({"octaves"} if isinstance(config, RadialGridConfig) else set())
+        starts.append((without_decoder(config), with_decoder))
     for start, unread in starts:
         base = facts(start)
         assert same(base, facts(start)), "two builds of one config differ, so this test could not tell anything"
@@ -122,8 +144,22 @@ def test_builds_and_runs(config, dim, depth):
     value = model(jt.array(inputs(dim))).numpy()
     assert value.shape == (5, N_OUT) and np.isfinite(value).all()
     trained = [id(p) for group in model.parameter_groups() for p in group["params"]]
-    assert sorted(trained) == sorted(set(trained)) == sorted(id(p) for p in model.parameters())
-    assert count_parameters(model) == sum(p.size for p in state(model).values())
+    free = {id(p): p for p in model.parameters() if not p.is_stop_grad()}
+    assert sorted(trained) == sorted(set(trained)) == sorted(free)
+    assert count_parameters(model) == sum(p.numel() for p in free.values())
+
+
+@every_field
+def test_a_saved_field_comes_back_exactly(config):
+    """Also its fixed arrays, which were drawn when it was built."""
+    x = jt.array(inputs(2))
+    model = config.build(2, N_OUT)
+    other = config.build(2, N_OUT)
+    other(x).sync()
+    checkpoint.assign(other, state(model))
+    np.testing.assert_array_equal(other(x).numpy(), model(x).numpy())
+    assert [g["name"] for g in other.parameter_groups()] == [g["name"] for g in model.parameter_groups()]
+    assert count_parameters(other) == count_parameters(model)
 
 
 def test_parts_have_their_own_learning_rates():
@@ -151,7 +187,7 @@ def test_count_parameters_by_hand():
     assert count_parameters(SMALL[2].build(2, N_OUT)) == (5 * 5 + 61) * 3 + (30 * 7 + 7) + (7 * 3 + 3)
     # filter network: 4 waves to 5, frequencies and phases of 5, last layer to 3
     assert count_parameters(without_decoder(SMALL[2]).build(2, N_OUT)) == (5 * 5 + 61) * 3 + (4 * 5 + 5) + (2 * 5 + 5) + (5 * 3 + 3)
-    assert count_parameters(SMALL[3].build(2, N_OUT)) == (2 * 11 + 11) + (11 * 3 + 3)
+    assert count_parameters(SMALL[4].build(2, N_OUT)) == (2 * 11 + 11) + (11 * 3 + 3)
 
 
 def test_aspect_makes_cells_square():
@@ -178,7 +214,11 @@ BAD = [(DenseGridConfig, "finest", -3), (DenseGridConfig, "levels", 0), (HashGri
        (MulFAGridConfig, "octaves", 0), (MulFAGridConfig, "filter", FilterConfig(depth=0)),
        (MulFAGridConfig, "filter", FilterConfig(frequency=-1.0)),
        (DenseGridConfig, "decoder", DecoderConfig(width=0)), (DenseGridConfig, "decoder", DecoderConfig(depth=-1)),
-       (DenseGridConfig, "profile", "cubist"), (SirenConfig, "width", 0), (SirenConfig, "omega", -30.0)]
+       (DenseGridConfig, "profile", "cubist"), (SirenConfig, "width", 0), (SirenConfig, "omega", -30.0),
+       (FourierNetConfig, "encoding", "morse"), (FourierNetConfig, "features", 0), (MFNConfig, "filters", "coffee"),
+       (MFNConfig, "alpha", 0.0), (WireConfig, "depth", 0), (FourierGridConfig, "octaves", -1), (FourierGridConfig, "finest", 0),
+       (RadialGridConfig, "neighbours", 30000), (RadialGridConfig, "octaves", -1), (RadialGridConfig, "lr_kernel", 0.0),
+       (VMGridConfig, "rank", 0), (VMGridConfig, "profile", "cubist")]
 
 
 @pytest.mark.parametrize("cls, name, value", BAD, ids=[f"{c.__name__}-{n}-{i}" for i, (c, n, _) in enumerate(BAD)])
@@ -228,11 +268,39 @@ def kernel_facts(cls):
     return kernel
 
 
+def warp_facts(**arguments):
+    index = FourierIndex(**arguments)
+    node, offset = index(jt.array(inputs(index.dim)))
+    return {"node": node.numpy(), "offset": offset.numpy(), "n_nodes": index.n_nodes}
+
+
+def point_facts(nodes, k):
+    node, offset = PointIndex(r_sequence(nodes, 2), k)(jt.array(inputs(2)))
+    return {"node": node.numpy(), "offset": offset.numpy()}
+
+
+def radial_facts(**arguments):
+    kernel, dim = RadialKernel(**arguments), arguments["dim"]
+    x = jt.array(inputs(dim))
+    return {"phi": kernel(x, *PointIndex(r_sequence(9, dim), 3)(x)).numpy(), **state(kernel)}
+
+
+def product_facts(modes):
+    def grid(axes):
+        return axes, Grid(GridIndex(len(axes), [2]), InterpolationKernel(), 2, scale=1.0)
+
+    return network_facts(ProductGrid)(modes=[[grid(axes) for axes in mode] for mode in modes])
+
+
 def network_facts(cls):
     def network(**arguments):
         model = cls(**arguments)
-        return {**value_and_ops(model, inputs(arguments.get("n_in", arguments.get("dim")))), **state(model)}
+        return {**value_and_ops(model, inputs(arguments.get("n_in", arguments.get("dim", 2)))), **state(model)}
     return network
+
+
+def mfn_facts(filters, n_out):
+    return network_facts(MFN)(filters=[FourierFilter(2, 5, 3.0) for _ in range(filters)], n_out=n_out)
 
 
 def field_facts(grid, network, rates):
@@ -246,13 +314,25 @@ BUILT = [
     (GridIndex, index_facts, dict(dim=2, cells=[3, 9], table_size=23), dict(dim=3, cells=[3, 8], table_size=None)),
     (Grid, grid_facts, dict(index=[3, 5], kernel="linear", channels=2, concat=False, fused=True, scale=1.0),
      dict(index=[3, 6], kernel="smooth", channels=3, concat=True, fused=False, scale=0.5)),
-    (InterpolationKernel, kernel_facts(InterpolationKernel), dict(profile="linear"), dict(profile="nearest")),
+    (InterpolationKernel, kernel_facts(InterpolationKernel), dict(profile="linear", parts=1),
+     dict(profile="nearest", parts=2)),
+    (FourierIndex, warp_facts, dict(dim=2, cells=3, octaves=1), dict(dim=3, cells=4, octaves=2)),
+    (PointIndex, point_facts, dict(nodes=9, k=3), dict(nodes=8, k=4)),
+    (RadialKernel, radial_facts, dict(n_nodes=9, dim=2, octaves=1, sharpness=2.0), dict(n_nodes=10, dim=1, octaves=2, sharpness=3.0)),
+    (ProductGrid, product_facts, dict(modes=[[(0,), (1,)]]), dict(modes=[[(0, 1), (1,)], [(0,)]])),
     (MulFAKernel, kernel_facts(MulFAKernel), dict(octaves=1, profile="linear"), dict(octaves=2, profile="smooth")),
     (MulFAGainKernel, gain_facts, dict(positions=[2], channels=3, octaves=1, width=5, depth=1, frequency=3.0, profile="linear"),
      dict(positions=[3], channels=2, octaves=2, width=6, depth=2, frequency=4.0, profile="smooth")),
     (MLP, network_facts(MLP), dict(n_in=4, n_out=2, width=5, depth=1, bias=0.1, fused=True),
      dict(n_in=3, n_out=3, width=6, depth=2, bias=0.2, fused=False)),
     (Siren, network_facts(Siren), dict(dim=2, n_out=2, width=5, depth=1, omega=20.0), dict(dim=3, n_out=3, width=6, depth=2, omega=30.0)),
+    (FourierFeatures, network_facts(FourierFeatures), dict(frequencies=np.eye(2)), dict(frequencies=2 * np.eye(2))),
+    (FourierFilter, network_facts(FourierFilter), dict(dim=2, width=5, scale=3.0), dict(dim=3, width=6, scale=4.0)),
+    (GaborFilter, network_facts(GaborFilter), dict(dim=2, width=5, scale=3.0, alpha=2.0, beta=1.0),
+     dict(dim=3, width=6, scale=4.0, alpha=3.0, beta=2.0)),
+    (MFN, mfn_facts, dict(filters=2, n_out=2), dict(filters=3, n_out=3)),
+    (Wire, network_facts(Wire), dict(dim=2, n_out=2, width=5, depth=2, omega=5.0, scale=2.0),
+     dict(dim=3, n_out=3, width=6, depth=3, omega=6.0, scale=3.0)),
     (Field, field_facts, dict(grid=True, network=20.0, rates={"features": 0.1, "network": 0.2}),
      dict(grid=False, network=30.0, rates={"features": 0.3, "network": 0.2})),
 ]
@@ -356,3 +436,115 @@ def test_mlp_second_order_fused_equals_plain():
     for fused, plain in zip(*found):
         assert np.abs(plain).max() > 0
         np.testing.assert_allclose(fused, plain, rtol=1e-4, atol=1e-4 * np.abs(plain).max())
+
+
+def test_frequencies_by_hand():
+    """D = 2, m = 3 along each axis: the article's sigma^(j/m), the repository's 2^t - 1."""
+    assert FREQUENCIES["basic"](2, 6, 8.0).tolist() == [[1, 0], [0, 1]]
+    np.testing.assert_allclose(FREQUENCIES["positional"](2, 6, 8.0), [[1, 0], [2, 0], [4, 0], [0, 1], [0, 2], [0, 4]])
+    np.testing.assert_allclose(FREQUENCIES["log-linear"](2, 7, 4.0), [[0, 0], [3, 0], [15, 0], [0, 0], [0, 3], [0, 15]])
+    drawn = FREQUENCIES["gaussian"](2, 4000, 8.0)
+    assert drawn.shape == (4000, 2) and abs(drawn.std() / 8 - 1) < 0.05 and abs(drawn.mean()) < 0.5
+    with pytest.raises(ValueError, match="at least 3"):
+        FREQUENCIES["positional"](3, 2, 8.0)
+
+
+def test_fourier_features_equal_numpy():
+    frequencies, x = np.random.default_rng(1).normal(size=(3, 2)), inputs(2).astype(np.float64)
+    angle = 2 * np.pi * x @ frequencies.T
+    value = FourierFeatures(frequencies)(jt.array(inputs(2))).numpy()
+    np.testing.assert_allclose(value, np.concatenate([np.sin(angle), np.cos(angle)], axis=1), atol=1e-5)
+
+
+def test_an_encoding_of_none_is_a_network_on_the_coordinates():
+    assert [tuple(p.shape) for p in FourierNetConfig(encoding="none", width=7, depth=1).build(2, N_OUT).parameters()][0] == (7, 2)
+
+
+def wide(module):
+    return {name: p.astype(np.float64) for name, p in state(module).items()}
+
+
+def filter_loop(p, prefix, x):
+    """sin(Omega x + phi), under exp(-gamma |x - mu|^2 / 2) where the filter has a mu."""
+    value = np.sin(x @ p[f"{prefix}linear.weight"].T + p[f"{prefix}linear.bias"])
+    if f"{prefix}mu" in p:
+        value = value * np.exp(-0.5 * p[f"{prefix}gamma"] * ((x[:, None] - p[f"{prefix}mu"]) ** 2).sum(-1))
+    return value
+
+
+def mfn_loop(p, x):
+    x = 2 * x - 1
+    z = filter_loop(p, "filters.0.", x)
+    for n in range(2):
+        z = (z @ p[f"layers.{n}.weight"].T + p[f"layers.{n}.bias"]) * filter_loop(p, f"filters.{n + 1}.", x)
+    return z @ p["layers.2.weight"].T + p["layers.2.bias"]
+
+
+def wire_loop(p, x):
+    """In complex numbers."""
+    def paired(value):
+        return value[:len(value) // 2] + 1j * value[len(value) // 2:]
+
+    z = 2 * x - 1
+    for n in range(3):
+        weight, bias = (p[f"{name}.{n}"] if n == 0 else paired(p[f"{name}.{n}"]) for name in ("weight", "bias"))
+        v = z @ weight.T + bias
+        z = np.exp(5j * v - np.abs(2 * v) ** 2)
+    return (z @ paired(p["weight.3"]).T).real + p["bias.3"]
+
+
+NETWORKS = {"fourier": (lambda: MFN([FourierFilter(2, 5, 3.0) for _ in range(3)], N_OUT), mfn_loop),
+            "gabor": (lambda: MFN([GaborFilter(2, 5, 3.0, 2.0, 1.0) for _ in range(3)], N_OUT), mfn_loop),
+            "wire": (lambda: Wire(2, N_OUT, 4, 3, 5.0, 2.0), wire_loop)}
+
+
+@pytest.mark.parametrize("make, loop", NETWORKS.values(), ids=NETWORKS)
+def test_a_network_equals_numpy(make, loop):
+    """Values, and gradients for the points and every parameter against central differences of the twin."""
+    model, x = make(), inputs(2).astype(np.float64)
+    upstream = np.random.default_rng(2).normal(size=(5, N_OUT))
+    points = jt.array(inputs(2))
+    value = model(points)
+    np.testing.assert_allclose(value.numpy(), loop(wide(model), x), atol=2e-5)
+    parameters = model.state_dict()
+    found = jt.grad((value * jt.array(upstream.astype(np.float32))).sum(), [points, *parameters.values()])
+    start = {"x": x, **wide(model)}
+    for (name, p), gradient in zip(start.items(), found):
+        direction = np.random.default_rng(3).normal(size=p.shape)
+        ends = []
+        for step in (1e-6, -1e-6):
+            moved = {**start, name: p + step * direction}
+            ends.append((loop(moved, moved["x"]) * upstream).sum())
+        slope, gradient = (ends[0] - ends[1]) / 2e-6, gradient.numpy()
+        assert abs((gradient * direction).sum() - slope) < 1e-4 * max(1, np.linalg.norm(gradient)), name
+
+
+def test_filter_networks_start_as_published():
+    """Fathony et al.'s code: Omega in +-scale/sqrt(D), times sqrt(gamma) for Gabor; phi in +-pi; mu in +-1; gamma ~ Gamma(alpha, beta)."""
+    fourier, gabor = FourierFilter(2, 2000, 8.0), GaborFilter(2, 2000, 8.0, 6.0, 2.0)
+    gamma = gabor.gamma.numpy()
+    assert abs(gamma.mean() / 3 - 1) < 0.1 and gamma.min() > 0
+    bound = 8 / np.sqrt(2)
+    for ratio in (fourier.linear.weight.numpy() / bound, gabor.linear.weight.numpy() / np.sqrt(gamma)[:, None] / bound,
+                  gabor.mu.numpy(), fourier.linear.bias.numpy() / np.pi, gabor.linear.bias.numpy() / np.pi):
+        assert 0.95 < np.abs(ratio).max() <= 1 + 1e-5 and abs(ratio.std() * np.sqrt(3) - 1) < 0.05
+
+
+def test_nodes_are_placed_by_the_subject_and_saved(tmp_path):
+    """A field built again without the subject is the same once its file is read."""
+    config, places = SMALL[9], np.random.default_rng(0).uniform(size=(30, 2))
+    model = config.build(2, N_OUT, None, lambda n: places[:n])
+    np.testing.assert_array_equal(model.grid.index.positions(), places.astype(np.float32))
+    checkpoint.save(tmp_path / "model.safetensors", state(model), field_to_dict(config))
+    tensors, saved = checkpoint.read(tmp_path / "model.safetensors")
+    other = field_from_dict(saved).build(2, N_OUT)
+    x = jt.array(inputs(2))
+    assert not np.array_equal(other(x).numpy(), model(x).numpy())
+    checkpoint.assign(other, tensors)
+    np.testing.assert_array_equal(other(x).numpy(), model(x).numpy())
+
+
+def test_count_parameters_of_factors_by_hand():
+    """Two lines of 6 nodes in 2D, three planes and lines in 3D, rank 4; the MLP from 4 or 12 to 7 to 3."""
+    assert count_parameters(SMALL[10].build(2, N_OUT)) == 2 * 6 * 4 + (4 * 7 + 7) + (7 * 3 + 3)
+    assert count_parameters(SMALL[10].build(3, N_OUT)) == 3 * (36 + 6) * 4 + (12 * 7 + 7) + (7 * 3 + 3)

@@ -2,9 +2,9 @@
 import functools
 from dataclasses import dataclass
 
-from jgrid.grid import Grid
-from jgrid.index import GridIndex
-from jgrid.kernel import InterpolationKernel, MulFAGainKernel, MulFAKernel
+from jgrid.grid import Grid, ProductGrid
+from jgrid.index import FourierIndex, GridIndex, PointIndex, r_sequence
+from jgrid.kernel import InterpolationKernel, MulFAGainKernel, MulFAKernel, MulFALiteralKernel, RadialKernel
 
 import jittor as jt
 import numpy as np
@@ -12,19 +12,24 @@ import pytest
 import reference
 
 CHANNELS = 2
+NEIGHBOURS = 3
 POINTS = 6
 
 
 @dataclass(frozen=True)
 class Case:
     """A grid to test. No octaves: an interpolation kernel; octaves: a MulFA kernel, side by side for a decoder or, with a
-    depth, the gain of a filter network of so many multiplicative layers."""
+    depth, the gain of a filter network of so many multiplicative layers. Warps: octaves of a FourierGrid, whose bands are the
+    levels. Scattered: so many scattered nodes, of which NEIGHBOURS answer; radial: their kernels."""
     name: str
     cells: tuple
     table_size: int = None
     profile: str = "linear"
     octaves: int = 0
     depth: int = 0
+    warps: int = 0
+    scattered: int = 0
+    radial: bool = False
 
     @property
     def dim(self):
@@ -49,8 +54,15 @@ CASES = [
     Case("mulfa-1d", ((4,), (7,)), octaves=1),
     Case("mulfa-2d-hash-two-octaves-smooth", ((4, 3), (9, 8)), table_size=41, profile="smooth", octaves=2),
     Case("mulfa-3d-nearest", ((2, 3, 2),), octaves=1, profile="nearest"),
+    Case("fourier-1d", ((5,),) * 5, warps=2),
+    Case("fourier-2d-smooth", ((4, 3),) * 3, warps=1, profile="smooth"),
+    Case("fourier-3d", ((2, 3, 2),) * 3, warps=1),
+    Case("radial-1d-two-octaves", ((1,),), scattered=9, radial=True, octaves=2),
+    Case("radial-2d", ((1, 1),), scattered=20, radial=True),
+    Case("radial-3d", ((1, 1, 1),), scattered=20, radial=True),
+    Case("scattered-2d-mulfa", ((1, 1),), scattered=20, octaves=1),
 ]
-INTERPOLATING = [case for case in CASES if not case.octaves]
+INTERPOLATING = [case for case in CASES if not case.octaves and not case.warps]
 GAINS = [case for case in CASES if case.depth]
 SECOND_ORDER = [case for case in CASES if case.name in ("dense-2d-levels-smooth", "hash-2d-collisions", "gain-2d-anisotropic-deep",
                                                                "mulfa-2d-hash-two-octaves-smooth")]
@@ -63,14 +75,19 @@ def build(case, fused, concat=True, at_start=False):
     """The case's grid with features of size 1 and, unless at_start, a kernel far from its start."""
     jt.set_global_seed(1)
     np.random.seed(1)
-    index = GridIndex(case.dim, np.array(case.cells), case.table_size)
-    if case.depth:
+    if case.scattered:
+        index = PointIndex(r_sequence(case.scattered, case.dim), NEIGHBOURS)
+    else:
+        index = FourierIndex(case.dim, case.cells[0], case.warps) if case.warps else GridIndex(case.dim, case.cells, case.table_size)
+    if case.radial:
+        kernel = RadialKernel(case.scattered, case.dim, case.octaves, sharpness=1.5)
+    elif case.depth:
         kernel = MulFAGainKernel(index.positions(), CHANNELS, octaves=case.octaves, width=5, depth=case.depth, frequency=3.0,
                                  profile=case.profile)
     elif case.octaves:
         kernel = MulFAKernel(case.octaves, case.profile)
     else:
-        kernel = InterpolationKernel(case.profile)
+        kernel = InterpolationKernel(case.profile, len(case.cells) if case.warps else 1)
     grid = Grid(index, kernel, CHANNELS, concat=concat, fused=fused, scale=1.0)
     for value in [] if at_start else grid.kernel.state_dict().values():
         if not value.numpy().any():  # the last layer starts at zero, which would hide the others
@@ -82,11 +99,13 @@ def build(case, fused, concat=True, at_start=False):
 def interior(case, n=POINTS):
     """Points away from the faces of every level's cells, and from their middles where nearest interpolation jumps."""
     random, columns = np.random.default_rng(4), []
+    margin, period = (0.03, 1.0) if case.warps else (0.12, 0.5)  # few points are far from the faces of all bands
     for axis in range(case.dim):
         column = []
         while len(column) < n:
             t = random.uniform()
-            if all(0.12 < (t * shape[axis]) % 0.5 < 0.38 for shape in case.cells):
+            places = [u * shape[axis] % period for shape in case.cells for u in reference.warped(t, case.warps)]
+            if all(margin < place < period - margin for place in places):
                 column.append(t)
         columns.append(column)
     return np.array(columns).T.astype(np.float32)
@@ -95,10 +114,17 @@ def interior(case, n=POINTS):
 def loops(case, grid, x, w=None, parameters=None):
     """The reference's value of each level and kernel, (N, L H C), in the precision of x."""
     w = grid.w.numpy().astype(np.float64) if w is None else w
-    if case.depth and parameters is None:
+    if parameters is None:
         parameters = {name: p.numpy().astype(np.float64) for name, p in grid.kernel.state_dict().items()}
-    return reference.grid_levels(x, w, case.cells, case.table_size, case.profile, case.octaves, parameters,
-                                 grid.index.positions().astype(np.float64)).reshape(len(x), -1)
+    positions = None if case.warps else grid.index.positions().astype(np.float64)
+
+    def active(point):
+        if case.scattered:
+            return reference.nearest_nodes(point, positions, NEIGHBOURS)
+        return reference.active_nodes(point, case.cells, case.table_size, case.warps)
+
+    return reference.grid_levels(x, w, active, len(case.cells), case.profile, case.octaves, parameters, positions,
+                                 len(case.cells) if case.warps else 1).reshape(len(x), -1)
 
 
 @functools.cache
@@ -307,3 +333,54 @@ def test_more_channels_than_the_fused_op_keeps():
     index = GridIndex(case.dim, np.array(case.cells), None)
     grid = Grid(index, InterpolationKernel("linear"), 33, concat=True, fused=True, scale=1.0)
     assert_close(grid(jt.array(interior(case))).numpy(), loops(case, grid, interior(case)), 1e-5)
+
+
+def test_the_bands_of_a_fourier_grid_share_the_weight():
+    """Their sum is a mean: features of one give one."""
+    case = CASES[13]
+    grid = build(case, True, concat=False)
+    grid.w.assign(np.ones(tuple(grid.w.shape), np.float32))
+    assert_close(grid(jt.array(interior(case))).numpy(), np.ones((POINTS, CHANNELS)), 2e-6)
+
+
+def test_a_product_of_grids_is_the_product_of_their_values():
+    """Planes times lines in 3-D, and the gradient for x through both factors."""
+    grids = [Grid(GridIndex(len(axes), [[3, 4][:len(axes)]]), InterpolationKernel(), CHANNELS, scale=1.0) for axes in ((0, 2), (1,), (2,))]
+    product = ProductGrid([[((0, 2), grids[0]), ((1,), grids[1])], [((2,), grids[2])]])
+    assert product.n_out == 2 * CHANNELS and len(product.parameters()) == 3
+    start = np.random.default_rng(13).uniform(0.05, 0.95, (POINTS, 3)).astype(np.float32)
+
+    def wanted(x):
+        values = []
+        for grid, axes in zip(grids, ((0, 2), (1,), (2,))):
+            active = functools.partial(reference.active_nodes, cells=grid.index.cells, table_size=None)
+            values.append(reference.grid_levels(x[:, axes], grid.w.numpy().astype(np.float64), active, 1, "linear")[:, 0, 0])
+        return np.concatenate([values[0] * values[1], values[2]], axis=1)
+
+    x = jt.array(start)
+    value = product(x)
+    assert_close(value.numpy(), wanted(start), 1e-5)
+    slope, start, step = jt.grad(value.sum(), x).numpy(), start.astype(np.float64), 1e-6
+    differences = [(wanted(start + step * axis) - wanted(start - step * axis)).sum(1) / (2 * step) for axis in np.eye(3)]
+    assert_close(slope, np.stack(differences, axis=1), 1e-4)
+
+
+@pytest.mark.parametrize("dim", [1, 2])
+def test_literal_kernel_is_the_papers(dim):
+    """Equations 6 to 8 as loops; half of the denominators here are smaller than the floor."""
+    cells, octaves = [(3,) * dim, (5,) * dim], 2
+    index = GridIndex(dim, cells)
+    kernel = MulFALiteralKernel(index.positions(), 2, octaves=octaves, width=4, depth=2, frequency=3.0)
+    grid = Grid(index, kernel, CHANNELS, concat=True, scale=1.0)
+    parameters = {name: p.numpy().astype(np.float64) for name, p in kernel.state_dict().items()}
+    x, w, positions = np.random.default_rng(5).uniform(size=(8, dim)).astype(np.float32), grid.w.numpy(), index.positions()
+
+    sums, totals = [], []
+    for point in x:
+        for nodes in reference.active_nodes(point, cells, None):
+            raw = [reference.mulfa_gain(parameters, octaves, point, positions[row])[0] for row, _ in nodes]
+            sums.append(sum(r * w[row] for r, (row, _) in zip(raw, nodes)))
+            totals.append(sum(raw))
+    kernel.floor = float(np.median(np.abs(totals)))
+    guarded = np.where(np.less(totals, 0), -1, 1) * np.maximum(np.abs(totals), kernel.floor)
+    np.testing.assert_allclose(grid(jt.array(x)).numpy(), (np.array(sums) / guarded[:, None]).reshape(8, -1), rtol=2e-4, atol=2e-5)

@@ -4,7 +4,7 @@ import inspect
 from jgrid import picture
 from jgrid.field import DecoderConfig, DenseGridConfig
 from jgrid.metrics import psnr, ssim
-from jgrid.tasks.image import ImageTask, check_pixels, load_image, pixel_centres, render
+from jgrid.tasks.image import ImageTask, check_pixels, load_image, pixel_centres, place_nodes, render
 from jgrid.trainer import TrainConfig, Trainer
 
 import jittor as jt
@@ -316,3 +316,27 @@ def test_a_photograph(data_folder):
     config = TrainConfig(steps=150, batch=1024, eval_every=150, warmup=10, decay=0.1)
     before = task.evaluate(model)["psnr"]
     assert Trainer(task, model, config, progress=False).fit()["psnr"] > max(20, before + 5)
+
+
+def test_nodes_go_where_the_picture_changes():
+    """Half everywhere, half by gradient: here around the edge at x = 1/2; the seed moves them, and nothing else does."""
+    pixels = np.zeros((16, 24, 2), np.float32)
+    pixels[:, 12:] = 1
+    nodes = place_nodes(pixels, 600, seed=3)
+    assert nodes.shape == (600, 2) and nodes.dtype == np.float32 and nodes.min() >= 0 and nodes.max() <= 1
+    near = np.abs(nodes[:, 0] - 0.5) < 1.001 / 24
+    assert abs(near.mean() - (0.5 + 0.5 * 2 / 24)) < 0.02
+    assert np.histogram(nodes[:, 1], 4, (0, 1))[0].min() > 140 and np.histogram(nodes[~near], 4, (0, 1))[0].min() > 80
+    np.testing.assert_array_equal(nodes, place_nodes(pixels, 600, seed=3))
+    assert not np.array_equal(nodes, place_nodes(pixels, 600, seed=4))
+    for shape in ((1, 1, 1), (1, 9, 3), (9, 1, 3)):
+        assert place_nodes(np.ones(shape), 5).shape == (5, 2)
+
+
+def test_held_out_pixels_do_not_place_nodes():
+    pixels = np.random.default_rng(0).uniform(size=(8, 8, 1)).astype(np.float32)
+    task = ImageTask(pixels, 1, 0.5)
+    other = pixels.copy()
+    other.reshape(-1)[task._held_out] = 0
+    np.testing.assert_array_equal(ImageTask(other, 1, 0.5).place(50), task.place(50))
+    assert not np.array_equal(ImageTask(other, 1).place(50), ImageTask(pixels, 1).place(50))

@@ -1,6 +1,6 @@
 """U(x): exact slots, node positions, level sizes, refusals."""
 from jgrid.grid import Grid
-from jgrid.index import GridIndex, geometric_levels
+from jgrid.index import FourierIndex, GridIndex, PointIndex, geometric_levels, r_sequence
 from jgrid.kernel import InterpolationKernel
 
 import jittor as jt
@@ -114,3 +114,28 @@ def test_bad_arguments_are_refused(dim, cells):
     """The last needs more nodes than 32-bit indices reach."""
     with pytest.raises(ValueError, match="grid"):
         GridIndex(dim, cells, None)
+
+
+def test_nodes_that_are_assigned_later_are_the_ones_that_answer():
+    """A saved model's nodes come after the constructor, and after a first call."""
+    x = jt.array(np.random.default_rng(0).uniform(size=(30, 2)).astype(np.float32))
+    moved = np.random.default_rng(1).uniform(size=(20, 2)).astype(np.float32)
+    index, wanted = PointIndex(r_sequence(20, 2), 3), PointIndex(moved, 3)
+    assert not np.array_equal(index(x)[0].numpy(), wanted(x)[0].numpy())
+    index.nodes.assign(moved)
+    for found, expected in zip(index(x), wanted(x)):
+        np.testing.assert_array_equal(found.numpy(), expected.numpy())
+
+
+def test_no_octaves_is_a_dense_grid():
+    x = jt.array(np.random.default_rng(0).uniform(size=(9, 2)).astype(np.float32))
+    for found, expected in zip(FourierIndex(2, (3, 5), 0)(x), GridIndex(2, [(3, 5)])(x)):
+        np.testing.assert_array_equal(found.numpy(), expected.numpy())
+
+
+@pytest.mark.parametrize("make", [lambda: FourierIndex(2, 3, -1), lambda: PointIndex(np.zeros((4, 2)), 4),
+                                  lambda: PointIndex(np.zeros(4), 1), lambda: PointIndex(np.zeros((4, 2)), 0),
+                                  lambda: PointIndex(np.full((4, 2), np.nan), 2)])
+def test_bad_nodes_are_refused(make):
+    with pytest.raises(ValueError, match="index wants"):
+        make()

@@ -8,19 +8,20 @@ def _nearest(u):
 
 
 def _linear(u):
-    return 1.0 - jt.abs(u)
+    a = jt.abs(u)
+    return (1.0 - a) * (a <= 1.0)  # scattered nodes can be farther away than a cell's corners
 
 
 def _smooth(u):
     a = jt.abs(u)
-    return 1.0 - a * a * (3.0 - 2.0 * a)  # the hat run through smoothstep: its gradient is continuous
+    return (1.0 - a * a * (3.0 - 2.0 * a)) * (a <= 1.0)  # the hat run through smoothstep: its gradient is continuous
 
 
 PROFILES = {"nearest": _nearest, "linear": _linear, "smooth": _smooth}
 
 
 def window(profile, offset):
-    """prod_d profile(offset_d), offsets in cells within [-1, 1]: (..., D) -> (...); a cell's corners sum to one."""
+    """prod_d profile(offset_d), offsets in cells, nothing beyond [-1, 1]: (..., D) -> (...); a cell's corners sum to one."""
     value = PROFILES[profile](offset)
     result = value[..., 0]
     for axis in range(1, offset.shape[-1]):

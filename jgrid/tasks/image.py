@@ -3,12 +3,14 @@ import warnings
 from pathlib import Path
 
 from jgrid import picture
+from jgrid.index import r_sequence
 from jgrid.metrics import psnr, ssim
 from jgrid.tasks.base import AbstractTask
 
 import jittor as jt
 import numpy as np
 from PIL import Image, ImageOps
+from scipy.ndimage import distance_transform_edt
 
 CHUNK = 2**17  # points per forward pass when a whole picture is rendered
 # Pillow's modes that are read as they are: channels and the value that counts as 1
@@ -58,6 +60,27 @@ def pixel_centres(height, width):
     return np.stack([x.ravel(), y.ravel()], axis=1).astype(np.float32)
 
 
+def place_nodes(pixels, n, seed=0):
+    """n nodes (x, y) in [0, 1] where a picture changes: half by the size of its gradient, half everywhere; (n, 2) float32.
+
+    The R-sequence, shifted by the seed, through the inverse of the density's distribution: rows first, then along the row.
+    """
+    height, width = pixels.shape[:2]
+    slopes = [np.gradient(pixels, axis=axis) for axis in (0, 1) if pixels.shape[axis] > 1]
+    size = np.sqrt(sum((np.square(slope).sum(-1) for slope in slopes), start=np.zeros((height, width))))
+    density = size + (size.mean() or 1.0)
+
+    def inverse(t, weights):  # in pixels
+        return np.interp(t, np.concatenate([[0.0], np.cumsum(weights)]) / weights.sum(), np.arange(len(weights) + 1))
+
+    even = (r_sequence(n, 2) + np.random.default_rng(seed).uniform(size=2)) % 1
+    y = inverse(even[:, 1], density.sum(1))
+    row, x = np.minimum(y.astype(int), height - 1), np.empty(n)
+    for r in np.unique(row):
+        x[row == r] = inverse(even[row == r, 0], density[r])
+    return np.stack([x / width, y / height], axis=1).astype(np.float32)
+
+
 def render(model, height, width):
     """The field at the pixel centres of a height x width picture -> (H, W, C), not clipped."""
     points = pixel_centres(height, width)
@@ -92,6 +115,13 @@ class ImageTask(AbstractTask):
         """How long each axis is relative to the longest, (x, y)."""
         longest = max(self.width, self.height)
         return self.width / longest, self.height / longest
+
+    def place(self, n):
+        """n nodes where the picture changes; held-out pixels look like the nearest others here."""
+        held_out = np.zeros((self.height, self.width), bool)
+        held_out.flat[self._held_out] = True
+        nearest = distance_transform_edt(held_out, return_distances=False, return_indices=True)
+        return place_nodes(self.pixels[tuple(nearest)], n, self.seed)
 
     def sample(self, step, n):
         total = len(self._trained)
