@@ -11,7 +11,6 @@ import os
 import platform
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
 
 from jgrid import checkpoint, cli, picture
 from jgrid.field import (
@@ -31,7 +30,6 @@ from jgrid.trainer import TrainConfig, Trainer
 
 import jittor as jt
 import numpy as np
-import tyro
 
 MULFA = "MulFAGrid"
 MODELS = {
@@ -52,8 +50,10 @@ HELD_OUT = 0.3
 @dataclass(frozen=True)
 class Config:
     """Fit every field to every picture and write the table."""
-    pictures: Annotated[tuple[Path, ...], tyro.conf.arg(name="pictures")]
+    pictures: tuple[Path, ...]
     """Pictures to fit."""
+    fields: tuple[str, ...] = ()
+    """Which of the table's fields, by the start of their names; without it, all. MulFAGrid is always there."""
     out: Path = Path("out/tables-image")
     """Folder for the runs and the table."""
     device: cli.Device = "auto"
@@ -66,6 +66,12 @@ class Config:
     def __post_init__(self):
         if self.steps < 20:
             raise ValueError(f"--steps must be at least 20, got {self.steps}")
+        for start in self.fields:
+            if not any(name.startswith(start) for name in MODELS):
+                raise ValueError(f"--fields: no field starts with {start!r}; there are {', '.join(MODELS)}")
+
+    def names(self):
+        return [name for name in MODELS if name == MULFA or not self.fields or name.startswith(self.fields)]
 
 
 def run(config, path, name, steps, held_out, label):
@@ -93,7 +99,7 @@ def fit_all(config, path):
     reference = run(config, path, MULFA, config.steps, 0.0, "steps")
     budget = reference["seconds_train"]
     rows = {}
-    for name in MODELS:
+    for name in config.names():
         pace = run(config, path, name, 12, 0.0, "pace")["seconds_train"] / 10  # the first two steps compile and are not timed
         fast = pace * config.steps < 2.5 * budget  # slower fields are run for the seconds only
         steps = config.steps if name == MULFA else max(20, round(budget / pace / 10) * 10)
@@ -113,7 +119,7 @@ def write_tables(config, rows):
     lines = [[name, f"{rows[0][name]['seconds']['parameters']:,}", mean(rows, name, "steps", "psnr"), mean(rows, name, "seconds", "ssim"),
               mean(rows, name, "seconds", "seconds_train"), mean(rows, name, "seconds", "psnr"),
               f"{np.mean([row[name]['seconds']['steps'] for row in rows]):.0f}", mean(rows, name, "held_out", "psnr_held_out")]
-             for name in MODELS]
+             for name in config.names()]
     with checkpoint.atomic_path(config.out / "image.csv") as temporary, open(temporary, "w", newline="") as file:
         csv.writer(file).writerows([head, *lines])
     text = [f"Mean over {', '.join(p.stem for p in config.pictures)}; batch 65,536, {config.steps} steps in the equal-steps column, seed "

@@ -32,12 +32,15 @@ def test_table_is_written_and_runs_are_kept(pictures, tmp_path, monkeypatch, cap
     assert table[1][2] == f"{mean:.2f}" and f"{mean:.2f}" in (tmp_path / "out" / "image.md").read_text()
     assert all((tmp_path / "out" / f"{name}.png").is_file() for name in "ab")
 
+    assert tables.Config(pictures=pictures, fields=("SI",)).names() == list(MODELS)
+    assert tables.Config(pictures=pictures, fields=(tables.MULFA,)).names() == [tables.MULFA]
     monkeypatch.setattr(tables, "Trainer", None)  # a second call trains nothing
     assert tables.main(config)[pictures[0]][tables.MULFA]["steps"]["psnr"] == rows[pictures[0]][tables.MULFA]["steps"]["psnr"]
 
 
 def test_wrong_flags_end_with_one_line(pictures, tmp_path, capsys):
-    for arguments in (["--pictures", str(pictures[0]), "--steps", "3"], ["--steps", "30"]):
+    picture = ["--pictures", str(pictures[0])]
+    for arguments in ([*picture, "--steps", "3"], ["--steps", "30"], [*picture, "--fields", "nope"]):
         with pytest.raises(SystemExit) as stop:
             cli.parse(tables.Config, arguments)
         assert stop.value.code == 2
