@@ -94,10 +94,6 @@ class GridIndex:
                 parts.append(np.stack([a.ravel() for a in axes[::-1]], axis=-1))
         return np.concatenate(parts).astype(np.float32)
 
-    def level_of_nodes(self):
-        """The level each node belongs to, (M,) int32."""
-        return np.repeat(np.arange(self.n_levels, dtype=np.int32), self.size)
-
 
 class FourierIndex:
     """The corners of the cells of x under Fourier warps, each band in nodes of its own (FourierGrid, MulFAGrid's predecessor).

@@ -148,7 +148,7 @@ class MulFAGainKernel(nn.Module):
 
 
 class MulFALiteralKernel(nn.Module):
-    """Eqs. 6-8 as public notes report them, for study; interpolation starts nowhere near linear and the fit is poor (docs/mulfa.md).
+    """Eqs. 6-8 as public notes report them, for study; it does not start near interpolation.
 
         z_0 = gamma(x),   z_{l+1} = (W_l z_l + b_l) * sin(omega_l p_i + phi_l),   raw = <w, z_L> + b,
         phi(x, i) = raw(x, i) / sum_j raw(x, j),   j over the active nodes of the level of i.

@@ -75,7 +75,7 @@ def test_a_node_has_all_the_weight_at_its_position(cells):
     own = (weight * (node == np.arange(index.n_nodes)[:, None])).sum(1)
     np.testing.assert_allclose(own, 1, atol=1e-5)
     level_of_slot = np.repeat(np.arange(len(cells)), 2**dim)
-    assert (index.level_of_nodes()[node] == level_of_slot).all()
+    assert (np.repeat(np.arange(index.n_levels), index.size)[node] == level_of_slot).all()
 
 
 def test_hashed_positions_are_fixed_and_fill_the_square():
