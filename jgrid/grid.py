@@ -20,14 +20,14 @@ class Grid(nn.Module):
         self.index, self.kernel, self.concat = index, kernel, concat
         self.w = (jt.rand((index.n_nodes, channels)) * 2.0 - 1.0) * scale
         fused = fused and index.fusible and kernel.fusible and channels <= FUSED_CHANNELS
-        self._fused = CollapsedGather(index, kernel.profile, kernel.octaves, kernel.heads) if fused else None
-        n_out = kernel.n_heads(index.dim) * channels
+        self._fused = CollapsedGather(index, kernel.profile, kernel.octaves) if fused else None
+        n_out = kernel.n_kernels * channels
         self.n_out = n_out * index.n_levels if concat else n_out
 
     def execute(self, x):
         """x (N, D) in [0, 1], clamped -> (N, n_out)."""
         if self._fused:
-            levels = self._fused(x, self.kernel.collapse(self.w))                        # the same sum, (N, L, H, C)
+            levels = self._fused(x, *self.kernel.collapse(self.w))                       # the same sum, (N, L, H, C)
         else:
             node, offset = self.index(x)                                                 # U(x)
             phi = self.kernel(x, node, offset)                                           # phi(x, theta_i)

@@ -25,7 +25,7 @@ def recorded_sources(monkeypatch):
     monkeypatch.setattr(jt, "code", record)
     for dim in (2, 3):
         index = GridIndex(dim, [4, 8], table_size=60)
-        for kernel in (InterpolationKernel("linear"), MulFAKernel(1), MulFAGainKernel(index.positions(), 2)):
+        for kernel in (InterpolationKernel("linear"), MulFAKernel(dim, 2, 2), MulFAGainKernel(index.positions(), 2)):
             grid = Grid(index, kernel, 2)
             y = grid(jt.array(np.full((3, dim), 0.3, np.float32)).stop_grad())
             jt.grad(y.sum(), grid.w).sync()

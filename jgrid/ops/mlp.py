@@ -56,7 +56,7 @@ class _Backward(Function):
         return jt.code([v.shape for v in inputs], ["float32"] * n, [*inputs, gradient], cpu_header=HEADER, cpu_src=source)
 
     def grad(self, *cotangents):
-        wanted = [i for i, c in enumerate(cotangents) if c is not None]
+        wanted = [i for i, (c, v) in enumerate(zip(cotangents, self.inputs)) if c is not None and not v.is_stop_grad()]
 
         def chosen(*inputs):
             gradients = pull_back(mlp, inputs[:-1], inputs[-1])
