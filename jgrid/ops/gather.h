@@ -3,6 +3,8 @@
 //
 //   a kernel per function (HEADS):  out[n, l, p, c] = sum_i window(u) basis_p(u) table[i, c]
 //   one kernel that mixes them:     out[n, l, c]    = sum_i window(u) sum_p basis_p(u) table[i, p, c]
+//
+// or the same summed over `groups` equal runs of the levels, one for each l.
 #pragma once
 #include <cmath>
 #include <cstdint>
@@ -137,13 +139,14 @@ template <int D, int OCTAVES, int PROFILE, int C, bool HEADS> struct Forward {
     const float *x, *table;
     const Level* levels;
     float* result;
-    int64_t n_levels;
-    JG_FUNCTION void operator()(int64_t n, int64_t l) const {
+    int64_t n_levels, groups;
+    JG_FUNCTION void operator()(int64_t n, int64_t group) const {
+        const int64_t run = n_levels / groups;
         Gather<BASIS, C, HEADS> visit;
         visit.table = table;
         for (int k = 0; k < OUT; k++) visit.sum[k] = 0.f;
-        corners<D, OCTAVES, PROFILE>(x + n * D, levels[l], visit);
-        for (int k = 0; k < OUT; k++) result[(n * n_levels + l) * OUT + k] = visit.sum[k];
+        for (int64_t l = group * run; l < (group + 1) * run; l++) corners<D, OCTAVES, PROFILE>(x + n * D, levels[l], visit);
+        for (int k = 0; k < OUT; k++) result[(n * groups + group) * OUT + k] = visit.sum[k];
     }
 };
 
@@ -154,12 +157,41 @@ template <int D, int OCTAVES, int PROFILE, int C, bool HEADS, int PARTS, bool AT
     const float *x, *gradient;
     const Level* levels;
     float* table;
-    int64_t n_levels;
+    int64_t n_levels, groups;
     JG_FUNCTION void operator()(int64_t n, int64_t task) const {
         const int64_t l = task % n_levels, channel = task / n_levels * (C / PARTS);
         Scatter<BASIS, C / PARTS, C, HEADS, ATOMIC> visit;
         visit.table = table + channel;
-        visit.gradient = gradient + (n * n_levels + l) * OUT + channel;
+        visit.gradient = gradient + (n * groups + l / (n_levels / groups)) * OUT + channel;
+        corners<D, OCTAVES, PROFILE>(x + n * D, levels[l], visit);
+    }
+};
+
+// sum over the points of phi^2 for each row and channel, where the table holds the coefficients of the basis.
+template <int D, int OCTAVES, int PROFILE, int C, bool HEADS, int PARTS, bool ATOMIC> struct Squares {
+    static constexpr int BASIS = 1 + 2 * D * OCTAVES;
+    const float *x, *table;
+    const Level* levels;
+    float* result;
+    int64_t n_levels, groups;
+    struct Visit {
+        const float* table;
+        float* result;
+        JG_FUNCTION void operator()(int64_t row, const float* weights) {
+            const float* t = table + row * (HEADS ? C : BASIS * C);
+            for (int c = 0; c < C; c++) {
+                float total = 0.f, phi = 0.f;
+                for (int p = 0; p < BASIS; p++) {
+                    const float part = weights[p] * t[HEADS ? c : p * C + c];
+                    if (HEADS) total += part * part;
+                    else phi += part;
+                }
+                Scatter<BASIS, C, C, HEADS, ATOMIC>::add(result + row * C + c, HEADS ? total : phi * phi);
+            }
+        }
+    };
+    JG_FUNCTION void operator()(int64_t n, int64_t l) const {
+        Visit visit{table, result};
         corners<D, OCTAVES, PROFILE>(x + n * D, levels[l], visit);
     }
 };

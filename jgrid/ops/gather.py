@@ -20,12 +20,13 @@ def weighted_gather(phi, w, node, groups=1):
     return products.reshape(n, groups, k // groups, phi.shape[2], w.shape[1]).sum(2)
 
 
-def collapsed_gather(index, profile, octaves, heads, x, table):
+def collapsed_gather(index, profile, octaves, heads, groups, x, table):
     """The collapsed grid, plain: with u the offset of x from node i in cells, and basis = [1, gamma(u)] of B functions,
 
     heads: out[n, l, p, c] = sum_i window(u) basis_p(u) table[i, 0, c], over the corners i of the cell of x_n at level l;
-    else:  out[n, l, 0, c] = sum_i window(u) sum_p basis_p(u) table[i, p, c].
-    x (N, D), table (M, 1 or B, C) -> (N, L, B or 1, C).
+    else:  out[n, l, 0, c] = sum_i window(u) sum_p basis_p(u) table[i, p, c],
+    or the same summed over `groups` equal runs of the levels, one for each l.
+    x (N, D), table (M, 1 or B, C) -> (N, groups, B or 1, C).
     """
     node, offset = index(x)
     basis = jt.ones(node.shape + [1])
@@ -35,7 +36,7 @@ def collapsed_gather(index, profile, octaves, heads, x, table):
     if not heads:
         values = values.sum(2).unsqueeze(2)
     weighted = values * window(profile, offset).unsqueeze(-1).unsqueeze(-1)
-    return weighted.reshape(x.shape[0], index.n_levels, -1, *weighted.shape[2:]).sum(2)
+    return weighted.reshape(x.shape[0], groups, -1, *weighted.shape[2:]).sum(2)
 
 
 class CollapsedGather:
@@ -44,8 +45,9 @@ class CollapsedGather:
     The gradient for the table is fused too; the gradient for x, which image fitting never asks for, is the plain twin's.
     """
 
-    def __init__(self, index, profile, octaves, heads):
+    def __init__(self, index, profile, octaves, heads, groups):
         self.index, self.profile, self.octaves, self.heads = index, profile, octaves, heads
+        self.groups = groups
         self.basis = 1 + 2 * index.dim * octaves
         level = np.zeros(index.n_levels, np.dtype({"names": ["cells", "first", "size", "magic"],  # gather.h's Level
                                                    "formats": ["3i4", "i4", "u4", "u8"], "offsets": [0, 12, 16, 24], "itemsize": 32}))
@@ -54,31 +56,37 @@ class CollapsedGather:
         self._levels = jt.array(level.view(np.int32).reshape(index.n_levels, 8)).stop_grad()
 
     def __call__(self, x, table):
-        """x (N, D), table (M, 1 or B, C) -> (N, L, B or 1, C)."""
+        """x (N, D), table (M, 1 or B, C) -> (N, groups, B or 1, C)."""
         return _Gather(self)(x, table)
 
     def plain(self, x, table):
-        return collapsed_gather(self.index, self.profile, self.octaves, self.heads, x, table)
+        return collapsed_gather(self.index, self.profile, self.octaves, self.heads, self.groups, x, table)
 
     def forward(self, x, table):
-        shape = [x.shape[0], self.index.n_levels, self.basis if self.heads else 1, table.shape[2]]
+        shape = [x.shape[0], self.groups, self.basis if self.heads else 1, table.shape[2]]
         return self._code("Forward", shape, [x, table])
 
     def backward(self, x, gradient):
         shape = [self.index.n_nodes, 1 if self.heads else self.basis, gradient.shape[3]]
         return self._code("Backward", shape, [x, gradient])
 
+    def squares(self, x, table):
+        """The sum over x of phi^2 for each node and channel, (M, C), where the table is the kernel's for features of one."""
+        return self._code("Squares", [self.index.n_nodes, table.shape[2]], [x, table])
+
     def _code(self, body, shape, inputs):
         """One fused op: `body` of gather.h over all points and levels."""
-        scatter, channels = body == "Backward", shape[-1]
-        parts = 2 if scatter and channels % 4 == 0 and not self.heads else 1  # few levels would leave threads without work
+        scatter, channels = body != "Forward", shape[-1]
+        # few levels would leave threads without work
+        parts = 2 if body == "Backward" and channels % 4 == 0 and not self.heads else 1
+        tasks = f"in2_shape0 * {parts}" if scatter else self.groups
         template = f"{self.index.dim}, {self.octaves}, {PROFILE_NUMBERS[self.profile]}, {channels}, {str(self.heads).lower()}"
-        arguments = "in0_p, in1_p, (const Level*)in2_p, out0_p, in2_shape0"
+        arguments = f"in0_p, in1_p, (const Level*)in2_p, out0_p, in2_shape0, {self.groups}"
 
         def source(clear, launcher, atomic):
             flags = f", {parts}, {atomic}" if scatter else ""
             return (f"{clear if scatter else ''}using namespace jgrid; {body}<{template}{flags}> f{{{arguments}}}; "
-                    f"{launcher}(f, in0_shape0, in2_shape0 * {parts});")
+                    f"{launcher}(f, in0_shape0, {tasks});")
 
         return jt.code(shape, "float32", [*inputs, self._levels], cpu_header=HEADER, cuda_header=HEADER,
                        cpu_src=source("memset(out0_p, 0, out0->size); ", "over_tasks" if scatter else "over_points", "false"),
