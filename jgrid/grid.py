@@ -21,14 +21,14 @@ class Grid(nn.Module):
         self.w = (jt.rand((index.n_nodes, channels)) * 2.0 - 1.0) * scale
         self.groups = index.n_levels if concat else 1                                    # runs of levels that are summed
         fused = fused and index.fusible and kernel.fusible and channels <= FUSED_CHANNELS
-        self._fused = CollapsedGather(index, kernel.profile, kernel.octaves, kernel.heads, self.groups) if fused else None
+        self.fused = CollapsedGather(index, kernel.profile, kernel.octaves, kernel.heads, self.groups) if fused else None
         n_out = kernel.n_heads(index.dim) * channels
         self.n_out = n_out * self.groups
 
     def execute(self, x):
         """x (N, D) in [0, 1], clamped -> (N, n_out)."""
-        if self._fused:
-            levels = self._fused(x, self.kernel.collapse(self.w))                        # the same sum, (N, groups, H, C)
+        if self.fused:
+            levels = self.fused(x, self.kernel.collapse(self.w))                        # the same sum, (N, groups, H, C)
         else:
             node, offset = self.index(x)                                                 # U(x)
             phi = self.kernel(x, node, offset)                                           # phi(x, theta_i)

@@ -20,6 +20,11 @@ def weighted_gather(phi, w, node, groups=1):
     return products.reshape(n, groups, k // groups, phi.shape[2], w.shape[1]).sum(2)
 
 
+def scatter(values, node, n_nodes):
+    """The sum of the values of each node: values (N, K, C), node (N, K) int32 -> (M, C)."""
+    return values.reindex_reduce("add", [n_nodes, values.shape[2]], ["@e0(i0,i1)", "i2"], extras=[node])
+
+
 def collapsed_gather(index, profile, octaves, heads, groups, x, table):
     """The collapsed grid, plain: with u the offset of x from node i in cells, and basis = [1, gamma(u)] of B functions,
 

@@ -1,0 +1,174 @@
+"""Least squares for the features of a grid: without a decoder the field is linear in them, so they can be solved for.
+
+    min over w of |Phi w - y|^2 + tikhonov |w|^2,   (Phi w)_n = sum over i in U(x_n) of phi(x_n, theta_i) w_i
+
+with the kernel's theta frozen. Each feature channel is a problem of its own.
+"""
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from jgrid import checkpoint
+from jgrid.field import count_parameters
+from jgrid.grid import Grid
+from jgrid.index import GridIndex
+from jgrid.kernel import InterpolationKernel
+from jgrid.ops.channels import add_scaled, dot
+from jgrid.ops.gather import scatter, weighted_gather
+
+import jittor as jt
+import numpy as np
+from scipy.linalg import LinAlgError, cho_solve_banded, cholesky_banded
+from scipy.sparse import csr_matrix
+from tqdm import tqdm
+
+TINY = 1e-30      # keeps 0 / 0 of a channel that is solved already at 0
+SINGULAR = 1e-6   # smallest pivot beside the largest with which a matrix of the exact solve counts as regular
+
+
+class Design:
+    """Phi of a grid at fixed points, as products with it: never stored, the kernel as it is at the construction.
+
+    Features are (M, C), values (N, groups, H, C): the sums of each run of levels and each kernel that the grid keeps apart.
+    """
+
+    def __init__(self, grid, x):
+        self.x, self.gather, self.groups = x, grid.fused, grid.groups
+        self.n_nodes = grid.w.shape[0]
+        if self.gather:
+            unit = grid.kernel.collapse(jt.ones(grid.w.shape))  # collapsing is a product with this
+            self._unit = None if unit.shape[1] == 1 and (unit == 1.0).all().item() else unit
+        else:
+            self._node, offset = grid.index(x)
+            self._phi = grid.kernel(x, self._node, offset)
+
+    def apply(self, w):
+        """Phi w: (M, C) -> (N, groups, H, C)."""
+        if self.gather:
+            return self.gather.forward(self.x, w.unsqueeze(1) if self._unit is None else w.unsqueeze(1) * self._unit)
+        return weighted_gather(self._phi, w, self._node, self.groups)
+
+    def adjoint(self, r):
+        """Phi^T r: (N, groups, H, C) -> (M, C)."""
+        if self.gather:
+            table = self.gather.backward(self.x, r)
+            return table[:, 0] if self._unit is None else (table * self._unit).sum(1)
+        n, groups, h, c = r.shape
+        r = r.unsqueeze(2).broadcast([n, groups, self._node.shape[1] // groups, h, c]).reshape(n, -1, h, c)
+        return scatter((self._phi * r).sum(2), self._node, self.n_nodes)
+
+    def squares(self):
+        """The squared lengths of Phi's columns, (M, C); corners of one cell that share a slot count apart."""
+        if self.gather:
+            return self.gather.squares(self.x, jt.ones([self.n_nodes, 1, 1]) if self._unit is None else self._unit)
+        return scatter((self._phi * self._phi).sum(2), self._node, self.n_nodes)
+
+
+def solve(grid, x, y, iterations=100, tolerance=1e-3, tikhonov=0.0, callback=None, progress=False):
+    """Set the features to the least squares fit of y, starting from what they are; exactly and at once where `separable` applies.
+
+    Otherwise conjugate gradients on the normal equations (CGLS), preconditioned by the columns' lengths d_i = |Phi_i|, with step
+    lengths of its own for each channel. It stops after `iterations`, or where all columns are as good as orthogonal to the
+    residual: |D^-1 Phi^T r| <= tolerance |r|, or nothing is left of it: |r| <= tolerance^2 |y|.
+
+    x: (N, D) in [0, 1]; y: (N, n_out); callback(iteration, loss) after each, with the features in place, and loss the mean
+    squared residual. Returns {"iterations", "loss"}. Raises ValueError for points or values of other shapes or not finite.
+    """
+    x, y = (np.asarray(v.numpy() if isinstance(v, jt.Var) else v, np.float32) for v in (x, y))
+    if len(x) < 1 or x.shape != (len(x), grid.index.dim) or y.shape != (len(x), grid.n_out):
+        raise ValueError(f"a solver wants points (N, {grid.index.dim}) and values (N, {grid.n_out}), got {x.shape} and {y.shape}")
+    if not (np.isfinite(x).all() and np.isfinite(y).all()):
+        raise ValueError("a solver wants finite points and values")
+    exact = separable(grid, x, y) if tikhonov == 0 else None
+    if exact is not None:
+        grid.w.update(jt.array(exact))
+        with jt.no_grad():
+            loss = float(((grid(jt.array(x)) - jt.array(y)) ** 2).mean().item())
+        if callback:
+            callback(1, loss)
+        return {"iterations": 1, "loss": loss}
+    return conjugate_gradients(grid, jt.array(x).stop_grad(), jt.array(y).stop_grad(), iterations, tolerance, tikhonov, callback, progress)
+
+
+def conjugate_gradients(grid, x, y, iterations, tolerance, tikhonov=0.0, callback=None, progress=False):
+    """`solve` for Jittor variables, always by iterations."""
+    with jt.no_grad(), tqdm(total=iterations, disable=not progress, unit="iteration", dynamic_ncols=True) as bar:
+        design, w = Design(grid, x), grid.w.copy()
+        inverse = 1.0 / jt.maximum(design.squares() + tikhonov, TINY)
+        r = y.reshape(x.shape[0], grid.groups, -1, w.shape[1])
+        floor = dot(r, r).numpy() * tolerance**4
+        r = r - design.apply(w)
+        s = design.adjoint(r) - tikhonov * w if tikhonov else design.adjoint(r)
+        p = inverse * s
+        gamma, iteration, loss = dot(s, p), 0, float("nan")
+        for iteration in range(1, iterations + 1):
+            q = design.apply(p)
+            length = dot(q, q) + tikhonov * dot(p, p) if tikhonov else dot(q, q)
+            alpha = gamma / jt.maximum(length, TINY)
+            w, r = add_scaled(w, alpha, p), add_scaled(r, -alpha, q)
+            s = design.adjoint(r) - tikhonov * w if tikhonov else design.adjoint(r)
+            z = inverse * s
+            last, gamma = gamma, dot(s, z)
+            p = add_scaled(z, gamma / jt.maximum(last, TINY), p)
+            squared = dot(r, r)
+            jt.sync([w, r, p, gamma, squared])  # what is not asked for would wait, and keep all it needs
+            grid.w.update(w)
+            residual = squared.numpy()
+            loss = float(residual.sum() / y.numel())
+            bar.update()
+            bar.set_postfix(loss=f"{loss:.3g}")
+            if callback:
+                callback(iteration, loss)
+            whole = residual + tikhonov * dot(w, w).numpy() if tikhonov else residual
+            if ((gamma.numpy() <= tolerance**2 * whole) | (residual <= floor)).all():
+                break
+    return {"iterations": iteration, "loss": loss}
+
+
+def raster_axes(x):
+    """The coordinates along each axis, where the points are all of their combinations, axis 0 fastest; else None."""
+    axes, stride = [], 1
+    for axis in range(x.shape[1]):
+        column = x[::stride]
+        turns = np.flatnonzero(column[:, axis + 1] != column[0, axis + 1]) if axis + 1 < x.shape[1] else []
+        axes.append(column[:turns[0] if len(turns) else len(column), axis])
+        stride *= len(axes[-1])
+    shape = [len(a) for a in axes[::-1]]
+    if np.prod(shape) != len(x):
+        return None
+    whole = x.reshape(*shape, len(axes))
+    for axis, along in enumerate(axes):
+        if not np.array_equal(whole[..., axis], np.broadcast_to(along.reshape(-1, *[1] * axis), shape)):
+            return None
+    return axes
+
+
+def separable(grid, x, y):
+    """The exact features for one dense level with interpolation on a raster of points, float32 (M, C); None where it does not apply.
+
+    There Phi is a Kronecker product of one matrix A_d per axis with two numbers in a row, so A_2 W A_1^T = Y is solved axis by
+    axis, each by the tridiagonal normal equations A_d^T A_d in float64. It does not apply if one of them is singular.
+    """
+    index, kernel = grid.index, grid.kernel
+    if not (isinstance(index, GridIndex) and isinstance(kernel, InterpolationKernel)) or index.n_levels > 1 or index.hashed[0]:
+        return None
+    axes = raster_axes(x)
+    if axes is None:
+        return None
+    w = y.reshape(*(len(a) for a in axes[::-1]), -1).astype(np.float64)
+    for axis, (points, cells) in enumerate(zip(axes, index.cells[0])):
+        points, along = jt.array(points[:, None]), index.dim - 1 - axis
+        node, offset = GridIndex(1, [cells])(points)
+        phi = InterpolationKernel(kernel.profile)(points, node, offset).numpy().ravel().astype(np.float64)
+        matrix = csr_matrix((phi, (np.repeat(np.arange(len(points)), 2), node.numpy().ravel())), shape=(len(points), cells + 1))
+        normal = matrix.T @ matrix
+        try:
+            factor = cholesky_banded(np.stack([normal.diagonal(), np.append(normal.diagonal(-1), 0.0)]), lower=True)
+        except LinAlgError:
+            return None
+        if factor[0].min() < SINGULAR * factor[0].max():
+            return None
+        w = np.moveaxis(w, along, 0)
+        solved = cho_solve_banded((factor, True), matrix.T @ w.reshape(len(points), -1))
+        w = np.moveaxis(solved.reshape(-1, *w.shape[1:]), 0, along)
+    return (w.reshape(index.n_nodes, -1) * kernel.parts).astype(np.float32)
