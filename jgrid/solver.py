@@ -4,6 +4,7 @@
 
 with the kernel's theta frozen. Each feature channel is a problem of its own.
 """
+import contextlib
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +21,7 @@ import jittor as jt
 import numpy as np
 from scipy.linalg import LinAlgError, cho_solve_banded, cholesky_banded
 from scipy.sparse import csr_matrix
-from tqdm import tqdm
+from tqdm import tqdm, trange
 
 TINY = 1e-30      # keeps 0 / 0 of a channel that is solved already at 0
 SINGULAR = 1e-6   # smallest pivot beside the largest with which a matrix of the exact solve counts as regular
@@ -52,7 +53,7 @@ class Design:
         """Phi^T r: (N, groups, H, C) -> (M, C)."""
         if self.gather:
             table = self.gather.backward(self.x, r)
-            return table[:, 0] if self._unit is None else (table * self._unit).sum(1)
+            return table.reshape(self.n_nodes, -1) if self._unit is None else (table * self._unit).sum(1)
         n, groups, h, c = r.shape
         r = r.unsqueeze(2).broadcast([n, groups, self._node.shape[1] // groups, h, c]).reshape(n, -1, h, c)
         return scatter((self._phi * r).sum(2), self._node, self.n_nodes)
@@ -64,6 +65,16 @@ class Design:
         return scatter((self._phi * self._phi).sum(2), self._node, self.n_nodes)
 
 
+def _checked(grid, x, y):
+    """Points and values as float32 arrays."""
+    x, y = (np.asarray(v.numpy() if isinstance(v, jt.Var) else v, np.float32) for v in (x, y))
+    if len(x) < 1 or x.shape != (len(x), grid.index.dim) or y.shape != (len(x), grid.n_out):
+        raise ValueError(f"a solver wants points (N, {grid.index.dim}) and values (N, {grid.n_out}), got {x.shape} and {y.shape}")
+    if not (np.isfinite(x).all() and np.isfinite(y).all()):
+        raise ValueError("a solver wants finite points and values")
+    return x, y
+
+
 def solve(grid, x, y, iterations=100, tolerance=1e-3, tikhonov=0.0, callback=None, progress=False):
     """Set the features to the least squares fit of y, starting from what they are; exactly and at once where `separable` applies.
 
@@ -72,13 +83,9 @@ def solve(grid, x, y, iterations=100, tolerance=1e-3, tikhonov=0.0, callback=Non
     residual: |D^-1 Phi^T r| <= tolerance |r|, or nothing is left of it: |r| <= tolerance^2 |y|.
 
     x: (N, D) in [0, 1]; y: (N, n_out); callback(iteration, loss) after each, with the features in place, and loss the mean
-    squared residual. Returns {"iterations", "loss"}. Raises ValueError for points or values of other shapes or not finite.
+    squared residual. Returns the iterations made and the loss. Raises ValueError for points or values of other shapes or not finite.
     """
-    x, y = (np.asarray(v.numpy() if isinstance(v, jt.Var) else v, np.float32) for v in (x, y))
-    if len(x) < 1 or x.shape != (len(x), grid.index.dim) or y.shape != (len(x), grid.n_out):
-        raise ValueError(f"a solver wants points (N, {grid.index.dim}) and values (N, {grid.n_out}), got {x.shape} and {y.shape}")
-    if not (np.isfinite(x).all() and np.isfinite(y).all()):
-        raise ValueError("a solver wants finite points and values")
+    x, y = _checked(grid, x, y)
     exact = separable(grid, x, y) if tikhonov == 0 else None
     if exact is not None:
         grid.w.update(jt.array(exact))
@@ -86,15 +93,15 @@ def solve(grid, x, y, iterations=100, tolerance=1e-3, tikhonov=0.0, callback=Non
             loss = float(((grid(jt.array(x)) - jt.array(y)) ** 2).mean().item())
         if callback:
             callback(1, loss)
-        return {"iterations": 1, "loss": loss}
-    return conjugate_gradients(grid, jt.array(x).stop_grad(), jt.array(y).stop_grad(), iterations, tolerance, tikhonov, callback, progress)
+        return 1, loss
+    return conjugate_gradients(grid, jt.array(x), jt.array(y), iterations, tolerance, tikhonov, callback, progress)
 
 
 def conjugate_gradients(grid, x, y, iterations, tolerance, tikhonov=0.0, callback=None, progress=False):
     """`solve` for Jittor variables, always by iterations."""
     with jt.no_grad(), tqdm(total=iterations, disable=not progress, unit="iteration", dynamic_ncols=True) as bar:
         design, w = Design(grid, x), grid.w.copy()
-        inverse = 1.0 / jt.maximum(design.squares() + tikhonov, TINY)
+        inverse = 1.0 / jt.maximum(design.squares() + tikhonov, TINY).broadcast(w.shape)
         r = y.reshape(x.shape[0], grid.groups, -1, w.shape[1])
         floor = dot(r, r).numpy() * tolerance**4
         r = r - design.apply(w)
@@ -122,7 +129,7 @@ def conjugate_gradients(grid, x, y, iterations, tolerance, tikhonov=0.0, callbac
             whole = residual + tikhonov * dot(w, w).numpy() if tikhonov else residual
             if ((gamma.numpy() <= tolerance**2 * whole) | (residual <= floor)).all():
                 break
-    return {"iterations": iteration, "loss": loss}
+    return iteration, loss
 
 
 def raster_axes(x):
@@ -172,3 +179,100 @@ def separable(grid, x, y):
         solved = cho_solve_banded((factor, True), matrix.T @ w.reshape(len(points), -1))
         w = np.moveaxis(solved.reshape(-1, *w.shape[1:]), 0, along)
     return (w.reshape(index.n_nodes, -1) * kernel.parts).astype(np.float32)
+
+
+def project(grid, x, y, steps=100, lr=1e-2, iterations=3, tikhonov=0.0, callback=None, progress=False):
+    """Variable projection: Adam on the kernel's parameters theta, while the features stay the best for them.
+
+        d/dtheta min over w of |Phi w - y|^2 = d/dtheta |Phi w* - y|^2 at the minimum w*, which a few conjugate gradient
+    iterations from the last step's features follow. Arguments and errors as for `solve`; `iterations` per step and lr Adam's rate.
+    Returns {"iterations", "loss"}, all of them and the last.
+    """
+    x, y = (jt.array(v).stop_grad() for v in _checked(grid, x, y))
+    parameters = [p for p in grid.kernel.parameters() if not p.is_stop_grad()]
+    if not parameters:
+        raise ValueError("variable projection wants a kernel with parameters to train")
+    optimizer = jt.optim.Adam(parameters, lr=lr, eps=1e-15, betas=(0.9, 0.99))
+    for step in trange(1, steps + 1, disable=not progress, unit="step", dynamic_ncols=True):
+        if step > 1:
+            optimizer.step(((grid(x) - y) ** 2).mean())
+        _, loss = conjugate_gradients(grid, x, y, iterations, 0.0, tikhonov)
+        if callback:
+            callback(step, loss)
+    return loss
+
+
+@dataclass(frozen=True)
+class SolveConfig:
+    """How a field without a decoder is solved."""
+    iterations: int = 100
+    """Most iterations of conjugate gradients; with kernel steps, those of each step."""
+    tolerance: float = 1e-3
+    """Stop where all features are as good as orthogonal to the residual: the cosine of the angle is at most this."""
+    tikhonov: float = 0.0
+    """Weight of the squared features beside the sum of squared errors."""
+    kernel_steps: int = 0
+    """Steps of Adam on the kernel's parameters, with the features solved for at each (variable projection); 0: the kernel as it starts."""
+    eval_every: int = 10
+    """Iterations, or kernel steps, between evaluations."""
+
+    def __post_init__(self):
+        if self.iterations < 1 or self.eval_every < 1:
+            raise ValueError(f"--solve wants iterations and eval-every of at least 1, got {self.iterations} and {self.eval_every}")
+        if not (0 <= self.tolerance < 1 and 0 <= self.tikhonov < float("inf") and self.kernel_steps >= 0):
+            raise ValueError("--solve wants 0 <= tolerance < 1, tikhonov >= 0 and kernel-steps >= 0, got "
+                             f"{self.tolerance}, {self.tikhonov} and {self.kernel_steps}")
+
+
+class Solver:
+    """Solves for the features of `model` on all samples of `task`, with the files and the result of a Trainer.
+
+    Raises ValueError, naming the flag, for a field that is not linear in its features.
+    """
+
+    def __init__(self, task, model, config, out_dir=None, progress=True):
+        if model.network is not None or not isinstance(model.grid, Grid):
+            raise ValueError("--solver cg wants a grid without a network behind it: give grid:mulfa, grid:dense, grid:hash, grid:fourier "
+                             "or grid:radial with --field.decoder.depth 0")
+        if config.kernel_steps and not model.grid.kernel.parameters():
+            raise ValueError(f"--solve.kernel-steps wants a kernel with parameters, got {config.kernel_steps} for an interpolation")
+        self.task, self.model, self.config, self.progress = task, model, config, progress
+        self.out_dir = Path(out_dir) if out_dir is not None else None
+        self.history = []
+
+    def fit(self):
+        """Solve; returns the result: last metrics, loss, steps (iterations), parameters, seconds_train, seconds_total."""
+        started, (x, y) = time.time(), self.task.samples()
+        start = {name: value.numpy() for name, value in self.model.state_dict().items()}
+        self._solve(x, y, 1, min(2, self.config.kernel_steps))  # compiles what there is to compile, which does not count
+        checkpoint.assign(self.model, start)
+        with open(self.out_dir / "metrics.jsonl", "w") if self.out_dir else contextlib.nullcontext() as log:
+            seconds, mark = 0.0, time.time()
+
+            def evaluate(step, loss):
+                nonlocal seconds, mark
+                seconds += time.time() - mark
+                self.history.append({"step": step, "seconds": round(seconds, 3), "loss": loss, **self.task.evaluate(self.model)})
+                if log:
+                    log.write(checkpoint.to_json(self.history[-1]) + "\n")
+                    log.flush()
+                mark = time.time()
+
+            def after(step, loss):
+                if step % self.config.eval_every == 0:
+                    evaluate(step, loss)
+
+            steps, loss = self._solve(x, y, self.config.iterations, self.config.kernel_steps, after, self.progress)
+            if not self.history or self.history[-1]["step"] != steps:
+                evaluate(steps, loss)
+        metrics = {name: value for name, value in self.history[-1].items() if name not in ("step", "seconds")}
+        return {**metrics, "steps": steps, "parameters": count_parameters(self.model),
+                "seconds_train": self.history[-1]["seconds"], "seconds_total": round(time.time() - started, 3)}
+
+    def _solve(self, x, y, iterations, kernel_steps, callback=None, progress=False):
+        """(steps, loss): of kernel steps where there are, else of iterations."""
+        config, grid = self.config, self.model.grid
+        if kernel_steps:
+            loss = project(grid, x, y, kernel_steps, self.model.rates["kernel"], iterations, config.tikhonov, callback, progress)
+            return kernel_steps, loss
+        return solve(grid, x, y, iterations, config.tolerance, config.tikhonov, callback, progress)
