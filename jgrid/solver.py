@@ -78,9 +78,9 @@ def _checked(grid, x, y):
 def solve(grid, x, y, iterations=100, tolerance=1e-3, tikhonov=0.0, callback=None, progress=False):
     """Set the features to the least squares fit of y, starting from what they are; exactly and at once where `separable` applies.
 
-    Otherwise conjugate gradients on the normal equations (CGLS), preconditioned by the columns' lengths d_i = |Phi_i|, with step
-    lengths of its own for each channel. It stops after `iterations`, or where all columns are as good as orthogonal to the
-    residual: |D^-1 Phi^T r| <= tolerance |r|, or nothing is left of it: |r| <= tolerance^2 |y|.
+    Otherwise conjugate gradients on the normal equations (CGLS) with step lengths of its own for each channel, preconditioned by
+    the columns' lengths and the levels' weights: P = diag(weight_i / |Phi_i|^2). It stops after `iterations`, or where the columns
+    are as good as orthogonal to the residual r, |P^(1/2) Phi^T r| <= tolerance |r|, or nothing is left of it, |r| <= tolerance^2 |y|.
 
     x: (N, D) in [0, 1]; y: (N, n_out); callback(iteration, loss) after each, with the features in place, and loss the mean
     squared residual. Returns the iterations made and the loss. Raises ValueError for points or values of other shapes or not finite.
@@ -88,7 +88,7 @@ def solve(grid, x, y, iterations=100, tolerance=1e-3, tikhonov=0.0, callback=Non
     x, y = _checked(grid, x, y)
     exact = separable(grid, x, y) if tikhonov == 0 else None
     if exact is not None:
-        grid.w.update(jt.array(exact))
+        place(grid, jt.array(exact))
         with jt.no_grad():
             loss = float(((grid(jt.array(x)) - jt.array(y)) ** 2).mean().item())
         if callback:
@@ -97,11 +97,29 @@ def solve(grid, x, y, iterations=100, tolerance=1e-3, tikhonov=0.0, callback=Non
     return conjugate_gradients(grid, jt.array(x), jt.array(y), iterations, tolerance, tikhonov, callback, progress)
 
 
+def level_weights(grid):
+    """The root of a level's share of the cells of the finest, for each node (M, 1); one where levels are kept apart.
+
+    What is smooth can be said by every level that resolves it, and would be corrected as many times over. With geometric
+    weights those corrections stay bounded, as in a multilevel preconditioner: a quarter fewer iterations on pictures.
+    """
+    if grid.groups > 1 or not isinstance(grid.index, GridIndex):
+        return jt.ones([grid.w.shape[0], 1])
+    cells = np.prod(grid.index.cells.astype(np.float64), axis=1)
+    return jt.array(np.repeat(np.sqrt(cells / cells.max()), grid.index.size)[:, None].astype(np.float32))
+
+
+def place(grid, w):
+    """Set the features, which stay parameters: Jittor's update would take over that w needs no gradient."""
+    grid.w.update(w)
+    grid.w.start_grad()
+
+
 def conjugate_gradients(grid, x, y, iterations, tolerance, tikhonov=0.0, callback=None, progress=False):
     """`solve` for Jittor variables, always by iterations."""
     with jt.no_grad(), tqdm(total=iterations, disable=not progress, unit="iteration", dynamic_ncols=True) as bar:
         design, w = Design(grid, x), grid.w.copy()
-        inverse = 1.0 / jt.maximum(design.squares() + tikhonov, TINY).broadcast(w.shape)
+        inverse = (level_weights(grid) / jt.maximum(design.squares() + tikhonov, TINY)).broadcast(w.shape)
         r = y.reshape(x.shape[0], grid.groups, -1, w.shape[1])
         floor = dot(r, r).numpy() * tolerance**4
         r = r - design.apply(w)
@@ -119,7 +137,7 @@ def conjugate_gradients(grid, x, y, iterations, tolerance, tikhonov=0.0, callbac
             p = add_scaled(z, gamma / jt.maximum(last, TINY), p)
             squared = dot(r, r)
             jt.sync([w, r, p, gamma, squared])  # what is not asked for would wait, and keep all it needs
-            grid.w.update(w)
+            place(grid, w)
             residual = squared.numpy()
             loss = float(residual.sum() / y.numel())
             bar.update()
