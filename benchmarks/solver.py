@@ -2,7 +2,6 @@
 import time
 from dataclasses import dataclass
 
-from jgrid.field import MulFAGridConfig
 from jgrid.grid import Grid
 from jgrid.index import GridIndex, geometric_levels
 from jgrid.kernel import InterpolationKernel
