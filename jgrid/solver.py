@@ -24,6 +24,7 @@ from scipy.sparse import csr_matrix
 from tqdm import tqdm, trange
 
 TINY = 1e-30      # keeps 0 / 0 of a channel that is solved already at 0
+ROUNDING = 1e-5   # tolerance below which float32 would only iterate on its rounding, and drift
 SINGULAR = 1e-6   # smallest pivot beside the largest with which a matrix of the exact solve counts as regular
 
 
@@ -121,43 +122,46 @@ def conjugate_gradients(grid, x, y, iterations, tolerance, tikhonov=0.0, callbac
         design, w = Design(grid, x), grid.w.copy()
         inverse = (level_weights(grid) / jt.maximum(design.squares() + tikhonov, TINY)).broadcast(w.shape)
         r = y.reshape(x.shape[0], grid.groups, -1, w.shape[1])
-        floor = dot(r, r).numpy() * tolerance**4
+        least = dot(r, r) * tolerance**4
+
+        def gradient():
+            """s = Phi^T r - tikhonov w, P s, <s, P s>, which is zero for a channel that is done and so halts it, and |r|^2."""
+            s = design.adjoint(r)
+            s = s - tikhonov * w if tikhonov else s
+            z, squared = inverse * s, dot(r, r)
+            gamma, whole = dot(s, z), squared + tikhonov * dot(w, w) if tikhonov else squared
+            return z, gamma * ((gamma > max(tolerance, ROUNDING) ** 2 * whole) & (squared > least)), squared
+
         r = r - design.apply(w)
-        s = design.adjoint(r) - tikhonov * w if tikhonov else design.adjoint(r)
-        p = inverse * s
-        gamma, iteration, loss = dot(s, p), 0, float("nan")
+        p, gamma, squared = gradient()
+        iteration = 0
         for iteration in range(1, iterations + 1):
             q = design.apply(p)
             length = dot(q, q) + tikhonov * dot(p, p) if tikhonov else dot(q, q)
             alpha = gamma / jt.maximum(length, TINY)
             w, r = add_scaled(w, alpha, p), add_scaled(r, -alpha, q)
-            s = design.adjoint(r) - tikhonov * w if tikhonov else design.adjoint(r)
-            z = inverse * s
-            last, gamma = gamma, dot(s, z)
+            last = gamma
+            z, gamma, squared = gradient()
             p = add_scaled(z, gamma / jt.maximum(last, TINY), p)
-            squared = dot(r, r)
             jt.sync([w, r, p, gamma, squared])  # what is not asked for would wait, and keep all it needs
             place(grid, w)
-            residual = squared.numpy()
-            loss = float(residual.sum() / y.numel())
+            loss = float(squared.numpy().sum() / y.numel())
             bar.update()
             bar.set_postfix(loss=f"{loss:.3g}")
             if callback:
                 callback(iteration, loss)
-            whole = residual + tikhonov * dot(w, w).numpy() if tikhonov else residual
-            if ((gamma.numpy() <= tolerance**2 * whole) | (residual <= floor)).all():
+            if not gamma.numpy().any():
                 break
     return iteration, loss
 
 
 def raster_axes(x):
     """The coordinates along each axis, where the points are all of their combinations, axis 0 fastest; else None."""
-    axes, stride = [], 1
+    axes, rest = [], x
     for axis in range(x.shape[1]):
-        column = x[::stride]
-        turns = np.flatnonzero(column[:, axis + 1] != column[0, axis + 1]) if axis + 1 < x.shape[1] else []
-        axes.append(column[:turns[0] if len(turns) else len(column), axis])
-        stride *= len(axes[-1])
+        later = (rest[:, axis + 1:] != rest[0, axis + 1:]).any(1)
+        axes.append(rest[:np.argmax(later) if later.any() else len(rest), axis])
+        rest = rest[::len(axes[-1])]
     shape = [len(a) for a in axes[::-1]]
     if np.prod(shape) != len(x):
         return None

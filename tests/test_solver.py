@@ -83,7 +83,7 @@ def best(name, y, tikhonov=0.0):
     for phi, target in zip(matrices(name), y.reshape(-1, CHANNELS).T.astype(np.float64)):
         m = phi.shape[1]
         wide, padded = np.concatenate([phi, np.sqrt(tikhonov) * np.eye(m)]), np.concatenate([target, np.zeros(m)])
-        w.append(np.linalg.lstsq(wide, padded, rcond=1e-10)[0])
+        w.append(np.linalg.lstsq(wide, padded, rcond=1e-5)[0])  # columns that depend on each other do so up to float32
         fit.append(phi @ w[-1])
     return np.stack(w, axis=1), np.stack(fit, axis=1).reshape(y.shape)
 
@@ -93,7 +93,7 @@ def best(name, y, tikhonov=0.0):
 def test_equals_lstsq(name, fused):
     """The values at the points: where columns depend on each other the features are not unique."""
     grid, x, y = problem(name, fused)
-    _, loss = solve(grid, x, y, iterations=400, tolerance=1e-6)
+    _, loss = solve(grid, x, y, iterations=400, tolerance=1e-5)
     _, wanted = best(name, y)
     np.testing.assert_allclose(value(grid, x), wanted, atol=2e-3 * np.abs(wanted).max())
     np.testing.assert_allclose(loss, np.square(wanted - y).mean(), rtol=1e-4)
@@ -104,7 +104,7 @@ def test_equals_lstsq(name, fused):
 def test_tikhonov_equals_lstsq(name, fused):
     """With the penalty the features are unique."""
     grid, x, y = problem(name, fused)
-    solve(grid, x, y, iterations=200, tolerance=1e-6, tikhonov=0.3)
+    solve(grid, x, y, iterations=200, tolerance=1e-5, tikhonov=0.3)
     wanted, _ = best(name, y, 0.3)
     np.testing.assert_allclose(grid.w.numpy(), wanted, atol=1e-4 * np.abs(wanted).max())
     assert np.abs(grid.w.numpy()).sum() < np.abs(best(name, y)[0]).sum()
@@ -142,7 +142,7 @@ def test_channels_do_not_mix():
     solve(grid, x, np.stack([y[:, 0], 100 * x[:, 0]], axis=1), iterations=4, tolerance=0)
     np.testing.assert_allclose(grid.w.numpy()[:, 0], first, atol=1e-5)
     grid.w.assign(start * 0)
-    solve(grid, x, np.stack([y[:, 0], 0 * y[:, 0]], axis=1), iterations=400, tolerance=1e-6)  # a channel that is solved already
+    solve(grid, x, np.stack([y[:, 0], 0 * y[:, 0]], axis=1), iterations=400, tolerance=1e-5)  # a channel that is solved already
     np.testing.assert_array_equal(grid.w.numpy()[:, 1], 0)
     np.testing.assert_allclose(value(grid, x)[:, 0], best("hash-2d-collisions", y)[1][:, 0], atol=5e-3)
 
@@ -291,12 +291,12 @@ def test_projection_beats_the_frozen_kernel_and_keeps_the_features_optimal():
     teacher = Grid(index, gain(index), CHANNELS, scale=1.0)
     y = value(teacher, x).astype(np.float32)
     student = Grid(index, MulFAGainKernel(index.positions(), CHANNELS, width=5, frequency=3.0), CHANNELS)
-    _, frozen = solve(student, x, y, iterations=100, tolerance=1e-6)
+    _, frozen = solve(student, x, y, iterations=100, tolerance=1e-5)
     losses = []
     last = project(student, x, y, steps=40, lr=2e-2, iterations=8, callback=lambda step, loss: losses.append((step, loss)))
     assert [step for step, _ in losses] == list(range(1, 41)) and losses[-1][1] == last
     assert last < 0.3 * frozen
-    _, again = solve(student, x, y, iterations=100, tolerance=1e-6)
+    _, again = solve(student, x, y, iterations=100, tolerance=1e-5)
     assert again > 0.8 * last
 
 
