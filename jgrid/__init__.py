@@ -34,7 +34,7 @@ if sys.argv[:1] != ["-m"]:
     from jgrid.index import FourierIndex, GridIndex, PointIndex  # noqa: E402
     from jgrid.kernel import InterpolationKernel, MulFAGainKernel, MulFAKernel, MulFALiteralKernel, RadialKernel  # noqa: E402
     from jgrid.network import MFN, MLP, FourierFilter, GaborFilter, Siren, Wire  # noqa: E402
-    from jgrid.solver import SolveConfig, Solver, project, solve  # noqa: E402
+    from jgrid.solver import SolveConfig, Solver, project, solve, warm_start  # noqa: E402
     from jgrid.tasks.image import ImageTask, load_image  # noqa: E402
     from jgrid.trainer import TrainConfig, Trainer  # noqa: E402
 
@@ -42,4 +42,4 @@ if sys.argv[:1] != ["-m"]:
                "GaborFilter", "Grid", "GridIndex", "HashGridConfig", "ImageTask", "InterpolationKernel", "LiteralMulFAGridConfig", "MFN",
                "MFNConfig", "MLP", "MulFAGainKernel", "MulFAGridConfig", "MulFAKernel", "MulFALiteralKernel", "PointIndex",
                "ProductGrid", "RadialGridConfig", "RadialKernel", "Siren", "SirenConfig", "SolveConfig", "Solver", "TrainConfig",
-               "Trainer", "VMGridConfig", "Wire", "WireConfig", "load_image", "project", "solve"]
+               "Trainer", "VMGridConfig", "Wire", "WireConfig", "load_image", "project", "solve", "warm_start"]

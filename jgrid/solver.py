@@ -13,7 +13,8 @@ from jgrid import checkpoint
 from jgrid.field import count_parameters
 from jgrid.grid import Grid
 from jgrid.index import GridIndex
-from jgrid.kernel import InterpolationKernel
+from jgrid.kernel import InterpolationKernel, MulFAKernel
+from jgrid.network import MLP
 from jgrid.ops.channels import add_scaled, dot
 from jgrid.ops.gather import scatter, weighted_gather
 
@@ -221,6 +222,40 @@ def project(grid, x, y, steps=100, lr=1e-2, iterations=3, tikhonov=0.0, callback
         _, loss = conjugate_gradients(grid, x, y, iterations, 0.0, tikhonov)
         if callback:
             callback(step, loss)
+    return loss
+
+
+def warm_start(field, x, y, iterations=12):
+    """Start a grid with a ReLU decoder at the least squares fit of the same grid without it; returns the fit's mean squared residual.
+
+    The first n_out channels of each level get the features that interpolation fits to y, as for `solve`. The decoder sums them over the
+    levels and passes them on in pairs of hidden units, v = relu(v) - relu(-v); its other units start as they are, unheard.
+    Raises ValueError where the decoder has no hidden layer or less than 2 n_out units, or the grid less than n_out channels.
+    """
+    grid, n = field.grid, y.shape[1]
+    layers = list(field.network.layers) if isinstance(field.network, MLP) and isinstance(grid, Grid) else []
+    mixes = isinstance(grid, Grid) and isinstance(grid.kernel, (InterpolationKernel, MulFAKernel))
+    if len(layers) < 2 or not mixes or layers[0].weight.shape[0] < 2 * n or grid.w.shape[1] < n:
+        raise ValueError(f"a warm start wants a grid of at least {n} channels, with interpolation or MulFA kernels, and a decoder with "
+                         f"hidden layers of at least {2 * n} units")
+    linear = Grid(grid.index, InterpolationKernel(grid.kernel.profile), n)
+    _, loss = solve(linear, x, y, iterations)
+    w = grid.w.numpy()
+    w[:, :n] = linear.w.numpy()
+    place(grid, jt.array(w))
+    pair, per_level = np.kron(np.eye(n), [[1.0], [-1.0]]), grid.n_out // grid.groups                         # (2 n, n)
+    for depth, layer in enumerate(layers):
+        weight, bias = layer.weight.numpy(), layer.bias.numpy()
+        rows = slice(None) if layer is layers[-1] else slice(2 * n)
+        weight[rows], bias[rows] = 0.0, 0.0
+        if depth == 0:
+            weight[rows] = np.tile(np.pad(pair, ((0, 0), (0, per_level - n))), grid.groups)
+        elif layer is layers[-1]:
+            weight[:, :2 * n] = pair.T
+        else:
+            weight[rows, rows] = np.eye(2 * n)
+        layer.weight.assign(weight)
+        layer.bias.assign(bias)
     return loss
 
 

@@ -1,14 +1,15 @@
 """The solver against least squares in numpy, the exact solve against the iterations, and what a run leaves behind."""
 import functools
 import json
+from dataclasses import replace
 
 from jgrid import checkpoint
-from jgrid.field import DecoderConfig, DenseGridConfig, MulFAGridConfig
+from jgrid.field import DecoderConfig, DenseGridConfig, MulFAGridConfig, SirenConfig
 from jgrid.grid import Grid
 from jgrid.index import FourierIndex, GridIndex, PointIndex, r_sequence
 from jgrid.kernel import InterpolationKernel, MulFAGainKernel, MulFAKernel, MulFALiteralKernel, RadialKernel
 from jgrid.ops.channels import add_scaled, dot
-from jgrid.solver import Design, SolveConfig, Solver, conjugate_gradients, level_weights, project, raster_axes, separable, solve
+from jgrid.solver import Design, SolveConfig, Solver, conjugate_gradients, level_weights, project, raster_axes, separable, solve, warm_start
 from jgrid.tasks.image import ImageTask, pixel_centres
 
 import jittor as jt
@@ -17,6 +18,7 @@ import pytest
 
 CHANNELS, POINTS = 2, 70
 NO_DECODER = DecoderConfig(depth=0)
+PIXELS = np.random.default_rng(11).uniform(size=(12, 16, 3)).astype(np.float32)
 
 
 def gain(index):
@@ -306,10 +308,35 @@ def test_projection_wants_parameters():
         project(grid, x, y)
 
 
+# Warm start
+
+@pytest.mark.parametrize("depth", [1, 2, 3])
+@pytest.mark.parametrize("config", [DenseGridConfig(finest=8, coarsest=4, levels=2, profile="smooth"), MulFAGridConfig(finest=6, coarsest=4)],
+                         ids=["dense", "mulfa"])
+def test_a_warm_started_field_is_the_linear_fit(config, depth):
+    """To the last decoder layer, and it trains: what is unheard is heard after a step."""
+    field = replace(config, decoder=DecoderConfig(width=9, depth=depth)).build(2, 3)
+    task = ImageTask(PIXELS)
+    x, y = task.samples()
+    linear = Grid(field.grid.index, InterpolationKernel(config.profile), 3)
+    solve(linear, x, y, 12)
+    loss = warm_start(field, x, y)
+    np.testing.assert_allclose(field(jt.array(x)).numpy(), value(linear, x), atol=1e-4)
+    assert np.isclose(loss, np.square(field(jt.array(x)).numpy() - y).mean(), rtol=1e-3)
+    parameters = [p for group in field.parameter_groups() for p in group["params"]]
+    gradients = jt.grad(((field(jt.array(x)) - jt.array(y)) ** 2).mean(), parameters)
+    assert all(np.abs(g.numpy()).max() > 0 for g in (gradients[0], gradients[-2]))
+
+
+@pytest.mark.parametrize("config", [DenseGridConfig(finest=4, levels=1, decoder=NO_DECODER), SirenConfig(width=9),
+                                    DenseGridConfig(finest=4, levels=1, decoder=DecoderConfig(width=5)),
+                                    DenseGridConfig(finest=4, levels=1, channels=2)], ids=["no decoder", "no grid", "narrow", "few channels"])
+def test_a_warm_start_wants_room(config):
+    with pytest.raises(ValueError, match="warm start"):
+        warm_start(config.build(2, 3), *ImageTask(PIXELS).samples())
+
+
 # The run
-
-PIXELS = np.random.default_rng(11).uniform(size=(12, 16, 3)).astype(np.float32)
-
 
 def small(**kwargs):
     return DenseGridConfig(finest=8, coarsest=4, levels=2, decoder=NO_DECODER, **kwargs)
