@@ -186,8 +186,8 @@ def plot(path, steps=250):
         if name == "dense":
             exact(grid, 1, None)
             panels[f"{name} grid, no decoder"]["solver, exact"] = solver(1, exact)
-    panels["MulFA gains, no decoder, a quarter of the picture"] = gain_curves(*ImageTask(skimage.data.astronaut()[::2, ::2] / 255.0).samples(),
-                                                                              steps)
+    quarter = ImageTask(skimage.data.astronaut()[::2, ::2] / 255.0).samples()
+    panels["MulFA gains, no decoder, a quarter of the pixels"] = gain_curves(*quarter, steps)
     panels["MulFAGrid with its decoder"] = {"Adam": trained(MulFAGridConfig(), False, steps),
                                             "Adam from the solved grid": trained(MulFAGridConfig(), True, steps)}
     figure = Figure(figsize=(11, 7), dpi=110, layout="constrained")

@@ -311,8 +311,8 @@ def test_projection_wants_parameters():
 # Warm start
 
 @pytest.mark.parametrize("depth", [1, 2, 3])
-@pytest.mark.parametrize("config", [DenseGridConfig(finest=8, coarsest=4, levels=2, profile="smooth"), MulFAGridConfig(finest=6, coarsest=4)],
-                         ids=["dense", "mulfa"])
+@pytest.mark.parametrize("config", [DenseGridConfig(finest=8, coarsest=4, levels=2, profile="smooth"),
+                                    MulFAGridConfig(finest=6, coarsest=4)], ids=["dense", "mulfa"])
 def test_a_warm_started_field_is_the_linear_fit(config, depth):
     """To the last decoder layer, and it trains: what is unheard is heard after a step."""
     field = replace(config, decoder=DecoderConfig(width=9, depth=depth)).build(2, 3)
@@ -330,7 +330,8 @@ def test_a_warm_started_field_is_the_linear_fit(config, depth):
 
 @pytest.mark.parametrize("config", [DenseGridConfig(finest=4, levels=1, decoder=NO_DECODER), SirenConfig(width=9),
                                     DenseGridConfig(finest=4, levels=1, decoder=DecoderConfig(width=5)),
-                                    DenseGridConfig(finest=4, levels=1, channels=2)], ids=["no decoder", "no grid", "narrow", "few channels"])
+                                    DenseGridConfig(finest=4, levels=1, channels=2)],
+                         ids=["no decoder", "no grid", "narrow", "few channels"])
 def test_a_warm_start_wants_room(config):
     with pytest.raises(ValueError, match="warm start"):
         warm_start(config.build(2, 3), *ImageTask(PIXELS).samples())
