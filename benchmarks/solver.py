@@ -196,7 +196,7 @@ def plot(path, steps=250):
         for label, curve in curves.items():
             axes.plot(*zip(*curve), marker="o", markersize=4 if len(curve) < 30 else 0, label=label)
         best = max(p for curve in curves.values() for _, p in curve)
-        axes.set(title=title, xlabel="seconds", ylabel="PSNR (dB)", xscale="log", ylim=(max(10, best - 20), best + 1))
+        axes.set(title=title, xlabel="seconds", ylabel="PSNR (dB)", xscale="log", xlim=(0.01, None), ylim=(max(10, best - 20), best + 1))
         axes.grid(alpha=0.3)
         axes.legend(loc="lower right")
     figure.savefig(path)
