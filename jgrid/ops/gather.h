@@ -3,6 +3,8 @@
 //
 //   KERNELS > 0, mixed per level and channel:  out[n, l, k, c] = sum_p mix[l, k, p, c] sum_i window(u) basis_p(u) table[i, c]
 //   KERNELS = 0, mixed per node in the table:  out[n, l, 0, c] = sum_i window(u) sum_p basis_p(u) table[i, p, c]
+//
+// or the same summed over `groups` equal runs of the levels, one for each l.
 #pragma once
 #include <cmath>
 #include <cstdint>
@@ -171,22 +173,22 @@ template <int D, int OCTAVES, int PROFILE, int C, int KERNELS> struct Forward {
     static constexpr bool MIXED = KERNELS > 0;
     const float *x, *table, *mix;
     const Level* levels;
-    int64_t n_levels;
+    int64_t n_levels, groups;
     float* result;
-    JG_FUNCTION void operator()(int64_t n, int64_t l) const {
+    JG_FUNCTION void operator()(int64_t n, int64_t group) const {
+        const int64_t run = n_levels / groups;
         Gather<BASIS, C, MIXED> visit;
         visit.table = table;
-        for (Row<C>& sum : visit.sum) sum = zeros<C>();
-        corners<D, OCTAVES, PROFILE>(x + n * D, levels[l], visit);
-        for (int k = 0; k < OUT; k++) {
-            Row<C> out = visit.sum[0];
-            if (MIXED) {
-                const float* m = mix + (l * OUT + k) * BASIS * C;
-                out = load<C>(m) * visit.sum[0];
-                for (int p = 1; p < BASIS; p++) out += load<C>(m + p * C) * visit.sum[MIXED ? p : 0];
-            }
-            store<C>(result + ((n * n_levels + l) * OUT + k) * C, out);
+        Row<C> out[OUT];
+        for (Row<C>& row : out) row = zeros<C>();
+        for (int64_t l = group * run; l < (group + 1) * run; l++) {
+            for (Row<C>& sum : visit.sum) sum = zeros<C>();
+            corners<D, OCTAVES, PROFILE>(x + n * D, levels[l], visit);
+            if (!MIXED) out[0] += visit.sum[0];
+            for (int k = 0; k < KERNELS; k++)
+                for (int p = 0; p < BASIS; p++) out[k] += load<C>(mix + ((l * OUT + k) * BASIS + p) * C) * visit.sum[MIXED ? p : 0];
         }
+        for (int k = 0; k < OUT; k++) store<C>(result + ((n * groups + group) * OUT + k) * C, out[k]);
     }
 };
 
@@ -198,12 +200,12 @@ template <int D, int OCTAVES, int PROFILE, int CHANNELS, int KERNELS, int PARTS,
     static constexpr bool MIXED = KERNELS > 0;
     const float *x, *table, *gradient, *mix;
     const Level* levels;
-    int64_t n_levels;
+    int64_t n_levels, groups;
     float *d_table, *d_mix;
     int64_t copies;
     JG_FUNCTION void operator()(int64_t n, int64_t task) const {
         const int64_t l = task % n_levels, channel = task / n_levels * C;
-        const float* g = gradient + (n * n_levels + l) * OUT * CHANNELS + channel;
+        const float* g = gradient + (n * groups + l / (n_levels / groups)) * OUT * CHANNELS + channel;
         Scatter<BASIS, C, CHANNELS, MIXED, ATOMIC> visit;
         visit.table = table + channel;
         visit.d_table = d_table + channel;
@@ -218,6 +220,27 @@ template <int D, int OCTAVES, int PROFILE, int CHANNELS, int KERNELS, int PARTS,
         for (int k = 0; k < KERNELS; k++)
             for (int p = 0; p < BASIS; p++)
                 add<C, ATOMIC>(d + (k * BASIS + p) * CHANNELS, visit.sum[p] * load<C>(g + k * CHANNELS));
+    }
+};
+
+// sum over the points of phi^2 for each row and channel, where the table holds the coefficients of the basis (KERNELS = 0).
+template <int D, int OCTAVES, int PROFILE, int C, bool ATOMIC> struct Squares {
+    static constexpr int BASIS = 1 + 2 * D * OCTAVES;
+    const float *x, *table;
+    const Level* levels;
+    float* result;
+    struct Visit {
+        const float* table;
+        float* result;
+        JG_FUNCTION void operator()(int64_t row, const float* weights) {
+            Row<C> phi = zeros<C>();
+            for (int p = 0; p < BASIS; p++) phi += load<C>(table + (row * BASIS + p) * C) * weights[p];
+            add<C, ATOMIC>(result + row * C, phi * phi);
+        }
+    };
+    JG_FUNCTION void operator()(int64_t n, int64_t l) const {
+        Visit visit{table, result};
+        corners<D, OCTAVES, PROFILE>(x + n * D, levels[l], visit);
     }
 };
 

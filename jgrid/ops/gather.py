@@ -21,12 +21,18 @@ def weighted_gather(phi, w, node, groups=1):
     return products.reshape(n, groups, k // groups, phi.shape[2], w.shape[1]).sum(2)
 
 
-def collapsed_gather(index, profile, octaves, x, table, mix=None):
+def scatter(values, node, n_nodes):
+    """The sum of the values of each node: values (N, K, C), node (N, K) int32 -> (M, C)."""
+    return values.reindex_reduce("add", [n_nodes, values.shape[2]], ["@e0(i0,i1)", "i2"], extras=[node])
+
+
+def collapsed_gather(index, profile, octaves, groups, x, table, mix=None):
     """The collapsed grid, plain: with u the offset of x from node i in cells, and basis = [1, gamma(u)] of B functions,
 
     mixed per level:  out[n, l, h, c] = sum_p mix[l, h, p, c] sum_i window(u) basis_p(u) table[i, 0, c], over the corners i at level l;
-    mixed per node:   out[n, l, 0, c] = sum_i window(u) sum_p basis_p(u) table[i, p, c].
-    x (N, D); table (M, 1, C) and mix (L, H, B, C), or table (M, B, C) and no mix -> (N, L, H or 1, C).
+    mixed per node:   out[n, l, 0, c] = sum_i window(u) sum_p basis_p(u) table[i, p, c],
+    or the same summed over `groups` equal runs of the levels, one for each l.
+    x (N, D); table (M, 1, C) and mix (L, H, B, C), or table (M, B, C) and no mix -> (N, groups, H or 1, C).
     """
     node, offset = index(x)
     basis = jt.ones(node.shape + [1])
@@ -35,7 +41,8 @@ def collapsed_gather(index, profile, octaves, x, table, mix=None):
     weights = (window(profile, offset).unsqueeze(-1) * basis).unsqueeze(-1)                    # (N, K, B, 1)
     values = weights * table[node]                                                           # (N, K, B, C)
     values = values.reshape(x.shape[0], index.n_levels, -1, *values.shape[2:]).sum(2)          # (N, L, B, C)
-    return values.sum(2, keepdims=True) if mix is None else (values.unsqueeze(2) * mix).sum(3)
+    values = values.sum(2, keepdims=True) if mix is None else (values.unsqueeze(2) * mix).sum(3)
+    return values.reshape(x.shape[0], groups, -1, *values.shape[2:]).sum(2)
 
 
 class CollapsedGather:
@@ -44,8 +51,8 @@ class CollapsedGather:
     The gradients for table and mix are fused too; the gradient for x, which image fitting never asks for, is the plain twin's.
     """
 
-    def __init__(self, index, profile, octaves):
-        self.index, self.profile, self.octaves = index, profile, octaves
+    def __init__(self, index, profile, octaves, groups):
+        self.index, self.profile, self.octaves, self.groups = index, profile, octaves, groups
         self.basis = 1 + 2 * index.dim * octaves
         level = np.zeros(index.n_levels, np.dtype({"names": ["cells", "first", "size", "magic"],  # gather.h's Level
                                                    "formats": ["3i4", "i4", "u4", "u8"], "offsets": [0, 12, 16, 24], "itemsize": 32}))
@@ -54,20 +61,20 @@ class CollapsedGather:
         self._levels = jt.array(level.view(np.int32).reshape(index.n_levels, 8)).stop_grad()
 
     def __call__(self, x, table, mix=None):
-        """As `collapsed_gather`."""
+        """x (N, D), table, mix as for `collapsed_gather` -> (N, groups, H or 1, C)."""
         return _Gather(self)(x, table, *([] if mix is None else [mix]))
 
     def plain(self, x, table, mix=None):
-        return collapsed_gather(self.index, self.profile, self.octaves, x, table, mix)
+        return collapsed_gather(self.index, self.profile, self.octaves, self.groups, x, table, mix)
 
     def forward(self, x, table, mix=None):
         """The fused op: values."""
         kernels, channels = 0 if mix is None else mix.shape[1], table.shape[2]
         inputs = [x, table, self._levels] + ([] if mix is None else [mix])
-        body = (f"using namespace jgrid; Forward<{self._template(channels, kernels)}> f{{in0_p, in1_p, {'in3_p' if kernels else 'nullptr'}, "
-                "(const Level*)in2_p, in2_shape0, out0_p}; ")
-        return jt.code([x.shape[0], self.index.n_levels, kernels or 1, channels], "float32", inputs, cpu_header=HEADER, cuda_header=HEADER,
-                       cpu_src=body + "over_points(f, in0_shape0, in2_shape0);", cuda_src=body + "launch(f, in0_shape0, in2_shape0);")
+        body = (f"using namespace jgrid; Forward<{self._template(channels)}, {kernels}> f{{in0_p, in1_p, {'in3_p' if kernels else 'nullptr'}, "
+                f"(const Level*)in2_p, in2_shape0, {self.groups}, out0_p}}; ")
+        return jt.code([x.shape[0], self.groups, kernels or 1, channels], "float32", inputs, cpu_header=HEADER, cuda_header=HEADER,
+                       cpu_src=body + f"over_points(f, in0_shape0, {self.groups});", cuda_src=body + f"launch(f, in0_shape0, {self.groups});")
 
     def backward(self, x, gradient, table, mix=None):
         """The fused op: the gradients of sum(gradient * values) for the table and, where there is one, the mix."""
@@ -80,15 +87,24 @@ class CollapsedGather:
         def source(clear, launcher, atomic):
             mixed = "in4_p" if kernels else "nullptr", "out1_p, out1_shape0" if kernels else "nullptr, 0"
             return ("".join(f"{clear}(out{i}_p, 0, out{i}->size); " for i in range(len(shapes))) +
-                    f"using namespace jgrid; Backward<{self._template(channels, kernels)}, {parts}, {atomic}> f{{in0_p, in1_p, in3_p, "
-                    f"{mixed[0]}, (const Level*)in2_p, in2_shape0, out0_p, {mixed[1]}}}; {launcher}(f, in0_shape0, in2_shape0 * {parts});")
+                    f"using namespace jgrid; Backward<{self._template(channels)}, {kernels}, {parts}, {atomic}> f{{in0_p, in1_p, in3_p, "
+                    f"{mixed[0]}, (const Level*)in2_p, in2_shape0, {self.groups}, out0_p, {mixed[1]}}}; {launcher}(f, in0_shape0, in2_shape0 * {parts});")
 
         d_table, *d_mix = jt.code(shapes, ["float32"] * len(shapes), inputs, cpu_header=HEADER, cuda_header=HEADER,
                                   cpu_src=source("memset", "over_tasks", "false"), cuda_src=source("cudaMemsetAsync", "launch", "true"))
         return [d_table] + [d[0] if copies == 1 else d.sum(0) for d in d_mix]
 
-    def _template(self, channels, kernels):
-        return f"{self.index.dim}, {self.octaves}, {PROFILE_NUMBERS[self.profile]}, {channels}, {kernels}"
+    def squares(self, x, table):
+        """The fused op: the sum over x of phi^2 for each node and channel, (M, C), where `table` is the kernel's for features of one."""
+        def source(clear, launcher, atomic):
+            return (f"{clear}(out0_p, 0, out0->size); using namespace jgrid; Squares<{self._template(table.shape[2])}, {atomic}> "
+                    f"f{{in0_p, in1_p, (const Level*)in2_p, out0_p}}; {launcher}(f, in0_shape0, in2_shape0);")
+
+        return jt.code([self.index.n_nodes, table.shape[2]], "float32", [x, table, self._levels], cpu_header=HEADER, cuda_header=HEADER,
+                       cpu_src=source("memset", "over_tasks", "false"), cuda_src=source("cudaMemsetAsync", "launch", "true"))
+
+    def _template(self, channels):
+        return f"{self.index.dim}, {self.octaves}, {PROFILE_NUMBERS[self.profile]}, {channels}"
 
 
 class _Gather(Function):

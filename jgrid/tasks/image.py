@@ -133,6 +133,11 @@ class ImageTask(AbstractTask):
         chosen = self._order[step % per_epoch * n:][:n]
         return {"x": jt.array(self._centres[chosen]).stop_grad(), "colour": jt.array(self._colours[chosen]).stop_grad()}
 
+    def samples(self):
+        """All points that training sees and their colours, row by row: (N, 2) and (N, C) numpy arrays."""
+        chosen = np.sort(self._trained)
+        return self._centres[chosen], self._colours[chosen]
+
     def loss(self, model, batch):
         return {"mse": ((model(batch["x"]) - batch["colour"]) ** 2).mean()}
 

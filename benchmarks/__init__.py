@@ -1,0 +1,1 @@
+"""What jgrid costs, beside its peers and the machine's limits."""
