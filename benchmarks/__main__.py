@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks import race, suite
+from jgrid import cli
 
 import tyro
 
@@ -34,7 +35,7 @@ class Config:
     def __post_init__(self):
         for name in self.names:
             if name != "limits" and name not in BENCHMARKS:
-                raise ValueError(f"unknown benchmark {name!r}; there are limits, {', '.join(BENCHMARKS)}")
+                raise ValueError(f"no benchmark is called {name}; there are limits, {', '.join(BENCHMARKS)}")
 
 
 def machine():
@@ -67,11 +68,11 @@ def markdown(results):
                                                for kind, sizes in rates.items() for size, rate in sizes.items()])
     for name in ("step", "mulfa"):
         if name in results:
-            rows = [(run, None, r["reason"], None, None) if r["ms"] is None else
+            rows = [(run, None, r["reason"], None, None, None) if r["ms"] is None else
                     (run, r["ms"], "{:.3g}-{:.3g}".format(*r["range_ms"]), f"{r['clean']}/{r['samples']}",
-                     r["ms"] / results[name]["jgrid_ms"] if results[name]["jgrid_ms"] else None)
+                     r["cpu_ms"], r["ms"] / results[name]["jgrid_ms"] if results[name]["jgrid_ms"] else None)
                     for run, r in results[name]["runs"].items()]
-            table(name, ["run", "ms", "range", "clean", "over jgrid"], rows)
+            table(name, ["run", "ms", "range", "clean", "core ms", "over jgrid"], rows)
     if results.get("ops", {}).get("parts"):
         rows = [(part, p["ms"], f"{p['rate']:.3g} {p['unit']}" if "rate" in p else None, p.get("limit"), p.get("of_limit"))
                 for part, p in results["ops"]["parts"].items()]
@@ -99,4 +100,4 @@ def main(config):
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Config, prog="python -m benchmarks"))
+    cli.run(Config, main)

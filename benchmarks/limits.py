@@ -46,10 +46,9 @@ SCATTER = """
     }
     out0_p[0] = table[0].a;
 """
-PRODUCTS = {"65536x64x64": (65536, 64, 64), "2048x2048x2048": (2048, 2048, 2048)}
 
 
-def measure(copy_mib, table_mib, rows):
+def measure(copy_mib, table_mib, rows, products):
     """Runs named "kind size"; info: the work of one step, in bytes, rows or floating-point operations."""
     runs, work = {}, {}
 
@@ -70,13 +69,14 @@ def measure(copy_mib, table_mib, rows):
         index = rng.integers(0, n, rows).astype(np.uint32)
         add(f"gather {mib} MiB", GATHER, np.ones((n, 2), np.float32), index, rows)
         add(f"scatter {mib} MiB", SCATTER, np.zeros((n, 2), np.float32), index, rows)
-    for name, (n, k, m) in PRODUCTS.items():
+    for n, k, m in products:
         a, b = jt.random((n, k)), jt.random((k, m))
 
         def product(steps, a=a, b=b):
             for _ in range(steps):
                 jt.sync([a @ b], True)
 
-        runs[f"product {name}"], work[f"product {name}"] = product, 2 * n * k * m
+        name = f"product {n}x{k}x{m}"
+        runs[name], work[name] = product, 2 * n * k * m
     jt.sync_all(True)
     return runs, {"work": work}

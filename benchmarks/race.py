@@ -1,4 +1,5 @@
 """Competitors in processes of their own, sampled in turn."""
+import contextlib
 import importlib
 import json
 import os
@@ -36,7 +37,7 @@ class WorkerFailed(RuntimeError):
 
 
 class Worker:
-    """A process that serves the runs of `benchmarks.module.function(**options)`; `info` is what that said of them."""
+    """A process that serves the runs of `benchmarks.module.function(**options)`."""
 
     def __init__(self, module, function, options):
         environment = {**os.environ, "OMP_WAIT_POLICY": "passive", "OMP_NUM_THREADS": str(THREADS)}
@@ -44,10 +45,14 @@ class Worker:
         self.process = subprocess.Popen([sys.executable, "-m", "benchmarks.race", module, function, json.dumps(options)],
                                         stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.log, text=True,
                                         env=environment, cwd=Path(__file__).parents[1])
-        self.info = self._answer()
+
+    def ready(self):
+        """Wait until it can be sampled; returns its runs and what it said of them."""
+        answer = self._answer()
+        return answer["runs"], answer["info"]
 
     def sample(self, run, steps):
-        """{"seconds", "others": the fraction of the cores others took, "value": what the run returned}."""
+        """{"seconds", "cpu": its own core seconds, "others": the fraction of the cores others took, "value": what the run returned}."""
         self.process.stdin.write(json.dumps([run, steps]) + "\n")
         self.process.stdin.flush()
         return self._answer()
@@ -73,14 +78,14 @@ def serve(module, function, options):
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # what libraries print goes to the log
     runs, info = getattr(importlib.import_module(f"benchmarks.{module}"), function)(**options)
-    print(json.dumps({"runs": list(runs), **info}), file=answers, flush=True)
+    print(json.dumps({"runs": list(runs), "info": info}), file=answers, flush=True)
     for line in sys.stdin:
         run, steps = json.loads(line)
         busy, own, start = busy_seconds(mine), time.process_time(), time.perf_counter()
         value = runs[run](steps)
         seconds, own, busy = time.perf_counter() - start, time.process_time() - own, busy_seconds(mine) - busy
         others = max(0.0, busy - own) / (seconds * len(mine))
-        print(json.dumps({"seconds": seconds, "others": others, "value": value}), file=answers, flush=True)
+        print(json.dumps({"seconds": seconds, "cpu": own, "others": others, "value": value}), file=answers, flush=True)
 
 
 def wait_for_quiet():
@@ -98,48 +103,52 @@ def race(entrants, rounds, quick=False, one_step=False):
     The only run of an entrant goes by the entrant's name. Each round takes one sample of every run, of as many steps as fill
     LEAST_SECONDS (quick or one_step: of one step).
     """
-    workers, results, plan = [], {}, []
+    workers, results, plan = {}, {}, []
     try:
-        for name, entrant in entrants.items():
-            try:
-                worker = Worker(*entrant)
-                workers.append(worker)
-                names = worker.info.pop("runs")
-                for run in names:
-                    steps = 1
-                    if not one_step:
-                        worker.sample(run, 2)  # compiles what is left to compile
-                        if not quick:
-                            steps = max(2, round(LEAST_SECONDS / (worker.sample(run, 4)["seconds"] / 4)))
-                    plan.append((name, worker, run, name if len(names) == 1 else run, steps, []))
-            except WorkerFailed as failure:
-                results[name] = {"ms": None, "reason": str(failure)}
+        workers = {name: Worker(*entrant) for name, entrant in entrants.items()}
+        for name, worker in workers.items():
+            with _failing(name, results):
+                runs, info = worker.ready()
+                plan += [(name, run, name if len(runs) == 1 else run, info, []) for run in runs]
+        steps = {}
+        for name, run, key, _, _ in plan:
+            with _failing(name, results):
+                if not one_step:
+                    workers[name].sample(run, 2)  # compiles what is left to compile
+                steps[key] = 1
+                if not (quick or one_step):
+                    steps[key] = max(2, round(LEAST_SECONDS / (workers[name].sample(run, 4)["seconds"] / 4)))
         for _ in range(rounds):
-            for name, worker, run, _, steps, samples in plan:
-                if name in results:
-                    continue
-                if not quick:
-                    wait_for_quiet()
-                try:
-                    samples.append({**worker.sample(run, steps), "steps": steps})
-                except WorkerFailed as failure:
-                    results[name] = {"ms": None, "reason": str(failure)}
-        for name, worker, _, key, _, samples in plan:
-            if samples and name not in results:
-                results[key] = {**summary(samples), **worker.info}
+            for name, run, key, _, samples in plan:
+                with _failing(name, results):
+                    if not quick:
+                        wait_for_quiet()
+                    samples.append({**workers[name].sample(run, steps[key]), "steps": steps[key]})
+        results.update({key: {**summary(samples), **info} for name, _, key, info, samples in plan if name not in results})
         return results
     finally:
-        for worker in workers:
+        for worker in workers.values():
             worker.close()
 
 
+@contextlib.contextmanager
+def _failing(name, results):
+    """Writes down why an entrant failed, the first time; the others go on."""
+    try:
+        yield
+    except (WorkerFailed, BrokenPipeError) as failure:
+        results.setdefault(name, {"ms": None, "reason": str(failure)})
+
+
 def summary(samples):
-    """Median and range in milliseconds a step, how many samples were clean, and the values of those used."""
+    """Median and range in milliseconds a step, core milliseconds a step (which neighbours hardly change), how many samples were clean,
+    and the values of those used."""
     clean = [s for s in samples if s["others"] < CLEAN]
     used = clean if len(clean) >= FEWEST_CLEAN else samples
     ms = [1e3 * s["seconds"] / s["steps"] for s in used]
     values = [s["value"] for s in used if s["value"] is not None]
-    return {"ms": statistics.median(ms), "range_ms": [min(ms), max(ms)], "samples": len(samples), "clean": len(clean),
+    cpu = statistics.median(1e3 * s["cpu"] / s["steps"] for s in used)
+    return {"ms": statistics.median(ms), "range_ms": [min(ms), max(ms)], "cpu_ms": cpu, "samples": len(samples), "clean": len(clean),
             "used": "clean" if used is clean else "all", **({"values": values} if values else {})}
 
 

@@ -46,7 +46,9 @@ def _compare(entrants, quick, peers):
 
 def limits(quick, _=None):
     """{kind: {size: best rate}}: copies (read and written bytes), random 8-byte rows read and added to, matrix products."""
-    options = {"copy_mib": [1] if quick else [16, 256], "table_mib": [1] if quick else [2, 16, 64], "rows": 2**12 if quick else 2**22}
+    options = {"copy_mib": [16, 256], "table_mib": [2, 16, 64], "rows": 2**22, "products": [(65536, 64, 64), (2048, 2048, 2048)]}
+    if quick:
+        options = {"copy_mib": [1], "table_mib": [1], "rows": 2**12, "products": [(64, 64, 64)]}
     results = race({"limits": ("limits", "measure", options)}, 1 if quick else 3, quick)
     if "limits" in results:
         raise RuntimeError(f"the limits could not be measured: {results['limits']['reason']}")
