@@ -53,12 +53,14 @@ class Worker:
 
     def sample(self, run, steps):
         """{"seconds", "cpu": its own core seconds, "others": the fraction of the cores others took, "value": what the run returned}."""
-        self.process.stdin.write(json.dumps([run, steps]) + "\n")
-        self.process.stdin.flush()
+        with contextlib.suppress(BrokenPipeError):  # the answer says why
+            self.process.stdin.write(json.dumps([run, steps]) + "\n")
+            self.process.stdin.flush()
         return self._answer()
 
     def close(self):
-        self.process.stdin.close()
+        with contextlib.suppress(BrokenPipeError):
+            self.process.stdin.close()
         self.process.wait()
 
     def _answer(self):
@@ -136,7 +138,7 @@ def _failing(name, results):
     """Writes down why an entrant failed, the first time; the others go on."""
     try:
         yield
-    except (WorkerFailed, BrokenPipeError) as failure:
+    except WorkerFailed as failure:
         results.setdefault(name, {"ms": None, "reason": str(failure)})
 
 

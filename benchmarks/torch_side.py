@@ -63,7 +63,8 @@ def step(field, batch, naive=False, compiled=False):
     def loss_of(x, colour):
         return ((model(x) - colour) ** 2).mean()
 
-    loss_of = torch.compile(loss_of) if compiled else loss_of
+    # one size at a time: a graph for all batch sizes would be slower
+    loss_of = torch.compile(loss_of, dynamic=False) if compiled else loss_of
 
     def update(x, colour):
         loss = loss_of(x, colour)
