@@ -114,14 +114,16 @@ def race(entrants, rounds, quick=False, one_step=False):
                 plan += [(name, run, name if len(runs) == 1 else run, info, []) for run in runs]
         steps = {}
         for name, run, key, _, _ in plan:
+            steps[key] = 1
             with _failing(name, results):
                 if not one_step:
                     workers[name].sample(run, 2)  # compiles what is left to compile
-                steps[key] = 1
                 if not (quick or one_step):
                     steps[key] = max(2, round(LEAST_SECONDS / (workers[name].sample(run, 4)["seconds"] / 4)))
         for _ in range(rounds):
             for name, run, key, _, samples in plan:
+                if name in results:
+                    continue
                 with _failing(name, results):
                     if not quick:
                         wait_for_quiet()
