@@ -41,7 +41,7 @@ def astronaut():
 def plain_twin(field):
     """The same field in Jittor's own ops."""
     grid, layers = field.grid, field.network.layers
-    return Field(Grid(grid.index, grid.kernel, grid.w.shape[1], grid.concat, fused=False),
+    return Field(Grid(grid.index, grid.kernel, grid.w.shape[1], grid.groups > 1, fused=False),
                  MLP(grid.n_out, layers[-1].weight.shape[0], layers[0].weight.shape[0], len(layers) - 1, fused=False), field.rates)
 
 
@@ -84,7 +84,7 @@ def ops(field, batch):
     task, model = astronaut(), field_from_dict(field).build(2, 3)
     grid, network = model.grid, [p for layer in model.network.layers for p in (layer.weight, layer.bias)]
     trainer = Trainer(task, model, TrainConfig(batch=batch, steps=FOREVER), progress=False)
-    gather = CollapsedGather(grid.index, "linear", 0, False)
+    gather = CollapsedGather(grid.index, "linear", 0, grid.groups)
     x = task.sample(0, batch)["x"]
     table = jt.array(grid.w.numpy()).unsqueeze(1)
     levels = gather(x, table)
@@ -125,7 +125,7 @@ def ops(field, batch):
         "mlp": repeat(lambda: [fused_mlp(z, *network)]),
         "loss": repeat(loss_and_gradient),
         "mlp_backward": repeat(lambda: jt.grad((fused_mlp(z, *network) * g_out).sum(), [z, *network])),
-        "gather_backward": repeat(lambda: [gather.backward(x, g_levels)]),
+        "gather_backward": repeat(lambda: [gather.backward(x, g_levels, table)[0]]),
         "adam": repeat(adam),
         "step": stepper(trainer),
     }

@@ -41,11 +41,12 @@ class Layout:
 
 
 def parameters(field, width=64):
-    """[features, W_0, b_0, W_1, b_1, W_2, b_2], features large enough for the loss to depend on every part of the model."""
+    """[features, mix of a MulFA kernel, W_0, b_0, W_1, b_1, W_2, b_2], large enough for the loss to depend on every part of the model."""
     rng, channels = np.random.default_rng(0), field["channels"]
-    kernels = 5 if field["kind"] == "grid:mulfa" else 1
-    sizes = [field["levels"] * kernels * channels, width, width, 3]
+    sizes = [field["levels"] * channels, width, width, 3]
     values = [rng.uniform(-0.5, 0.5, (Layout(field).n_nodes, channels))]
+    if field["kind"] == "grid:mulfa":
+        values.append(rng.normal(size=(field["levels"], 1, 5, channels)))
     for a, b in zip(sizes[:-1], sizes[1:]):
         values += [rng.uniform(-1, 1, (b, a)) * np.sqrt(3 / a), rng.uniform(-0.1, 0.1, b)]
     return [v.astype(np.float32) for v in values]

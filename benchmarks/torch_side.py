@@ -11,7 +11,8 @@ class Model:
 
     def __init__(self, field, naive):
         self.layout, self.mulfa, self.naive = problem.Layout(field), field["kind"] == "grid:mulfa", naive
-        self.table, *self.network = [torch.tensor(v, requires_grad=True) for v in problem.parameters(field)]
+        self.table, *rest = [torch.tensor(v, requires_grad=True) for v in problem.parameters(field)]
+        self.mix, self.network = (rest[0], rest[1:]) if self.mulfa else (None, rest)
         self.cells = torch.tensor(self.layout.cells)
         self.first = torch.tensor(self.layout.first)
 
@@ -30,7 +31,7 @@ class Model:
             angle = torch.stack([offset[:, :, 0, None, :].expand(-1, -1, 2, 2), offset[:, :, 1, :, None].expand(-1, -1, 2, 2)], 2)
             angle = np.pi * angle.flatten(3)                                               # (N, L, axis, 4)
             basis = torch.cat([torch.ones_like(window)[:, :, None], torch.sin(angle), torch.cos(angle)], 2)
-            z = (basis * window[:, :, None]) @ values                                      # (N, L, 5, C)
+            z = (((basis * window[:, :, None]) @ values) * self.mix[:, 0]).sum(2)          # (N, L, 5, C) mixed
         else:
             z = (values * window[..., None]).sum(2)                                        # (N, L, C)
         z = z.flatten(1)
@@ -56,8 +57,7 @@ def step(field, batch, naive=False, compiled=False):
     model = Model(field, naive)
     x, colour = map(torch.tensor, problem.picture())
     groups = [{"params": [model.table], "lr": field.get("lr_features", 2e-2)},
-              {"params": model.network, "lr": field.get("lr_network", 2e-2)}]
-
+              {"params": [*model.network, *([model.mix] if model.mulfa else [])], "lr": field.get("lr_network", 2e-2)}]
     adam = torch.optim.Adam(groups, betas=problem.BETAS, eps=problem.EPS, fused=True)
 
     def loss_of(x, colour):

@@ -31,6 +31,12 @@ class Field(nn.Module):
             x = self.grid(x)
         return self.network(x) if self.network is not None else x
 
+    def squared_error(self, x, target):
+        """mean((f(x) - target)^2), with an MLP behind the grid computed in one op: x (N, D), target (N, n_out) -> scalar."""
+        if isinstance(self.network, MLP):
+            return self.network.squared_error(self.grid(x) if self.grid is not None else x, target)
+        return ((self(x) - target) ** 2).mean()
+
     def parameter_groups(self):
         """[{"name", "params", "lr"}] for the optimiser: the features, the kernel's parameters, the network's; no fixed arrays."""
         grids = [module for module in self.modules() if isinstance(module, Grid)]

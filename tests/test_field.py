@@ -445,6 +445,32 @@ def test_mlp_second_order_fused_equals_plain():
         np.testing.assert_allclose(fused, plain, rtol=1e-4, atol=1e-4 * np.abs(plain).max())
 
 
+@pytest.mark.parametrize("n, width", [(1, 5), (300, 33)])
+def test_squared_error_fused_equals_plain(n, width):
+    """The loss, its gradients scaled by what comes after it, and the gradient of a gradient."""
+    found = []
+    for fused in (True, False):
+        network, x, _ = mlp_case(2, fused, n, width)
+        points = jt.array(x)
+        target = jt.array(np.random.default_rng(1).uniform(size=(n, network.layers[-1].weight.shape[0])).astype(np.float32)).stop_grad()
+        wanted = [points, *(p for layer in network.layers for p in (layer.weight, layer.bias))]
+        loss = network.squared_error(points, target)
+        np.testing.assert_allclose(loss.numpy(), np.square(network(points).numpy() - target.numpy()).mean(keepdims=True).reshape(-1), rtol=1e-5)
+        first = jt.grad(loss * 3.0, wanted)
+        second = jt.grad((first[0] * first[0]).sum(), wanted)
+        found.append([g.numpy() for g in (*first, *second)])
+    for fused, plain in zip(*found):
+        np.testing.assert_allclose(fused, plain, rtol=1e-4, atol=1e-4 * np.abs(plain).max())
+    assert all(np.abs(plain).max() > 0 for plain in found[1][:-1])
+
+
+def test_squared_error_of_a_target_that_wants_a_gradient():
+    network, x, target = mlp_case(1, True, 9, 5)
+    target = jt.array(target)
+    slope = jt.grad(network.squared_error(jt.array(x), target), target).numpy()
+    np.testing.assert_allclose(slope, 2 * (target.numpy() - network(jt.array(x)).numpy()) / slope.size, rtol=1e-4, atol=1e-7)
+
+
 def test_frequencies_by_hand():
     """D = 2, m = 3 along each axis: the article's sigma^(j/m), the repository's 2^t - 1."""
     assert FREQUENCIES["basic"](2, 6, 8.0).tolist() == [[1, 0], [0, 1]]

@@ -24,7 +24,7 @@ def header(name):
 
 
 def pull_back(plain, inputs, cotangent):
-    """The gradients of sum(cotangent * plain(*inputs)) for each input, by autodiff; None where its gradient is stopped; differentiable again.
+    """The gradients of sum(cotangent * plain(*inputs)) for each input, by autodiff; None where gradients are stopped; differentiable again.
 
     Copies of the inputs are differentiated for, not the inputs: a cotangent depends on them too, and that path must not count.
     """

@@ -69,42 +69,50 @@ class CollapsedGather:
 
     def forward(self, x, table, mix=None):
         """The fused op: values."""
-        kernels, channels = 0 if mix is None else mix.shape[1], table.shape[2]
-        inputs = [x, table, self._levels] + ([] if mix is None else [mix])
-        body = (f"using namespace jgrid; Forward<{self._template(channels)}, {kernels}> f{{in0_p, in1_p, {'in3_p' if kernels else 'nullptr'}, "
-                f"(const Level*)in2_p, in2_shape0, {self.groups}, out0_p}}; ")
-        return jt.code([x.shape[0], self.groups, kernels or 1, channels], "float32", inputs, cpu_header=HEADER, cuda_header=HEADER,
-                       cpu_src=body + f"over_points(f, in0_shape0, {self.groups});", cuda_src=body + f"launch(f, in0_shape0, {self.groups});")
+        channels, kernels = table.shape[2], 0 if mix is None else mix.shape[1]
+        mixed = "in3_p" if kernels else "nullptr"
+        body = (f"Forward<{self._template(channels)}, {kernels}> f{{in0_p, in1_p, {mixed}, (const Level*)in2_p, in2_shape0, {self.groups}, "
+                "out0_p};")
+        (values,) = _code([[x.shape[0], self.groups, kernels or 1, channels]], [x, table, self._levels] + ([mix] if kernels else []),
+                          lambda atomic: body, "over_points", self.groups)
+        return values
 
     def backward(self, x, gradient, table, mix=None):
         """The fused op: the gradients of sum(gradient * values) for the table and, where there is one, the mix."""
-        kernels, channels = 0 if mix is None else mix.shape[1], table.shape[2]
-        inputs = [x, table, self._levels, gradient] + ([] if mix is None else [mix])
-        copies = CUDA_COPIES if jt.flags.use_cuda else 1
-        shapes = [table.shape] + ([] if mix is None else [[copies, *mix.shape]])
+        channels, kernels = table.shape[2], 0 if mix is None else mix.shape[1]
         parts = 2 if channels % 4 == 0 and not kernels else 1  # few levels would leave threads without work
-
-        def source(clear, launcher, atomic):
-            mixed = "in4_p" if kernels else "nullptr", "out1_p, out1_shape0" if kernels else "nullptr, 0"
-            return ("".join(f"{clear}(out{i}_p, 0, out{i}->size); " for i in range(len(shapes))) +
-                    f"using namespace jgrid; Backward<{self._template(channels)}, {kernels}, {parts}, {atomic}> f{{in0_p, in1_p, in3_p, "
-                    f"{mixed[0]}, (const Level*)in2_p, in2_shape0, {self.groups}, out0_p, {mixed[1]}}}; {launcher}(f, in0_shape0, in2_shape0 * {parts});")
-
-        d_table, *d_mix = jt.code(shapes, ["float32"] * len(shapes), inputs, cpu_header=HEADER, cuda_header=HEADER,
-                                  cpu_src=source("memset", "over_tasks", "false"), cuda_src=source("cudaMemsetAsync", "launch", "true"))
+        mixed = ("in4_p", "out1_p, out1_shape0") if kernels else ("nullptr", "nullptr, 0")
+        copies = CUDA_COPIES if jt.flags.use_cuda else 1
+        d_table, *d_mix = _code(
+            [table.shape] + ([[copies, *mix.shape]] if kernels else []), [x, table, self._levels, gradient] + ([mix] if kernels else []),
+            lambda atomic: (f"Backward<{self._template(channels)}, {kernels}, {parts}, {atomic}> f{{in0_p, in1_p, in3_p, {mixed[0]}, "
+                            f"(const Level*)in2_p, in2_shape0, {self.groups}, out0_p, {mixed[1]}}};"),
+            "over_tasks", f"in2_shape0 * {parts}")
         return [d_table] + [d[0] if copies == 1 else d.sum(0) for d in d_mix]
 
     def squares(self, x, table):
         """The fused op: the sum over x of phi^2 for each node and channel, (M, C), where `table` is the kernel's for features of one."""
-        def source(clear, launcher, atomic):
-            return (f"{clear}(out0_p, 0, out0->size); using namespace jgrid; Squares<{self._template(table.shape[2])}, {atomic}> "
-                    f"f{{in0_p, in1_p, (const Level*)in2_p, out0_p}}; {launcher}(f, in0_shape0, in2_shape0);")
-
-        return jt.code([self.index.n_nodes, table.shape[2]], "float32", [x, table, self._levels], cpu_header=HEADER, cuda_header=HEADER,
-                       cpu_src=source("memset", "over_tasks", "false"), cuda_src=source("cudaMemsetAsync", "launch", "true"))
+        channels = table.shape[2]
+        (total,) = _code([[self.index.n_nodes, channels]], [x, table, self._levels],
+                         lambda atomic: f"Squares<{self._template(channels)}, {atomic}> f{{in0_p, in1_p, (const Level*)in2_p, out0_p}};",
+                         "over_tasks", "in2_shape0")
+        return total
 
     def _template(self, channels):
         return f"{self.index.dim}, {self.octaves}, {PROFILE_NUMBERS[self.profile]}, {channels}"
+
+
+def _code(shapes, inputs, body, launcher, tasks):
+    """One fused op: a body of gather.h, body(atomic) -> "Body<...> f{...};", over all points of x and `tasks`; outputs start at zero
+    where tasks add to them."""
+    adding = launcher == "over_tasks"
+
+    def source(atomic, clear, launcher):
+        zero = "".join(f"{clear}(out{i}_p, 0, out{i}->size); " for i in range(len(shapes)) if adding)
+        return f"{zero}using namespace jgrid; {body(atomic)} {launcher}(f, in0_shape0, {tasks});"
+
+    return jt.code(shapes, ["float32"] * len(shapes), inputs, cpu_header=HEADER, cuda_header=HEADER,
+                   cpu_src=source("false", "memset", launcher), cuda_src=source("true", "cudaMemsetAsync", "launch"))
 
 
 class _Gather(Function):
