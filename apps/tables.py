@@ -34,7 +34,7 @@ import numpy as np
 MULFA = "MulFAGrid"
 MODELS = {
     MULFA: MulFAGridConfig(),
-    "linear grid, same levels and decoder": DenseGridConfig(finest=170, coarsest=78, levels=2, channels=8),
+    "linear grid, same levels and decoder": DenseGridConfig(finest=164, coarsest=21, levels=4, channels=8),
     "linear grid, its own levels": DenseGridConfig(),
     "hash grid": HashGridConfig(),
     "FourierGrid": FourierGridConfig(),

@@ -5,7 +5,7 @@ import skimage.data
 BATCH = 2**16
 HASH = {"kind": "grid:hash", "finest": 512, "coarsest": 16, "levels": 16, "channels": 2, "table_size": 2**16,
         "lr_features": 1e-2, "lr_network": 1e-2}
-MULFA = {"kind": "grid:mulfa", "finest": 170, "coarsest": 78, "levels": 2, "channels": 8}  # the app's default
+MULFA = {"kind": "grid:mulfa", "finest": 164, "coarsest": 21, "levels": 4, "channels": 8}  # the app's default
 LINEAR = {**MULFA, "kind": "grid:dense"}
 LITTLE = {"finest": 24, "coarsest": 6, "levels": 2, "channels": 2}
 BETAS, EPS = (0.9, 0.99), 1e-15  # the trainer's Adam

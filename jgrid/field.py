@@ -126,7 +126,7 @@ class DenseGridConfig:
     decoder: DecoderConfig = field(default_factory=DecoderConfig)
     lr_features: float = 2e-2
     """Learning rate of the features."""
-    lr_network: float = 1e-2
+    lr_network: float = 2e-2
     """Learning rate of the decoder."""
 
     def build(self, dim, n_out, aspect=None, place=None):
@@ -164,11 +164,11 @@ class HashGridConfig:
 @dataclass(frozen=True)
 class MulFAGridConfig:
     """MulFAGrid: grids with the multiplicative Fourier adaptive kernel."""
-    finest: int = 170
+    finest: int = 164
     """Cells of the finest level along an axis of a square or cube."""
-    coarsest: int = 78
+    coarsest: int = 21
     """Cells of the coarsest level along an axis of a square or cube."""
-    levels: int = 2
+    levels: int = 4
     """Levels, growing geometrically."""
     channels: int = 8
     """Features per node; with no decoder always the output size."""

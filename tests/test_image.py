@@ -2,7 +2,7 @@
 import inspect
 
 from jgrid import picture
-from jgrid.field import DecoderConfig, DenseGridConfig
+from jgrid.field import DecoderConfig, DenseGridConfig, Field
 from jgrid.metrics import psnr, ssim
 from jgrid.tasks.image import ImageTask, check_pixels, load_image, pixel_centres, place_nodes, render
 from jgrid.trainer import TrainConfig, Trainer
@@ -245,7 +245,7 @@ def test_render_in_chunks_equals_render_at_once(monkeypatch):
 
 def test_loss_and_metrics_of_a_known_field():
     task = ImageTask(np.clip(render(ramp, HEIGHT, WIDTH), 0, 1))
-    assert float(sum(task.loss(ramp, task.sample(0, 40)).values()).item()) < 1e-10
+    assert float(sum(task.loss(Field(None, ramp, {}), task.sample(0, 40)).values()).item()) < 1e-10
     metrics = task.evaluate(ramp)
     assert metrics["psnr"] > 100 and metrics["ssim"] > 0.999 and task.metric in metrics
     shifted = ImageTask(np.clip(task.pixels, 0, 0.9) + 0.1)

@@ -131,8 +131,8 @@ class ImageTask(AbstractTask):
             self._epoch = step // per_epoch
             self._order = np.random.default_rng((self.seed, self._epoch)).permutation(self._trained)
         chosen = self._order[step % per_epoch * n:][:n]
-        # take, as plain indexing is several times slower
-        return {name: jt.array(values.take(chosen, axis=0)).stop_grad() for name, values in (("x", self._centres), ("colour", self._colours))}
+        batch = {"x": self._centres.take(chosen, axis=0), "colour": self._colours.take(chosen, axis=0)}  # indexing is several times slower
+        return {name: jt.array(values).stop_grad() for name, values in batch.items()}
 
     def samples(self):
         """All points that training sees and their colours, row by row: (N, 2) and (N, C) numpy arrays."""
