@@ -33,6 +33,8 @@ class Config:
     """Also render the field at this many times the resolution."""
     from_: cli.From = None
     """A model.safetensors of an earlier run: render it again, without training."""
+    ops: Literal["fused", "plain"] = "fused"
+    """fused: one op for a grid or an MLP, the fast way; plain: Jittor's own ops, to compare or to look inside."""
     solver: Literal["adam", "cg"] = "adam"
     """adam trains; cg solves for the features of a grid without a decoder (--field.decoder.depth 0) by least squares."""
     train: TrainConfig = field(default_factory=TrainConfig)
@@ -60,6 +62,8 @@ def fit(config, device):
         pixels = load_image(config.image) if config.image else skimage.data.astronaut() / 255.0
         task = ImageTask(pixels, config.train.seed, config.held_out)
         model = config.field.build(task.dim, task.n_out, task.aspect, task.place)
+        if config.ops == "plain":
+            model.use_plain_ops()
         field_config = field_to_dict(config.field)
         name = f"fit_image-{config.image.stem if config.image else 'astronaut'}-{field_config['kind'].replace(':', '-')}"
         out = config.out or Path("out") / name

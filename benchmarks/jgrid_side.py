@@ -2,7 +2,7 @@
 import time
 
 from benchmarks import problem
-from jgrid import MLP, Field, Grid, ImageTask, TrainConfig, Trainer
+from jgrid import ImageTask, TrainConfig, Trainer
 from jgrid.field import field_from_dict
 from jgrid.metrics import psnr
 from jgrid.ops.gather import CollapsedGather
@@ -38,13 +38,6 @@ def astronaut():
     return ImageTask(skimage.data.astronaut() / 255.0)
 
 
-def plain_twin(field):
-    """The same field in Jittor's own ops."""
-    grid, layers = field.grid, field.network.layers
-    return Field(Grid(grid.index, grid.kernel, grid.w.shape[1], grid.groups > 1, fused=False),
-                 MLP(grid.n_out, layers[-1].weight.shape[0], layers[0].weight.shape[0], len(layers) - 1, fused=False), field.rates)
-
-
 def stepper(trainer):
     """The trainer's own steps, waited for."""
     count = 0
@@ -63,7 +56,8 @@ def step(field, batch, plain=False):
     """One training step on random pixels, fused as configured, or in Jittor's own ops and optimiser."""
     task = astronaut()
     model = field_from_dict(field).build(2, 3)
-    model = plain_twin(model) if plain else model
+    if plain:
+        model.use_plain_ops()
     groups = model.parameter_groups()
     for p, value in zip([p for group in groups for p in group["params"]], problem.parameters(field)):
         p.update(jt.array(value))

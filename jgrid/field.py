@@ -31,6 +31,12 @@ class Field(nn.Module):
             x = self.grid(x)
         return self.network(x) if self.network is not None else x
 
+    def use_plain_ops(self):
+        """Compute by the plain twins of the fused ops from now on."""
+        for module in self.modules():
+            if isinstance(module, (Grid, MLP)):
+                module.fused = None
+
     def squared_error(self, x, target):
         """mean((f(x) - target)^2), with an MLP behind the grid computed in one op: x (N, D), target (N, n_out) -> scalar."""
         if isinstance(self.network, MLP):

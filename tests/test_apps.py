@@ -121,7 +121,7 @@ def test_a_solved_field_leaves_the_same_behind(photo, tmp_path, field, steps, li
 
 def test_the_app_has_no_other_flags():
     """The tests here make each of them count; a new one needs a test."""
-    flags = {"image", "out", "device", "held_out", "scale", "from_", "solver", "train", "solve", "field"}
+    flags = {"image", "out", "device", "held_out", "scale", "from_", "ops", "solver", "train", "solve", "field"}
     assert {f.name for f in dataclasses.fields(fit_image.Config)} == flags
 
 

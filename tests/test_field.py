@@ -471,6 +471,16 @@ def test_squared_error_of_a_target_that_wants_a_gradient():
     np.testing.assert_allclose(slope, 2 * (target.numpy() - network(jt.array(x)).numpy()) / slope.size, rtol=1e-4, atol=1e-7)
 
 
+def test_plain_ops_compute_the_same_field():
+    model, x = SMALL[2].build(2, N_OUT), jt.array(inputs(2))
+    fused = value_and_ops(model, inputs(2))
+    model.use_plain_ops()
+    plain = value_and_ops(model, inputs(2))
+    assert plain["ops"] > fused["ops"]
+    np.testing.assert_allclose(plain["value"], fused["value"], rtol=1e-5)
+    assert float(model.squared_error(x, jt.zeros((5, N_OUT))).item()) == pytest.approx(np.square(plain["value"]).mean(), rel=1e-4)
+
+
 def test_frequencies_by_hand():
     """D = 2, m = 3 along each axis: the article's sigma^(j/m), the repository's 2^t - 1."""
     assert FREQUENCIES["basic"](2, 6, 8.0).tolist() == [[1, 0], [0, 1]]

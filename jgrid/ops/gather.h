@@ -45,57 +45,99 @@ template <int D> JG_FUNCTION int64_t slot(const Level& level, const int32_t* cor
     return level.first + row;
 }
 
-template <int P> JG_FUNCTION float profile(float u) {  // P: a Profile
-    const float a = fabsf(u);
-    if (P == nearest) return (u > -0.5f && u <= 0.5f) ? 1.f : 0.f;
-    if (P == linear) return 1.f - a;
-    return 1.f - a * a * (3.f - 2.f * a);
+// A number and its derivatives along the axes of x.
+template <int D> struct Jet {
+    float v, d[D];
+    JG_FUNCTION Jet operator*(const Jet& o) const { Jet r; r.v = v * o.v; for (int i = 0; i < D; i++) r.d[i] = v * o.d[i] + d[i] * o.v; return r; }
+    JG_FUNCTION Jet operator-(const Jet& o) const { Jet r; r.v = v - o.v; for (int i = 0; i < D; i++) r.d[i] = d[i] - o.d[i]; return r; }
+};
+template <int D> JG_FUNCTION Jet<D> constant(float v, const Jet<D>&) { Jet<D> r; r.v = v; for (int i = 0; i < D; i++) r.d[i] = 0.f; return r; }
+template <int D> JG_FUNCTION Jet<D> variable(float v, int axis, float slope, const Jet<D>& like) { Jet<D> r = constant(v, like); r.d[axis] = slope; return r; }
+template <int D> JG_FUNCTION Jet<D> chain(float v, float slope, const Jet<D>& u) { Jet<D> r; r.v = v; for (int i = 0; i < D; i++) r.d[i] = slope * u.d[i]; return r; }
+template <int D> JG_FUNCTION float value(const Jet<D>& u) { return u.v; }
+JG_FUNCTION float constant(float v, float) { return v; }
+JG_FUNCTION float variable(float v, int, float, float) { return v; }
+JG_FUNCTION float chain(float v, float, float) { return v; }
+JG_FUNCTION float value(float u) { return u; }
+
+template <int P, class Number> JG_FUNCTION Number profile(const Number& u) {  // P: a Profile
+    const float a = fabsf(value(u)), sign = value(u) < 0.f ? -1.f : 1.f;
+    if (P == nearest) return constant((value(u) > -0.5f && value(u) <= 0.5f) ? 1.f : 0.f, u);
+    if (P == linear) return chain(1.f - a, -sign, u);
+    return chain(1.f - a * a * (3.f - 2.f * a), -6.f * a * (1.f - a) * sign, u);
 }
 
 // sin and cos of pi f for f in [0, 1], by their series around 1/2: to 1e-7, the same on every device.
-JG_FUNCTION void half_turn(float f, float& sine, float& cosine) {
-    const float t = 3.14159265358979f * (f - 0.5f), q = t * t;
-    cosine = -t * (1.f + q * (-1.f / 6 + q * (1.f / 120 + q * (-1.f / 5040 + q * (1.f / 362880 - q / 39916800)))));
-    sine = 1.f + q * (-1.f / 2 + q * (1.f / 24 + q * (-1.f / 720 + q * (1.f / 40320 + q * (-1.f / 3628800 + q / 479001600)))));
+template <class Number> JG_FUNCTION void half_turn(const Number& f, Number& sine, Number& cosine) {
+    const float pi = 3.14159265358979f, t = pi * (value(f) - 0.5f), q = t * t;
+    const float c = -t * (1.f + q * (-1.f / 6 + q * (1.f / 120 + q * (-1.f / 5040 + q * (1.f / 362880 - q / 39916800)))));
+    const float s = 1.f + q * (-1.f / 2 + q * (1.f / 24 + q * (-1.f / 720 + q * (1.f / 40320 + q * (-1.f / 3628800 + q / 479001600)))));
+    sine = chain(s, pi * c, f);
+    cosine = chain(c, -pi * s, f);
 }
 
-// Calls visit(row, weights) for each corner of the cell of x, weights[p] = window(u) basis_p(u), 1 + 2 D OCTAVES of them.
-template <int D, int OCTAVES, int PROFILE, class Visit>
+// Calls visit(row, weights) for each corner of the cell of x, weights[p] = window(u) basis_p(u), 1 + 2 D OCTAVES of them, each a
+// Number: float, or Jet<D> with its derivatives, which are zero along an axis on which x lies outside the grid.
+template <class Number, int D, int OCTAVES, int PROFILE, class Visit>
 JG_FUNCTION void corners(const float* x, const Level& level, Visit& visit) {
     constexpr int BASIS = 1 + 2 * D * OCTAVES, WAVES = OCTAVES ? OCTAVES : 1;
     int32_t cell[D];
-    float fraction[D], sine[WAVES][D], cosine[WAVES][D];
+    Number fraction[D], sine[WAVES][D], cosine[WAVES][D];
     for (int d = 0; d < D; d++) {
         const float unit = x[d] < 0.f ? 0.f : (x[d] > 1.f ? 1.f : x[d]);
         const float scaled = unit * (float)level.cells[d];
         cell[d] = (int32_t)scaled;
         if (cell[d] > level.cells[d] - 1) cell[d] = level.cells[d] - 1;
-        fraction[d] = scaled - (float)cell[d];
+        fraction[d] = variable(scaled - (float)cell[d], d, unit == x[d] ? (float)level.cells[d] : 0.f, Number());
         if (OCTAVES) {
             half_turn(fraction[d], sine[0][d], cosine[0][d]);
             for (int k = 1; k < OCTAVES; k++) {
-                sine[k][d] = 2.f * sine[k - 1][d] * cosine[k - 1][d];
-                cosine[k][d] = 1.f - 2.f * sine[k - 1][d] * sine[k - 1][d];
+                const Number twice = sine[k - 1][d] * constant(2.f, Number());
+                sine[k][d] = twice * cosine[k - 1][d];
+                cosine[k][d] = constant(1.f, Number()) - twice * sine[k - 1][d];
             }
         }
     }
     for (int b = 0; b < (1 << D); b++) {
         int32_t corner[D];
-        float weights[BASIS], w = 1.f;
+        Number weights[BASIS], w = constant(1.f, Number());
         for (int d = 0; d < D; d++) {
             const int bit = (b >> d) & 1;
             corner[d] = cell[d] + bit;
-            w *= profile<PROFILE>(fraction[d] - (float)bit);
+            w = w * profile<PROFILE>(fraction[d] - constant((float)bit, Number()));
         }
         weights[0] = w;
         // one cell further, pi u changes by pi: the first octave changes sign, the higher ones do not
         for (int k = 0; k < OCTAVES; k++)
             for (int d = 0; d < D; d++) {
-                const float sign = (k == 0 && ((b >> d) & 1)) ? -w : w;
+                const Number sign = (k == 0 && ((b >> d) & 1)) ? constant(0.f, Number()) - w : w;
                 weights[1 + (2 * k) * D + d] = sign * sine[k][d];
                 weights[1 + (2 * k + 1) * D + d] = sign * cosine[k][d];
             }
         visit(slot<D>(level, corner), weights);
+    }
+}
+
+// The same with the weights' derivatives along a direction in their place, for TANGENT; else with the weights.
+template <int D, int BASIS, class Visit> struct Along {
+    Visit& visit;
+    const float* direction;
+    JG_FUNCTION void operator()(int64_t row, const Jet<D>* weights) {
+        float along[BASIS];
+        for (int p = 0; p < BASIS; p++) {
+            along[p] = 0.f;
+            for (int d = 0; d < D; d++) along[p] += weights[p].d[d] * direction[d];
+        }
+        visit(row, along);
+    }
+};
+template <int D, int OCTAVES, int PROFILE, bool TANGENT, class Visit>
+JG_FUNCTION void weigh(const float* x, const float* direction, const Level& level, Visit& visit) {
+    if (TANGENT) {
+        Along<D, 1 + 2 * D * OCTAVES, Visit> along{visit, direction};
+        corners<Jet<D>, D, OCTAVES, PROFILE>(x, level, along);
+    } else {
+        corners<float, D, OCTAVES, PROFILE>(x, level, visit);
     }
 }
 
@@ -168,10 +210,11 @@ template <int BASIS, int C, int STRIDE, bool MIXED, bool ATOMIC> struct Scatter 
     }
 };
 
-template <int D, int OCTAVES, int PROFILE, int C, int KERNELS> struct Forward {
+// TANGENT: the derivative of the values along `direction`, a vector for each x.
+template <int D, int OCTAVES, int PROFILE, int C, int KERNELS, bool TANGENT> struct Forward {
     static constexpr int BASIS = 1 + 2 * D * OCTAVES, OUT = KERNELS ? KERNELS : 1;
     static constexpr bool MIXED = KERNELS > 0;
-    const float *x, *table, *mix;
+    const float *x, *direction, *table, *mix;
     const Level* levels;
     int64_t n_levels, groups;
     float* result;
@@ -183,7 +226,7 @@ template <int D, int OCTAVES, int PROFILE, int C, int KERNELS> struct Forward {
         for (Row<C>& row : out) row = zeros<C>();
         for (int64_t l = group * run; l < (group + 1) * run; l++) {
             for (Row<C>& sum : visit.sum) sum = zeros<C>();
-            corners<D, OCTAVES, PROFILE>(x + n * D, levels[l], visit);
+            weigh<D, OCTAVES, PROFILE, TANGENT>(x + n * D, direction + n * D, levels[l], visit);
             if (!MIXED) out[0] += visit.sum[0];
             for (int k = 0; k < KERNELS; k++)
                 for (int p = 0; p < BASIS; p++) out[k] += load<C>(mix + ((l * OUT + k) * BASIS + p) * C) * visit.sum[MIXED ? p : 0];
@@ -195,10 +238,10 @@ template <int D, int OCTAVES, int PROFILE, int C, int KERNELS> struct Forward {
 // A task is a level and one of PARTS equal runs of its channels; the runs of one level lie apart in the order of tasks, as
 // threads that write to one level at a time fight for its cache lines. The gradient for `mix` is added up in `copies`, since
 // under CUDA all points of a level write to the same few numbers.
-template <int D, int OCTAVES, int PROFILE, int CHANNELS, int KERNELS, int PARTS, bool ATOMIC> struct Backward {
+template <int D, int OCTAVES, int PROFILE, int CHANNELS, int KERNELS, bool TANGENT, int PARTS, bool ATOMIC> struct Backward {
     static constexpr int BASIS = 1 + 2 * D * OCTAVES, OUT = KERNELS ? KERNELS : 1, C = CHANNELS / PARTS;
     static constexpr bool MIXED = KERNELS > 0;
-    const float *x, *table, *gradient, *mix;
+    const float *x, *direction, *table, *gradient, *mix;
     const Level* levels;
     int64_t n_levels, groups;
     float *d_table, *d_mix;
@@ -215,11 +258,51 @@ template <int D, int OCTAVES, int PROFILE, int CHANNELS, int KERNELS, int PARTS,
             for (int k = 0; k < KERNELS; k++)
                 visit.gradient[p] += load<C>(mix + ((l * OUT + k) * BASIS + p) * CHANNELS + channel) * load<C>(g + k * CHANNELS);
         }
-        corners<D, OCTAVES, PROFILE>(x + n * D, levels[l], visit);
+        weigh<D, OCTAVES, PROFILE, TANGENT>(x + n * D, direction + n * D, levels[l], visit);
         float* d = d_mix + ((MIXED ? (n >> 8) & (copies - 1) : 0) * n_levels + l) * OUT * BASIS * CHANNELS + channel;
         for (int k = 0; k < KERNELS; k++)
             for (int p = 0; p < BASIS; p++)
                 add<C, ATOMIC>(d + (k * BASIS + p) * CHANNELS, visit.sum[p] * load<C>(g + k * CHANNELS));
+    }
+};
+
+// The gradient for x.
+template <int D, int OCTAVES, int PROFILE, int C, int KERNELS> struct Slope {
+    static constexpr int BASIS = 1 + 2 * D * OCTAVES, OUT = KERNELS ? KERNELS : 1;
+    static constexpr bool MIXED = KERNELS > 0;
+    const float *x, *table, *gradient, *mix;
+    const Level* levels;
+    int64_t n_levels, groups;
+    float* d_x;
+    struct Visit {
+        const float* table;
+        Row<C> gradient[MIXED ? BASIS : 1];  // of the sum for each function of the basis
+        float sum[D];
+        JG_FUNCTION void operator()(int64_t row, const Jet<D>* weights) {
+            const float* t = table + row * C * (MIXED ? 1 : BASIS);
+            for (int p = 0; p < BASIS; p++) {
+                const Row<C> product = load<C>(t + (MIXED ? 0 : p * C)) * gradient[MIXED ? p : 0];
+                float parts[C], total = 0.f;
+                store<C>(parts, product);
+                for (int c = 0; c < C; c++) total += parts[c];
+                for (int d = 0; d < D; d++) sum[d] += total * weights[p].d[d];
+            }
+        }
+    };
+    JG_FUNCTION void operator()(int64_t n, int64_t) const {
+        Visit visit;
+        visit.table = table;
+        for (int d = 0; d < D; d++) visit.sum[d] = 0.f;
+        for (int64_t l = 0; l < n_levels; l++) {
+            const float* g = gradient + (n * groups + l / (n_levels / groups)) * OUT * C;
+            visit.gradient[0] = load<C>(g);
+            for (int p = 0; MIXED && p < BASIS; p++) {
+                visit.gradient[p] = zeros<C>();
+                for (int k = 0; k < KERNELS; k++) visit.gradient[p] += load<C>(mix + ((l * OUT + k) * BASIS + p) * C) * load<C>(g + k * C);
+            }
+            corners<Jet<D>, D, OCTAVES, PROFILE>(x + n * D, levels[l], visit);
+        }
+        for (int d = 0; d < D; d++) d_x[n * D + d] = visit.sum[d];
     }
 };
 
@@ -240,7 +323,7 @@ template <int D, int OCTAVES, int PROFILE, int C, bool ATOMIC> struct Squares {
     };
     JG_FUNCTION void operator()(int64_t n, int64_t l) const {
         Visit visit{table, result};
-        corners<D, OCTAVES, PROFILE>(x + n * D, levels[l], visit);
+        corners<float, D, OCTAVES, PROFILE>(x + n * D, levels[l], visit);
     }
 };
 

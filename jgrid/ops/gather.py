@@ -48,7 +48,8 @@ def collapsed_gather(index, profile, octaves, groups, x, table, mix=None):
 class CollapsedGather:
     """`collapsed_gather` for one index and kernel shape, fused; differentiable to any order.
 
-    The gradients for table and mix are fused too; the gradient for x, which image fitting never asks for, is the plain twin's.
+    Fused are the values, their gradients for x, table and mix, and the gradients of these for table and mix, which a loss on the
+    slope asks for; what is beyond is the plain twin's.
     """
 
     def __init__(self, index, profile, octaves, groups):
@@ -67,39 +68,63 @@ class CollapsedGather:
     def plain(self, x, table, mix=None):
         return collapsed_gather(self.index, self.profile, self.octaves, self.groups, x, table, mix)
 
-    def forward(self, x, table, mix=None):
-        """The fused op: values."""
-        channels, kernels = table.shape[2], 0 if mix is None else mix.shape[1]
-        mixed = "in3_p" if kernels else "nullptr"
-        body = (f"Forward<{self._template(channels)}, {kernels}> f{{in0_p, in1_p, {mixed}, (const Level*)in2_p, in2_shape0, {self.groups}, "
-                "out0_p};")
-        (values,) = _code([[x.shape[0], self.groups, kernels or 1, channels]], [x, table, self._levels] + ([mix] if kernels else []),
-                          lambda atomic: body, "over_points", self.groups)
+    def paired(self, x, direction, *linear_and_gradient):
+        """sum(gradient * dF/dx direction), plain."""
+        *linear, gradient = linear_and_gradient
+        return (pull_back(lambda x: self.plain(x, *linear), [x], gradient)[0] * direction).sum()
+
+    def forward(self, x, table, mix=None, direction=None):
+        """The fused op: values, or their derivatives along a direction (N, D) for each x."""
+        inputs, kernels = self._inputs(x, table, mix, direction)
+        body = (f"Forward<{self._template(table)}, {kernels}, {_flag(direction)}> f{{in0_p, {_place(direction, inputs)}, in1_p, "
+                f"{_place(mix, inputs)}, (const Level*)in2_p, in2_shape0, {self.groups}, out0_p}};")
+        shape = [x.shape[0], self.groups, kernels or 1, table.shape[2]]
+        (values,) = _code([shape], inputs, lambda atomic: body, "over_points", self.groups)
         return values
 
-    def backward(self, x, gradient, table, mix=None):
-        """The fused op: the gradients of sum(gradient * values) for the table and, where there is one, the mix."""
-        channels, kernels = table.shape[2], 0 if mix is None else mix.shape[1]
-        parts = 2 if channels % 4 == 0 and not kernels else 1  # few levels would leave threads without work
-        mixed = ("in4_p", "out1_p, out1_shape0") if kernels else ("nullptr", "nullptr, 0")
-        copies = CUDA_COPIES if jt.flags.use_cuda else 1
+    def backward(self, x, gradient, table, mix=None, direction=None):
+        """The fused op: the gradients of sum(gradient * forward(...)) for the table and, where there is one, the mix."""
+        inputs, kernels = self._inputs(x, table, mix, direction, gradient)
+        parts = 2 if table.shape[2] % 4 == 0 and not kernels else 1  # few levels would leave threads without work
+        copies, d_mix = (CUDA_COPIES if jt.flags.use_cuda else 1), "out1_p, out1_shape0" if kernels else "nullptr, 0"
         d_table, *d_mix = _code(
-            [table.shape] + ([[copies, *mix.shape]] if kernels else []), [x, table, self._levels, gradient] + ([mix] if kernels else []),
-            lambda atomic: (f"Backward<{self._template(channels)}, {kernels}, {parts}, {atomic}> f{{in0_p, in1_p, in3_p, {mixed[0]}, "
-                            f"(const Level*)in2_p, in2_shape0, {self.groups}, out0_p, {mixed[1]}}};"),
+            [table.shape] + ([[copies, *mix.shape]] if kernels else []), inputs,
+            lambda atomic: (f"Backward<{self._template(table)}, {kernels}, {_flag(direction)}, {parts}, {atomic}> f{{in0_p, "
+                            f"{_place(direction, inputs)}, in1_p, {_place(gradient, inputs)}, {_place(mix, inputs)}, (const Level*)in2_p, "
+                            f"in2_shape0, {self.groups}, out0_p, {d_mix}}};"),
             "over_tasks", f"in2_shape0 * {parts}")
         return [d_table] + [d[0] if copies == 1 else d.sum(0) for d in d_mix]
 
+    def slope(self, x, gradient, table, mix=None):
+        """The fused op: the gradient of sum(gradient * forward(...)) for x."""
+        inputs, kernels = self._inputs(x, table, mix, None, gradient)
+        body = (f"Slope<{self._template(table)}, {kernels}> f{{in0_p, in1_p, {_place(gradient, inputs)}, {_place(mix, inputs)}, "
+                f"(const Level*)in2_p, in2_shape0, {self.groups}, out0_p}};")
+        (d_x,) = _code([x.shape], inputs, lambda atomic: body, "over_points", 1)
+        return d_x
+
     def squares(self, x, table):
         """The fused op: the sum over x of phi^2 for each node and channel, (M, C), where `table` is the kernel's for features of one."""
-        channels = table.shape[2]
-        (total,) = _code([[self.index.n_nodes, channels]], [x, table, self._levels],
-                         lambda atomic: f"Squares<{self._template(channels)}, {atomic}> f{{in0_p, in1_p, (const Level*)in2_p, out0_p}};",
+        (total,) = _code([[self.index.n_nodes, table.shape[2]]], self._inputs(x, table)[0],
+                         lambda atomic: f"Squares<{self._template(table)}, {atomic}> f{{in0_p, in1_p, (const Level*)in2_p, out0_p}};",
                          "over_tasks", "in2_shape0")
         return total
 
-    def _template(self, channels):
-        return f"{self.index.dim}, {self.octaves}, {PROFILE_NUMBERS[self.profile]}, {channels}"
+    def _inputs(self, x, table, mix=None, *others):
+        """The op's inputs, x, table, levels and those that are there, and the number of kernels to a channel, 0 without a mix."""
+        return [x, table, self._levels] + [v for v in (mix, *others) if v is not None], 0 if mix is None else mix.shape[1]
+
+    def _template(self, table):
+        return f"{self.index.dim}, {self.octaves}, {PROFILE_NUMBERS[self.profile]}, {table.shape[2]}"
+
+
+def _place(variable, inputs):
+    """The C++ pointer to an op's input, by identity; a null pointer for None."""
+    return "nullptr" if variable is None else f"in{[v is variable for v in inputs].index(True)}_p"
+
+
+def _flag(variable):
+    return "false" if variable is None else "true"
 
 
 def _code(shapes, inputs, body, launcher, tasks):
@@ -125,15 +150,15 @@ class _Gather(Function):
 
     def grad(self, gradient):
         x, *linear = self.inputs
-        d_x = None if x.is_stop_grad() else pull_back(lambda x: self.gather.plain(x, *linear), [x], gradient)[0]
-        return (d_x, *_Adjoint(self.gather)(x, gradient, *linear))
+        d_x, *rest = _Adjoint(self.gather)(x, gradient, *linear)
+        return (None if x.is_stop_grad() else d_x, *rest)
 
 
 class _Adjoint(Function):
-    """The gradients for table and mix.
+    """The gradients for x, table and mix.
 
-    The values F are linear in each, so the gradients pair with cotangents c as sum(gradient * (F(x, c_table, mix) + F(x, table,
-    c_mix))): that is what is differentiated again.
+    The values F are linear in table and mix, so these gradients pair with cotangents c as sum(gradient * (dF/dx c_x + F(x, c_table,
+    mix) + F(x, table, c_mix))): that is what is differentiated again.
     """
 
     def __init__(self, gather):
@@ -141,11 +166,52 @@ class _Adjoint(Function):
         self.gather = gather
 
     def execute(self, *inputs):
-        return tuple(self.gather.backward(*inputs))
+        return (self.gather.slope(*inputs), *self.gather.backward(*inputs))
 
-    def grad(self, *cotangents):
+    def grad(self, c_x, *cotangents):
         def paired(x, gradient, *linear):
-            swapped = [self.gather(x, *linear[:i], c, *linear[i + 1:]) for i, c in enumerate(cotangents) if c is not None]
-            return sum(swapped[1:], start=swapped[0]) * gradient
+            terms = [self.gather(x, *linear[:i], c, *linear[i + 1:]) for i, c in enumerate(cotangents) if c is not None]
+            terms += [] if c_x is None else [_Tangent(self.gather)(x, c_x, *linear)]
+            return sum(terms[1:], start=terms[0]) * gradient
 
         return pull_back(paired, self.inputs, jt.ones(1))
+
+
+class _Tangent(Function):
+    """dF/dx times a direction for each x."""
+
+    def __init__(self, gather):
+        super().__init__()
+        self.gather = gather
+
+    def execute(self, x, direction, *linear):
+        return self.gather.forward(x, *_with_mix(linear), direction)
+
+    def grad(self, gradient):
+        x, *rest = self.inputs
+        d_x = None if x.is_stop_grad() else pull_back(lambda x: self.gather.paired(x, *rest, gradient), [x], jt.ones(1))[0]
+        return (d_x, *_TangentAdjoint(self.gather)(x, *rest, gradient))
+
+
+class _TangentAdjoint(Function):
+    """The gradients of the tangent for direction, table and mix; differentiated again by the plain twin."""
+
+    def __init__(self, gather):
+        super().__init__()
+        self.gather = gather
+
+    def execute(self, x, direction, *linear_and_gradient):
+        *linear, gradient = linear_and_gradient
+        return (self.gather.slope(x, gradient, *linear), *self.gather.backward(x, gradient, *_with_mix(linear), direction))
+
+    def grad(self, *cotangents):
+        def chosen(x, *others):
+            gradients = pull_back(lambda *v: self.gather.paired(x, *v, others[-1]), others[:-1], jt.ones(1))
+            return sum(((g * c).sum() for g, c in zip(gradients, cotangents) if c is not None and g is not None), start=jt.zeros(1))
+
+        return pull_back(chosen, self.inputs, jt.ones(1))
+
+
+def _with_mix(linear):
+    """table, mix: the mix None where there is none."""
+    return (*linear, None)[:2]
