@@ -49,8 +49,8 @@ class Forecast:
     where p_k(A) b is taken in the Krylov space of A and b (Lanczos), which serves all k, and all channels, at once. It is
     enlarged until another CHECK_EVERY products would move no predicted output by more than `tolerance` of the residual then.
 
-    products: forward (M, C) -> (N, C), adjoint (N, C) -> (M, C) and gram, one after the other; y (N, C); w0 (M, C); lr None: 1 / lambda_max, the largest
-    over the channels. Attributes: weights (S, M, C), lr, lambda_max, ritz: [eigenvalues of the Krylov space] by channel,
+    products: forward (M, C) -> (N, C), adjoint (N, C) -> (M, C) and gram, one after the other; y (N, C); w0 (M, C);
+    lr None: 1 / lambda_max, the largest over the channels. Attributes: weights (S, M, C), lr, lambda_max, ritz: [eigenvalues of the Krylov space] by channel,
     residual (S, C): the predicted norms |y - Phi w_k|, n_products: pairs of products used.
     """
 
