@@ -104,7 +104,7 @@ def text_picture(size):
 
 
 def test_bandwidth_decides_on_a_picture():
-    """Gate A3 at small size, by kernel regression in place of training: trained on [::2, ::2], tested on [1::2, 1::2]."""
+    """Gate A3 at small size, by predicted training: trained on [::2, ::2], tested on [1::2, 1::2]."""
     size = 64
     pixels = text_picture(size)
     y, x = np.meshgrid(np.arange(size) / size, np.arange(size) / size, indexing="ij")
@@ -114,12 +114,12 @@ def test_bandwidth_decides_on_a_picture():
 
     def psnr(frequencies):
         kernel, kernel_test = (composed_ntk(p, train, 3, 128, frequencies) for p in (train, test))
-        return -10 * np.log10(np.mean((np.clip(kernel_regression(kernel, kernel_test, colours, 1e-3 * kernel[0, 0]), 0, 1) - wanted) ** 2))
+        outputs = predicted_outputs(kernel, colours[:, None], 1 / np.linalg.eigvalsh(kernel)[-1], [3000], kernel_test=kernel_test)
+        return -10 * np.log10(np.mean((np.clip(outputs[0, :, 0], 0, 1) - wanted) ** 2))
 
     none = psnr(None)
-    little, middle, much = (psnr(gaussian_frequencies(2, 128, sigma)) for sigma in (0.1, 3.0, 30.0))
-    print(none, little, middle, much)
-    assert middle - none >= 6 and middle - little >= 2 and middle - much >= 6
+    little, middle, much = (psnr(gaussian_frequencies(2, 128, sigma)) for sigma in (0.3, 3.0, 30.0))
+    assert middle - none >= 4 and middle - little >= 3 and middle - much >= 5
 
 
 def test_kernel_regression():

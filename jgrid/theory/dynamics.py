@@ -50,8 +50,10 @@ class Forecast:
     enlarged until another CHECK_EVERY products would move no predicted output by more than `tolerance` of the residual then.
 
     products: forward (M, C) -> (N, C), adjoint (N, C) -> (M, C) and gram, one after the other; y (N, C); w0 (M, C);
-    lr None: 1 / lambda_max, the largest over the channels. Attributes: weights (S, M, C), lr, lambda_max, ritz: [eigenvalues of the Krylov space] by channel,
-    residual (S, C): the predicted norms |y - Phi w_k|, n_products: pairs of products used.
+    lr None: 1 / lambda_max, the largest over the channels.
+
+    Attributes: weights (S, M, C); lr; lambda_max; ritz: eigenvalues of the Krylov space, a list by channel; residual (S, C): the
+    predicted |y - Phi w_k|; n_products: how many pairs of products with Phi and Phi^T it took.
     """
 
     def __init__(self, products, y, w0, steps, lr=None, flow=False, tolerance=3e-3):
