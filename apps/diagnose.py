@@ -21,7 +21,6 @@ from jgrid.field import (
     LiteralMulFAGridConfig,
     MulFAGridConfig,
     RadialGridConfig,
-    count_parameters,
     field_to_dict,
 )
 from jgrid.tasks.image import ImageTask, load_image
@@ -113,14 +112,16 @@ def build(config, field, task):
     """The field, the same at every call."""
     jt.set_global_seed(config.seed)
     np.random.seed(config.seed)
-    return field.build(task.dim, task.n_out, task.aspect, task.place)
+    model = field.build(task.dim, task.n_out, task.aspect, task.place)
+    jt.sync_all(True)  # Jittor draws numbers when they are first used, in the order of their use
+    return model
 
 
 def diagnose(config, name, field, task):
     """A row of the ranking, with its curves; nothing is trained."""
     points, steps, model = split_points(task), checked_steps(config.steps), build(config, field, task)
     forecast, at_trained, predicted = foretell(model, points, steps)
-    row = {"name": name, "field": field_to_dict(field), "parameters": count_parameters(model), "lr": float(forecast.lr),
+    row = {"name": name, "field": field_to_dict(field), "parameters": int(np.prod(model.grid.w.shape)), "lr": float(forecast.lr),
            "products": forecast.n_products, "steps": steps, "predicted": predicted,
            "psnr": predicted["psnr"][-1], "psnr_held_out": predicted["psnr_held_out"][-1] if config.held_out else None,
            **measures(model, task, points, forecast, at_trained, steps)}
@@ -155,7 +156,7 @@ def rank(config, task, out):
     text = [f"Foretold after {config.steps} steps of full-batch gradient descent at 1 / lambda_max, {config.held_out:.0%} of "
             f"{task.height * task.width:,} pixels held out; nothing was trained, and every kernel is frozen. bound: of the mean absolute "
             "error. Delta: with ridge lambda_max / steps. 'half of': steps until half of a band of frequencies (in parts of half a wave "
-            f"per ixel) is learned. {platform.machine()}, {os.cpu_count()} cores.", "", *table(config, rows), ""]
+            f"per pixel) is learned. {platform.machine()}, {os.cpu_count()} cores.", "", *table(config, rows), ""]
     print("\n".join(text), flush=True)
     (out / "table.md").write_text("\n".join(text))
     result = {"ranking": [row["name"] for row in ranked(config, rows)], "fields": rows,

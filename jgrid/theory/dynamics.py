@@ -128,13 +128,12 @@ def gradient_descent(model, x, y, lr, steps, params=None):
     """
     params = params or [p for group in model.parameter_groups() for p in group["params"]]
     x, y = (jt.array(np.asarray(v, np.float32)).stop_grad() for v in (x, y))
-    done, seconds = 0, 0.0
+    optimizer, done, seconds = jt.optim.SGD(params, lr), 0, 0.0
     for k in steps:
         began = time.perf_counter()
         while done < k:
             residual = model(x) - y
-            for p, g in zip(params, jt.grad(0.5 * (residual * residual).sum(), params)):
-                p.update(p - lr * g)
+            optimizer.step(0.5 * (residual * residual).sum())
             done += 1
         jt.sync_all(True)
         seconds += time.perf_counter() - began

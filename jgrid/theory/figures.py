@@ -183,7 +183,7 @@ def bound():
         titles = (f"Delta / max: VoxelGrid - {name}", f"sqrt(Delta tr G) / n: VoxelGrid - {name}")
         for axis, values, title in zip(axes[2 * row:], (differences[0], fair[0]), titles):
             shown = axis.imshow(values, origin="lower", extent=(y1[0, 0], y1[0, -1]) * 2, cmap="viridis")
-            axis.set_title(title + (" (literal random kernel)" if name == "MulFAGrid" else ""), fontsize=8)
+            axis.set_title(title + (", literal random kernel" if name == "MulFAGrid" else ""), fontsize=7)
             axis.set(xlabel="y1", ylabel="y2")
             figure.colorbar(shown, ax=axis, shrink=0.8)
         numbers[name] = {"kernels": len(phis), "difference_least": float(differences[0].min()),
