@@ -144,9 +144,13 @@ def table(config, rows):
     """Markdown lines."""
     head = ["field", "parameters", "fitted PSNR", "held-out PSNR", "|w|^2", "fair", "bound", "Delta", "condition >",
             *(f"half of {band}" for band in BANDS), "seconds"]
-    lines = [[row["name"], f"{row['parameters']:,}", f"{row['psnr']:.2f}", f"{row['psnr_held_out']:.2f}" if config.held_out else "-",
-              f"{row['norm']:.3g}", f"{row['fair']:.3g}", f"{row['bound']:.3g}", f"{row['delta']:.3g}", f"{row['condition']:.2g}",
-              *(f"{row['halving'][band]:.3g}" for band in BANDS), f"{row['predicted']['seconds']:.1f}"] for row in ranked(config, rows)]
+    lines = []
+    for row in ranked(config, rows):
+        held_out = f"{row['psnr_held_out']:.2f}" if config.held_out else "-"
+        lines.append([row["name"], f"{row['parameters']:,}", f"{row['psnr']:.2f}", held_out,
+                      *(f"{row[name]:.3g}" for name in ("norm", "fair", "bound", "delta", "condition")),
+                      *(f"{row['halving'][band]:.3g}" if band in row["halving"] else "-" for band in BANDS),
+                      f"{row['predicted']['seconds']:.1f}"])
     return ["| " + " | ".join(line) + " |" for line in [head, ["---"] * len(head), *lines]]
 
 

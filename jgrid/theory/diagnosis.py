@@ -83,7 +83,7 @@ def measures(field, task, points, forecast, at_trained, steps):
 
     norm: |w_t - w_0|^2; fair: sqrt(norm tr G) / n; bound: of the mean absolute error, failing for a channel with probability 0.05;
     delta, delta_misfit: Complexity's for ridge lambda_max / t, what t steps leave alone; condition: of the Krylov space, so a lower
-    bound; halving: {band: steps until half of its frequencies' residual is gone}.
+    bound; halving: {band: steps until half of its frequencies' residual is gone}, for the bands that the picture has.
     """
     moved = ((forecast.weights[-1] - field.grid.w.numpy()) ** 2).sum(0)
     n, energy = len(points.x), trace(design_matrix(field.grid, points.x))
@@ -95,4 +95,4 @@ def measures(field, task, points, forecast, at_trained, steps):
     return {"lambda_max": float(forecast.lambda_max), "condition": float(forecast.lambda_max / least), "norm": float(moved.mean()),
             "fair": float(fair_complexity(moved, energy, n).mean()), "bound": float(bound(error, moved, energy, n).mean()),
             "delta": float(spent.delta.mean()), "delta_misfit": float(spent.misfit.mean()),
-            "halving": {band: float(np.log(2) / (forecast.lr * value)) for band, value in zip(BANDS, eigenvalues)}}
+            "halving": {band: float(np.log(2) / (forecast.lr * value)) for band, value in zip(BANDS, eigenvalues) if value == value}}

@@ -1,13 +1,12 @@
 """Training foretold (paper, Theorem 1): outputs after any number of steps, dense for few points, by Lanczos for pictures."""
 import time
 
-from jgrid.theory.gtk import GridProducts
-
 import jittor as jt
 import numpy as np
 from scipy.linalg import eigh_tridiagonal
 
 CHECK_EVERY = 5  # Lanczos steps between tests of convergence
+NOTHING = 1e-5  # part of the first residual that need not be resolved further: PSNR beyond 100 dB
 
 
 def progress(eigenvalues, lr, steps, flow=False):
@@ -47,7 +46,8 @@ class Forecast:
         w_k = w_0 + p_k(A) b,   A = Phi^T Phi,   b = Phi^T (y - Phi w_0),   p_k(t) = (1 - (1 - lr t)^k) / t,
 
     where p_k(A) b is taken in the Krylov space of A and b (Lanczos), which serves all k, and all channels, at once. It is
-    enlarged until another CHECK_EVERY products would move no predicted output by more than `tolerance` of the residual then.
+    enlarged until another CHECK_EVERY products would move no predicted output by more than `tolerance` of the residual then
+    (a residual below NOTHING of the first counts as that).
 
     products: forward (M, C) -> (N, C), adjoint (N, C) -> (M, C) and gram, one after the other; y (N, C); w0 (M, C);
     lr None: 1 / lambda_max, the largest over the channels.
@@ -61,29 +61,27 @@ class Forecast:
         b = products.adjoint(residual)
         channels, size = b.shape[1], np.linalg.norm(b, axis=0)
         energy, steps = (residual**2).sum(0), list(steps)
-        floor = 1e-14 * size
-        v, before, beta = _unit(b, size, floor), np.zeros_like(b), np.zeros(channels)
+        v, before, beta = _unit(b, size, 0), np.zeros_like(b), np.zeros(channels)
         basis, alphas, betas, old = [], [], [], None
-        for n in range(1, max(steps) + 1):
+        # p_k is a polynomial of degree k - 1; rounding spoils the basis slowly, so a small space may need more than its dimension
+        most = 4 * len(b) if flow else min(max(steps), 4 * len(b))
+        for n in range(1, most + 1):
             u = products.gram(v) - beta * before
             alpha = (v * u).sum(0)
             u -= alpha * v
-            basis.append(v.astype(np.float32 if isinstance(products, GridProducts) else np.float64))
+            basis.append(v.astype(products.precision))
             alphas.append(alpha)
-            last = n == max(steps) or n == len(b)
-            if n % CHECK_EVERY == 0 or last:
+            before, beta = v, np.linalg.norm(u, axis=0)
+            v = _unit(u, beta, 1e-12 * alpha.max())
+            complete = n == most or not v.any()
+            if n % CHECK_EVERY == 0 or complete:
                 self.ritz, self.lr, new, left = _small(alphas, betas, size, energy, steps, lr, flow)
-                # the same T, filled up by zeros, gives the change of |Phi w| in the small space
-                if last or (old is not None and _change(alphas, betas, old, new, left) < tolerance):
+                floor = np.maximum(left, NOTHING * np.sqrt(energy))
+                if complete or (old is not None and _change(alphas, betas, old, new, floor) < tolerance):
                     break
                 old = new
-            before, beta = v, np.linalg.norm(u, axis=0)
-            v = _unit(u, beta, 1e-7 * floor + 1e-12 * alpha.max())
             beta = np.where(v.any(axis=0), beta, 0)
             betas.append(beta)
-            if not v.any():  # the space is complete
-                self.ritz, self.lr, new, left = _small(alphas, betas[:-1], size, energy, steps, lr, flow)
-                break
         self.n_products, self.residual = len(basis) + 1, left
         self.lambda_max = max(r.max() for r in self.ritz)
         space = np.stack(basis, axis=-1)                                                                     # (M, C, n)
@@ -110,7 +108,7 @@ def _small(alphas, betas, size, energy, steps, lr, flow):
 
 
 def _change(alphas, betas, old, new, left):
-    """The largest |Phi (new - old)| relative to the residual, over steps and channels."""
+    """The largest |Phi (new - old)| relative to the residual, over steps and channels; in the basis, Phi^T Phi is T."""
     worst = 0.0
     for c, (a, b) in enumerate(zip(old, new)):
         d = b.copy()

@@ -51,13 +51,13 @@ def curves(rows):
     figure, axes = _panels(1, len(names), 6, 4.4)
     for axis, name in zip(axes, names):
         for n, row in enumerate(rows):
-            axis.plot(row["steps"], row["predicted"][name], color=f"C{n}", label=f"{row['name']}, foretold")
+            axis.plot(row["steps"], row["predicted"][name], color=f"C{n}", label=row["name"])
             if "trained" in row:
-                axis.plot(row["steps"], row["trained"][name], "o", color=f"C{n}", markersize=4, label=f"{row['name']}, trained")
+                axis.plot(row["steps"], row["trained"][name], "o", color=f"C{n}", markersize=4)
         axis.set(xscale="log", xlabel="steps of gradient descent", ylabel="PSNR (dB)",
-                 title="pixels trained on" if name == "psnr" else "pixels held out")
+                 title=f"pixels {'trained on' if name == 'psnr' else 'held out'} (lines: foretold, dots: trained)")
         axis.grid(alpha=0.3)
-        axis.legend(fontsize=8)
+    axes[0].legend(fontsize=8)
     return figure
 
 

@@ -47,6 +47,8 @@ def gtk(grid, x1, x2=None):
 class SparseProducts:
     """Phi w and Phi^T r with the stored matrix: w (M, C), r (N, C), both float64."""
 
+    precision = np.float64
+
     def __init__(self, design):
         self.design, self.adjoints = design, [phi.T.tocsr() for phi in design]
 
@@ -69,6 +71,8 @@ class SparseProducts:
 
 class GridProducts:
     """The same without the matrix, by the grid's own forward and backward pass (fused where it is): numbers in float32."""
+
+    precision = np.float32
 
     def __init__(self, grid, x):
         self._grid = copy.copy(grid)  # shares index and kernel, and has features of its own

@@ -27,10 +27,11 @@ def band_noise(height, width, edges, channels, seed=0):
 def band_eigenvalues(products, height, width, bands, channels, chosen=slice(None)):
     """v^T G v / v^T v for noise v in each band: the eigenvalue its frequencies see; after k steps about (1 - lr it)^k is left of them.
 
-    products: at the `chosen` pixels of a picture, row by row; bands: (low, high) pairs as in `band_noise` -> one number per band.
+    products: at the `chosen` pixels of a picture, row by row; bands: (low, high) pairs as in `band_noise` -> one number per band,
+    NaN where a small picture has no frequency in it.
     """
     result = []
     for edges in bands:
         v = band_noise(height, width, edges, channels)[chosen]
-        result.append((products.adjoint(v) ** 2).sum() / (v**2).sum())
+        result.append((products.adjoint(v) ** 2).sum() / (v**2).sum() if v.any() else float("nan"))
     return result
