@@ -63,8 +63,9 @@ class Forecast:
         energy, steps = (residual**2).sum(0), list(steps)
         v, before, beta = _unit(b, size, 0), np.zeros_like(b), np.zeros(channels)
         basis, alphas, betas, old = [], [], [], None
-        # p_k is a polynomial of degree k - 1; rounding spoils the basis slowly, so a small space may need more than its dimension
-        most = 4 * len(b) if flow else min(max(steps), 4 * len(b))
+        most = 4 * len(b)  # rounding spoils the basis slowly, so a small space may need more than its dimension
+        if lr is not None and not flow:
+            most = min(most, max(steps))  # p_k is a polynomial of degree k - 1
         for n in range(1, most + 1):
             u = products.gram(v) - beta * before
             alpha = (v * u).sum(0)
@@ -80,7 +81,6 @@ class Forecast:
                 if complete or (old is not None and _change(alphas, betas, old, new, floor) < tolerance):
                     break
                 old = new
-            beta = np.where(v.any(axis=0), beta, 0)
             betas.append(beta)
         self.n_products, self.residual = len(basis) + 1, left
         self.lambda_max = max(r.max() for r in self.ritz)
