@@ -181,7 +181,8 @@ def rank(config, task, out):
 
 
 def choose(config, pixels, out):
-    """The best of CANDIDATES by the predicted held-out PSNR; where it is verified, how well that agrees with the trained one."""
+    """The best of CANDIDATES by the predicted held-out PSNR. Verified, how well that agrees with training by gradient descent and,
+    where the theory does not hold, by Adam (as the library trains, the kernels too); and how well the bound would have chosen."""
     verified = config.verify or pixels is None
     crops = {"image": pixels} if pixels is not None else {name: centre(getattr(skimage.data, name)() / 255) for name in PICTURES}
     pictures = {}
@@ -199,13 +200,13 @@ def choose(config, pixels, out):
         pictures[subject] = {"chosen": ranked(config, rows)[0]["name"], "fields": rows}
         if verified:
             predicted, real = [row["psnr_held_out"] for row in rows], [row["trained"]["psnr_held_out"][-1] for row in rows]
-            adam = [row["psnr_held_out_adam"] for row in rows]
-            for label, values in (("", real), ("_adam", adam)):
-                pictures[subject]["spearman" + label] = float(spearmanr(predicted, values).statistic)
-                pictures[subject]["regret_db" + label] = max(values) - values[int(np.argmax(predicted))]
+            for label, score, values in (("", predicted, real), ("_adam", predicted, [row["psnr_held_out_adam"] for row in rows]),
+                                         ("_bound", [-row["bound"] for row in rows], real)):
+                pictures[subject]["spearman" + label] = float(spearmanr(score, values).statistic)
+                pictures[subject]["regret_db" + label] = max(values) - values[int(np.argmax(score))]
         print(f"{subject}: {pictures[subject]['chosen']}", *text, sep="\n", flush=True)
     result = {"pictures": pictures, "chosen": {subject: found["chosen"] for subject, found in pictures.items()}}
-    for label in ("", "_adam") if verified else ():
+    for label in ("", "_adam", "_bound") if verified else ():
         result["spearman" + label] = float(np.mean([found["spearman" + label] for found in pictures.values()]))
         result["regret_db" + label] = max(found["regret_db" + label] for found in pictures.values())
     print({name: value for name, value in result.items() if name != "pictures"})

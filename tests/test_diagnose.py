@@ -69,7 +69,8 @@ def test_choose(photo, tmp_path, monkeypatch):
     assert plain["chosen"]["image"] == max(rows, key=rows.get) and "spearman" not in plain
     verified = run(monkeypatch, photo, tmp_path / "b", choose=True, verify=True)
     assert verified["spearman"] == 1.0 and verified["regret_db"] < 1e-3
-    assert -1 <= verified["spearman_adam"] <= 1 and verified["regret_db_adam"] >= 0
+    for label in ("adam", "bound"):
+        assert -1 <= verified[f"spearman_{label}"] <= 1 and verified[f"regret_db_{label}"] >= 0
 
 
 def test_choose_on_four_pictures(tmp_path, monkeypatch):
