@@ -121,7 +121,7 @@ def diagnose(config, name, field, task):
     """A row of the ranking, with its curves; nothing is trained."""
     points, steps, model = split_points(task), checked_steps(config.steps), build(config, field, task)
     forecast, at_trained, predicted = foretell(model, points, steps)
-    row = {"name": name, "field": field_to_dict(field), "parameters": int(np.prod(model.grid.w.shape)), "lr": float(forecast.lr),
+    row = {"name": name, "field": field_to_dict(field), "features": int(np.prod(model.grid.w.shape)), "lr": float(forecast.lr),
            "products": forecast.n_products, "steps": steps, "predicted": predicted,
            "psnr": predicted["psnr"][-1], "psnr_held_out": predicted["psnr_held_out"][-1] if config.held_out else None,
            **measures(model, task, points, forecast, at_trained, steps)}
@@ -142,12 +142,12 @@ def ranked(config, rows):
 
 def table(config, rows):
     """Markdown lines."""
-    head = ["field", "parameters", "fitted PSNR", "held-out PSNR", "|w|^2", "fair", "bound", "Delta", "condition >",
+    head = ["field", "features", "fitted PSNR", "held-out PSNR", "norm", "fair", "bound", "Delta", "condition >",
             *(f"half of {band}" for band in BANDS), "seconds"]
     lines = []
     for row in ranked(config, rows):
         held_out = f"{row['psnr_held_out']:.2f}" if config.held_out else "-"
-        lines.append([row["name"], f"{row['parameters']:,}", f"{row['psnr']:.2f}", held_out,
+        lines.append([row["name"], f"{row['features']:,}", f"{row['psnr']:.2f}", held_out,
                       *(f"{row[name]:.3g}" for name in ("norm", "fair", "bound", "delta", "condition")),
                       *(f"{row['halving'][band]:.3g}" if band in row["halving"] else "-" for band in BANDS),
                       f"{row['predicted']['seconds']:.1f}"])
@@ -158,9 +158,10 @@ def rank(config, task, out):
     """The table before training and, with --verify, the training."""
     rows = [diagnose(config, name, MODELS[name], task) for name in MODELS if name.startswith(config.fields)]
     text = [f"Foretold after {config.steps} steps of full-batch gradient descent at 1 / lambda_max, {config.held_out:.0%} of "
-            f"{task.height * task.width:,} pixels held out; nothing was trained, and every kernel is frozen. bound: of the mean absolute "
-            "error. Delta: with ridge lambda_max / steps. 'half of': steps until half of a band of frequencies (in parts of half a wave "
-            f"per pixel) is learned. {platform.machine()}, {os.cpu_count()} cores.", "", *table(config, rows), ""]
+            f"{task.height * task.width:,} pixels held out; nothing was trained, and every kernel is frozen. norm: |w_t - w_0|^2; fair: "
+            "sqrt(norm tr G) / n; bound: of the mean absolute error; Delta: with ridge lambda_max / steps; 'half of': steps until half of a "
+            f"band of frequencies (in parts of half a wave per pixel) is learned. {platform.machine()}, {os.cpu_count()} cores.",
+            "", *table(config, rows), ""]
     print("\n".join(text), flush=True)
     (out / "table.md").write_text("\n".join(text))
     result = {"ranking": [row["name"] for row in ranked(config, rows)], "fields": rows,
