@@ -159,8 +159,8 @@ def rank(config, task, out):
     rows = [diagnose(config, name, MODELS[name], task) for name in MODELS if name.startswith(config.fields)]
     text = [f"Foretold after {config.steps} steps of full-batch gradient descent at 1 / lambda_max, {config.held_out:.0%} of "
             f"{task.height * task.width:,} pixels held out; nothing was trained, and every kernel is frozen. norm: |w_t - w_0|^2; fair: "
-            "sqrt(norm tr G) / n; bound: of the mean absolute error; Delta: with ridge lambda_max / steps; 'half of': steps until half of a "
-            f"band of frequencies (in parts of half a wave per pixel) is learned. {platform.machine()}, {os.cpu_count()} cores.",
+            "sqrt(norm tr G) / n; bound: of the mean absolute error; Delta: with ridge lambda_max / steps; 'half of': steps until half "
+            f"of a band of frequencies (in parts of half a wave per pixel) is learned. {platform.machine()}, {os.cpu_count()} cores.",
             "", *table(config, rows), ""]
     print("\n".join(text), flush=True)
     (out / "table.md").write_text("\n".join(text))
