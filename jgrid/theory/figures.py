@@ -49,13 +49,14 @@ def curves(rows):
     """Predicted (lines) and, where there are any, real (marks) PSNR curves of the rows of a ranking, fitted and held out."""
     names = [name for name in ("psnr", "psnr_held_out") if rows[0]["predicted"][name]]
     figure, axes = _panels(1, len(names), 6, 4.4)
+    marks = " (lines: foretold, dots: trained)" if "trained" in rows[0] else " (foretold)"
     for axis, name in zip(axes, names):
         for n, row in enumerate(rows):
             axis.plot(row["steps"], row["predicted"][name], color=f"C{n}", label=row["name"])
             if "trained" in row:
                 axis.plot(row["steps"], row["trained"][name], "o", color=f"C{n}", markersize=4)
         axis.set(xscale="log", xlabel="steps of gradient descent", ylabel="PSNR (dB)",
-                 title=f"pixels {'trained on' if name == 'psnr' else 'held out'} (lines: foretold, dots: trained)")
+                 title=f"pixels {'trained on' if name == 'psnr' else 'held out'}{marks}")
         axis.grid(alpha=0.3)
     axes[0].legend(fontsize=8)
     return figure
