@@ -30,6 +30,7 @@ setup(
         "mesh": ["libigl"],
         "plot": ["matplotlib"],
         "test": ["pytest", "hypothesis", "ruff"],
-        "bench": ["torch==2.13.0", "jax==0.7.1"],
+        # of versions of Python they are made for; the benchmarks report a missing peer as such
+        "bench": ['torch==2.13.0; python_version >= "3.10"', 'jax==0.7.1; python_version >= "3.11"'],
     },
 )

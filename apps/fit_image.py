@@ -10,10 +10,12 @@ from typing import Optional
 
 from jgrid import checkpoint, cli, picture
 from jgrid.field import MulFAGridConfig, field_from_dict, field_to_dict
+from jgrid.solver import SolveConfig, Solver
 from jgrid.tasks.image import ImageTask, load_image, render
 from jgrid.trainer import TrainConfig, Trainer, TrainingStopped
 
 import skimage.data
+from typing_extensions import Literal
 
 
 @dataclass(frozen=True)
@@ -31,7 +33,10 @@ class Config:
     """Also render the field at this many times the resolution."""
     from_: cli.From = None
     """A model.safetensors of an earlier run: render it again, without training."""
+    solver: Literal["adam", "cg"] = "adam"
+    """adam trains; cg solves for the features of a grid without a decoder (--field.decoder.depth 0) by least squares."""
     train: TrainConfig = field(default_factory=TrainConfig)
+    solve: SolveConfig = field(default_factory=SolveConfig)
     field: cli.AnyField = field(default_factory=MulFAGridConfig)
 
     def __post_init__(self):
@@ -57,8 +62,9 @@ def fit(config, device):
         model = config.field.build(task.dim, task.n_out, task.aspect, task.place)
         field_config = field_to_dict(config.field)
         name = f"fit_image-{config.image.stem if config.image else 'astronaut'}-{field_config['kind'].replace(':', '-')}"
-        out = cli.make_folder(config.out or Path("out") / name)
-    trainer = Trainer(task, model, config.train, out)
+        out = config.out or Path("out") / name
+        trainer = Solver(task, model, config.solve, out) if config.solver == "cg" else Trainer(task, model, config.train, out)
+        cli.make_folder(out)
     model_config = {"field": field_config, "width": task.width, "height": task.height, "n_out": task.n_out}
     try:
         result = {**trainer.fit(), "device": device}

@@ -31,6 +31,12 @@ class Field(nn.Module):
             x = self.grid(x)
         return self.network(x) if self.network is not None else x
 
+    def squared_error(self, x, target):
+        """mean((f(x) - target)^2), with an MLP behind the grid computed in one op: x (N, D), target (N, n_out) -> scalar."""
+        if isinstance(self.network, MLP):
+            return self.network.squared_error(self.grid(x) if self.grid is not None else x, target)
+        return ((self(x) - target) ** 2).mean()
+
     def parameter_groups(self):
         """[{"name", "params", "lr"}] for the optimiser: the features, the kernel's parameters, the network's; no fixed arrays."""
         grids = [module for module in self.modules() if isinstance(module, Grid)]
@@ -168,6 +174,8 @@ class MulFAGridConfig:
     """Features per node; with no decoder always the output size."""
     table_size: int = 2**22
     """Most nodes a level may own; larger levels are hashed."""
+    kernels: int = 1
+    """Kernels that read each feature side by side, for the decoder: more fit better and cost time; with no decoder always one."""
     octaves: int = 1
     """Octaves of gamma(offset): more fit finer detail and wiggle more between the samples."""
     profile: str = "linear"
@@ -177,15 +185,15 @@ class MulFAGridConfig:
     lr_features: float = 2e-2
     """Learning rate of the features."""
     lr_network: float = 2e-2
-    """Learning rate of the decoder, or, with no decoder, of the filter network."""
+    """Learning rate of the decoder and of the kernels' coefficients, or, with no decoder, of the filter network."""
 
     def build(self, dim, n_out, aspect=None, place=None):
-        _positive(self, "table_size", "octaves")
+        _positive(self, "table_size", "octaves", "kernels")
         _positive(self.filter, "width", "depth", "frequency", prefix="--field.filter.")
 
         def kernel(index, channels):
             if self.decoder.depth:
-                return MulFAKernel(self.octaves, self.profile)
+                return MulFAKernel(dim, index.n_levels, channels, self.kernels, self.octaves, self.profile)
             return MulFAGainKernel(index.positions(), channels, self.octaves, self.filter.width, self.filter.depth,
                                    self.filter.frequency, self.profile)
 
@@ -227,7 +235,7 @@ class RadialGridConfig:
     channels: int = 8
     """Features per node; with no decoder always the output size."""
     octaves: int = 0
-    """Octaves of gamma(offset) that the radial windows multiply; 0, and always with no decoder: the windows alone."""
+    """Octaves of gamma(offset) that the radial windows multiply; 0: the windows alone."""
     sharpness: float = 3.0
     """How steep the windows start, per spacing of the nodes."""
     decoder: DecoderConfig = field(default_factory=DecoderConfig)
@@ -241,9 +249,8 @@ class RadialGridConfig:
     def build(self, dim, n_out, aspect=None, place=None):
         _positive(self, "nodes", "neighbours", "sharpness")
         nodes = place(self.nodes) if place else r_sequence(self.nodes, dim)
-        octaves = self.octaves if self.decoder.depth else 0  # a decoder takes the kernels side by side
         return _grid_field(self, PointIndex(nodes, self.neighbours),
-                           lambda index, channels: RadialKernel(index.n_nodes, dim, octaves, self.sharpness), n_out,
+                           lambda index, channels: RadialKernel(index.n_nodes, dim, channels, self.octaves, self.sharpness), n_out,
                            {"features": self.lr_features, "kernel": self.lr_kernel, "network": self.lr_network})
 
 

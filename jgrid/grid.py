@@ -17,22 +17,22 @@ class Grid(nn.Module):
         super().__init__()
         if channels < 1:
             raise ValueError(f"a grid wants at least 1 channel, got {channels}")
-        self.index, self.kernel, self.concat = index, kernel, concat
+        self.index, self.kernel = index, kernel
         self.w = (jt.rand((index.n_nodes, channels)) * 2.0 - 1.0) * scale
+        self.groups = index.n_levels if concat else 1                                    # runs of levels that are summed
         fused = fused and index.fusible and kernel.fusible and channels <= FUSED_CHANNELS
-        self._fused = CollapsedGather(index, kernel.profile, kernel.octaves, kernel.heads) if fused else None
-        n_out = kernel.n_heads(index.dim) * channels
-        self.n_out = n_out * index.n_levels if concat else n_out
+        self.fused = CollapsedGather(index, kernel.profile, kernel.octaves, self.groups) if fused else None
+        self.n_out = kernel.n_kernels * channels * self.groups
 
     def execute(self, x):
         """x (N, D) in [0, 1], clamped -> (N, n_out)."""
-        if self._fused:
-            levels = self._fused(x, self.kernel.collapse(self.w))                        # the same sum, (N, L, H, C)
+        if self.fused:
+            levels = self.fused(x, *self.kernel.collapse(self.w))                        # the same sum, (N, groups, H, C)
         else:
             node, offset = self.index(x)                                                 # U(x)
             phi = self.kernel(x, node, offset)                                           # phi(x, theta_i)
-            levels = weighted_gather(phi, self.w, node, self.index.n_levels)             # sum of phi_i w_i
-        return (levels if self.concat else levels.sum(1)).reshape(x.shape[0], self.n_out)
+            levels = weighted_gather(phi, self.w, node, self.groups)                     # sum of phi_i w_i
+        return levels.reshape(x.shape[0], self.n_out)
 
 
 # Which axes each factor of a mode reads: in 3-D TensoRF's planes and lines, in fewer dimensions what is left of them

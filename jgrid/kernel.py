@@ -1,9 +1,9 @@
 """phi(x, theta_i): how much each node counts.
 
 A kernel here is a window of the offset u of x from the node in cells (the product over the axes of a profile) times a
-combination of the basis [1, gamma(u)]. A kernel object may hold H kernels that read the same features side by side (heads).
-`profile`, `octaves` and `heads` say which; `collapse(w)` gives the table that the fused op reads instead of phi, where the
-kernel is `fusible`.
+combination of the basis [1, gamma(u)]. A kernel object may hold H kernels that read the same features side by side
+(`n_kernels`). Where the kernel is `fusible`, `collapse(w)` gives what the fused op reads instead of phi: a table and, where
+all nodes share the combination, the mix.
 """
 from jgrid.ops.basis import PROFILES, fourier_octaves, window
 
@@ -29,55 +29,66 @@ class InterpolationKernel(nn.Module):
     parts: how many grids the sum runs over, where it shall be their mean.
     """
 
-    fusible, octaves, heads = True, 0, False
+    fusible, octaves, n_kernels = True, 0, 1
 
     def __init__(self, profile="linear", parts=1):
         super().__init__()
         _check_profile(profile)
         self.profile, self.parts = profile, parts
 
-    def n_heads(self, dim):
-        return 1
-
     def execute(self, x, node, offset):
         """x (N, D), node (N, K), offset u (N, K, D) -> phi (N, K, 1, 1)."""
         return (window(self.profile, offset) / self.parts).unsqueeze(-1).unsqueeze(-1)
 
     def collapse(self, w):
-        """Features (M, C) -> table (M, 1, C)."""
-        return w.unsqueeze(1) if self.parts == 1 else w.unsqueeze(1) / self.parts
+        """Features (M, C) -> table (M, 1, C), no mix."""
+        return (w.unsqueeze(1) if self.parts == 1 else w.unsqueeze(1) / self.parts), None
+
+
+def _random_mix(levels, kernels, functions, channels, spread):
+    """Coefficients (L, H, B, C) of functions [1, ...]: normal numbers times `spread`, so that no two channels see alike."""
+    return jt.array((spread * np.random.normal(size=(levels, kernels, functions, channels))).astype(np.float32))
+
+
+def _mixture(mix, offset, octaves):
+    """sum_p mix[l, h, p, c] [1, gamma(u)]_p with l the level of each node: offset (N, K, D) -> (N, K, H, C)."""
+    levels, kernels, functions, channels = mix.shape
+    n, k, _ = offset.shape
+    basis = _basis(offset, octaves).reshape(n, levels, k // levels, 1, functions, 1)
+    return (basis * mix.unsqueeze(1)).sum(4).reshape(n, k, kernels, channels)
 
 
 class MulFAKernel(nn.Module):
-    """The multiplicative Fourier adaptive kernel in front of a decoder: each feature is read through 1 + P kernels at once,
+    """The multiplicative Fourier adaptive kernel in front of a decoder: learned, one for each channel and level,
 
-        phi_h(x, i) = window(u) [1, gamma(u)]_h,   gamma(u) = [sin(pi 2^k u), cos(pi 2^k u)], k < octaves,   P = 2 D octaves.
+        phi_h(x, i, c) = window(u) <a_lhc, [1, gamma(u)]>,   gamma(u) = [sin(pi 2^k u), cos(pi 2^k u)], k < octaves,
 
-    The decoder's first layer W mixes them, so hidden unit j sees the features through the learned kernel
-    window(u) <W_j, [1, gamma(u)]>: the paper's multiplicative filter network (eqs. 6-7) with its last linear layer merged
-    into the decoder's first, the window in place of the normalisation of eq. 8, whose denominator can vanish, and the node
-    filters sin(omega i + phi) left out, as docs/mulfa.md measures. No parameters of its own.
+    u the offset of x from node i in cells, l the level of i, h < H the kernels of a channel (one, unless more are wanted). The
+    coefficients a start as normal numbers, so that each channel reads its features through a kernel of its own. It is the
+    paper's multiplicative filter network (eqs. 6-7) of one layer, with a window in place of the normalisation of eq. 8, whose
+    denominator can vanish, and without the node filters sin(omega i + phi), as docs/mulfa.md measures.
+
+    dim, levels, channels: D, L and C of the grid; kernels: H; spread: standard deviation of the coefficients at the start.
     """
 
-    fusible, heads = True, True
+    fusible = True
 
-    def __init__(self, octaves=1, profile="linear"):
+    def __init__(self, dim, levels, channels, kernels=1, octaves=1, profile="linear", spread=1.0):
         super().__init__()
         _check_profile(profile)
-        if octaves < 1:
-            raise ValueError(f"a MulFA kernel wants octaves >= 1, got {octaves}")
-        self.profile, self.octaves = profile, octaves
-
-    def n_heads(self, dim):
-        return 1 + 2 * dim * self.octaves
+        if min(dim, levels, channels, kernels, octaves) < 1 or spread <= 0:
+            raise ValueError("a MulFA kernel wants dim, levels, channels, kernels, octaves >= 1 and spread > 0, got "
+                             f"{dim}, {levels}, {channels}, {kernels}, {octaves}, {spread}")
+        self.profile, self.octaves, self.n_kernels = profile, octaves, kernels
+        self.mix = _random_mix(levels, kernels, 1 + 2 * dim * octaves, channels, spread)
 
     def execute(self, x, node, offset):
-        """x (N, D), node (N, K), offset u (N, K, D) -> phi (N, K, 1 + P, 1)."""
-        return (window(self.profile, offset).unsqueeze(-1) * _basis(offset, self.octaves)).unsqueeze(-1)
+        """x (N, D), node (N, K), offset u (N, K, D) -> phi (N, K, H, C)."""
+        return window(self.profile, offset).unsqueeze(-1).unsqueeze(-1) * _mixture(self.mix, offset, self.octaves)
 
     def collapse(self, w):
-        """Features (M, C) -> table (M, 1, C)."""
-        return w.unsqueeze(1)
+        """Features (M, C) -> table (M, 1, C) and mix (L, H, 1 + P, C)."""
+        return w.unsqueeze(1), self.mix
 
 
 def _filter_network(dim, octaves, width, depth, frequency):
@@ -102,7 +113,7 @@ class MulFAGainKernel(nn.Module):
     frequency: the filters' omega is uniform in +-frequency pi, so at most `frequency` half-waves across the grid.
     """
 
-    fusible, heads = True, False
+    fusible, n_kernels = True, 1
 
     def __init__(self, positions, channels, octaves=1, width=16, depth=1, frequency=16.0, profile="linear"):
         super().__init__()
@@ -116,9 +127,6 @@ class MulFAGainKernel(nn.Module):
         self.last = nn.Linear(width, channels)
         self.last.weight = jt.zeros((channels, width))
         self.last.bias = jt.zeros((channels,))
-
-    def n_heads(self, dim):
-        return 1
 
     def filters(self):
         """s_l = sin(omega_l p + phi_l) for each layer l: list of (M, width)."""
@@ -143,8 +151,8 @@ class MulFAGainKernel(nn.Module):
         return z @ self.last.weight.transpose() + constant * (1.0 + self.last.bias)
 
     def collapse(self, w):
-        """Features (M, C) -> table (M, 1 + P, C): the features times their coefficients."""
-        return w.unsqueeze(1) * self.coefficients()
+        """Features (M, C) -> table (M, 1 + P, C), the features times their coefficients; no mix."""
+        return w.unsqueeze(1) * self.coefficients(), None
 
 
 class MulFALiteralKernel(nn.Module):
@@ -159,7 +167,7 @@ class MulFALiteralKernel(nn.Module):
     positions: (M, D); levels: L; octaves: of gamma; width, depth: of the network; frequency: of the filters, as in MulFAGainKernel.
     """
 
-    fusible, heads = False, False
+    fusible, n_kernels = False, 1
 
     def __init__(self, positions, levels, octaves=4, width=16, depth=4, frequency=16.0, floor=0.1):
         super().__init__()
@@ -170,9 +178,6 @@ class MulFALiteralKernel(nn.Module):
         self._positions = jt.array(positions).stop_grad()
         self.omega, self.phase, self.linear = _filter_network(positions.shape[1], octaves, width, depth, frequency)
         self.last = nn.Linear(width, 1)
-
-    def n_heads(self, dim):
-        return 1
 
     def execute(self, x, node, offset):
         """x (N, D), node (N, K), offset unused -> phi (N, K, 1, 1)."""
@@ -189,27 +194,28 @@ class MulFALiteralKernel(nn.Module):
 class RadialKernel(nn.Module):
     """Normalised inverse quadratics of learned shape, one per node (NeuRBF, Chen et al. 2023), for scattered nodes:
 
-        phi_h(x, i) = r_i / sum_j r_j [1, gamma(u)]_h,   r_i = 1 / (1 + |A_i u|^2),   j over U(x).
+        phi(x, i) = r_i / sum_j r_j,   r_i = 1 / (1 + |A_i u|^2),   j over U(x).
 
-    The denominator is positive. With octaves it is the irregular MulFAGrid: a radial window in MulFAKernel's place of window(u).
+    The denominator is positive. With octaves it is the irregular MulFAGrid: phi(x, i, c) = r_i / sum_j r_j <a_c, [1, gamma(u)]>, a
+    radial window in MulFAKernel's place of window(u).
 
-    A (M, D, D) starts as `sharpness` times the identity; octaves: of gamma, P = 2 D octaves, 0: the window alone.
+    A (M, D, D) starts as `sharpness` times the identity; channels: C; octaves: of gamma, 0: the window alone.
     """
 
-    fusible = False
+    fusible, n_kernels = False, 1
 
-    def __init__(self, n_nodes, dim, octaves=0, sharpness=3.0):
+    def __init__(self, n_nodes, dim, channels, octaves=0, sharpness=3.0):
         super().__init__()
         if octaves < 0:
             raise ValueError(f"a radial kernel wants octaves >= 0, got {octaves}")
         self.octaves = octaves
         self.shape = jt.array(np.tile(sharpness * np.eye(dim, dtype=np.float32), (n_nodes, 1, 1)))
-
-    def n_heads(self, dim):
-        return 1 + 2 * dim * self.octaves
+        if octaves:
+            self.mix = _random_mix(1, 1, 1 + 2 * dim * octaves, channels, 1.0)
 
     def execute(self, x, node, offset):
-        """x (N, D), node (N, K), offset u (N, K, D) -> phi (N, K, 1 + P, 1)."""
+        """x (N, D), node (N, K), offset u (N, K, D) -> phi (N, K, 1, 1 or, with octaves, C)."""
         stretched = (self.shape[node] * offset.unsqueeze(2)).sum(-1)
         r = 1.0 / (1.0 + (stretched * stretched).sum(-1))
-        return ((r / r.sum(1, keepdims=True)).unsqueeze(-1) * _basis(offset, self.octaves)).unsqueeze(-1)
+        share = (r / r.sum(1, keepdims=True)).unsqueeze(-1).unsqueeze(-1)
+        return share * _mixture(self.mix, offset, self.octaves) if self.octaves else share

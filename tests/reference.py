@@ -78,22 +78,24 @@ def radial(shape, offset):
 def grid_levels(x, w, active, n_levels, profile_name, octaves=0, parameters=None, positions=None, parts=1):
     """g of each level and kernel apart, (N, L, H, C) in float64; active(point) gives rows and offsets of each level.
 
-    parameters: of a MulFA gain, H = 1, with the positions, or the "shape" of radial kernels; else one kernel for each of
-    [1, gamma(u)], so H = 1 for no octaves. parts: how many grids share the weight.
+    parameters: the "shape" of radial kernels; the "mix" (L, H, P, C) of [1, gamma(u)]; or those of a MulFA gain, with the
+    positions. parts: how many grids share the weight.
     """
-    gain, is_radial = parameters and "last.weight" in parameters, parameters and "shape" in parameters
-    heads = 1 if gain else 1 + 2 * x.shape[1] * octaves
-    result = np.zeros((len(x), n_levels, heads, w.shape[1]))
+    parameters = parameters or {}
+    mix = parameters.get("mix", np.ones((n_levels, 1, 1, w.shape[1])))
+    result = np.zeros((len(x), n_levels, mix.shape[1], w.shape[1]))
     for n, point in enumerate(x):
         for level, nodes in enumerate(active(point)):
             for row, offset in nodes:
-                if is_radial:
+                if "shape" in parameters:
                     phi = radial(parameters["shape"][row], offset) / sum(radial(parameters["shape"][i], u) for i, u in nodes)
                 else:
                     phi = window(profile_name, offset) / parts
-                if gain:
-                    result[n, level, 0] += phi * (1 + mulfa_gain(parameters, octaves, offset, positions[row])) * w[row]
-                else:
-                    for head, basis in enumerate([1, *gamma(octaves, offset)]):
-                        result[n, level, head] += phi * basis * w[row]
+                if "last.weight" in parameters:
+                    phi = phi * (1 + mulfa_gain(parameters, octaves, offset, positions[row]))
+                basis = [1, *gamma(octaves, offset)][:mix.shape[2]]
+                for kernel in range(mix.shape[1]):
+                    for channel in range(w.shape[1]):
+                        adapted = sum(a * b for a, b in zip(mix[level, kernel, :, channel], basis))
+                        result[n, level, kernel, channel] += adapted * (phi * np.ones(w.shape[1]))[channel] * w[row, channel]
     return result

@@ -22,6 +22,7 @@ from jgrid.field import (
     WireConfig,
     field_to_dict,
 )
+from jgrid.solver import SolveConfig
 from jgrid.tasks.image import load_image
 from jgrid.trainer import TrainConfig
 
@@ -96,9 +97,31 @@ def test_held_out_pixels_are_reported(photo, tmp_path):
     assert "psnr_held_out" in json.loads((tmp_path / "out" / "metrics.jsonl").read_text().splitlines()[0])
 
 
+# one level, which is solved exactly, and kernels with parameters, trained or not
+@pytest.mark.parametrize("field, steps, lines", [
+    (DenseGridConfig(finest=8, levels=1, decoder=DecoderConfig(depth=0)), 1, [1]),
+    (HashGridConfig(finest=16, coarsest=4, levels=2, table_size=50, decoder=DecoderConfig(depth=0)), 4, [2, 4]),
+    (RadialGridConfig(nodes=30, decoder=DecoderConfig(depth=0)), 4, [2, 4]),
+], ids=["exact", "hash", "radial"])
+def test_a_solved_field_leaves_the_same_behind(photo, tmp_path, field, steps, lines):
+    out = tmp_path / "out"
+    solve = SolveConfig(iterations=4, tolerance=0.0, eval_every=2)
+    fit_image.main(fit_image.Config(image=photo, out=out, device="cpu", solver="cg", solve=solve, train=TRAIN, field=field))
+    assert files(out) == RUN
+    result = json.loads((out / "result.json").read_text())
+    assert {"psnr", "ssim", "loss", "parameters", "steps", "seconds_train", "seconds_total", "device"} <= result.keys()
+    assert result["steps"] == steps
+    assert [json.loads(line)["step"] for line in (out / "metrics.jsonl").read_text().splitlines()] == lines
+    config = json.loads((out / "config.json").read_text())
+    assert config["solver"] == "cg" and config["solve"]["iterations"] == 4
+    again = tmp_path / "again"
+    fit_image.main(fit_image.Config(from_=out / "model.safetensors", out=again, device="cpu", train=TRAIN, field=field))
+    np.testing.assert_array_equal(load_image(again / "prediction.png"), load_image(out / "prediction.png"))
+
+
 def test_the_app_has_no_other_flags():
     """The tests here make each of them count; a new one needs a test."""
-    flags = {"image", "out", "device", "held_out", "scale", "from_", "train", "field"}
+    flags = {"image", "out", "device", "held_out", "scale", "from_", "solver", "train", "solve", "field"}
     assert {f.name for f in dataclasses.fields(fit_image.Config)} == flags
 
 
@@ -153,6 +176,12 @@ WRONG = {
     "not a model": (["--from", "{tmp}/text.png"], "text.png: damaged or not"),
     "model of another app": (["--from", "{tmp}/other.safetensors"], "other.safetensors: not a model of fit_image"),
     "model and picture": (["--from", "{tmp}/other.safetensors", "--image", "{photo}"], "from"),
+    "solver and decoder": (["--image", "{photo}", "--solver", "cg", "grid:dense"], "--field.decoder.depth 0"),
+    "solver and network": (["--image", "{photo}", "--solver", "cg", "net:siren"], "--field.decoder.depth 0"),
+    "unknown solver": (["--image", "{photo}", "--solver", "newton"], "newton"),
+    "no iterations": (["--image", "{photo}", "--solve.iterations", "0"], "iterations"),
+    "kernel without parameters": (["--image", "{photo}", "--solver", "cg", "--solve.kernel-steps", "2", "grid:dense",
+                                   "--field.decoder.depth", "0"], "kernel-steps"),
     "no CUDA": (["--image", "{photo}", "--device", "cuda"], "cuda"),
     "out is a file": (["--image", "{photo}", "--out", "{tmp}/text.png"], "text.png"),
     "out in a file": (["--image", "{photo}", "--out", "{tmp}/text.png/deeper"], "text.png"),

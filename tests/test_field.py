@@ -40,7 +40,7 @@ SMALL = [
                     lr_features=0.02, lr_network=0.003),
     HashGridConfig(finest=19, coarsest=7, levels=2, channels=3, table_size=23, profile="linear", decoder=DecoderConfig(width=7, depth=1),
                    lr_features=0.02, lr_network=0.003),
-    MulFAGridConfig(finest=9, coarsest=4, levels=2, channels=3, table_size=61, octaves=1, profile="linear",
+    MulFAGridConfig(finest=9, coarsest=4, levels=2, channels=3, table_size=61, kernels=1, octaves=1, profile="linear",
                     decoder=DecoderConfig(width=7, depth=1), filter=FilterConfig(width=5, depth=1, frequency=3.0),
                     lr_features=0.02, lr_network=0.003),
     LiteralMulFAGridConfig(finest=9, coarsest=4, levels=2, channels=3, octaves=1, floor=0.5,
@@ -114,7 +114,7 @@ def changed_configs(config):
             yield f"{f.name}.{name}".strip("."), dataclasses.replace(config, **{f.name: changed})
 
 
-ONLY_WITH_DECODER = {"channels", "decoder.width", "lr_network"}
+ONLY_WITH_DECODER = {"channels", "decoder.width", "lr_network", "kernels"}
 ONLY_WITHOUT_DECODER = {"filter.width", "filter.depth", "filter.frequency"}
 
 
@@ -123,8 +123,7 @@ def test_every_flag_counts(config):
     """A flag that nothing reads fails here."""
     starts = [(config, ONLY_WITHOUT_DECODER)]
     if hasattr(config, "decoder"):
-        with_decoder = ONLY_WITH_DECODER | ({"octaves"} if isinstance(config, RadialGridConfig) else set())
-        starts.append((without_decoder(config), with_decoder))
+        starts.append((without_decoder(config), ONLY_WITH_DECODER))
     for start, unread in starts:
         base = facts(start)
         assert same(base, facts(start)), "two builds of one config differ, so this test could not tell anything"
@@ -164,7 +163,7 @@ def test_a_saved_field_comes_back_exactly(config):
 
 def test_parts_have_their_own_learning_rates():
     model = SMALL[2].build(2, N_OUT)
-    assert {g["name"]: g["lr"] for g in model.parameter_groups()} == {"features": 0.02, "network": 0.003}
+    assert {g["name"]: g["lr"] for g in model.parameter_groups()} == {"features": 0.02, "kernel": 0.003, "network": 0.003}
     alone = without_decoder(SMALL[2]).build(2, N_OUT)
     assert {g["name"]: g["lr"] for g in alone.parameter_groups()} == {"features": 0.02, "kernel": 0.003}
     features = [g["params"] for g in model.parameter_groups() if g["name"] == "features"][0]
@@ -183,8 +182,8 @@ def test_without_decoder_the_field_is_linear_in_its_features():
 def test_count_parameters_by_hand():
     """Levels 4 and 9 in 2D, 3 channels; MLP from 2 x 3 to 7 to 3."""
     assert count_parameters(SMALL[0].build(2, N_OUT)) == (5 * 5 + 10 * 10) * 3 + (6 * 7 + 7) + (7 * 3 + 3)
-    # 2 levels x (1 + 4 waves) x 3 channels go into the decoder
-    assert count_parameters(SMALL[2].build(2, N_OUT)) == (5 * 5 + 61) * 3 + (30 * 7 + 7) + (7 * 3 + 3)
+    # a kernel of 1 + 4 waves for each of 3 channels at each of 2 levels
+    assert count_parameters(SMALL[2].build(2, N_OUT)) == (5 * 5 + 61) * 3 + 2 * 3 * 5 + (6 * 7 + 7) + (7 * 3 + 3)
     # filter network: 4 waves to 5, frequencies and phases of 5, last layer to 3
     assert count_parameters(without_decoder(SMALL[2]).build(2, N_OUT)) == (5 * 5 + 61) * 3 + (4 * 5 + 5) + (2 * 5 + 5) + (5 * 3 + 3)
     assert count_parameters(SMALL[4].build(2, N_OUT)) == (2 * 11 + 11) + (11 * 3 + 3)
@@ -211,7 +210,7 @@ def test_unknown_descriptions_are_refused():
 
 
 BAD = [(DenseGridConfig, "finest", -3), (DenseGridConfig, "levels", 0), (HashGridConfig, "table_size", 0), (HashGridConfig, "channels", 0),
-       (MulFAGridConfig, "octaves", 0), (MulFAGridConfig, "filter", FilterConfig(depth=0)),
+       (MulFAGridConfig, "octaves", 0), (MulFAGridConfig, "kernels", 0), (MulFAGridConfig, "filter", FilterConfig(depth=0)),
        (MulFAGridConfig, "filter", FilterConfig(frequency=-1.0)),
        (DenseGridConfig, "decoder", DecoderConfig(width=0)), (DenseGridConfig, "decoder", DecoderConfig(depth=-1)),
        (DenseGridConfig, "profile", "cubist"), (SirenConfig, "width", 0), (SirenConfig, "omega", -30.0),
@@ -268,6 +267,12 @@ def kernel_facts(cls):
     return kernel
 
 
+def mulfa_facts(**arguments):
+    kernel, dim = MulFAKernel(**arguments), arguments["dim"]
+    x = jt.array(inputs(dim))
+    return {"phi": kernel(x, *GridIndex(dim, range(2, 2 + arguments["levels"]), None)(x)).numpy(), **state(kernel)}
+
+
 def warp_facts(**arguments):
     index = FourierIndex(**arguments)
     node, offset = index(jt.array(inputs(index.dim)))
@@ -318,9 +323,11 @@ BUILT = [
      dict(profile="nearest", parts=2)),
     (FourierIndex, warp_facts, dict(dim=2, cells=3, octaves=1), dict(dim=3, cells=4, octaves=2)),
     (PointIndex, point_facts, dict(nodes=9, k=3), dict(nodes=8, k=4)),
-    (RadialKernel, radial_facts, dict(n_nodes=9, dim=2, octaves=1, sharpness=2.0), dict(n_nodes=10, dim=1, octaves=2, sharpness=3.0)),
+    (RadialKernel, radial_facts, dict(n_nodes=9, dim=2, channels=2, octaves=1, sharpness=2.0),
+     dict(n_nodes=10, dim=1, channels=3, octaves=2, sharpness=3.0)),
     (ProductGrid, product_facts, dict(modes=[[(0,), (1,)]]), dict(modes=[[(0, 1), (1,)], [(0,)]])),
-    (MulFAKernel, kernel_facts(MulFAKernel), dict(octaves=1, profile="linear"), dict(octaves=2, profile="smooth")),
+    (MulFAKernel, mulfa_facts, dict(dim=2, levels=1, channels=2, kernels=1, octaves=1, profile="linear", spread=1.0),
+     dict(dim=3, levels=2, channels=3, kernels=2, octaves=2, profile="smooth", spread=0.5)),
     (MulFAGainKernel, gain_facts, dict(positions=[2], channels=3, octaves=1, width=5, depth=1, frequency=3.0, profile="linear"),
      dict(positions=[3], channels=2, octaves=2, width=6, depth=2, frequency=4.0, profile="smooth")),
     (MLP, network_facts(MLP), dict(n_in=4, n_out=2, width=5, depth=1, bias=0.1, fused=True),
@@ -436,6 +443,32 @@ def test_mlp_second_order_fused_equals_plain():
     for fused, plain in zip(*found):
         assert np.abs(plain).max() > 0
         np.testing.assert_allclose(fused, plain, rtol=1e-4, atol=1e-4 * np.abs(plain).max())
+
+
+@pytest.mark.parametrize("n, width", [(1, 5), (300, 33)])
+def test_squared_error_fused_equals_plain(n, width):
+    """The loss, its gradients scaled by what comes after it, and the gradient of a gradient."""
+    found = []
+    for fused in (True, False):
+        network, x, _ = mlp_case(2, fused, n, width)
+        points = jt.array(x)
+        target = jt.array(np.random.default_rng(1).uniform(size=(n, network.layers[-1].weight.shape[0])).astype(np.float32)).stop_grad()
+        wanted = [points, *(p for layer in network.layers for p in (layer.weight, layer.bias))]
+        loss = network.squared_error(points, target)
+        np.testing.assert_allclose(loss.numpy(), np.square(network(points).numpy() - target.numpy()).mean(keepdims=True).reshape(-1), rtol=1e-5)
+        first = jt.grad(loss * 3.0, wanted)
+        second = jt.grad((first[0] * first[0]).sum(), wanted)
+        found.append([g.numpy() for g in (*first, *second)])
+    for fused, plain in zip(*found):
+        np.testing.assert_allclose(fused, plain, rtol=1e-4, atol=1e-4 * np.abs(plain).max())
+    assert all(np.abs(plain).max() > 0 for plain in found[1][:-1])
+
+
+def test_squared_error_of_a_target_that_wants_a_gradient():
+    network, x, target = mlp_case(1, True, 9, 5)
+    target = jt.array(target)
+    slope = jt.grad(network.squared_error(jt.array(x), target), target).numpy()
+    np.testing.assert_allclose(slope, 2 * (target.numpy() - network(jt.array(x)).numpy()) / slope.size, rtol=1e-4, atol=1e-7)
 
 
 def test_frequencies_by_hand():

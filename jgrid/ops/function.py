@@ -24,9 +24,11 @@ def header(name):
 
 
 def pull_back(plain, inputs, cotangent):
-    """The gradients of sum(cotangent * plain(*inputs)) for each input, by autodiff of a plain twin; differentiable again.
+    """The gradients of sum(cotangent * plain(*inputs)) for each input, by autodiff; None where gradients are stopped; differentiable again.
 
     Copies of the inputs are differentiated for, not the inputs: a cotangent depends on them too, and that path must not count.
     """
-    copies = [v.clone() for v in inputs]
-    return jt.grad((plain(*copies) * cotangent).sum(), copies)
+    copies = [v if v.is_stop_grad() else v.clone() for v in inputs]
+    wanted = [v for v in copies if not v.is_stop_grad()]
+    gradients = iter(jt.grad((plain(*copies) * cotangent).sum(), wanted))
+    return [None if v.is_stop_grad() else next(gradients) for v in copies]

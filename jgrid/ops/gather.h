@@ -1,16 +1,19 @@
 // Per-point bodies of the collapsed grid, for CPU and CUDA: no Jittor symbol in here. For the 2^D corners i of the cell of
 // x_n at level l, u = x_n R_l - corner, basis = [1, gamma(u)] with 1 + 2 D OCTAVES functions,
 //
-//   a kernel per function (HEADS):  out[n, l, p, c] = sum_i window(u) basis_p(u) table[i, c]
-//   one kernel that mixes them:     out[n, l, c]    = sum_i window(u) sum_p basis_p(u) table[i, p, c]
+//   KERNELS > 0, mixed per level and channel:  out[n, l, k, c] = sum_p mix[l, k, p, c] sum_i window(u) basis_p(u) table[i, c]
+//   KERNELS = 0, mixed per node in the table:  out[n, l, 0, c] = sum_i window(u) sum_p basis_p(u) table[i, p, c]
+//
+// or the same summed over `groups` equal runs of the levels, one for each l.
 #pragma once
 #include <cmath>
 #include <cstdint>
+#include <cstring>
 
 #if defined(JIT_cuda) || defined(__CUDACC__)
 #define JG_FUNCTION __host__ __device__ __forceinline__
 #else
-#define JG_FUNCTION inline
+#define JG_FUNCTION inline __attribute__((always_inline))
 #endif
 
 namespace jgrid {
@@ -96,70 +99,147 @@ JG_FUNCTION void corners(const float* x, const Level& level, Visit& visit) {
     }
 }
 
-template <int BASIS, int C, bool HEADS> struct Gather {
+// C channels of a node, in registers.
+template <int C, bool VECTOR> struct RowOf {
+    float v[C];
+    JG_FUNCTION void operator+=(const RowOf& other) { for (int c = 0; c < C; c++) v[c] += other.v[c]; }
+    JG_FUNCTION RowOf operator*(const RowOf& other) const { RowOf r; for (int c = 0; c < C; c++) r.v[c] = v[c] * other.v[c]; return r; }
+    JG_FUNCTION RowOf operator*(float scale) const { RowOf r; for (int c = 0; c < C; c++) r.v[c] = v[c] * scale; return r; }
+};
+#if !defined(JIT_cuda) && !defined(__CUDACC__)
+template <int C> struct RowOf<C, true> {
+    typedef float Lanes __attribute__((vector_size(C * 4)));
+    Lanes v;
+    JG_FUNCTION void operator+=(const RowOf& other) { v += other.v; }
+    JG_FUNCTION RowOf operator*(const RowOf& other) const { return {v * other.v}; }
+    JG_FUNCTION RowOf operator*(float scale) const { return {v * scale}; }
+};
+#endif
+#if defined(JIT_cuda) || defined(__CUDACC__)
+template <int C> using Row = RowOf<C, false>;
+#else
+template <int C> using Row = RowOf<C, (C > 1 && (C & (C - 1)) == 0)>;
+#endif
+
+template <int C> JG_FUNCTION Row<C> zeros() { Row<C> row; memset(&row, 0, sizeof(row)); return row; }
+template <int C> JG_FUNCTION Row<C> load(const float* place) { Row<C> row; memcpy(&row, place, sizeof(row)); return row; }
+template <int C> JG_FUNCTION void store(float* place, const Row<C>& row) { memcpy(place, &row, sizeof(row)); }
+
+// Adds to memory; ATOMIC where several threads of a GPU may do so at once.
+template <int C, bool ATOMIC> JG_FUNCTION void add(float* place, const Row<C>& row) {
+#if defined(__CUDA_ARCH__)
+    if (ATOMIC) {
+        for (int c = 0; c < C; c++) atomicAdd(place + c, row.v[c]);
+        return;
+    }
+#endif
+    Row<C> sum = load<C>(place);
+    sum += row;
+    store<C>(place, sum);
+}
+
+// Sums over the corners: of each basis function apart (MIXED), else of what the table mixes.
+template <int BASIS, int C, bool MIXED> struct Gather {
     const float* table;
-    float sum[HEADS ? BASIS * C : C];
+    Row<C> sum[MIXED ? BASIS : 1];
     JG_FUNCTION void operator()(int64_t row, const float* weights) {
-        const float* t = table + row * (HEADS ? C : BASIS * C);
-        for (int p = 0; p < BASIS; p++)
-            for (int c = 0; c < C; c++) {
-                if (HEADS) sum[p * C + c] += weights[p] * t[c];
-                else sum[c] += weights[p] * t[p * C + c];
-            }
+        const float* t = table + row * C * (MIXED ? 1 : BASIS);
+        for (int p = 0; p < BASIS; p++) sum[MIXED ? p : 0] += load<C>(t + (MIXED ? 0 : p * C)) * weights[p];
     }
 };
 
-// Adds to C of the STRIDE channels of a row.
-template <int BASIS, int C, int STRIDE, bool HEADS, bool ATOMIC> struct Scatter {
-    float* table;
-    const float* gradient;
+// The adjoint, for C of the STRIDE channels of a row. Mixed: `gradient` is that of the sums, which are gathered again on the way.
+template <int BASIS, int C, int STRIDE, bool MIXED, bool ATOMIC> struct Scatter {
+    const float* table;
+    float* d_table;
+    Row<C> gradient[MIXED ? BASIS : 1], sum[MIXED ? BASIS : 1];
     JG_FUNCTION void operator()(int64_t row, const float* weights) {
-        if (HEADS) {
-            float sum[C] = {0.f};
-            for (int p = 0; p < BASIS; p++)
-                for (int c = 0; c < C; c++) sum[c] += weights[p] * gradient[p * STRIDE + c];
-            for (int c = 0; c < C; c++) add(table + row * STRIDE + c, sum[c]);
+        if (MIXED) {
+            const Row<C> t = load<C>(table + row * STRIDE);
+            Row<C> total = zeros<C>();
+            for (int p = 0; p < BASIS; p++) {
+                sum[p] += t * weights[p];
+                total += gradient[p] * weights[p];
+            }
+            add<C, ATOMIC>(d_table + row * STRIDE, total);
         } else {
-            for (int p = 0; p < BASIS; p++)
-                for (int c = 0; c < C; c++) add(table + (row * BASIS + p) * STRIDE + c, weights[p] * gradient[c]);
+            for (int p = 0; p < BASIS; p++) add<C, ATOMIC>(d_table + (row * BASIS + p) * STRIDE, gradient[0] * weights[p]);
         }
     }
-    static JG_FUNCTION void add(float* place, float value) {
-#if defined(__CUDA_ARCH__)
-        if (ATOMIC) { atomicAdd(place, value); return; }
-#endif
-        *place += value;
-    }
 };
 
-template <int D, int OCTAVES, int PROFILE, int C, bool HEADS> struct Forward {
-    static constexpr int BASIS = 1 + 2 * D * OCTAVES, OUT = HEADS ? BASIS * C : C;
-    const float *x, *table;
+template <int D, int OCTAVES, int PROFILE, int C, int KERNELS> struct Forward {
+    static constexpr int BASIS = 1 + 2 * D * OCTAVES, OUT = KERNELS ? KERNELS : 1;
+    static constexpr bool MIXED = KERNELS > 0;
+    const float *x, *table, *mix;
     const Level* levels;
+    int64_t n_levels, groups;
     float* result;
-    int64_t n_levels;
-    JG_FUNCTION void operator()(int64_t n, int64_t l) const {
-        Gather<BASIS, C, HEADS> visit;
+    JG_FUNCTION void operator()(int64_t n, int64_t group) const {
+        const int64_t run = n_levels / groups;
+        Gather<BASIS, C, MIXED> visit;
         visit.table = table;
-        for (int k = 0; k < OUT; k++) visit.sum[k] = 0.f;
-        corners<D, OCTAVES, PROFILE>(x + n * D, levels[l], visit);
-        for (int k = 0; k < OUT; k++) result[(n * n_levels + l) * OUT + k] = visit.sum[k];
+        Row<C> out[OUT];
+        for (Row<C>& row : out) row = zeros<C>();
+        for (int64_t l = group * run; l < (group + 1) * run; l++) {
+            for (Row<C>& sum : visit.sum) sum = zeros<C>();
+            corners<D, OCTAVES, PROFILE>(x + n * D, levels[l], visit);
+            if (!MIXED) out[0] += visit.sum[0];
+            for (int k = 0; k < KERNELS; k++)
+                for (int p = 0; p < BASIS; p++) out[k] += load<C>(mix + ((l * OUT + k) * BASIS + p) * C) * visit.sum[MIXED ? p : 0];
+        }
+        for (int k = 0; k < OUT; k++) store<C>(result + ((n * groups + group) * OUT + k) * C, out[k]);
     }
 };
 
 // A task is a level and one of PARTS equal runs of its channels; the runs of one level lie apart in the order of tasks, as
-// threads that write to one level at a time fight for its cache lines.
-template <int D, int OCTAVES, int PROFILE, int C, bool HEADS, int PARTS, bool ATOMIC> struct Backward {
-    static constexpr int BASIS = 1 + 2 * D * OCTAVES, OUT = HEADS ? BASIS * C : C;
-    const float *x, *gradient;
+// threads that write to one level at a time fight for its cache lines. The gradient for `mix` is added up in `copies`, since
+// under CUDA all points of a level write to the same few numbers.
+template <int D, int OCTAVES, int PROFILE, int CHANNELS, int KERNELS, int PARTS, bool ATOMIC> struct Backward {
+    static constexpr int BASIS = 1 + 2 * D * OCTAVES, OUT = KERNELS ? KERNELS : 1, C = CHANNELS / PARTS;
+    static constexpr bool MIXED = KERNELS > 0;
+    const float *x, *table, *gradient, *mix;
     const Level* levels;
-    float* table;
-    int64_t n_levels;
+    int64_t n_levels, groups;
+    float *d_table, *d_mix;
+    int64_t copies;
     JG_FUNCTION void operator()(int64_t n, int64_t task) const {
-        const int64_t l = task % n_levels, channel = task / n_levels * (C / PARTS);
-        Scatter<BASIS, C / PARTS, C, HEADS, ATOMIC> visit;
+        const int64_t l = task % n_levels, channel = task / n_levels * C;
+        const float* g = gradient + (n * groups + l / (n_levels / groups)) * OUT * CHANNELS + channel;
+        Scatter<BASIS, C, CHANNELS, MIXED, ATOMIC> visit;
         visit.table = table + channel;
-        visit.gradient = gradient + (n * n_levels + l) * OUT + channel;
+        visit.d_table = d_table + channel;
+        visit.gradient[0] = load<C>(g);
+        for (int p = 0; MIXED && p < BASIS; p++) {
+            visit.sum[p] = visit.gradient[p] = zeros<C>();
+            for (int k = 0; k < KERNELS; k++)
+                visit.gradient[p] += load<C>(mix + ((l * OUT + k) * BASIS + p) * CHANNELS + channel) * load<C>(g + k * CHANNELS);
+        }
+        corners<D, OCTAVES, PROFILE>(x + n * D, levels[l], visit);
+        float* d = d_mix + ((MIXED ? (n >> 8) & (copies - 1) : 0) * n_levels + l) * OUT * BASIS * CHANNELS + channel;
+        for (int k = 0; k < KERNELS; k++)
+            for (int p = 0; p < BASIS; p++)
+                add<C, ATOMIC>(d + (k * BASIS + p) * CHANNELS, visit.sum[p] * load<C>(g + k * CHANNELS));
+    }
+};
+
+// sum over the points of phi^2 for each row and channel, where the table holds the coefficients of the basis (KERNELS = 0).
+template <int D, int OCTAVES, int PROFILE, int C, bool ATOMIC> struct Squares {
+    static constexpr int BASIS = 1 + 2 * D * OCTAVES;
+    const float *x, *table;
+    const Level* levels;
+    float* result;
+    struct Visit {
+        const float* table;
+        float* result;
+        JG_FUNCTION void operator()(int64_t row, const float* weights) {
+            Row<C> phi = zeros<C>();
+            for (int p = 0; p < BASIS; p++) phi += load<C>(table + (row * BASIS + p) * C) * weights[p];
+            add<C, ATOMIC>(result + row * C, phi * phi);
+        }
+    };
+    JG_FUNCTION void operator()(int64_t n, int64_t l) const {
+        Visit visit{table, result};
         corners<D, OCTAVES, PROFILE>(x + n * D, levels[l], visit);
     }
 };

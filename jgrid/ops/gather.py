@@ -5,9 +5,10 @@ from jgrid.ops.function import Function, header, pull_back
 import jittor as jt
 import numpy as np
 
-HEADER = "#include <cstring>\n" + header("gather.h")
+HEADER = header("gather.h")
 PROFILE_NUMBERS = {"nearest": 0, "linear": 1, "smooth": 2}
 FUSED_CHANNELS = 32  # more would not stay in registers
+CUDA_COPIES = 64     # of the gradient for `mix`, to which all points write; a power of two
 
 
 def weighted_gather(phi, w, node, groups=1):
@@ -20,32 +21,38 @@ def weighted_gather(phi, w, node, groups=1):
     return products.reshape(n, groups, k // groups, phi.shape[2], w.shape[1]).sum(2)
 
 
-def collapsed_gather(index, profile, octaves, heads, x, table):
+def scatter(values, node, n_nodes):
+    """The sum of the values of each node: values (N, K, C), node (N, K) int32 -> (M, C)."""
+    return values.reindex_reduce("add", [n_nodes, values.shape[2]], ["@e0(i0,i1)", "i2"], extras=[node])
+
+
+def collapsed_gather(index, profile, octaves, groups, x, table, mix=None):
     """The collapsed grid, plain: with u the offset of x from node i in cells, and basis = [1, gamma(u)] of B functions,
 
-    heads: out[n, l, p, c] = sum_i window(u) basis_p(u) table[i, 0, c], over the corners i of the cell of x_n at level l;
-    else:  out[n, l, 0, c] = sum_i window(u) sum_p basis_p(u) table[i, p, c].
-    x (N, D), table (M, 1 or B, C) -> (N, L, B or 1, C).
+    mixed per level:  out[n, l, h, c] = sum_p mix[l, h, p, c] sum_i window(u) basis_p(u) table[i, 0, c], over the corners i at level l;
+    mixed per node:   out[n, l, 0, c] = sum_i window(u) sum_p basis_p(u) table[i, p, c],
+    or the same summed over `groups` equal runs of the levels, one for each l.
+    x (N, D); table (M, 1, C) and mix (L, H, B, C), or table (M, B, C) and no mix -> (N, groups, H or 1, C).
     """
     node, offset = index(x)
     basis = jt.ones(node.shape + [1])
     if octaves:
         basis = jt.concat([basis, fourier_octaves(offset, octaves)], dim=-1)
-    values = table[node] * basis.unsqueeze(-1)                                      # (N, K, B, C)
-    if not heads:
-        values = values.sum(2).unsqueeze(2)
-    weighted = values * window(profile, offset).unsqueeze(-1).unsqueeze(-1)
-    return weighted.reshape(x.shape[0], index.n_levels, -1, *weighted.shape[2:]).sum(2)
+    weights = (window(profile, offset).unsqueeze(-1) * basis).unsqueeze(-1)                    # (N, K, B, 1)
+    values = weights * table[node]                                                           # (N, K, B, C)
+    values = values.reshape(x.shape[0], index.n_levels, -1, *values.shape[2:]).sum(2)          # (N, L, B, C)
+    values = values.sum(2, keepdims=True) if mix is None else (values.unsqueeze(2) * mix).sum(3)
+    return values.reshape(x.shape[0], groups, -1, *values.shape[2:]).sum(2)
 
 
 class CollapsedGather:
     """`collapsed_gather` for one index and kernel shape, fused; differentiable to any order.
 
-    The gradient for the table is fused too; the gradient for x, which image fitting never asks for, is the plain twin's.
+    The gradients for table and mix are fused too; the gradient for x, which image fitting never asks for, is the plain twin's.
     """
 
-    def __init__(self, index, profile, octaves, heads):
-        self.index, self.profile, self.octaves, self.heads = index, profile, octaves, heads
+    def __init__(self, index, profile, octaves, groups):
+        self.index, self.profile, self.octaves, self.groups = index, profile, octaves, groups
         self.basis = 1 + 2 * index.dim * octaves
         level = np.zeros(index.n_levels, np.dtype({"names": ["cells", "first", "size", "magic"],  # gather.h's Level
                                                    "formats": ["3i4", "i4", "u4", "u8"], "offsets": [0, 12, 16, 24], "itemsize": 32}))
@@ -53,41 +60,59 @@ class CollapsedGather:
         level["magic"] = [(2**64 - 1) // int(size) + 1 if hashed else 0 for size, hashed in zip(index.size, index.hashed)]
         self._levels = jt.array(level.view(np.int32).reshape(index.n_levels, 8)).stop_grad()
 
-    def __call__(self, x, table):
-        """x (N, D), table (M, 1 or B, C) -> (N, L, B or 1, C)."""
-        return _Gather(self)(x, table)
+    def __call__(self, x, table, mix=None):
+        """x (N, D), table, mix as for `collapsed_gather` -> (N, groups, H or 1, C)."""
+        return _Gather(self)(x, table, *([] if mix is None else [mix]))
 
-    def plain(self, x, table):
-        return collapsed_gather(self.index, self.profile, self.octaves, self.heads, x, table)
+    def plain(self, x, table, mix=None):
+        return collapsed_gather(self.index, self.profile, self.octaves, self.groups, x, table, mix)
 
-    def forward(self, x, table):
-        shape = [x.shape[0], self.index.n_levels, self.basis if self.heads else 1, table.shape[2]]
-        return self._code("Forward", shape, [x, table])
+    def forward(self, x, table, mix=None):
+        """The fused op: values."""
+        channels, kernels = table.shape[2], 0 if mix is None else mix.shape[1]
+        mixed = "in3_p" if kernels else "nullptr"
+        body = (f"Forward<{self._template(channels)}, {kernels}> f{{in0_p, in1_p, {mixed}, (const Level*)in2_p, in2_shape0, {self.groups}, "
+                "out0_p};")
+        (values,) = _code([[x.shape[0], self.groups, kernels or 1, channels]], [x, table, self._levels] + ([mix] if kernels else []),
+                          lambda atomic: body, "over_points", self.groups)
+        return values
 
-    def backward(self, x, gradient):
-        shape = [self.index.n_nodes, 1 if self.heads else self.basis, gradient.shape[3]]
-        return self._code("Backward", shape, [x, gradient])
+    def backward(self, x, gradient, table, mix=None):
+        """The fused op: the gradients of sum(gradient * values) for the table and, where there is one, the mix."""
+        channels, kernels = table.shape[2], 0 if mix is None else mix.shape[1]
+        parts = 2 if channels % 4 == 0 and not kernels else 1  # few levels would leave threads without work
+        mixed = ("in4_p", "out1_p, out1_shape0") if kernels else ("nullptr", "nullptr, 0")
+        copies = CUDA_COPIES if jt.flags.use_cuda else 1
+        d_table, *d_mix = _code(
+            [table.shape] + ([[copies, *mix.shape]] if kernels else []), [x, table, self._levels, gradient] + ([mix] if kernels else []),
+            lambda atomic: (f"Backward<{self._template(channels)}, {kernels}, {parts}, {atomic}> f{{in0_p, in1_p, in3_p, {mixed[0]}, "
+                            f"(const Level*)in2_p, in2_shape0, {self.groups}, out0_p, {mixed[1]}}};"),
+            "over_tasks", f"in2_shape0 * {parts}")
+        return [d_table] + [d[0] if copies == 1 else d.sum(0) for d in d_mix]
 
-    def _code(self, body, shape, inputs):
-        """One fused op: `body` of gather.h over all points and levels."""
-        scatter, channels = body == "Backward", shape[-1]
-        parts = 2 if scatter and channels % 4 == 0 and not self.heads else 1  # few levels would leave threads without work
-        template = f"{self.index.dim}, {self.octaves}, {PROFILE_NUMBERS[self.profile]}, {channels}, {str(self.heads).lower()}"
-        arguments = "in0_p, in1_p, (const Level*)in2_p, out0_p, in2_shape0"
+    def squares(self, x, table):
+        """The fused op: the sum over x of phi^2 for each node and channel, (M, C), where `table` is the kernel's for features of one."""
+        channels = table.shape[2]
+        (total,) = _code([[self.index.n_nodes, channels]], [x, table, self._levels],
+                         lambda atomic: f"Squares<{self._template(channels)}, {atomic}> f{{in0_p, in1_p, (const Level*)in2_p, out0_p}};",
+                         "over_tasks", "in2_shape0")
+        return total
 
-        def source(clear, launcher, atomic):
-            flags = f", {parts}, {atomic}" if scatter else ""
-            return (f"{clear if scatter else ''}using namespace jgrid; {body}<{template}{flags}> f{{{arguments}}}; "
-                    f"{launcher}(f, in0_shape0, in2_shape0 * {parts});")
+    def _template(self, channels):
+        return f"{self.index.dim}, {self.octaves}, {PROFILE_NUMBERS[self.profile]}, {channels}"
 
-        return jt.code(shape, "float32", [*inputs, self._levels], cpu_header=HEADER, cuda_header=HEADER,
-                       cpu_src=source("memset(out0_p, 0, out0->size); ", "over_tasks" if scatter else "over_points", "false"),
-                       cuda_src=source("cudaMemsetAsync(out0_p, 0, out0->size); ", "launch", "true"))
 
-    def gradient_for_x(self, x, table, gradient):
-        if x.is_stop_grad():
-            return None
-        return pull_back(lambda x: self.plain(x, table), [x], gradient)[0]
+def _code(shapes, inputs, body, launcher, tasks):
+    """One fused op: a body of gather.h, body(atomic) -> "Body<...> f{...};", over all points of x and `tasks`; outputs start at zero
+    where tasks add to them."""
+    adding = launcher == "over_tasks"
+
+    def source(atomic, clear, launcher):
+        zero = "".join(f"{clear}(out{i}_p, 0, out{i}->size); " for i in range(len(shapes)) if adding)
+        return f"{zero}using namespace jgrid; {body(atomic)} {launcher}(f, in0_shape0, {tasks});"
+
+    return jt.code(shapes, ["float32"] * len(shapes), inputs, cpu_header=HEADER, cuda_header=HEADER,
+                   cpu_src=source("false", "memset", launcher), cuda_src=source("true", "cudaMemsetAsync", "launch"))
 
 
 class _Gather(Function):
@@ -95,24 +120,32 @@ class _Gather(Function):
         super().__init__()
         self.gather = gather
 
-    def execute(self, x, table):
-        return self.gather.forward(x, table)
+    def execute(self, *inputs):
+        return self.gather.forward(*inputs)
 
     def grad(self, gradient):
-        x, table = self.inputs
-        return self.gather.gradient_for_x(x, table, gradient), _Scatter(self.gather)(x, gradient)
+        x, *linear = self.inputs
+        d_x = None if x.is_stop_grad() else pull_back(lambda x: self.gather.plain(x, *linear), [x], gradient)[0]
+        return (d_x, *_Adjoint(self.gather)(x, gradient, *linear))
 
 
-class _Scatter(Function):
-    """The adjoint of the gather in its table."""
+class _Adjoint(Function):
+    """The gradients for table and mix.
+
+    The values F are linear in each, so the gradients pair with cotangents c as sum(gradient * (F(x, c_table, mix) + F(x, table,
+    c_mix))): that is what is differentiated again.
+    """
 
     def __init__(self, gather):
         super().__init__()
         self.gather = gather
 
-    def execute(self, x, gradient):
-        return self.gather.backward(x, gradient)
+    def execute(self, *inputs):
+        return tuple(self.gather.backward(*inputs))
 
-    def grad(self, table):
-        x, gradient = self.inputs
-        return self.gather.gradient_for_x(x, table, gradient), _Gather(self.gather)(x, table)
+    def grad(self, *cotangents):
+        def paired(x, gradient, *linear):
+            swapped = [self.gather(x, *linear[:i], c, *linear[i + 1:]) for i, c in enumerate(cotangents) if c is not None]
+            return sum(swapped[1:], start=swapped[0]) * gradient
+
+        return pull_back(paired, self.inputs, jt.ones(1))

@@ -18,11 +18,26 @@ def mlp(z, *weights_and_biases):
     return z
 
 
+def squared_error(z, target, *weights_and_biases):
+    """mean((mlp(z) - target)^2), plain: target (N, n_L) -> scalar (1,)."""
+    return ((mlp(z, *weights_and_biases) - target) ** 2).mean()
+
+
 def fused_mlp(z, *weights_and_biases):
     """`mlp` in one op per direction; the plain twin under CUDA, where the library's matrix products serve."""
-    if jt.flags.use_cuda or max(w.shape[0] for w in weights_and_biases) > FUSED_WIDTH or z.shape[1] > FUSED_WIDTH:
-        return mlp(z, *weights_and_biases)
-    return _Forward()(z, *weights_and_biases)
+    return _Forward()(z, *weights_and_biases) if _fusible(z, weights_and_biases) else mlp(z, *weights_and_biases)
+
+
+def fused_squared_error(z, target, *weights_and_biases):
+    """`squared_error` with its derivatives in one op, which computes the activations once; the plain twin under CUDA or for a target
+    that wants a gradient."""
+    if not (_fusible(z, weights_and_biases) and target.is_stop_grad()):
+        return squared_error(z, target, *weights_and_biases)
+    return _SquaredError(target)(z, *weights_and_biases)
+
+
+def _fusible(z, weights_and_biases):
+    return not jt.flags.use_cuda and max(w.shape[0] for w in weights_and_biases) <= FUSED_WIDTH and z.shape[1] <= FUSED_WIDTH
 
 
 def _make(inputs):
@@ -52,14 +67,53 @@ class _Backward(Function):
         n = len(inputs)
         outs = [f"out{i}_p" for i in range(n)]
         source = (_make(inputs) + f"float* d_weights[] = {{{', '.join(outs[1::2])}}}; float* d_biases[] = {{{', '.join(outs[2::2])}}};\n"
-                  f"jgrid::mlp_backward(mlp, in0_p, in{n}_p, in0_shape0, out0_p, d_weights, d_biases);")
+                  f"jgrid::mlp_pull_back(mlp, in0_p, in{n}_p, in0_shape0, out0_p, d_weights, d_biases);")
         return jt.code([v.shape for v in inputs], ["float32"] * n, [*inputs, gradient], cpu_header=HEADER, cpu_src=source)
 
     def grad(self, *cotangents):
-        wanted = [i for i, c in enumerate(cotangents) if c is not None]
+        return _pull_back_gradients(mlp, self.inputs, cotangents)
 
-        def chosen(*inputs):
-            gradients = pull_back(mlp, inputs[:-1], inputs[-1])
-            return sum(((gradients[i] * cotangents[i]).sum() for i in wanted), start=jt.zeros(1))
 
-        return pull_back(chosen, list(self.inputs), jt.ones(1))
+def _pull_back_gradients(plain, inputs, cotangents):
+    """Second order: the gradients of sum_i <cotangent_i, g_i> for the inputs, g the gradients of sum(last input * plain(others))."""
+    wanted = [i for i, (c, v) in enumerate(zip(cotangents, inputs)) if c is not None and not v.is_stop_grad()]
+
+    def chosen(*inputs):
+        gradients = pull_back(plain, inputs[:-1], inputs[-1])
+        return sum(((gradients[i] * cotangents[i]).sum() for i in wanted), start=jt.zeros(1))
+
+    return pull_back(chosen, list(inputs), jt.ones(1))
+
+
+class _SquaredError(Function):
+    """The loss of z, W_0, b_0, ...; its gradients are there before anybody asks."""
+
+    def __init__(self, target):
+        super().__init__()
+        self.target = target
+
+    def execute(self, *inputs):
+        n = len(inputs)
+        outs = [f"out{i + 1}_p" for i in range(n)]
+        source = (_make(inputs) + f"float* d_weights[] = {{{', '.join(outs[1::2])}}}; float* d_biases[] = {{{', '.join(outs[2::2])}}};\n"
+                  f"jgrid::mlp_squared_error(mlp, in0_p, in{n}_p, in0_shape0, out0_p, out1_p, d_weights, d_biases);")
+        loss, *self.gradients = jt.code([[1]] + [v.shape for v in inputs], ["float32"] * (n + 1), [*inputs, self.target],
+                                        cpu_header=HEADER, cpu_src=source)
+        return loss
+
+    def grad(self, cotangent):
+        return _Scaled(self.gradients, self.target)(*self.inputs, cotangent)
+
+
+class _Scaled(Function):
+    """Gradients that are known, times the last input; differentiated again by the plain twin."""
+
+    def __init__(self, gradients, target):
+        super().__init__()
+        self.gradients, self.target = gradients, target
+
+    def execute(self, *inputs):
+        return tuple(g * inputs[-1] for g in self.gradients)
+
+    def grad(self, *cotangents):
+        return _pull_back_gradients(lambda z, *network: squared_error(z, self.target, *network), self.inputs, cotangents)

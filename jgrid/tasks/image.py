@@ -136,10 +136,16 @@ class ImageTask(AbstractTask):
             self._epoch = step // per_epoch
             self._order = np.random.default_rng((self.seed, self._epoch)).permutation(self._trained)
         chosen = self._order[step % per_epoch * n:][:n]
-        return {"x": jt.array(self._centres[chosen]).stop_grad(), "colour": jt.array(self._colours[chosen]).stop_grad()}
+        # take, as plain indexing is several times slower
+        return {name: jt.array(values.take(chosen, axis=0)).stop_grad() for name, values in (("x", self._centres), ("colour", self._colours))}
+
+    def samples(self):
+        """All points that training sees and their colours, row by row: (N, 2) and (N, C) numpy arrays."""
+        chosen = np.sort(self._trained)
+        return self._centres[chosen], self._colours[chosen]
 
     def loss(self, model, batch):
-        return {"mse": ((model(batch["x"]) - batch["colour"]) ** 2).mean()}
+        return {"mse": model.squared_error(batch["x"], batch["colour"])}
 
     def evaluate(self, model):
         prediction = render(model, self.height, self.width)

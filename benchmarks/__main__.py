@@ -1,0 +1,96 @@
+"""python -m benchmarks [NAME ...] --out FILE.json: measure, write FILE.json, print the tables."""
+import importlib.metadata
+import json
+import platform
+from dataclasses import dataclass
+from pathlib import Path
+
+from benchmarks import race, suite
+
+import tyro
+from typing_extensions import Literal
+
+
+def solver(quick, _):
+    from benchmarks import solver  # last and late: it imports Jittor, which ends a process whose children are stopped
+    return solver.run(quick)
+
+
+# name: function of (quick, the measured limits); the limits themselves are measured in every run
+BENCHMARKS = {"step": suite.step, "mulfa": suite.mulfa, "ops": suite.ops, "scaling": suite.scaling, "image": suite.image, "solver": solver}
+
+
+@dataclass(frozen=True)
+class Config:
+    """Time jgrid beside its peers and the machine's limits."""
+    names: tyro.conf.Positional[tuple[Literal[("limits", *BENCHMARKS)], ...]] = ()
+    """What to measure; nothing: everything."""
+    out: Path = Path("out/benchmarks.json")
+    """The results, as JSON."""
+    quick: bool = False
+    """Tiny sizes and one round, to see that everything runs; the numbers mean nothing."""
+
+
+def machine():
+    """Where and with what the numbers were measured."""
+    cpu = [line.split(":", 1)[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")]
+    installed = {}
+    for package in ("jittor", "numpy", "torch", "jax"):
+        try:
+            installed[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            installed[package] = None
+    return {"cpu": cpu[0] if cpu else platform.machine(), "cores": len(cpu), "threads": race.THREADS, "python": platform.python_version(),
+            **installed}
+
+
+def markdown(results):
+    """The results as Markdown tables."""
+    lines = []
+
+    def cell(value):
+        return "-" if value is None else f"{value:.3g}" if isinstance(value, float) else str(value)
+
+    def table(title, columns, rows):
+        lines.extend([f"\n### {title}\n", "| " + " | ".join(columns) + " |", "|---" * len(columns) + "|"])
+        lines.extend("| " + " | ".join(map(cell, row)) + " |" for row in rows)
+
+    rates = {kind: dict(sizes) for kind, sizes in results["limits"].items() if kind != "runs"}
+    units = {kind: sizes.pop("unit") for kind, sizes in rates.items()}
+    table("limits", ["what", "size", "best"], [(kind, size, f"{rate:.3g} {units[kind]}")
+                                               for kind, sizes in rates.items() for size, rate in sizes.items()])
+    for name in ("step", "mulfa"):
+        if name in results:
+            rows = [(run, None, r["reason"], None, None, None) if r["ms"] is None else
+                    (run, r["ms"], "{:.3g}-{:.3g}".format(*r["range_ms"]), f"{r['clean']}/{r['samples']}",
+                     r["cpu_ms"], r["ms"] / results[name]["jgrid_ms"] if results[name]["jgrid_ms"] else None)
+                    for run, r in results[name]["runs"].items()]
+            table(name, ["run", "ms", "range", "clean", "core ms", "over jgrid"], rows)
+    if results.get("ops", {}).get("parts"):
+        rows = [(part, p["ms"], f"{p['rate']:.3g} {p['unit']}" if "rate" in p else None, p.get("limit"), p.get("of_limit"))
+                for part, p in results["ops"]["parts"].items()]
+        table("ops", ["part", "ms", "rate", "limit", "of limit"], [*rows, ("step", results["ops"]["jgrid_ms"], None, None, None)])
+    if results.get("scaling", {}).get("ms"):
+        table("scaling", ["what", "value", "ms"],
+              [(axis, value, ms) for axis, row in results["scaling"]["ms"].items() for value, ms in row.items()])
+    for field, fit in results.get("image", {}).items():
+        if field != "reasons" and fit:
+            table(f"image, {field}", ["dB", "seconds", "steps"], [(t, fit["seconds"][t], fit["steps"][t]) for t in fit["seconds"]])
+    return "\n".join(lines)
+
+
+def main(config):
+    results = {"machine": machine(), "limits": suite.limits(config.quick)}
+    for name in config.names or BENCHMARKS:
+        if name != "limits":
+            results[name] = BENCHMARKS[name](config.quick, results["limits"])
+        config.out.parent.mkdir(parents=True, exist_ok=True)
+        config.out.write_text(json.dumps(results, indent=1) + "\n")
+    print(markdown(results))
+    for name, entry in results.items():
+        for key, reason in entry.get("reasons", {}).items():
+            print(f"{name}: no {key}: {reason}")
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Config, prog="python -m benchmarks"))

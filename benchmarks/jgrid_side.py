@@ -1,0 +1,170 @@
+"""jgrid's side: training steps through the trainer, the fused ops alone, fits to a PSNR."""
+import time
+
+from benchmarks import problem
+from jgrid import MLP, Field, Grid, ImageTask, TrainConfig, Trainer
+from jgrid.field import field_from_dict
+from jgrid.metrics import psnr
+from jgrid.ops.gather import CollapsedGather
+from jgrid.ops.mlp import fused_mlp
+from jgrid.tasks.image import render
+
+import jittor as jt
+import numpy as np
+import skimage.data
+
+FOREVER = 10**6  # steps of a run that is only timed
+
+
+class FixedBatch:
+    """A task of random points and smooth colours, the same at every step: any number of dimensions, no sampling to pay for."""
+
+    n_out = 3
+
+    def __init__(self, dim, batch):
+        self.dim = dim
+        x = np.random.default_rng(0).uniform(size=(batch, dim)).astype(np.float32)
+        colour = 0.5 + 0.5 * np.sin(20 * x.sum(1, keepdims=True) + np.arange(3)).astype(np.float32)
+        self.batch = {"x": jt.array(x).stop_grad(), "colour": jt.array(colour).stop_grad()}
+
+    def sample(self, step, n):
+        return self.batch
+
+    def loss(self, model, batch):
+        return {"mse": ((model(batch["x"]) - batch["colour"]) ** 2).mean()}
+
+
+def astronaut():
+    return ImageTask(skimage.data.astronaut() / 255.0)
+
+
+def plain_twin(field):
+    """The same field in Jittor's own ops."""
+    grid, layers = field.grid, field.network.layers
+    return Field(Grid(grid.index, grid.kernel, grid.w.shape[1], grid.groups > 1, fused=False),
+                 MLP(grid.n_out, layers[-1].weight.shape[0], layers[0].weight.shape[0], len(layers) - 1, fused=False), field.rates)
+
+
+def stepper(trainer):
+    """The trainer's own steps, waited for."""
+    count = 0
+
+    def run(steps):
+        nonlocal count
+        for _ in range(steps):
+            trainer._step(count)
+            count += 1
+        jt.sync_all(True)
+
+    return run
+
+
+def step(field, batch, plain=False):
+    """One training step on random pixels, fused as configured, or in Jittor's own ops and optimiser."""
+    task = astronaut()
+    model = field_from_dict(field).build(2, 3)
+    model = plain_twin(model) if plain else model
+    groups = model.parameter_groups()
+    for p, value in zip([p for group in groups for p in group["params"]], problem.parameters(field)):
+        p.update(jt.array(value))
+    trainer = Trainer(task, model, TrainConfig(batch=batch, steps=FOREVER), progress=False)
+    if plain:
+        trainer.optimizer = jt.optim.Adam(groups, lr=1.0, betas=problem.BETAS, eps=problem.EPS)
+    x, colour = map(jt.array, problem.check_batch())
+    losses = []
+    for _ in range(problem.CHECK_STEPS):
+        loss = sum(task.loss(model, {"x": x, "colour": colour}).values())
+        trainer.optimizer.step(loss)
+        losses.append(loss.item())
+    return {"step": stepper(trainer)}, {"losses": losses}
+
+
+def ops(field, batch):
+    """The parts of a training step, each alone, and the whole; info: what each must do, in the units of the limits."""
+    task, model = astronaut(), field_from_dict(field).build(2, 3)
+    grid, network = model.grid, [p for layer in model.network.layers for p in (layer.weight, layer.bias)]
+    trainer = Trainer(task, model, TrainConfig(batch=batch, steps=FOREVER), progress=False)
+    gather = CollapsedGather(grid.index, "linear", 0, grid.groups)
+    x = task.sample(0, batch)["x"]
+    table = jt.array(grid.w.numpy()).unsqueeze(1)
+    levels = gather(x, table)
+    z = jt.array(levels.numpy().reshape(batch, -1))
+    g_levels, g_out = jt.random(levels.shape).stop_grad(), jt.random((batch, 3)).stop_grad()
+    gradients = [[jt.random(p.shape).stop_grad() for p in group["params"]] for group in trainer.optimizer.param_groups]
+    jt.sync_all(True)
+
+    def repeat(outputs):
+        """Runs `outputs`, which lists variables, and nothing else that is pending."""
+        def run(steps):
+            for _ in range(steps):
+                jt.sync(outputs(), True)
+        return run
+
+    count = 0
+
+    def sampling():
+        nonlocal count
+        count += 1
+        return list(task.sample(count, batch).values())
+
+    def adam():
+        for group, g in zip(trainer.optimizer.param_groups, gradients):
+            group["grads"] = list(g)
+        trainer.optimizer.step()
+        return trainer.parameters
+
+    def loss_and_gradient():
+        out = g_out.clone().start_grad()
+        loss = ((out - colour) ** 2).mean()
+        return [loss, jt.grad(loss, out)]
+
+    colour = task.sample(0, batch)["colour"]
+    runs = {
+        "sampling": repeat(sampling),
+        "gather": repeat(lambda: [gather(x, table)]),
+        "mlp": repeat(lambda: [fused_mlp(z, *network)]),
+        "loss": repeat(loss_and_gradient),
+        "mlp_backward": repeat(lambda: jt.grad((fused_mlp(z, *network) * g_out).sum(), [z, *network])),
+        "gather_backward": repeat(lambda: [gather.backward(x, g_levels, table)[0]]),
+        "adam": repeat(adam),
+        "step": stepper(trainer),
+    }
+    flop = 2 * batch * sum(w.shape[0] * w.shape[1] for w in network[::2])
+    rows = batch * grid.index.n_levels * 4
+    n = sum(int(np.prod(p.shape)) for p in trainer.parameters)
+    work = {"gather": rows, "gather_backward": rows, "mlp": flop, "mlp_backward": 2 * flop, "adam": 7 * 4 * n}
+    return runs, {"work": work, "table_mib": grid.w.numel() * 4 / 2**20}
+
+
+def scaling(base, batch, changes):
+    """Steps of the hash grid on a fixed batch, a run for each of `changes`: {name: {"dim", "batch" or a flag of the field: value}}."""
+    runs = {}
+    for name, change in changes.items():
+        change = dict(change)
+        dim, n = change.pop("dim", 2), change.pop("batch", batch)
+        model = field_from_dict({**base, **change}).build(dim, 3)
+        runs[name] = stepper(Trainer(FixedBatch(dim, n), model, TrainConfig(batch=n, steps=FOREVER), progress=False))
+    return runs, {}
+
+
+def fit(field, targets, every, steps):
+    """Training from the start until the last PSNR of `targets`, with the app's schedule: {target: [seconds, steps]}.
+
+    Seconds of training without evaluations, compiled before; looked at after every `every` steps.
+    """
+    task = astronaut()
+
+    def run(_):
+        jt.set_global_seed(0)
+        trainer = Trainer(task, field_from_dict(field).build(2, 3, task.aspect, task.place), TrainConfig(), progress=False)
+        step, seconds, done, reached = stepper(trainer), 0.0, 0, {}
+        while done < steps and len(reached) < len(targets):
+            start = time.perf_counter()
+            step(every)
+            seconds, done = seconds + time.perf_counter() - start, done + every
+            value = psnr(task.pixels, render(trainer.model, task.height, task.width))
+            reached.update({t: [seconds, done] for t in targets if t not in reached and value >= t})
+        return reached
+
+    stepper(Trainer(task, field_from_dict(field).build(2, 3), TrainConfig(), progress=False))(3)
+    return {"fit": run}, {}

@@ -1,0 +1,52 @@
+"""What all competitors compute, in numpy: the picture, the grids' layout, the parameters they start from."""
+import numpy as np
+import skimage.data
+
+BATCH = 2**16
+HASH = {"kind": "grid:hash", "finest": 512, "coarsest": 16, "levels": 16, "channels": 2, "table_size": 2**16,
+        "lr_features": 1e-2, "lr_network": 1e-2}
+MULFA = {"kind": "grid:mulfa", "finest": 170, "coarsest": 78, "levels": 2, "channels": 8}  # the app's default
+LINEAR = {**MULFA, "kind": "grid:dense"}
+LITTLE = {"finest": 24, "coarsest": 6, "levels": 2, "channels": 2}
+BETAS, EPS = (0.9, 0.99), 1e-15  # the trainer's Adam
+CHECK_STEPS = 3
+
+
+def picture():
+    """(centres (N, 2), colours (N, 3)) of scikit-image's astronaut, float32 in [0, 1]."""
+    colours = (skimage.data.astronaut() / 255.0).astype(np.float32)
+    height, width = colours.shape[:2]
+    y, x = np.meshgrid((np.arange(height) + 0.5) / height, (np.arange(width) + 0.5) / width, indexing="ij")
+    return np.stack([x.ravel(), y.ravel()], 1).astype(np.float32), colours.reshape(-1, 3)
+
+
+def check_batch():
+    """A fixed batch (x, colour) on which all competitors must have the same losses."""
+    x, colours = picture()
+    chosen = np.random.default_rng(1).integers(0, len(x), 4096)
+    return x[chosen], colours[chosen]
+
+
+class Layout:
+    """Levels of a 2-D grid in one table: cells along an axis, first row, rows, how many levels lie dense (the coarsest), nodes."""
+
+    def __init__(self, field):
+        growth = (field["finest"] / field["coarsest"]) ** (np.arange(field["levels"]) / (field["levels"] - 1))
+        self.cells = np.round(field["coarsest"] * growth).astype(np.int32)
+        dense, table = (self.cells + 1) ** 2, field.get("table_size", 2**30)
+        self.size = np.minimum(dense, table)
+        self.first = np.concatenate([[0], np.cumsum(self.size)[:-1]]).astype(np.int32)
+        self.n_dense, self.n_nodes, self.mask = int((dense <= table).sum()), int(self.size.sum()), table - 1
+        assert table & self.mask == 0, "the peers hash into tables whose size is a power of two"
+
+
+def parameters(field, width=64):
+    """[features, mix of a MulFA kernel, W_0, b_0, W_1, b_1, W_2, b_2], large enough for the loss to depend on every part of the model."""
+    rng, channels = np.random.default_rng(0), field["channels"]
+    sizes = [field["levels"] * channels, width, width, 3]
+    values = [rng.uniform(-0.5, 0.5, (Layout(field).n_nodes, channels))]
+    if field["kind"] == "grid:mulfa":
+        values.append(rng.normal(size=(field["levels"], 1, 5, channels)))
+    for a, b in zip(sizes[:-1], sizes[1:]):
+        values += [rng.uniform(-1, 1, (b, a)) * np.sqrt(3 / a), rng.uniform(-0.1, 0.1, b)]
+    return [v.astype(np.float32) for v in values]

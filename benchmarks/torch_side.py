@@ -1,0 +1,82 @@
+"""The same models in PyTorch."""
+from benchmarks import problem, race
+
+import numpy as np
+import torch
+from torch.nn import functional
+
+
+class Model:
+    """A grid, hashed with linear interpolation or MulFA, and its MLP; lookup: index_select (the fastest), or naive indexing."""
+
+    def __init__(self, field, naive):
+        self.layout, self.mulfa, self.naive = problem.Layout(field), field["kind"] == "grid:mulfa", naive
+        self.table, *rest = [torch.tensor(v, requires_grad=True) for v in problem.parameters(field)]
+        self.mix, self.network = (rest[0], rest[1:]) if self.mulfa else (None, rest)
+        self.cells = torch.tensor(self.layout.cells)
+        self.first = torch.tensor(self.layout.first)
+
+    def __call__(self, x):
+        scaled = x[:, None, :] * self.cells[:, None]                                       # (N, L, 2)
+        cell = torch.minimum(scaled.detach().int(), self.cells[:, None] - 1)
+        fraction = scaled - cell
+        corner = torch.stack([cell, cell + 1], -1)                                         # (N, L, axis, bit)
+        node = self.nodes(corner[:, :, 0], corner[:, :, 1]).reshape(-1)                    # (N L 4), axis 0 fastest
+        values = self.table[node] if self.naive else self.table.index_select(0, node)
+        values = values.view(*fraction.shape[:2], 4, -1)
+        offset = torch.stack([fraction, fraction - 1], -1)
+        weight = torch.stack([1 - fraction, fraction], -1)
+        window = (weight[:, :, 1, :, None] * weight[:, :, 0, None, :]).flatten(2)          # (N, L, 4)
+        if self.mulfa:
+            angle = torch.stack([offset[:, :, 0, None, :].expand(-1, -1, 2, 2), offset[:, :, 1, :, None].expand(-1, -1, 2, 2)], 2)
+            angle = np.pi * angle.flatten(3)                                               # (N, L, axis, 4)
+            basis = torch.cat([torch.ones_like(window)[:, :, None], torch.sin(angle), torch.cos(angle)], 2)
+            z = (((basis * window[:, :, None]) @ values) * self.mix[:, 0]).sum(2)          # (N, L, 5, C) mixed
+        else:
+            z = (values * window[..., None]).sum(2)                                        # (N, L, C)
+        z = z.flatten(1)
+        for i in range(0, len(self.network), 2):
+            z = functional.linear(z, *self.network[i:i + 2])
+            z = functional.relu(z) if i + 2 < len(self.network) else z
+        return z
+
+    def nodes(self, x, y):
+        """Rows of the table for bits along axis 0 and 1, (N, L, 2) each -> (N, L, 2, 2)."""
+        n, stride = self.layout.n_dense, self.cells[:, None] + 1
+        dense = x[:, :n, None, :] + (y * stride)[:, :n, :, None]
+        if n < len(self.cells):
+            prime = np.int32(np.uint32(2654435761).astype(np.int32)).item()  # products wrap, as the hash wants
+            hashed = (x[:, n:, None, :] ^ (y[:, n:] * prime)[..., None]) & self.layout.mask
+            dense = torch.cat([dense, hashed], 1)
+        return dense + self.first[:, None, None]
+
+
+def step(field, batch, naive=False, compiled=False):
+    """One training step on random pixels."""
+    torch.set_num_threads(race.THREADS)
+    model = Model(field, naive)
+    x, colour = map(torch.tensor, problem.picture())
+    groups = [{"params": [model.table], "lr": field.get("lr_features", 2e-2)},
+              {"params": [*model.network, *([model.mix] if model.mulfa else [])], "lr": field.get("lr_network", 2e-2)}]
+    adam = torch.optim.Adam(groups, betas=problem.BETAS, eps=problem.EPS, fused=True)
+
+    def loss_of(x, colour):
+        return ((model(x) - colour) ** 2).mean()
+
+    # one size at a time: a graph for all batch sizes would be slower
+    loss_of = torch.compile(loss_of, dynamic=False) if compiled else loss_of
+
+    def update(x, colour):
+        loss = loss_of(x, colour)
+        adam.zero_grad()
+        loss.backward()
+        adam.step()
+        return loss.item()
+
+    def run(steps):
+        for _ in range(steps):
+            chosen = torch.randint(len(x), (batch,))
+            update(x[chosen], colour[chosen])
+
+    losses = [update(*map(torch.tensor, problem.check_batch())) for _ in range(problem.CHECK_STEPS)]
+    return {"step": run}, {"losses": losses}
