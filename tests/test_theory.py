@@ -42,7 +42,7 @@ def test_closed_form_equals_autodiff(case):
     for c in range(CHANNELS):
         close(found[c] if found.ndim == 3 else found, wanted[:, c, :, c], 1e-6)
         assert not wanted[:, c, :, 1 - c].any()  # a channel's features move no other channel
-    assert (found.ndim == 3) == bool(case.depth)
+    assert (found.ndim == 3) == bool(case.octaves)
 
 
 def test_points_meet_a_slot_twice():
@@ -108,7 +108,7 @@ def regression_case(name):
     kernels = {"hash": lambda: InterpolationKernel(), "gain": lambda: MulFAGainKernel(index.positions(), 2, width=5),
                "literal": lambda: MulFALiteralKernel(index.positions(), 3, octaves=2, width=5, depth=2)}
     if name == "radial":
-        index, kernels = PointIndex(r_sequence(80, 2)), {"radial": lambda: RadialKernel(80, 2)}
+        index, kernels = PointIndex(r_sequence(80, 2)), {"radial": lambda: RadialKernel(80, 2, 2)}
     kernel = kernels[name]()
     if name == "gain":
         kernel.last.weight = jt.array(np.random.default_rng(0).normal(size=(2, 5)).astype(np.float32))
@@ -209,5 +209,5 @@ def test_kernel_stays_where_the_model_is_linear_and_only_there():
 
 def test_every_case_counts():
     """A new field of a case must reach the grids here."""
-    assert {f.name for f in dataclasses.fields(Case)} == {"name", "cells", "table_size", "profile", "octaves", "depth", "warps",
+    assert {f.name for f in dataclasses.fields(Case)} == {"name", "cells", "table_size", "profile", "octaves", "kernels", "depth", "warps",
                                                           "scattered", "radial"}

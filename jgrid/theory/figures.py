@@ -103,7 +103,7 @@ def drifts(steps=100):
     index = GridIndex(1, LEVELS)
 
     def decoded():
-        return Field(Grid(index, MulFAKernel(), 2, concat=True, scale=0.1), MLP(3 * 2 * len(LEVELS), 1, 16, 1), RATES)
+        return Field(Grid(index, MulFAKernel(1, len(LEVELS), 2), 2, concat=True, scale=0.1), MLP(2 * len(LEVELS), 1, 16, 1), RATES)
 
     result = {}
     for name, make, frozen in (("kernel frozen", _gain, ("kernel",)), ("kernel trained", _gain, ()), ("decoder", decoded, ())):

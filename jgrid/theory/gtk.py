@@ -13,7 +13,8 @@ def design_matrix(grid, x):
 
     x (N, D) in [0, 1]. Returns a list of scipy CSR matrices (N, M) in float64, one that serves all channels or one for each
     channel where each has a kernel of its own. Nodes that a point meets twice (hash collisions) are summed. Where a
-    grid gives J numbers per channel (levels side by side, heads), rows are (N J, M): point by point, then level, then head.
+    grid gives J numbers per channel (levels side by side, several kernels), rows are (N J, M): point by point, then level, then
+    kernel.
     """
     parts = [_rows(grid, np.asarray(x[i:i + CHUNK], np.float32)) for i in range(0, len(x), CHUNK)]
     return [sparse.vstack(rows, format="csr") for rows in zip(*parts)]
@@ -24,12 +25,11 @@ def _rows(grid, x):
         node, offset = grid.index(jt.array(x))
         phi = grid.kernel(jt.array(x), node, offset).numpy().astype(np.float64)      # (N, K, H, C or 1)
         node = node.numpy()
-    n, k, heads, channels = phi.shape
-    groups = grid.index.n_levels if grid.concat else 1
-    # row of (point, level, head)
-    row = ((np.arange(n)[:, None] * groups + np.arange(k) // (k // groups))[:, :, None] * heads + np.arange(heads))
+    (n, k, kernels, channels), groups = phi.shape, grid.groups
+    # row of (point, level, kernel)
+    row = ((np.arange(n)[:, None] * groups + np.arange(k) // (k // groups))[:, :, None] * kernels + np.arange(kernels))
     column = np.broadcast_to(node[:, :, None], row.shape)
-    shape = (n * groups * heads, grid.index.n_nodes)
+    shape = (n * groups * kernels, grid.index.n_nodes)
     return [sparse.coo_matrix((phi[..., c].ravel(), (row.ravel(), column.ravel())), shape).tocsr() for c in range(channels)]
 
 
@@ -103,7 +103,7 @@ def _float32(values):
 
 
 def products(grid, x):
-    """GridProducts where the grid has a fused op, else SparseProducts. The grid gives one number per channel (no concat, no heads)."""
+    """GridProducts where the grid has a fused op, else SparseProducts. The grid gives a number per channel."""
     if grid.index.fusible and grid.kernel.fusible:
         return GridProducts(grid, x)
     return SparseProducts(design_matrix(grid, x))
