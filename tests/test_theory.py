@@ -165,7 +165,7 @@ def test_the_fused_op_foretells_as_well():
     forecast = Forecast(free, y, w0, steps)
     wanted = predicted_outputs(kernel, y, forecast.lr, steps, free.forward(w0))
     found = np.stack([free.forward(w) for w in forecast.weights])
-    assert (np.linalg.norm(found - wanted, axis=1) < 3e-3 * np.linalg.norm(y - wanted, axis=1)).all()
+    assert (np.linalg.norm(found - wanted, axis=1) < 5e-3 * np.linalg.norm(y - wanted, axis=1)).all()
     assert forecast.n_products < 100
 
 

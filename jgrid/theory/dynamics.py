@@ -56,7 +56,7 @@ class Forecast:
     predicted |y - Phi w_k|; n_products: how many pairs of products with Phi and Phi^T it took.
     """
 
-    def __init__(self, products, y, w0, steps, lr=None, flow=False, tolerance=3e-3):
+    def __init__(self, products, y, w0, steps, lr=None, flow=False, tolerance=5e-3):
         residual = y - products.forward(w0)
         b = products.adjoint(residual)
         channels, size = b.shape[1], np.linalg.norm(b, axis=0)
