@@ -116,6 +116,11 @@ class ImageTask(AbstractTask):
         longest = max(self.width, self.height)
         return self.width / longest, self.height / longest
 
+    @property
+    def split(self):
+        """Rows of `pixel_centres` that are trained on and rows held out, rising."""
+        return np.sort(self._trained), np.sort(self._held_out)
+
     def place(self, n):
         """n nodes where the picture changes; held-out pixels look like the nearest others here."""
         held_out = np.zeros((self.height, self.width), bool)
