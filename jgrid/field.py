@@ -130,7 +130,7 @@ class DenseGridConfig:
     profile: str = "linear"
     """Interpolation: nearest, linear or smooth."""
     decoder: DecoderConfig = field(default_factory=DecoderConfig)
-    lr_features: float = 2e-2
+    lr_features: float = 8e-2
     """Learning rate of the features."""
     lr_network: float = 2e-2
     """Learning rate of the decoder."""
@@ -156,7 +156,7 @@ class HashGridConfig:
     profile: str = "linear"
     """Interpolation: nearest, linear or smooth."""
     decoder: DecoderConfig = field(default_factory=DecoderConfig)
-    lr_features: float = 2e-2
+    lr_features: float = 4e-2
     """Learning rate of the features."""
     lr_network: float = 1e-2
     """Learning rate of the decoder."""
