@@ -102,8 +102,10 @@ def fit_all(config, path):
     for name in config.names():
         pace = run(config, path, name, 12, 0.0, "pace")["seconds_train"] / 10  # the first two steps compile and are not timed
         fast = pace * config.steps < 2.5 * budget  # slower fields are run for the seconds only
+        whole = run(config, path, name, config.steps, 0.0, "steps") if fast else None
+        pace = whole["seconds_train"] / config.steps if whole else pace
         steps = config.steps if name == MULFA else max(20, round(budget / pace / 10) * 10)
-        rows[name] = {"steps": run(config, path, name, config.steps, 0.0, "steps") if fast else None,
+        rows[name] = {"steps": whole,
                       "seconds": reference if name == MULFA else run(config, path, name, steps, 0.0, "seconds"),
                       "held_out": run(config, path, name, config.steps, HELD_OUT, "held-out") if fast else None}
     return rows

@@ -9,6 +9,7 @@ import jittor as jt
 import numpy as np
 import pytest
 
+DEVICE = os.environ.get("JGRID_TEST_DEVICE", "cpu")  # the apps' and the tests'; test_ops.py runs the suite with "cuda"
 REPOSITORY = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(REPOSITORY / "apps"))
 
@@ -16,6 +17,7 @@ sys.path.insert(0, str(REPOSITORY / "apps"))
 @pytest.fixture(autouse=True)
 def seed():
     """Every test draws the same numbers, in whatever order the tests run."""
+    jt.flags.use_cuda = int(DEVICE == "cuda")
     jt.set_global_seed(0)
     np.random.seed(0)
 

@@ -30,6 +30,7 @@ import fit_image
 import jittor as jt
 import numpy as np
 import pytest
+from conftest import DEVICE
 from PIL import Image
 
 HEIGHT, WIDTH = 12, 16
@@ -68,7 +69,7 @@ RUN = ["comparison.png", "config.json", "error_map.png", "metrics.jsonl", "model
 @every_field
 def test_a_run_leaves_everything_behind(photo, tmp_path, field, capsys):
     out = tmp_path / "out"
-    paths = fit_image.main(fit_image.Config(image=photo, out=out, device="cpu", scale=2, train=TRAIN, field=field))
+    paths = fit_image.main(fit_image.Config(image=photo, out=out, device=DEVICE, scale=2, train=TRAIN, field=field))
     assert files(out) == sorted([*RUN, "prediction_x2.png"])
     result = json.loads((out / "result.json").read_text())
     assert {"psnr", "ssim", "loss", "parameters", "steps", "seconds_train", "seconds_total", "device"} <= result.keys()
@@ -84,14 +85,14 @@ def test_a_run_leaves_everything_behind(photo, tmp_path, field, capsys):
     assert f"{result['psnr']:.2f} dB" in printed and all(str(path) in printed for path in paths)
 
     again = tmp_path / "again"
-    fit_image.main(fit_image.Config(from_=out / "model.safetensors", out=again, device="cpu", scale=2, train=TRAIN, field=field))
+    fit_image.main(fit_image.Config(from_=out / "model.safetensors", out=again, device=DEVICE, scale=2, train=TRAIN, field=field))
     assert files(again) == ["prediction.png", "prediction_x2.png"]
     for name in files(again):
         np.testing.assert_array_equal(load_image(again / name), load_image(out / name))
 
 
 def test_held_out_pixels_are_reported(photo, tmp_path):
-    fit_image.main(fit_image.Config(image=photo, out=tmp_path / "out", device="cpu", held_out=0.25, train=TRAIN, field=SMALL[0]))
+    fit_image.main(fit_image.Config(image=photo, out=tmp_path / "out", device=DEVICE, held_out=0.25, train=TRAIN, field=SMALL[0]))
     result = json.loads((tmp_path / "out" / "result.json").read_text())
     assert {"psnr", "psnr_train", "psnr_held_out"} <= result.keys()
     assert "psnr_held_out" in json.loads((tmp_path / "out" / "metrics.jsonl").read_text().splitlines()[0])
@@ -106,7 +107,7 @@ def test_held_out_pixels_are_reported(photo, tmp_path):
 def test_a_solved_field_leaves_the_same_behind(photo, tmp_path, field, steps, lines):
     out = tmp_path / "out"
     solve = SolveConfig(iterations=4, tolerance=0.0, eval_every=2)
-    fit_image.main(fit_image.Config(image=photo, out=out, device="cpu", solver="cg", solve=solve, train=TRAIN, field=field))
+    fit_image.main(fit_image.Config(image=photo, out=out, device=DEVICE, solver="cg", solve=solve, train=TRAIN, field=field))
     assert files(out) == RUN
     result = json.loads((out / "result.json").read_text())
     assert {"psnr", "ssim", "loss", "parameters", "steps", "seconds_train", "seconds_total", "device"} <= result.keys()
@@ -115,7 +116,7 @@ def test_a_solved_field_leaves_the_same_behind(photo, tmp_path, field, steps, li
     config = json.loads((out / "config.json").read_text())
     assert config["solver"] == "cg" and config["solve"]["iterations"] == 4
     again = tmp_path / "again"
-    fit_image.main(fit_image.Config(from_=out / "model.safetensors", out=again, device="cpu", train=TRAIN, field=field))
+    fit_image.main(fit_image.Config(from_=out / "model.safetensors", out=again, device=DEVICE, train=TRAIN, field=field))
     np.testing.assert_array_equal(load_image(again / "prediction.png"), load_image(out / "prediction.png"))
 
 
@@ -132,7 +133,7 @@ def test_every_kind_of_field_is_run():
 def test_same_seed_same_picture(photo, tmp_path):
     for name, seed in (("a", 5), ("b", 5), ("c", 6)):
         train = TrainConfig(steps=4, batch=64, eval_every=2, warmup=1, seed=seed)
-        fit_image.main(fit_image.Config(image=photo, out=tmp_path / name, device="cpu", train=train, field=SMALL[0]))
+        fit_image.main(fit_image.Config(image=photo, out=tmp_path / name, device=DEVICE, train=train, field=SMALL[0]))
     weights = [checkpoint.read(tmp_path / name / "model.safetensors")[0]["grid.w"] for name in "abc"]
     np.testing.assert_array_equal(weights[0], weights[1])
     assert not np.array_equal(weights[0], weights[2])
@@ -140,7 +141,7 @@ def test_same_seed_same_picture(photo, tmp_path):
 
 def test_default_folder_is_named_after_picture_and_field(photo, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    fit_image.main(fit_image.Config(image=photo, device="cpu", train=TRAIN, field=SMALL[0]))
+    fit_image.main(fit_image.Config(image=photo, device=DEVICE, train=TRAIN, field=SMALL[0]))
     assert files(tmp_path / "out") == ["fit_image-photo-grid-dense"]
     assert files(tmp_path / "out" / "fit_image-photo-grid-dense") == RUN
 
@@ -148,7 +149,7 @@ def test_default_folder_is_named_after_picture_and_field(photo, tmp_path, monkey
 def test_grey_and_transparent_pictures(tmp_path):
     for mode, channels in (("L", 1), ("RGBA", 4)):
         Image.fromarray(np.full((HEIGHT, WIDTH, channels), 99, np.uint8).squeeze(), mode).save(tmp_path / f"{mode}.png")
-        fit_image.main(fit_image.Config(image=tmp_path / f"{mode}.png", out=tmp_path / mode, device="cpu", train=TRAIN, field=SMALL[0]))
+        fit_image.main(fit_image.Config(image=tmp_path / f"{mode}.png", out=tmp_path / mode, device=DEVICE, train=TRAIN, field=SMALL[0]))
         assert load_image(tmp_path / mode / "prediction.png").shape == (HEIGHT, WIDTH, channels)
 
 

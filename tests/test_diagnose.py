@@ -10,6 +10,7 @@ from jgrid.theory import figures
 import diagnose
 import numpy as np
 import pytest
+from conftest import DEVICE
 from PIL import Image
 
 LINEAR = DecoderConfig(depth=0)
@@ -30,7 +31,7 @@ def run(monkeypatch, photo, out, **flags):
     monkeypatch.setattr(diagnose, "MODELS", SMALL)
     monkeypatch.setattr(diagnose, "CANDIDATES", SMALL)
     flags = {"fields": tuple(SMALL), "steps": 60, **flags}
-    paths = diagnose.main(diagnose.Config(image=photo, out=out, device="cpu", **flags))
+    paths = diagnose.main(diagnose.Config(image=photo, out=out, device=DEVICE, **flags))
     assert all(path.is_file() for path in paths)
     return json.loads((out / "result.json").read_text())
 
@@ -88,7 +89,7 @@ def test_the_published_list_of_configurations():
 
 @pytest.mark.parametrize("name", ["spectrum", "bound"])
 def test_figures(name, tmp_path):
-    paths = diagnose.main(diagnose.Config(figure=name, out=tmp_path, device="cpu"))
+    paths = diagnose.main(diagnose.Config(figure=name, out=tmp_path, device=DEVICE))
     assert paths == [tmp_path / f"{name}.png"] and Image.open(paths[0]).size[0] > 300
     numbers = json.loads((tmp_path / f"{name}.json").read_text())
     if name == "bound":
@@ -104,7 +105,7 @@ def test_slow_figures_small(monkeypatch, tmp_path):
     monkeypatch.setattr(figures, "_modes", lambda p, steps: np.ones((2, len(steps), 17)))
     monkeypatch.setattr(figures, "drifts", lambda: {"kernel frozen, Adam": 0.0})
     for name, steps in (("fourier", 2), ("regression", 1), ("kernel", 1)):
-        diagnose.main(diagnose.Config(figure=name, steps=steps, out=tmp_path, device="cpu"))
+        diagnose.main(diagnose.Config(figure=name, steps=steps, out=tmp_path, device=DEVICE))
         assert {f"{name}.png", f"{name}.json"} <= {path.name for path in tmp_path.iterdir()}
     assert len(json.loads((tmp_path / "fourier.json").read_text())["picture"]) == 6
 

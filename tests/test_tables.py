@@ -7,6 +7,7 @@ from jgrid.field import DecoderConfig, MulFAGridConfig, SirenConfig
 import numpy as np
 import pytest
 import tables
+from conftest import DEVICE
 from PIL import Image
 
 MODELS = {tables.MULFA: MulFAGridConfig(finest=8, coarsest=4, levels=2, channels=2, decoder=DecoderConfig(width=8, depth=1)),
@@ -23,7 +24,7 @@ def pictures(tmp_path):
 
 def test_table_is_written_and_runs_are_kept(pictures, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(tables, "MODELS", MODELS)
-    config = tables.Config(pictures=pictures, out=tmp_path / "out", device="cpu", steps=20)
+    config = tables.Config(pictures=pictures, out=tmp_path / "out", device=DEVICE, steps=20)
     rows = tables.main(config)
     assert set(rows) == set(pictures) and all(set(row) == set(MODELS) for row in rows.values())
     table = list(csv.reader((tmp_path / "out" / "image.csv").open()))
@@ -47,5 +48,5 @@ def test_wrong_flags_end_with_one_line(pictures, tmp_path, capsys):
         error = capsys.readouterr().err
         assert error.startswith("error: ") and error.count("\n") == 1
     with pytest.raises(SystemExit):
-        tables.main(tables.Config(pictures=(tmp_path / "nowhere.png",), out=tmp_path / "out", device="cpu", steps=20))
+        tables.main(tables.Config(pictures=(tmp_path / "nowhere.png",), out=tmp_path / "out", device=DEVICE, steps=20))
     assert not (tmp_path / "out").exists()
