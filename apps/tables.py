@@ -34,8 +34,9 @@ import numpy as np
 MULFA = "MulFAGrid"
 MODELS = {
     MULFA: MulFAGridConfig(),
-    "linear grid, same levels and decoder": DenseGridConfig(finest=164, coarsest=21, levels=4, channels=8),
-    "linear grid, its own levels": DenseGridConfig(),
+    "MulFAGrid, one kernel per channel": MulFAGridConfig(kernels=1),
+    "MulFAGrid, 8 channels of one kernel": MulFAGridConfig(kernels=1, channels=8, finest=164, coarsest=21),
+    "linear grid, same levels and decoder": DenseGridConfig(),
     "hash grid": HashGridConfig(),
     "FourierGrid": FourierGridConfig(),
     "radial kernels": RadialGridConfig(),

@@ -31,7 +31,7 @@ class Model:
             angle = torch.stack([offset[:, :, 0, None, :].expand(-1, -1, 2, 2), offset[:, :, 1, :, None].expand(-1, -1, 2, 2)], 2)
             angle = np.pi * angle.flatten(3)                                               # (N, L, axis, 4)
             basis = torch.cat([torch.ones_like(window)[:, :, None], torch.sin(angle), torch.cos(angle)], 2)
-            z = (((basis * window[:, :, None]) @ values) * self.mix[:, 0]).sum(2)          # (N, L, 5, C) mixed
+            z = torch.einsum("nlpc,lkpc->nlkc", (basis * window[:, :, None]) @ values, self.mix)
         else:
             z = (values * window[..., None]).sum(2)                                        # (N, L, C)
         z = z.flatten(1)

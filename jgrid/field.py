@@ -170,17 +170,17 @@ class HashGridConfig:
 @dataclass(frozen=True)
 class MulFAGridConfig:
     """MulFAGrid: grids with the multiplicative Fourier adaptive kernel."""
-    finest: int = 164
+    finest: int = 235
     """Cells of the finest level along an axis of a square or cube."""
-    coarsest: int = 21
+    coarsest: int = 30
     """Cells of the coarsest level along an axis of a square or cube."""
     levels: int = 4
     """Levels, growing geometrically."""
-    channels: int = 8
+    channels: int = 4
     """Features per node; with no decoder always the output size."""
     table_size: int = 2**22
     """Most nodes a level may own; larger levels are hashed."""
-    kernels: int = 1
+    kernels: int = 2
     """Kernels that read each feature side by side, for the decoder: more fit better and cost time; with no decoder always one."""
     octaves: int = 1
     """Octaves of gamma(offset): more fit finer detail and wiggle more between the samples."""
