@@ -9,6 +9,7 @@ import csv
 import json
 import os
 import platform
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -95,18 +96,40 @@ def run(config, path, name, steps, held_out, label):
     return {**result, **wanted, "folder": folder}
 
 
-def fit_all(config, path):
-    """{model: {"steps": result or None, "seconds": result, "held_out": result or None}} on one picture."""
-    reference = run(config, path, MULFA, config.steps, 0.0, "steps")
-    budget = reference["seconds_train"]
-    rows = {}
+def paces(config, path):
+    """{model: milliseconds a step}: medians of short runs in turn, as other work on the machine would make one long run unfair."""
+    file = config.out / path.stem / "pace.json"
+    found = json.loads(file.read_text()) if file.is_file() else {}
+    if set(config.names()) <= set(found):
+        return found
+    print(f"{path.stem}, milliseconds a step", flush=True)
+    task, trainers = ImageTask(load_image(path), config.seed), {}
     for name in config.names():
-        pace = run(config, path, name, 12, 0.0, "pace")["seconds_train"] / 10  # the first two steps compile and are not timed
-        fast = pace * config.steps < 2.5 * budget  # slower fields are run for the seconds only
-        whole = run(config, path, name, config.steps, 0.0, "steps") if fast else None
-        pace = whole["seconds_train"] / config.steps if whole else pace
-        steps = config.steps if name == MULFA else max(20, round(budget / pace / 10) * 10)
-        rows[name] = {"steps": whole,
+        model = MODELS[name].build(task.dim, task.n_out, task.aspect, task.place)
+        trainers[name] = Trainer(task, model, TrainConfig(), progress=False)
+    samples = {name: [] for name in trainers}
+    for _ in range(7):
+        for name, trainer in trainers.items():
+            trainer.advance(2)  # compiles, the first time, and warms the caches
+            steps = 2 if samples[name] and samples[name][0] > 0.2 else 8
+            began = time.perf_counter()
+            trainer.advance(steps)
+            samples[name].append((time.perf_counter() - began) / steps)
+    found = {name: 1e3 * float(np.median(values)) for name, values in samples.items()}
+    file.parent.mkdir(parents=True, exist_ok=True)
+    checkpoint.write_json(file, found)
+    return found
+
+
+def fit_all(config, path):
+    """{model: {"pace": ms a step, "steps": result or None, "seconds": result, "held_out": result or None}} on one picture."""
+    pace = paces(config, path)
+    reference, rows = run(config, path, MULFA, config.steps, 0.0, "steps"), {}
+    for name in config.names():
+        relative = pace[name] / pace[MULFA]
+        fast = relative < 2.5  # slower fields are run for the seconds only
+        steps = config.steps if name == MULFA else max(20, round(config.steps / relative / 10) * 10)
+        rows[name] = {"pace": pace[name], "steps": run(config, path, name, config.steps, 0.0, "steps") if fast else None,
                       "seconds": reference if name == MULFA else run(config, path, name, steps, 0.0, "seconds"),
                       "held_out": run(config, path, name, config.steps, HELD_OUT, "held-out") if fast else None}
     return rows
@@ -118,17 +141,17 @@ def mean(rows, name, column, metric):
 
 
 def write_tables(config, rows):
-    head = ["field", "parameters", "PSNR, equal steps", "SSIM", "seconds", "PSNR, equal seconds", "steps", "held-out PSNR"]
-    lines = [[name, f"{rows[0][name]['seconds']['parameters']:,}", mean(rows, name, "steps", "psnr"), mean(rows, name, "seconds", "ssim"),
-              mean(rows, name, "seconds", "seconds_train"), mean(rows, name, "seconds", "psnr"),
+    head = ["field", "parameters", "ms a step", "PSNR, equal steps", "PSNR, equal seconds", "SSIM", "steps", "held-out PSNR"]
+    lines = [[name, f"{rows[0][name]['seconds']['parameters']:,}", f"{np.mean([row[name]['pace'] for row in rows]):.0f}",
+              mean(rows, name, "steps", "psnr"), mean(rows, name, "seconds", "psnr"), mean(rows, name, "seconds", "ssim"),
               f"{np.mean([row[name]['seconds']['steps'] for row in rows]):.0f}", mean(rows, name, "held_out", "psnr_held_out")]
              for name in config.names()]
     with checkpoint.atomic_path(config.out / "image.csv") as temporary, open(temporary, "w", newline="") as file:
         csv.writer(file).writerows([head, *lines])
     text = [f"Mean over {', '.join(p.stem for p in config.pictures)}; batch 65,536, {config.steps} steps in the equal-steps column, seed "
-            f"{config.seed}; the equal-seconds column, SSIM and seconds are of runs as long as MulFAGrid's; held-out PSNR is of "
-            f"{HELD_OUT:.0%} of the pixels that training did not see. A dash: the field needs more than 2.5 times "
-            f"MulFAGrid's time for so many steps. {platform.machine()}, {os.cpu_count()} cores, "
+            f"{config.seed}; equal seconds, and SSIM: as many steps as take MulFAGrid's time, by paces measured in turn; held-out PSNR "
+            f"is of {HELD_OUT:.0%} of the pixels that training did not see. A dash: a step takes more than 2.5 times MulFAGrid's. "
+            f"{platform.machine()}, {os.cpu_count()} cores, "
             f"{'CUDA' if jt.flags.use_cuda else 'CPU'}.", "",
             "| " + " | ".join(head) + " |", "|" + "---|" * len(head), *("| " + " | ".join(line) + " |" for line in lines), ""]
     with checkpoint.atomic_path(config.out / "image.md") as temporary:

@@ -38,20 +38,6 @@ def astronaut():
     return ImageTask(skimage.data.astronaut() / 255.0)
 
 
-def stepper(trainer):
-    """The trainer's own steps, waited for."""
-    count = 0
-
-    def run(steps):
-        nonlocal count
-        for _ in range(steps):
-            trainer._step(count)
-            count += 1
-        jt.sync_all(True)
-
-    return run
-
-
 def step(field, batch, plain=False):
     """One training step on random pixels, fused as configured, or in Jittor's own ops and optimiser."""
     task = astronaut()
@@ -70,7 +56,7 @@ def step(field, batch, plain=False):
         loss = sum(task.loss(model, {"x": x, "colour": colour}).values())
         trainer.optimizer.step(loss)
         losses.append(loss.item())
-    return {"step": stepper(trainer)}, {"losses": losses}
+    return {"step": trainer.advance}, {"losses": losses}
 
 
 def ops(field, batch):
@@ -121,7 +107,7 @@ def ops(field, batch):
         "mlp_backward": repeat(lambda: jt.grad((fused_mlp(z, *network) * g_out).sum(), [z, *network])),
         "gather_backward": repeat(lambda: [gather.backward(x, g_levels, table)[0]]),
         "adam": repeat(adam),
-        "step": stepper(trainer),
+        "step": trainer.advance,
     }
     flop = 2 * batch * sum(w.shape[0] * w.shape[1] for w in network[::2])
     rows = batch * grid.index.n_levels * 4
@@ -137,7 +123,7 @@ def scaling(base, batch, changes):
         change = dict(change)
         dim, n = change.pop("dim", 2), change.pop("batch", batch)
         model = field_from_dict({**base, **change}).build(dim, 3)
-        runs[name] = stepper(Trainer(FixedBatch(dim, n), model, TrainConfig(batch=n, steps=FOREVER), progress=False))
+        runs[name] = Trainer(FixedBatch(dim, n), model, TrainConfig(batch=n, steps=FOREVER), progress=False).advance
     return runs, {}
 
 
@@ -151,14 +137,14 @@ def fit(field, targets, every, steps):
     def run(_):
         jt.set_global_seed(0)
         trainer = Trainer(task, field_from_dict(field).build(2, 3, task.aspect, task.place), TrainConfig(), progress=False)
-        step, seconds, done, reached = stepper(trainer), 0.0, 0, {}
+        seconds, done, reached = 0.0, 0, {}
         while done < steps and len(reached) < len(targets):
             start = time.perf_counter()
-            step(every)
+            trainer.advance(every)
             seconds, done = seconds + time.perf_counter() - start, done + every
             value = psnr(task.pixels, render(trainer.model, task.height, task.width))
             reached.update({t: [seconds, done] for t in targets if t not in reached and value >= t})
         return reached
 
-    stepper(Trainer(task, field_from_dict(field).build(2, 3), TrainConfig(), progress=False))(3)
+    Trainer(task, field_from_dict(field).build(2, 3), TrainConfig(), progress=False).advance(3)
     return {"fit": run}, {}

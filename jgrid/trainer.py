@@ -65,7 +65,7 @@ class Trainer:
         self.optimizer = jt.optim.Adam(groups, lr=1.0, eps=1e-15, betas=(0.9, 0.99))
         self.parameters = [p for group in groups for p in group["params"]]
         self.average = [p.copy().stop_grad() for p in self.parameters] if config.ema else None
-        self.history = []
+        self.history, self.advanced = [], 0
 
     def fit(self):
         """Train; returns the result: last metrics, loss, steps, parameters, seconds_train, seconds_total.
@@ -114,6 +114,13 @@ class Trainer:
             self._restore([a.numpy() for a in self.average])
         return {**metrics, "loss": value, "steps": config.steps, "parameters": count_parameters(self.model),
                 "seconds_train": round(seconds, 3), "seconds_total": round(time.time() - started, 3)}
+
+    def advance(self, steps):
+        """Some steps more, at the schedule's start, and wait for them: for timings."""
+        for _ in range(steps):
+            self._step(self.advanced)
+            self.advanced += 1
+        jt.sync_all(True)
 
     def _step(self, step):
         factor = self.config.rate(step)
