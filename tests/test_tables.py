@@ -30,8 +30,11 @@ def test_table_is_written_and_runs_are_kept(pictures, tmp_path, monkeypatch, cap
     table = list(csv.reader((tmp_path / "out" / "image.csv").open()))
     assert [line[0] for line in table[1:]] == list(MODELS)
     mean = np.mean([row[tables.MULFA]["steps"]["psnr"] for row in rows.values()])
-    assert table[1][2] == f"{mean:.2f}" and f"{mean:.2f}" in (tmp_path / "out" / "image.md").read_text()
+    assert table[1][3] == f"{mean:.2f}" and f"{mean:.2f}" in (tmp_path / "out" / "image.md").read_text()
     assert all((tmp_path / "out" / f"{name}.png").is_file() for name in "ab")
+    for row in rows.values():  # equal seconds: as many steps as the paces say
+        share = row[tables.MULFA]["pace"] / row["SIREN"]["pace"]
+        assert row["SIREN"]["seconds"]["steps"] == max(20, round(20 * share / 10) * 10)
 
     assert tables.Config(pictures=pictures, fields=("SI",)).names() == list(MODELS)
     assert tables.Config(pictures=pictures, fields=(tables.MULFA,)).names() == [tables.MULFA]
