@@ -312,7 +312,7 @@ def test_projection_wants_parameters():
 
 @pytest.mark.parametrize("depth", [1, 2, 3])
 @pytest.mark.parametrize("config", [DenseGridConfig(finest=8, coarsest=4, levels=2, profile="smooth"),
-                                    MulFAGridConfig(finest=6, coarsest=4)], ids=["dense", "mulfa"])
+                                    MulFAGridConfig(finest=6, coarsest=4, levels=2)], ids=["dense", "mulfa"])
 def test_a_warm_started_field_is_the_linear_fit(config, depth):
     """To the last decoder layer, and it trains: what is unheard is heard after a step."""
     field = replace(config, decoder=DecoderConfig(width=9, depth=depth)).build(2, 3)
