@@ -18,7 +18,15 @@ import jittor as jt
 import tyro
 from typing_extensions import Literal
 
-AnyField = Union[tuple(Annotated[cls, tyro.conf.subcommand(name, prefix_name=False)] for name, cls in FIELDS.items())]
+
+def any_field(*configs):
+    """The type of an app's field flag: any field of the library; `configs` are the defaults of their kinds, where the app has its own."""
+    own = {type(config): config for config in configs}
+    return Union[tuple(Annotated[cls, tyro.conf.subcommand(name, default=own.get(cls, cls()), prefix_name=False)]
+                       for name, cls in FIELDS.items())]
+
+
+AnyField = any_field()
 From = Annotated[Union[Path, None], tyro.conf.arg(name="from")]
 Device = Literal["auto", "cpu", "cuda"]
 
