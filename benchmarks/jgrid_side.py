@@ -49,7 +49,7 @@ def step(field, batch, plain=False):
         p.update(jt.array(value))
     trainer = Trainer(task, model, TrainConfig(batch=batch, steps=FOREVER), progress=False)
     if plain:
-        trainer.optimizer = jt.optim.Adam(groups, lr=1.0, betas=problem.BETAS, eps=problem.EPS)
+        trainer.optimizer.fused = False
     x, colour = map(jt.array, problem.check_batch())
     losses = []
     for _ in range(problem.CHECK_STEPS):
@@ -70,7 +70,7 @@ def ops(field, batch):
     levels = gather(x, table)
     z = jt.array(levels.numpy().reshape(batch, -1))
     g_levels, g_out = jt.random(levels.shape).stop_grad(), jt.random((batch, 3)).stop_grad()
-    gradients = [[jt.random(p.shape).stop_grad() for p in group["params"]] for group in trainer.optimizer.param_groups]
+    gradients, one = [jt.random(p.shape).stop_grad() for p in trainer.parameters], jt.ones(1)
     jt.sync_all(True)
 
     def repeat(outputs):
@@ -88,9 +88,7 @@ def ops(field, batch):
         return list(task.sample(count, batch).values())
 
     def adam():
-        for group, g in zip(trainer.optimizer.param_groups, gradients):
-            group["grads"] = list(g)
-        trainer.optimizer.step()
+        trainer.optimizer.apply(gradients, one)
         return trainer.parameters
 
     def loss_and_gradient():

@@ -44,12 +44,13 @@ class Field(nn.Module):
         return ((self(x) - target) ** 2).mean()
 
     def parameter_groups(self):
-        """[{"name", "params", "lr"}] for the optimiser: the features, the kernel's parameters, the network's; no fixed arrays."""
+        """[{"name", "params", "lr", "lazy"}] for the optimiser: features, the kernel's parameters, the network's; no fixed arrays."""
         grids = [module for module in self.modules() if isinstance(module, Grid)]
         parts = {"features": [grid.w for grid in grids],
                  "kernel": [p for grid in grids for p in grid.kernel.parameters()],
                  "network": [p for p in self.network.parameters() if not p.is_stop_grad()] if self.network is not None else []}
-        return [{"name": name, "params": params, "lr": self.rates[name]} for name, params in parts.items() if params]
+        return [{"name": name, "params": params, "lr": self.rates[name], "lazy": name == "features"}
+                for name, params in parts.items() if params]
 
 
 def count_parameters(model):

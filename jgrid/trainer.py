@@ -7,6 +7,7 @@ from pathlib import Path
 
 from jgrid import checkpoint
 from jgrid.field import count_parameters
+from jgrid.optimizer import Adam
 
 import jittor as jt
 import numpy as np
@@ -60,10 +61,8 @@ class Trainer:
     def __init__(self, task, model, config, out_dir=None, progress=True):
         self.task, self.model, self.config, self.progress = task, model, config, progress
         self.out_dir = Path(out_dir) if out_dir is not None else None
-        groups = [dict(group) for group in model.parameter_groups()]
-        self.rates = [group["lr"] for group in groups]
-        self.optimizer = jt.optim.Adam(groups, lr=1.0, eps=1e-15, betas=(0.9, 0.99))
-        self.parameters = [p for group in groups for p in group["params"]]
+        self.optimizer = Adam(model.parameter_groups(), clip=config.clip)
+        self.parameters = self.optimizer.parameters
         self.average = [p.copy().stop_grad() for p in self.parameters] if config.ema else None
         self.history, self.advanced = [], 0
 
@@ -123,20 +122,13 @@ class Trainer:
         jt.sync_all(True)
 
     def _step(self, step):
-        factor = self.config.rate(step)
-        for group, rate in zip(self.optimizer.param_groups, self.rates):
-            group["lr"] = rate * factor
         losses = self.task.loss(self.model, self.task.sample(step, self.config.batch))
         loss = sum(losses.values())
-        if self.config.clip:
-            self.optimizer.backward(loss)
-            self.optimizer.clip_grad_norm(self.config.clip)
-            self.optimizer.step()
-        else:
-            self.optimizer.step(loss)
+        self.optimizer.step(loss, self.config.rate(step))
         if self.average:
             for a, p in zip(self.average, self.parameters):
                 a.update(a * self.config.ema + p.detach() * (1 - self.config.ema))
+            jt.sync(self.average)  # the next step changes the parameters in place
         return loss
 
     def _weights(self):
@@ -160,6 +152,6 @@ class Trainer:
             self._restore(current)
 
     def _not_finite(self, what, step):
-        rates = ", ".join(f"{g.get('name', 'all')} {g['lr']:.3g}" for g in self.optimizer.param_groups)
+        rates = ", ".join(f"{g.get('name', 'all')} {g['lr'] * self.config.rate(step):.3g}" for g in self.optimizer.param_groups)
         return (f"{what} is not finite at step {step + 1} (learning rates: {rates}); kept the weights of the last evaluation; "
                 "lower the learning rates")

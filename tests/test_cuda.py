@@ -7,6 +7,7 @@ from jgrid.grid import Grid
 from jgrid.index import GridIndex
 from jgrid.kernel import InterpolationKernel, MulFAGainKernel, MulFAKernel
 from jgrid.ops import function as ops
+from jgrid.optimizer import Adam
 
 import jittor as jt
 import numpy as np
@@ -19,10 +20,12 @@ def recorded_sources(monkeypatch):
     """(header, CUDA source, types of the inputs, number of outputs) of every op that a few grids use, to second order."""
     sources, original = [], jt.code
 
-    def record(shape, dtype, inputs, **arguments):
+    def record(*shape_dtype_inputs, **arguments):
+        inputs = shape_dtype_inputs[2] if shape_dtype_inputs else arguments["inputs"]
         types = [f"const {'int' if v.dtype == 'int32' else 'float'}*" for v in inputs]
-        sources.append((arguments["cuda_header"], arguments["cuda_src"], types, len(dtype) if isinstance(dtype, list) else 1))
-        return original(shape, dtype, inputs, **arguments)
+        dtypes = arguments["outputs"] if "outputs" in arguments else shape_dtype_inputs[1]
+        sources.append((arguments["cuda_header"], arguments["cuda_src"], types, len(dtypes) if isinstance(dtypes, list) else 1))
+        return original(*shape_dtype_inputs, **arguments)
 
     monkeypatch.setattr(jt, "code", record)
     for dim in (2, 3):
@@ -34,16 +37,19 @@ def recorded_sources(monkeypatch):
             jt.grad((slope * slope).sum(), grid.w).sync()
             if isinstance(kernel, MulFAGainKernel):
                 grid.fused.squares(jt.array(np.zeros((3, dim), np.float32)), kernel.collapse(grid.w)[0]).sync()
+            for lazy in (False, True):
+                Adam([{"params": [grid.w], "lr": 0.1, "lazy": lazy}]).step((grid(x) ** 2).sum())
     return sources
 
 
 @pytest.mark.skipif(not shutil.which("nvcc"), reason="no nvcc on this machine")
 def test_fused_ops_compile_for_cuda(tmp_path, monkeypatch):
     sources = {source: rest for _, source, *rest in recorded_sources(monkeypatch)}
-    bodies = {re.search(r"(Forward|Backward|Slope|Squares)<.*?>", source)[0] for source in sources}
-    assert {body.split("<")[0] for body in bodies} == {"Forward", "Backward", "Slope", "Squares"}
+    bodies = {re.search(r"(Forward|Backward|Slope|Squares|Adam)<.*?>", source)[0] for source in sources}
+    assert {body.split("<")[0] for body in bodies} == {"Forward", "Backward", "Slope", "Squares", "Adam"}
     assert {" true" in body for body in bodies if body.startswith("Forward")} == {True, False}  # tangents too
-    lines = ['#include "gather.h"', "struct Bytes { size_t size; };"]
+    lines = [*(f'#include "{name}.h"' for name in ("launch", "gather", "adam")), "#include <map>", "#include <string>",
+             "struct Bytes { size_t size, num; };", "std::map<std::string, double> data;"]
     for n, (source, (types, n_outputs)) in enumerate(sources.items()):
         inputs = ", ".join(f"{t} in{i}_p, int64_t in{i}_shape0" for i, t in enumerate(types))
         outputs = ", ".join(f"float* out{i}_p, int64_t out{i}_shape0, Bytes* out{i}" for i in range(n_outputs))

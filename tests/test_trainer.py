@@ -152,8 +152,7 @@ def test_rate_rises_then_falls_along_a_cosine():
 
 def test_rate_reaches_every_group():
     trainer, _, _ = trained(BASE, lr=0.04)
-    last = BASE.rate(11)
-    assert {g["name"]: round(g["lr"] / last, 9) for g in trainer.optimizer.param_groups} == {"features": 0.04, "network": 0.01}
+    assert {g["name"]: g["lr"] for g in trainer.optimizer.param_groups} == {"features": 0.04, "network": 0.01}
 
 
 BAD = [("steps", 0), ("batch", 0), ("eval_every", 0), ("warmup", -1), ("decay", 0.0), ("decay", 1.5), ("decay", float("nan")), ("ema", 1.0),

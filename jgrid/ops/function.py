@@ -18,9 +18,9 @@ class Function(jt.Function):
         return super().__call__(*inputs)
 
 
-def header(name):
-    """The text that includes a header of this folder into an op; Jittor rebuilds the op when the header changes."""
-    return f'#include "{os.path.join(FOLDER, name)}"\n'
+def header(*names):
+    """The text that includes headers of this folder into an op; Jittor rebuilds the op when one changes, and finds none they include."""
+    return "".join(f'#include "{os.path.join(FOLDER, name)}"\n' for name in names)
 
 
 def pull_back(plain, inputs, cotangent):

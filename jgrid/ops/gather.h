@@ -1,4 +1,4 @@
-// Per-point bodies of the collapsed grid, for CPU and CUDA: no Jittor symbol in here. For the 2^D corners i of the cell of
+// Per-point bodies of the collapsed grid, for CPU and CUDA: no Jittor symbol in here, launch.h before it. For the 2^D corners i of the cell of
 // x_n at level l, u = x_n R_l - corner, basis = [1, gamma(u)] with 1 + 2 D OCTAVES functions,
 //
 //   KERNELS > 0, mixed per level and channel:  out[n, l, k, c] = sum_p mix[l, k, p, c] sum_i window(u) basis_p(u) table[i, c]
@@ -7,14 +7,7 @@
 // or the same summed over `groups` equal runs of the levels, one for each l.
 #pragma once
 #include <cmath>
-#include <cstdint>
 #include <cstring>
-
-#if defined(JIT_cuda) || defined(__CUDACC__)
-#define JG_FUNCTION __host__ __device__ __forceinline__
-#else
-#define JG_FUNCTION inline __attribute__((always_inline))
-#endif
 
 namespace jgrid {
 
@@ -326,27 +319,5 @@ template <int D, int OCTAVES, int PROFILE, int C, bool ATOMIC> struct Squares {
         corners<float, D, OCTAVES, PROFILE>(x + n * D, levels[l], visit);
     }
 };
-
-#if defined(JIT_cuda) || defined(__CUDACC__)
-template <class F> __global__ void grid_kernel(F f, int64_t n) {
-    const int64_t i = blockIdx.x * (int64_t)blockDim.x + threadIdx.x;
-    if (i < n) f(i, (int64_t)blockIdx.y);
-}
-template <class F> void launch(F f, int64_t n, int64_t tasks) {
-    if (n && tasks) grid_kernel<<<dim3((unsigned)((n + 255) / 256), (unsigned)tasks), 256>>>(f, n);
-}
-#else
-template <class F> void over_points(F f, int64_t n, int64_t tasks) {
-#pragma omp parallel for schedule(static)
-    for (int64_t i = 0; i < n; i++)
-        for (int64_t t = 0; t < tasks; t++) f(i, t);
-}
-// What a task writes has one writer, so sums need no atomics and do not depend on the number of threads.
-template <class F> void over_tasks(F f, int64_t n, int64_t tasks) {
-#pragma omp parallel for schedule(dynamic, 1)
-    for (int64_t t = 0; t < tasks; t++)
-        for (int64_t i = 0; i < n; i++) f(i, t);
-}
-#endif
 
 }  // namespace jgrid

@@ -5,7 +5,7 @@ from jgrid.ops.function import Function, header, pull_back
 import jittor as jt
 import numpy as np
 
-HEADER = header("gather.h")
+HEADER = header("launch.h", "gather.h")
 PROFILE_NUMBERS = {"nearest": 0, "linear": 1, "smooth": 2}
 FUSED_CHANNELS = 32  # more would not stay in registers
 CUDA_COPIES = 64     # of the gradient for `mix`, to which all points write; a power of two
