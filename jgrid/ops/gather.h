@@ -69,47 +69,86 @@ template <class Number> JG_FUNCTION void half_turn(const Number& f, Number& sine
     cosine = chain(c, -pi * s, f);
 }
 
-// Calls visit(row, weights) for each corner of the cell of x, weights[p] = window(u) basis_p(u), 1 + 2 D OCTAVES of them, each a
-// Number: float, or Jet<D> with its derivatives, which are zero along an axis on which x lies outside the grid.
-template <class Number, int D, int OCTAVES, int PROFILE, class Visit>
-JG_FUNCTION void corners(const float* x, const Level& level, Visit& visit) {
-    constexpr int BASIS = 1 + 2 * D * OCTAVES, WAVES = OCTAVES ? OCTAVES : 1;
-    int32_t cell[D];
+// The cell of x at a level: its first corner, where x lies in it, and the sines and cosines of each octave there. Number: float, or
+// Jet<D> with the derivatives, which are zero along an axis on which x lies outside the grid.
+template <class Number, int D, int OCTAVES> struct Cell {
+    static constexpr int WAVES = OCTAVES ? OCTAVES : 1;
+    int32_t first[D];
     Number fraction[D], sine[WAVES][D], cosine[WAVES][D];
-    for (int d = 0; d < D; d++) {
-        const float unit = x[d] < 0.f ? 0.f : (x[d] > 1.f ? 1.f : x[d]);
-        const float scaled = unit * (float)level.cells[d];
-        cell[d] = (int32_t)scaled;
-        if (cell[d] > level.cells[d] - 1) cell[d] = level.cells[d] - 1;
-        fraction[d] = variable(scaled - (float)cell[d], d, unit == x[d] ? (float)level.cells[d] : 0.f, Number());
-        if (OCTAVES) {
-            half_turn(fraction[d], sine[0][d], cosine[0][d]);
-            for (int k = 1; k < OCTAVES; k++) {
-                const Number twice = sine[k - 1][d] * constant(2.f, Number());
-                sine[k][d] = twice * cosine[k - 1][d];
-                cosine[k][d] = constant(1.f, Number()) - twice * sine[k - 1][d];
+    JG_FUNCTION Cell(const float* x, const Level& level) {
+        for (int d = 0; d < D; d++) {
+            const float unit = x[d] < 0.f ? 0.f : (x[d] > 1.f ? 1.f : x[d]);
+            const float scaled = unit * (float)level.cells[d];
+            first[d] = (int32_t)scaled;
+            if (first[d] > level.cells[d] - 1) first[d] = level.cells[d] - 1;
+            fraction[d] = variable(scaled - (float)first[d], d, unit == x[d] ? (float)level.cells[d] : 0.f, Number());
+            if (OCTAVES) {
+                half_turn(fraction[d], sine[0][d], cosine[0][d]);
+                for (int k = 1; k < OCTAVES; k++) {
+                    const Number twice = sine[k - 1][d] * constant(2.f, Number());
+                    sine[k][d] = twice * cosine[k - 1][d];
+                    cosine[k][d] = constant(1.f, Number()) - twice * sine[k - 1][d];
+                }
             }
         }
     }
-    for (int b = 0; b < (1 << D); b++) {
+    // Of corner b, whose bit d says whether it is the far one along axis d: the row of the table, and the window.
+    JG_FUNCTION int64_t row(const Level& level, int b) const {
         int32_t corner[D];
-        Number weights[BASIS], w = constant(1.f, Number());
-        for (int d = 0; d < D; d++) {
-            const int bit = (b >> d) & 1;
-            corner[d] = cell[d] + bit;
-            w = w * profile<PROFILE>(fraction[d] - constant((float)bit, Number()));
-        }
-        weights[0] = w;
+        for (int d = 0; d < D; d++) corner[d] = first[d] + ((b >> d) & 1);
+        return slot<D>(level, corner);
+    }
+    template <int PROFILE> JG_FUNCTION Number window(int b) const {
+        Number w = constant(1.f, Number());
+        for (int d = 0; d < D; d++) w = w * profile<PROFILE>(fraction[d] - constant((float)((b >> d) & 1), Number()));
+        return w;
+    }
+};
+
+// Calls visit(row, weights) for each corner of the cell of x, weights[p] = window(u) basis_p(u), 1 + 2 D OCTAVES of them.
+template <class Number, int D, int OCTAVES, int PROFILE, class Visit>
+JG_FUNCTION void corners(const float* x, const Level& level, Visit& visit) {
+    const Cell<Number, D, OCTAVES> cell(x, level);
+    for (int b = 0; b < (1 << D); b++) {
+        Number weights[1 + 2 * D * OCTAVES];
+        const Number w = weights[0] = cell.template window<PROFILE>(b);
         // one cell further, pi u changes by pi: the first octave changes sign, the higher ones do not
         for (int k = 0; k < OCTAVES; k++)
             for (int d = 0; d < D; d++) {
                 const Number sign = (k == 0 && ((b >> d) & 1)) ? constant(0.f, Number()) - w : w;
-                weights[1 + (2 * k) * D + d] = sign * sine[k][d];
-                weights[1 + (2 * k + 1) * D + d] = sign * cosine[k][d];
+                weights[1 + (2 * k) * D + d] = sign * cell.sine[k][d];
+                weights[1 + (2 * k + 1) * D + d] = sign * cell.cosine[k][d];
             }
-        visit(slot<D>(level, corner), weights);
+        visit(cell.row(level, b), weights);
     }
 }
+
+// The sums over the corners for all functions of the basis follow from a few: of window(u), and of it with the sign by which the first
+// octave along axis d differs between the corners. Basis p is `factor[p]` times the sum `shared(p)`.
+template <int D, int OCTAVES, int PROFILE> struct Shared {
+    static constexpr int BASIS = 1 + 2 * D * OCTAVES, SUMS = OCTAVES ? 1 + D : 1;
+    const Level& level;
+    const Cell<float, D, OCTAVES> cell;
+    float factor[BASIS];
+    JG_FUNCTION Shared(const float* x, const Level& level) : level(level), cell(x, level) {
+        factor[0] = 1.f;
+        for (int k = 0; k < OCTAVES; k++)
+            for (int d = 0; d < D; d++) {
+                factor[1 + (2 * k) * D + d] = cell.sine[k][d];
+                factor[1 + (2 * k + 1) * D + d] = cell.cosine[k][d];
+            }
+    }
+    static constexpr JG_FUNCTION int shared(int p) { return p >= 1 && p <= 2 * D ? 1 + (p - 1) % D : 0; }
+    template <class Visit> JG_FUNCTION void visit_corners(Visit& visit) const {
+        for (int b = 0; b < (1 << D); b++) {
+            const float w = cell.template window<PROFILE>(b);
+            float weights[SUMS];
+            weights[0] = w;
+            for (int s = 1; s < SUMS; s++) weights[s] = ((b >> (s - 1)) & 1) ? -w : w;
+            visit(cell.row(level, b), weights);
+        }
+    }
+};
 
 // The same with the weights' derivatives along a direction in their place, for TANGENT; else with the weights.
 template <int D, int BASIS, class Visit> struct Along {
@@ -173,32 +212,38 @@ template <int C, bool ATOMIC> JG_FUNCTION void add(float* place, const Row<C>& r
     store<C>(place, sum);
 }
 
-// Sums over the corners: of each basis function apart (MIXED), else of what the table mixes.
-template <int BASIS, int C, bool MIXED> struct Gather {
+// Sums over the corners, with several weights each: apart (MIXED), else of what the table mixes.
+template <int WEIGHTS, int C, bool MIXED> struct Gather {
     const float* table;
-    Row<C> sum[MIXED ? BASIS : 1];
+    Row<C> sum[MIXED ? WEIGHTS : 1];
+    JG_FUNCTION Gather(const float* table) : table(table) {
+        for (Row<C>& row : sum) row = zeros<C>();
+    }
     JG_FUNCTION void operator()(int64_t row, const float* weights) {
-        const float* t = table + row * C * (MIXED ? 1 : BASIS);
-        for (int p = 0; p < BASIS; p++) sum[MIXED ? p : 0] += load<C>(t + (MIXED ? 0 : p * C)) * weights[p];
+        const float* t = table + row * C * (MIXED ? 1 : WEIGHTS);
+        for (int p = 0; p < WEIGHTS; p++) sum[MIXED ? p : 0] += load<C>(t + (MIXED ? 0 : p * C)) * weights[p];
     }
 };
 
 // The adjoint, for C of the STRIDE channels of a row. Mixed: `gradient` is that of the sums, which are gathered again on the way.
-template <int BASIS, int C, int STRIDE, bool MIXED, bool ATOMIC> struct Scatter {
+template <int WEIGHTS, int C, int STRIDE, bool MIXED, bool ATOMIC> struct Scatter {
     const float* table;
     float* d_table;
-    Row<C> gradient[MIXED ? BASIS : 1], sum[MIXED ? BASIS : 1];
+    Row<C> gradient[MIXED ? WEIGHTS : 1], sum[MIXED ? WEIGHTS : 1];
+    JG_FUNCTION Scatter(const float* table, float* d_table) : table(table), d_table(d_table) {
+        for (int p = 0; p < (MIXED ? WEIGHTS : 1); p++) gradient[p] = sum[p] = zeros<C>();
+    }
     JG_FUNCTION void operator()(int64_t row, const float* weights) {
         if (MIXED) {
             const Row<C> t = load<C>(table + row * STRIDE);
             Row<C> total = zeros<C>();
-            for (int p = 0; p < BASIS; p++) {
+            for (int p = 0; p < WEIGHTS; p++) {
                 sum[p] += t * weights[p];
                 total += gradient[p] * weights[p];
             }
             add<C, ATOMIC>(d_table + row * STRIDE, total);
         } else {
-            for (int p = 0; p < BASIS; p++) add<C, ATOMIC>(d_table + (row * BASIS + p) * STRIDE, gradient[0] * weights[p]);
+            for (int p = 0; p < WEIGHTS; p++) add<C, ATOMIC>(d_table + (row * WEIGHTS + p) * STRIDE, gradient[0] * weights[p]);
         }
     }
 };
@@ -206,23 +251,30 @@ template <int BASIS, int C, int STRIDE, bool MIXED, bool ATOMIC> struct Scatter 
 // TANGENT: the derivative of the values along `direction`, a vector for each x.
 template <int D, int OCTAVES, int PROFILE, int C, int KERNELS, bool TANGENT> struct Forward {
     static constexpr int BASIS = 1 + 2 * D * OCTAVES, OUT = KERNELS ? KERNELS : 1;
-    static constexpr bool MIXED = KERNELS > 0;
+    static constexpr bool MIXED = KERNELS > 0, SHARED = MIXED && !TANGENT;
     const float *x, *direction, *table, *mix;
     const Level* levels;
     int64_t n_levels, groups;
     float* result;
     JG_FUNCTION void operator()(int64_t n, int64_t group) const {
         const int64_t run = n_levels / groups;
-        Gather<BASIS, C, MIXED> visit;
-        visit.table = table;
         Row<C> out[OUT];
         for (Row<C>& row : out) row = zeros<C>();
         for (int64_t l = group * run; l < (group + 1) * run; l++) {
-            for (Row<C>& sum : visit.sum) sum = zeros<C>();
-            weigh<D, OCTAVES, PROFILE, TANGENT>(x + n * D, direction + n * D, levels[l], visit);
-            if (!MIXED) out[0] += visit.sum[0];
+            Row<C> sum[BASIS];  // over the corners, for each function of the basis
+            if (SHARED) {
+                const Shared<D, OCTAVES, PROFILE> cell(x + n * D, levels[l]);
+                Gather<Shared<D, OCTAVES, PROFILE>::SUMS, C, true> visit(table);
+                cell.visit_corners(visit);
+                for (int p = 0; p < BASIS; p++) sum[p] = visit.sum[cell.shared(p)] * cell.factor[p];
+            } else {
+                Gather<BASIS, C, MIXED> visit(table);
+                weigh<D, OCTAVES, PROFILE, TANGENT>(x + n * D, direction + n * D, levels[l], visit);
+                for (int p = 0; p < (MIXED ? BASIS : 1); p++) sum[p] = visit.sum[MIXED ? p : 0];
+            }
+            if (!MIXED) out[0] += sum[0];
             for (int k = 0; k < KERNELS; k++)
-                for (int p = 0; p < BASIS; p++) out[k] += load<C>(mix + ((l * OUT + k) * BASIS + p) * C) * visit.sum[MIXED ? p : 0];
+                for (int p = 0; p < BASIS; p++) out[k] += load<C>(mix + ((l * OUT + k) * BASIS + p) * C) * sum[p];
         }
         for (int k = 0; k < OUT; k++) store<C>(result + ((n * groups + group) * OUT + k) * C, out[k]);
     }
@@ -233,7 +285,7 @@ template <int D, int OCTAVES, int PROFILE, int C, int KERNELS, bool TANGENT> str
 // under CUDA all points of a level write to the same few numbers.
 template <int D, int OCTAVES, int PROFILE, int CHANNELS, int KERNELS, bool TANGENT, int PARTS, bool ATOMIC> struct Backward {
     static constexpr int BASIS = 1 + 2 * D * OCTAVES, OUT = KERNELS ? KERNELS : 1, C = CHANNELS / PARTS;
-    static constexpr bool MIXED = KERNELS > 0;
+    static constexpr bool MIXED = KERNELS > 0, SHARED = MIXED && !TANGENT;
     const float *x, *direction, *table, *gradient, *mix;
     const Level* levels;
     int64_t n_levels, groups;
@@ -242,20 +294,36 @@ template <int D, int OCTAVES, int PROFILE, int CHANNELS, int KERNELS, bool TANGE
     JG_FUNCTION void operator()(int64_t n, int64_t task) const {
         const int64_t l = task % n_levels, channel = task / n_levels * C;
         const float* g = gradient + (n * groups + l / (n_levels / groups)) * OUT * CHANNELS + channel;
-        Scatter<BASIS, C, CHANNELS, MIXED, ATOMIC> visit;
-        visit.table = table + channel;
-        visit.d_table = d_table + channel;
-        visit.gradient[0] = load<C>(g);
-        for (int p = 0; MIXED && p < BASIS; p++) {
-            visit.sum[p] = visit.gradient[p] = zeros<C>();
-            for (int k = 0; k < KERNELS; k++)
-                visit.gradient[p] += load<C>(mix + ((l * OUT + k) * BASIS + p) * CHANNELS + channel) * load<C>(g + k * CHANNELS);
+        const float *t = table + channel, *along = direction + n * D, *point = x + n * D;
+        float* d = d_table + channel;
+        if (!MIXED) {
+            Scatter<BASIS, C, CHANNELS, false, ATOMIC> visit(t, d);
+            visit.gradient[0] = load<C>(g);
+            weigh<D, OCTAVES, PROFILE, TANGENT>(point, along, levels[l], visit);
+            return;
         }
-        weigh<D, OCTAVES, PROFILE, TANGENT>(x + n * D, direction + n * D, levels[l], visit);
-        float* d = d_mix + ((MIXED ? (n >> 8) & (copies - 1) : 0) * n_levels + l) * OUT * BASIS * CHANNELS + channel;
+        Row<C> sum[BASIS], of_sum[BASIS];  // over the corners, for each function of the basis, and the gradient for these
+        for (int p = 0; p < BASIS; p++) {
+            of_sum[p] = zeros<C>();
+            for (int k = 0; k < KERNELS; k++)
+                of_sum[p] += load<C>(mix + ((l * OUT + k) * BASIS + p) * CHANNELS + channel) * load<C>(g + k * CHANNELS);
+        }
+        if (SHARED) {
+            const Shared<D, OCTAVES, PROFILE> cell(point, levels[l]);
+            Scatter<Shared<D, OCTAVES, PROFILE>::SUMS, C, CHANNELS, true, ATOMIC> visit(t, d);
+            for (int p = 0; p < BASIS; p++) visit.gradient[cell.shared(p)] += of_sum[p] * cell.factor[p];
+            cell.visit_corners(visit);
+            for (int p = 0; p < BASIS; p++) sum[p] = visit.sum[cell.shared(p)] * cell.factor[p];
+        } else {
+            Scatter<BASIS, C, CHANNELS, true, ATOMIC> visit(t, d);
+            for (int p = 0; p < BASIS; p++) visit.gradient[p] = of_sum[p];
+            weigh<D, OCTAVES, PROFILE, TANGENT>(point, along, levels[l], visit);
+            for (int p = 0; p < BASIS; p++) sum[p] = visit.sum[p];
+        }
+        float* of_mix = d_mix + (((n >> 8) & (copies - 1)) * n_levels + l) * OUT * BASIS * CHANNELS + channel;
         for (int k = 0; k < KERNELS; k++)
             for (int p = 0; p < BASIS; p++)
-                add<C, ATOMIC>(d + (k * BASIS + p) * CHANNELS, visit.sum[p] * load<C>(g + k * CHANNELS));
+                add<C, ATOMIC>(of_mix + (k * BASIS + p) * CHANNELS, sum[p] * load<C>(g + k * CHANNELS));
     }
 };
 
