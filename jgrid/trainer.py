@@ -1,5 +1,6 @@
 """The one training loop."""
 import contextlib
+import itertools
 import math
 import time
 from dataclasses import dataclass
@@ -39,18 +40,26 @@ class TrainConfig:
     """Evaluate and keep the exponential moving average of the weights with this decay per step; 0: the weights themselves."""
     clip: float = 0.0
     """Largest norm of the gradient; 0: no clipping."""
+    minutes: float = 0.0
+    """Train for this many minutes, without compilation and evaluations, however many steps that are; 0: `steps` decide."""
 
     def __post_init__(self):
         for name in ("steps", "batch", "eval_every"):
             if getattr(self, name) < 1:
                 raise ValueError(f"--train.{name.replace('_', '-')} must be at least 1, got {getattr(self, name)}")
+        if not 0 <= self.minutes < math.inf:
+            raise ValueError(f"--train.minutes must not be negative, got {self.minutes}")
         if not (self.warmup >= 0 and 0 < self.decay <= 1 and 0 <= self.ema < 1 and self.clip >= 0 and self.seed >= 0):
             raise ValueError("--train wants warmup >= 0, 0 < decay <= 1, 0 <= ema < 1, clip >= 0 and seed >= 0, got "
                              f"{self.warmup}, {self.decay}, {self.ema}, {self.clip} and {self.seed}")
 
-    def rate(self, step):
-        """The factor on every learning rate at a step."""
-        progress = step / max(1, self.steps - 1)
+    def progress(self, step, seconds):
+        """How much of the training lies before a step that begins after `seconds` of it: from 0 to 1."""
+        return min(1.0, seconds / (60 * self.minutes)) if self.minutes else step / max(1, self.steps - 1)
+
+    def rate(self, step, seconds=0.0):
+        """The factor on every learning rate at a step, which begins after `seconds` of training."""
+        progress = self.progress(step, seconds)
         cosine = self.decay + (1 - self.decay) * 0.5 * (1 + math.cos(math.pi * progress))
         return cosine * min(1.0, (step + 1) / (self.warmup + 1))
 
@@ -74,11 +83,15 @@ class Trainer:
         config, started, seconds, mark = self.config, time.time(), 0.0, time.time()
         metrics, good = {}, self._weights()
         log = open(self.out_dir / "metrics.jsonl", "w") if self.out_dir else None
-        bar = tqdm(total=config.steps, disable=not self.progress, unit="step", dynamic_ncols=True)
+        bar = tqdm(total=None if config.minutes else config.steps, disable=not self.progress, unit="step", dynamic_ncols=True)
         try:
-            for step in range(config.steps):
-                loss = self._step(step)
-                last = step == config.steps - 1
+            for step in itertools.count():
+                compiling = step < COMPILING_STEPS
+                loss = self._step(step, 0.0 if compiling else seconds + time.time() - mark)
+                if config.minutes:
+                    last = not compiling and seconds + time.time() - mark >= 60 * config.minutes
+                else:
+                    last = step == config.steps - 1
                 if step + 1 == COMPILING_STEPS and not last:
                     jt.sync_all()
                     mark = time.time()
@@ -88,7 +101,8 @@ class Trainer:
                     if not math.isfinite(value):
                         self._restore(good)
                         raise TrainingStopped(self._not_finite("the loss", step))
-                    bar.set_postfix({"loss": f"{value:.3g}", **{k: f"{v:.2f}" for k, v in metrics.items() if k == self.task.metric}})
+                    bar.set_postfix({"loss": f"{value:.3g}", **self.task.status(),
+                                     **{k: f"{v:.2f}" for k, v in metrics.items() if k == self.task.metric}})
                 bar.update()
                 if evaluating:
                     jt.sync_all()
@@ -105,13 +119,15 @@ class Trainer:
                         log.write(checkpoint.to_json(self.history[-1]) + "\n")
                         log.flush()
                     mark = time.time()
+                if last:
+                    break
         finally:
             bar.close()
             if log:
                 log.close()
         if self.average:
             self._restore([a.numpy() for a in self.average])
-        return {**metrics, "loss": value, "steps": config.steps, "parameters": count_parameters(self.model),
+        return {**metrics, "loss": value, "steps": step + 1, "parameters": count_parameters(self.model),
                 "seconds_train": round(seconds, 3), "seconds_total": round(time.time() - started, 3)}
 
     def advance(self, steps):
@@ -121,10 +137,10 @@ class Trainer:
             self.advanced += 1
         jt.sync_all(True)
 
-    def _step(self, step):
+    def _step(self, step, seconds=0.0):
         losses = self.task.loss(self.model, self.task.sample(step, self.config.batch))
         loss = sum(losses.values())
-        self.optimizer.step(loss, self.config.rate(step))
+        self.optimizer.step(loss, self.config.rate(step, seconds))
         if self.average:
             for a, p in zip(self.average, self.parameters):
                 a.update(a * self.config.ema + p.detach() * (1 - self.config.ema))
@@ -152,6 +168,6 @@ class Trainer:
             self._restore(current)
 
     def _not_finite(self, what, step):
-        rates = ", ".join(f"{g.get('name', 'all')} {g['lr'] * self.config.rate(step):.3g}" for g in self.optimizer.param_groups)
+        rates = ", ".join(f"{g.get('name', 'all')} {g['lr']:.3g}" for g in self.optimizer.param_groups)
         return (f"{what} is not finite at step {step + 1} (learning rates: {rates}); kept the weights of the last evaluation; "
                 "lower the learning rates")

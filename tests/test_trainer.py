@@ -5,9 +5,10 @@ import json
 import os
 from pathlib import Path
 
+from jgrid import trainer as trainer_module
 from jgrid.field import DecoderConfig, DenseGridConfig
 from jgrid.tasks.image import ImageTask
-from jgrid.trainer import TrainConfig, Trainer, TrainingStopped
+from jgrid.trainer import COMPILING_STEPS, TrainConfig, Trainer, TrainingStopped
 
 import jittor as jt
 import numpy as np
@@ -85,7 +86,8 @@ def outcome(config):
 
 
 # what to change each flag to; a new flag has to be added here, and then has to change the outcome
-CHANGED = {"steps": 13, "batch": 48, "seed": 1, "warmup": 5, "decay": 0.1, "eval_every": 5, "ema": 0.9, "clip": 1e-3}
+CHANGED = {"steps": 13, "batch": 48, "seed": 1, "warmup": 5, "decay": 0.1, "eval_every": 5, "ema": 0.9, "clip": 1e-3,
+           "minutes": 1e-9}
 
 
 def test_every_flag_counts():
@@ -150,13 +152,31 @@ def test_rate_rises_then_falls_along_a_cosine():
     assert np.isclose(TrainConfig(steps=10, warmup=0, decay=1.0).rate(7), 1.0)
 
 
+def test_minutes_stop_by_the_clock_and_the_schedule_follows_it(monkeypatch):
+    """A clock that goes on by a second a step: ten seconds of training after the steps that compile, in which nothing decays."""
+    clock = [0.0]
+    monkeypatch.setattr(trainer_module.time, "time", lambda: clock[0])
+
+    def tick(step):
+        clock[0] += 1.0
+        return 1.0
+
+    config = dataclasses.replace(BASE, steps=3, minutes=10 / 60, eval_every=100, warmup=0)
+    rates = []
+    monkeypatch.setattr(TrainConfig, "rate", lambda self, *at, rate=TrainConfig.rate: rates.append(rate(self, *at)) or rates[-1])
+    _, _, result = trained(config, factor=tick)
+    assert result["steps"] == COMPILING_STEPS + 10 and np.isclose(result["seconds_train"], 10)
+    np.testing.assert_allclose(rates[COMPILING_STEPS:], [0.5 + 0.25 * (1 + np.cos(np.pi * s / 10)) for s in range(10)], rtol=1e-6)
+    assert config.rate(0, 600.0) == BASE.decay  # never below its end
+
+
 def test_rate_reaches_every_group():
     trainer, _, _ = trained(BASE, lr=0.04)
     assert {g["name"]: g["lr"] for g in trainer.optimizer.param_groups} == {"features": 0.04, "network": 0.01}
 
 
 BAD = [("steps", 0), ("batch", 0), ("eval_every", 0), ("warmup", -1), ("decay", 0.0), ("decay", 1.5), ("decay", float("nan")), ("ema", 1.0),
-       ("ema", -0.1), ("clip", -1.0), ("clip", float("nan")), ("seed", -1)]
+       ("ema", -0.1), ("clip", -1.0), ("clip", float("nan")), ("seed", -1), ("minutes", -1.0), ("minutes", float("nan"))]
 
 
 @pytest.mark.parametrize("name, value", BAD, ids=[f"{name}-{value}" for name, value in BAD])

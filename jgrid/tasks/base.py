@@ -17,6 +17,10 @@ class AbstractTask(ABC):
     def loss(self, model, batch):
         """{name: scalar}; the optimiser minimises their sum."""
 
+    def status(self):
+        """{name: text} of what the progress bar shows besides the loss."""
+        return {}
+
     @abstractmethod
     def evaluate(self, model):
         """{name: float} of metrics on the whole task."""
