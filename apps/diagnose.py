@@ -35,14 +35,15 @@ from scipy.stats import spearmanr
 from typing_extensions import Literal
 
 LINEAR = DecoderConfig(depth=0)
+LEVELS = {"finest": 235, "coarsest": 30, "levels": 4, "decoder": LINEAR}  # four levels, since without a decoder each adds but one number
 MODELS = {
-    "linear grid": DenseGridConfig(decoder=LINEAR),
+    "linear grid": DenseGridConfig(**LEVELS),
     "hash grid": HashGridConfig(decoder=LINEAR),
-    "smooth grid": DenseGridConfig(profile="smooth", decoder=LINEAR),
+    "smooth grid": DenseGridConfig(profile="smooth", **LEVELS),
     "FourierGrid": FourierGridConfig(decoder=LINEAR),
     "radial kernels": RadialGridConfig(decoder=LINEAR),
-    "MulFA, kernel frozen at its start (= a linear grid)": MulFAGridConfig(decoder=LINEAR),
-    "MulFA, the literal random kernel frozen": LiteralMulFAGridConfig(decoder=LINEAR),
+    "MulFA, kernel frozen at its start (= a linear grid)": MulFAGridConfig(**LEVELS),
+    "MulFA, the literal random kernel frozen": LiteralMulFAGridConfig(**LEVELS),
 }
 # what --choose chooses from: resolution, levels, table, octaves, nodes
 CANDIDATES = {

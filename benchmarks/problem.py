@@ -4,9 +4,10 @@ import skimage.data
 
 BATCH = 2**16
 HASH = {"kind": "grid:hash", "finest": 512, "coarsest": 16, "levels": 16, "channels": 2, "table_size": 2**16,
-        "lr_features": 1e-2, "lr_network": 1e-2}
-MULFA = {"kind": "grid:mulfa", "finest": 235, "coarsest": 30, "levels": 4, "channels": 4, "kernels": 2}  # the app's default
-LINEAR = {**{name: value for name, value in MULFA.items() if name != "kernels"}, "kind": "grid:dense"}
+        "decoder": {"depth": 2}, "lr_features": 1e-2, "lr_network": 1e-2}
+MULFA = {"kind": "grid:mulfa", "finest": 188, "coarsest": 40, "levels": 2, "channels": 8, "decoder": {"depth": 1},
+         "lr_features": 4e-2, "lr_network": 4e-2}  # the app's default
+LINEAR = {**MULFA, "kind": "grid:dense"}
 LITTLE = {"finest": 24, "coarsest": 6, "levels": 2, "channels": 2}
 BETAS, EPS = (0.9, 0.99), 1e-15  # the trainer's Adam
 CHECK_STEPS = 3
@@ -41,10 +42,10 @@ class Layout:
 
 
 def parameters(field, width=64):
-    """[features, mix of a MulFA kernel, W_0, b_0, W_1, b_1, W_2, b_2], large enough for the loss to depend on every part of the model."""
+    """[features, mix of a MulFA kernel, W_0, b_0, W_1, b_1, ...], large enough for the loss to depend on every part of the model."""
     rng, channels = np.random.default_rng(0), field["channels"]
     kernels = field.get("kernels", 1)
-    sizes = [field["levels"] * kernels * channels, width, width, 3]
+    sizes = [field["levels"] * kernels * channels, *[width] * field["decoder"]["depth"], 3]
     values = [rng.uniform(-0.5, 0.5, (Layout(field).n_nodes, channels))]
     if field["kind"] == "grid:mulfa":
         values.append(rng.normal(size=(field["levels"], kernels, 5, channels)))

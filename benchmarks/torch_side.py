@@ -56,8 +56,8 @@ def step(field, batch, naive=False, compiled=False):
     torch.set_num_threads(race.THREADS)
     model = Model(field, naive)
     x, colour = map(torch.tensor, problem.picture())
-    groups = [{"params": [model.table], "lr": field.get("lr_features", 2e-2)},
-              {"params": [*model.network, *([model.mix] if model.mulfa else [])], "lr": field.get("lr_network", 2e-2)}]
+    groups = [{"params": [model.table], "lr": field["lr_features"]},
+              {"params": [*model.network, *([model.mix] if model.mulfa else [])], "lr": field["lr_network"]}]
     adam = torch.optim.Adam(groups, betas=problem.BETAS, eps=problem.EPS, fused=True)
 
     def loss_of(x, colour):

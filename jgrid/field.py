@@ -69,7 +69,7 @@ class DecoderConfig:
     """The MLP behind a grid."""
     width: int = 64
     """Neurons of a hidden layer."""
-    depth: int = 2
+    depth: int = 1
     """Hidden layers; 0: no decoder, the levels are summed and the field is linear in its features."""
 
 
@@ -120,20 +120,20 @@ def _grid_field(config, index, make_kernel, n_out, rates, concat=True):
 @dataclass(frozen=True)
 class DenseGridConfig:
     """Dense grids at several resolutions with fixed interpolation."""
-    finest: int = 235
+    finest: int = 188
     """Cells of the finest level along an axis of a square or cube."""
-    coarsest: int = 30
+    coarsest: int = 40
     """Cells of the coarsest level along an axis of a square or cube."""
-    levels: int = 4
+    levels: int = 2
     """Levels, growing geometrically."""
-    channels: int = 4
+    channels: int = 8
     """Features per node; with no decoder always the output size."""
     profile: str = "linear"
     """Interpolation: nearest, linear or smooth."""
     decoder: DecoderConfig = field(default_factory=DecoderConfig)
     lr_features: float = 8e-2
     """Learning rate of the features."""
-    lr_network: float = 2e-2
+    lr_network: float = 4e-2
     """Learning rate of the decoder."""
 
     def build(self, dim, n_out, aspect=None, place=None):
@@ -171,17 +171,17 @@ class HashGridConfig:
 @dataclass(frozen=True)
 class MulFAGridConfig:
     """MulFAGrid: grids with the multiplicative Fourier adaptive kernel."""
-    finest: int = 235
+    finest: int = 188
     """Cells of the finest level along an axis of a square or cube."""
-    coarsest: int = 30
+    coarsest: int = 40
     """Cells of the coarsest level along an axis of a square or cube."""
-    levels: int = 4
+    levels: int = 2
     """Levels, growing geometrically."""
-    channels: int = 4
+    channels: int = 8
     """Features per node; with no decoder always the output size."""
     table_size: int = 2**22
     """Most nodes a level may own; larger levels are hashed."""
-    kernels: int = 2
+    kernels: int = 1
     """Kernels that read each feature side by side, for the decoder: more fit better and cost time; with no decoder always one."""
     octaves: int = 1
     """Octaves of gamma(offset): more fit finer detail and wiggle more between the samples."""
@@ -189,9 +189,9 @@ class MulFAGridConfig:
     """Window: nearest, linear or smooth."""
     decoder: DecoderConfig = field(default_factory=DecoderConfig)
     filter: FilterConfig = field(default_factory=FilterConfig)
-    lr_features: float = 2e-2
+    lr_features: float = 4e-2
     """Learning rate of the features."""
-    lr_network: float = 2e-2
+    lr_network: float = 4e-2
     """Learning rate of the decoder and of the kernels' coefficients, or, with no decoder, of the filter network."""
 
     def build(self, dim, n_out, aspect=None, place=None):
@@ -293,13 +293,13 @@ class VMGridConfig:
 @dataclass(frozen=True)
 class LiteralMulFAGridConfig:
     """MulFAGrid with the paper's kernel to the letter, guarded against vanishing denominators: for study."""
-    finest: int = 235
+    finest: int = 188
     """Cells of the finest level along an axis of a square or cube."""
-    coarsest: int = 30
+    coarsest: int = 40
     """Cells of the coarsest level along an axis of a square or cube."""
-    levels: int = 4
+    levels: int = 2
     """Levels, growing geometrically."""
-    channels: int = 4
+    channels: int = 8
     """Features per node; with no decoder always the output size."""
     octaves: int = 4
     """Octaves of gamma(x)."""
