@@ -15,10 +15,12 @@ from pathlib import Path
 
 from jgrid import checkpoint, cli, picture
 from jgrid.field import (
+    DecoderConfig,
     DenseGridConfig,
     FourierGridConfig,
     FourierNetConfig,
     HashGridConfig,
+    LiteralMulFAGridConfig,
     MFNConfig,
     MulFAGridConfig,
     RadialGridConfig,
@@ -35,9 +37,12 @@ import numpy as np
 MULFA = "MulFAGrid"
 MODELS = {
     MULFA: MulFAGridConfig(),
-    "MulFAGrid, one kernel per channel": MulFAGridConfig(kernels=1),
-    "MulFAGrid, 8 channels of one kernel": MulFAGridConfig(kernels=1, channels=8, finest=164, coarsest=21),
+    "MulFAGrid, two kernels per channel": MulFAGridConfig(kernels=2),
+    "MulFAGrid, 4 channels of two kernels": MulFAGridConfig(kernels=2, channels=4, finest=266),
     "linear grid, same levels and decoder": DenseGridConfig(),
+    "linear grid, 4 channels on finer nodes": DenseGridConfig(channels=4, finest=266),
+    "linear grid, 4 levels, two hidden layers": DenseGridConfig(finest=235, coarsest=30, levels=4, channels=4,
+                                                                 decoder=DecoderConfig(depth=2)),
     "hash grid": HashGridConfig(),
     "FourierGrid": FourierGridConfig(),
     "radial kernels": RadialGridConfig(),
@@ -45,6 +50,7 @@ MODELS = {
     "MFN": MFNConfig(),
     "SIREN": SirenConfig(),
     "WIRE": WireConfig(),
+    "literal kernel of the paper": LiteralMulFAGridConfig(),
 }
 HELD_OUT = 0.3
 

@@ -152,14 +152,14 @@ class HashGridConfig:
     """Levels, growing geometrically."""
     channels: int = 4
     """Features per node; with no decoder always the output size."""
-    table_size: int = 20000
+    table_size: int = 22500
     """Most nodes a level may own."""
     profile: str = "linear"
     """Interpolation: nearest, linear or smooth."""
     decoder: DecoderConfig = field(default_factory=DecoderConfig)
-    lr_features: float = 4e-2
+    lr_features: float = 8e-2
     """Learning rate of the features."""
-    lr_network: float = 1e-2
+    lr_network: float = 4e-2
     """Learning rate of the decoder."""
 
     def build(self, dim, n_out, aspect=None, place=None):
