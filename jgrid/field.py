@@ -12,6 +12,7 @@ from jgrid.index import FourierIndex, GridIndex, PointIndex, geometric_levels, r
 from jgrid.kernel import InterpolationKernel, MulFAGainKernel, MulFAKernel, MulFALiteralKernel, RadialKernel
 from jgrid.network import MFN, MLP, FourierFilter, GaborFilter, Siren, Wire
 
+import jittor as jt
 import numpy as np
 from jittor import nn
 
@@ -30,6 +31,14 @@ class Field(nn.Module):
         if self.grid is not None:
             x = self.grid(x)
         return self.network(x) if self.network is not None else x
+
+    def start_at(self, value):
+        """Move an MLP's last bias, about which the outputs start, to `value`; other networks are left as they are."""
+        for module in self.modules():
+            if isinstance(module, MLP):
+                bias = module.layers[-1].bias
+                bias.update(jt.zeros(bias.shape) + value)
+        return self
 
     def use_plain_ops(self):
         """Compute by the plain twins of the fused ops from now on."""
