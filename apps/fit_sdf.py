@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Optional
 
 from jgrid import checkpoint, cli, picture
-from jgrid.field import DenseGridConfig, FourierNetConfig, HashGridConfig, MulFAGridConfig, SirenConfig, field_from_dict, field_to_dict
+from jgrid.field import DenseGridConfig, HashGridConfig, MulFAGridConfig, field_from_dict, field_to_dict
 from jgrid.isosurface import extract, preview
 from jgrid.mesh import gyroid_ball, load_mesh
 from jgrid.tasks.sdf import ISO_LINES, SDFConfig, SDFTask, slice_through, values_of, write_surface
@@ -20,8 +20,11 @@ from jgrid.trainer import TrainConfig, Trainer, TrainingStopped
 
 from typing_extensions import Literal
 
-MULFA = MulFAGridConfig()
-FIELDS = cli.any_field(MULFA)
+# The fields' own defaults are for pictures; these are for surfaces, below 900,000 parameters
+MULFA = MulFAGridConfig(finest=192, coarsest=16, levels=6, channels=2, table_size=2**16, kernels=1, spread=0.1, constant=1.0,
+                        lr_features=1e-2, lr_network=5e-3)
+HASH = HashGridConfig(finest=256, coarsest=16, levels=8, channels=2, table_size=2**16, lr_features=1e-2, lr_network=5e-3)
+DENSE = DenseGridConfig(finest=70, coarsest=16, levels=3, channels=2, lr_features=1e-2, lr_network=5e-3)
 
 
 @dataclass(frozen=True)
@@ -42,8 +45,8 @@ class Config:
     ops: Literal["fused", "plain"] = "fused"
     """fused: one op for a grid or an MLP, the fast way; plain: Jittor's own ops, to compare or to look inside."""
     sdf: SDFConfig = field(default_factory=SDFConfig)
-    train: TrainConfig = field(default_factory=lambda: TrainConfig(steps=1000, batch=2**15))
-    field: FIELDS = field(default_factory=lambda: MULFA)
+    train: TrainConfig = field(default_factory=lambda: TrainConfig(steps=500, batch=2**15, eval_every=125))
+    field: cli.any_field(MULFA, HASH, DENSE) = field(default_factory=lambda: MULFA)
 
     def __post_init__(self):
         if not 8 <= self.resolution <= 4096:
@@ -114,7 +117,7 @@ def mesh_again(config):
     if not len(faces):
         cli.fail("the field is nowhere 0, so there is no surface to mesh", code=1)
     paths = [write_surface(out / "mesh.ply", vertices * scale + offset, faces),
-             picture.save(out / "prediction.png", preview(function, up=up)),
+             picture.save(out / "prediction.png", preview(function, (vertices.min(0), vertices.max(0)), up=up)),
              picture.contours(out / "slice.png", [("field", slice_through(function, up))], ISO_LINES)]
     print(f"{len(faces):,} faces\n" + "\n".join(str(p) for p in paths))
     return paths

@@ -193,6 +193,10 @@ class MulFAGridConfig:
     """Kernels that read each feature side by side, for the decoder: more fit better and cost time; with no decoder always one."""
     octaves: int = 1
     """Octaves of gamma(offset): more fit finer detail and wiggle more between the samples."""
+    spread: float = 1.0
+    """Standard deviation of the kernels' coefficients at the start, for the decoder."""
+    constant: float = 0.0
+    """Added to the coefficients of 1 at the start: with 1 and a small spread the kernels start near plain interpolation."""
     profile: str = "linear"
     """Window: nearest, linear or smooth."""
     decoder: DecoderConfig = field(default_factory=DecoderConfig)
@@ -203,12 +207,12 @@ class MulFAGridConfig:
     """Learning rate of the decoder and of the kernels' coefficients, or, with no decoder, of the filter network."""
 
     def build(self, dim, n_out, aspect=None, place=None):
-        _positive(self, "table_size", "octaves", "kernels")
+        _positive(self, "table_size", "octaves", "kernels", "spread")
         _positive(self.filter, "width", "depth", "frequency", prefix="--field.filter.")
 
         def kernel(index, channels):
             if self.decoder.depth:
-                return MulFAKernel(dim, index.n_levels, channels, self.kernels, self.octaves, self.profile)
+                return MulFAKernel(dim, index.n_levels, channels, self.kernels, self.octaves, self.profile, self.spread, self.constant)
             return MulFAGainKernel(index.positions(), channels, self.octaves, self.filter.width, self.filter.depth,
                                    self.filter.frequency, self.profile)
 

@@ -9,11 +9,13 @@ from tqdm import tqdm
 
 BLOCK = 8           # cells along a block's side
 COARSEST = 8        # cubes along the unit cube's side with which the search begins, at most
-STEEPNESS = 2.0     # what a fitted field's slope may be
+STEEPNESS = 1.5     # what a fitted field's slope may be
 CHUNK = 2**11       # blocks whose values are held at once
 STACK = 14          # blocks that marching cubes takes as one array; in taller ones float32 coordinates would be coarse
 LEAST = 1e-4        # in cells: values nearer to zero are moved there, so that no vertex falls on a node
 STEPS = 96          # along a ray
+VIEW = (35.0, 20.0)  # where the camera stands: azimuth and elevation in degrees
+FAR = 1.8           # and how far away, in diagonals of what it sees
 LIGHTS = (((0.5, 0.8, 0.6), (0.80, 0.75, 0.68)), ((-0.7, 0.1, 0.5), (0.16, 0.19, 0.25)), ((0.0, -0.9, -0.3), (0.06, 0.05, 0.04)))
 AMBIENT = (0.20, 0.21, 0.23)
 CLAY = (0.93, 0.90, 0.86)
@@ -130,21 +132,21 @@ def _weld(vertices, faces, keys):
     return vertices[first], faces
 
 
-def camera(size, azimuth=35.0, elevation=20.0, distance=2.6, up=1):
-    """Rays of a square picture that sees the unit cube from `distance`: origin (3,), unit directions (size^2, 3), row by row.
-
-    azimuth, elevation in degrees; up: the axis that points up.
-    """
-    a, e = np.radians([azimuth, elevation])
-    across, ahead = np.eye(3)[(up + 1) % 3], np.eye(3)[(up + 2) % 3]
-    back = np.cos(e) * (np.sin(a) * ahead + np.cos(a) * across) + np.sin(e) * np.eye(3)[up]
-    right = np.cross(np.eye(3)[up], back)
-    right /= np.linalg.norm(right)
+def camera(size, bounds, up=1):
+    """A camera that frames the box `bounds` (2, 3) in a square picture: origin (3,), unit directions (size^2, 3) of its rays, row by row,
+    and its axes right, above, back (3, 3). up: the axis of the cube that points up."""
+    azimuth, elevation = np.radians(VIEW)
+    upwards, across, ahead = np.eye(3)[[up, (up + 1) % 3, (up + 2) % 3]]
+    back = np.cos(elevation) * (np.sin(azimuth) * ahead + np.cos(azimuth) * across) + np.sin(elevation) * upwards
+    right = np.cross(upwards, back) / np.cos(elevation)
     above = np.cross(back, right)
-    offset = ((np.arange(size) + 0.5) / size - 0.5) * 1.24 / distance
-    directions = offset[None, :, None] * right - offset[:, None, None] * above - back
-    directions = directions.reshape(-1, 3)
-    return 0.5 + distance * back, directions / np.linalg.norm(directions, axis=1, keepdims=True)
+    low, high = np.asarray(bounds)
+    origin = (low + high) / 2 + FAR * np.linalg.norm(high - low) * back
+    corners = np.where(np.stack(np.indices([2] * 3), -1).reshape(-1, 3), high, low) - origin
+    half = 1.04 * np.abs(corners @ np.stack([right, above], 1) / -(corners @ back)[:, None]).max()
+    offset = ((np.arange(size) + 0.5) / size * 2 - 1) * half
+    directions = (offset[None, :, None] * right - offset[:, None, None] * above - back).reshape(-1, 3)
+    return origin, directions / np.linalg.norm(directions, axis=1, keepdims=True), np.stack([right, above, back])
 
 
 def trace(function, origin, directions, tolerance=3e-4):
@@ -183,20 +185,17 @@ def openness(function, points, normal, reach=0.08, taps=4):
     return np.clip(1 - 0.5 * shut, 0, 1)
 
 
-def preview(function, size=512, up=1, cast=None, colour=None):
-    """The surface, shaded by Lambert's law under three lights that stand by the camera, in a square picture: (size, size, 3) in [0, 1].
+def preview(function, bounds, size=512, up=1, cast=None, colour=None):
+    """A picture of the surface within bounds (2, 3): (size, size, 3) in [0, 1]; Lambert's law under three lights that stand by the camera.
 
     cast: of an origin (3,) and directions (N, 3), the points (N, 3) that rays meet, which rays do, (N,), and the normals there; None:
     sphere tracing. colour: of the points that are seen, (N, 3) in [0, 1]; None: clay.
     """
-    origin, directions = camera(size, up=up)
+    origin, directions, axes = camera(size, bounds, up)
     points, hit, normal = cast(origin, directions) if cast else (*trace(function, origin, directions), None)
     points = points[hit]
     normal = normals(function, points) if normal is None else normal[hit]
     room = openness(function, points, normal)[:, None]
-    back = (origin - 0.5) / np.linalg.norm(origin - 0.5)
-    right = np.cross(np.eye(3)[up], back)
-    axes = np.stack([right / np.linalg.norm(right), np.cross(back, right) / np.linalg.norm(right), back])
     light = room * AMBIENT
     for direction, strength in LIGHTS:
         towards = np.array(direction) @ axes / np.linalg.norm(direction)

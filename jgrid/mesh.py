@@ -63,7 +63,7 @@ class Mesh:
         return answer
 
     def cast(self, origin, directions):
-        """Where rays from origin (3,) along directions (N, 3) first meet the surface: points (N, 3), whether they do (N,), normals (N, 3)."""
+        """Where rays from origin (3,) first meet the surface: directions (N, 3) -> points (N, 3), whether they do (N,), normals (N, 3)."""
         tree = igl.AABB()
         tree.init(self.vertices, self.faces)
         face, t, _ = tree.intersect_ray_first(self.vertices, self.faces, np.tile(origin, (len(directions), 1)), directions)
@@ -95,8 +95,15 @@ def load_mesh(path):
     """Any mesh trimesh reads, scenes concatenated -> Mesh. Raises ValueError, saying what is wrong with the file."""
     if not Path(path).is_file():
         raise ValueError(f"{path}: no such file")
-    if Path(path).stat().st_size == 0:
+    size = Path(path).stat().st_size
+    if size == 0:
         raise ValueError(f"{path}: empty")
+    with open(path, "rb") as file:
+        header = file.read(84)
+    if Path(path).suffix.lower() == ".stl" and b"\0" in header:  # a binary one: trimesh would go on to try it as text
+        announced, held = int.from_bytes(header[80:], "little"), (size - 84) // 50
+        if announced > held:
+            raise ValueError(f"{path}: its header announces {announced:,} faces, but it holds {max(held, 0):,}")
     try:
         loaded = trimesh.load_scene(path, process=False).to_mesh()
         vertices, faces = np.asarray(loaded.vertices, np.float64), np.asarray(loaded.faces, np.int64)

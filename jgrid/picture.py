@@ -87,7 +87,7 @@ def curve(path, x, y, x_label, y_label):
 
 
 def contours(path, panels, spacing):
-    """Signed values (H, W) of [(title, values)] side by side, as seen on a plane: colours, iso-lines `spacing` apart, the zero line bold."""
+    """[(title, (H, W) signed values)] side by side: colours, iso-lines `spacing` apart, the zero line bold; a PNG."""
     top = max(float(np.abs(values).max()) for _, values in panels)
     levels = spacing * np.arange(-np.ceil(top / spacing), np.ceil(top / spacing) + 1)
     figure = Figure(figsize=(5 * len(panels) + 0.8, 5), dpi=120, layout="constrained")

@@ -68,6 +68,11 @@ def pointwise_loss(kind, f, d, clamp=0.1):
     return ((f - d).abs() / (d.abs() + 0.01) if kind == "mape" else (f - d).abs()).mean()
 
 
+def _length(v):
+    """|v| of (N, 3), with a gradient at 0 too."""
+    return (v.sqr().sum(1) + 1e-12).sqrt()
+
+
 def write_surface(path, vertices, faces, colours=None):
     """A mesh as a PLY file, colours (V, 3) in [0, 1] of its vertices; returns the path."""
     levels = None if colours is None else np.round(255 * colours).astype(np.uint8)
@@ -78,10 +83,9 @@ def write_surface(path, vertices, faces, colours=None):
 
 def slice_through(function, up, at=0.5):
     """Values on the plane across the cube that looks along the axis after `up`: (SLICE, SLICE), up upwards."""
-    across, ahead = (up + 2) % 3, (up + 1) % 3
     axis = (np.arange(SLICE) + 0.5) / SLICE
     points = np.full((SLICE, SLICE, 3), at, np.float32)
-    points[..., up], points[..., across] = axis[:, None], axis[None, :]
+    points[..., up], points[..., (up + 2) % 3] = axis[:, None], axis[None, :]
     return np.asarray(function(points.reshape(-1, 3))).reshape(SLICE, SLICE)
 
 
@@ -114,7 +118,8 @@ class SDFTask(AbstractTask):
         off = np.clip(off, 0, 1).astype(np.float32)
         distance = np.concatenate([np.zeros(n_on), self.mesh.signed_distance(off, progress)])
         normal = np.concatenate([normal, np.zeros((n - n_on, 3))])
-        return {"x": np.concatenate([on.astype(np.float32), off]), "distance": distance.astype(np.float32), "normal": normal.astype(np.float32)}
+        arrays = {"x": np.concatenate([on, off]), "distance": distance, "normal": normal}
+        return {name: values.astype(np.float32) for name, values in arrays.items()}
 
     def sample(self, step, n):
         if self._pool is None:
@@ -141,10 +146,10 @@ class SDFTask(AbstractTask):
         if self._slopes:
             slope = jt.grad(f.sum(), batch["x"])
         if self.config.eikonal:
-            losses["eikonal"] = self.config.eikonal * ((slope.sqr().sum(1) + 1e-12).sqrt() - 1).abs().mean()
+            losses["eikonal"] = self.config.eikonal * (_length(slope) - 1).abs().mean()
         if self.config.normal:
-            on = batch["normal"].sqr().sum(1, keepdims=True) > 0.5
-            losses["normal"] = self.config.normal * ((slope - batch["normal"]).abs() * on).sum() / jt.maximum(on.sum(), 1)
+            on = batch["normal"].sqr().sum(1) > 0.5
+            losses["normal"] = self.config.normal * (_length(slope - batch["normal"]) * on).sum() / jt.maximum(on.sum(), 1)
         return losses
 
     def evaluate(self, model):
@@ -175,9 +180,11 @@ class SDFTask(AbstractTask):
         def heat_at(points):
             return picture.heat(np.abs(mesh.signed_distance(points)), top) * 0.9 + 0.1
 
-        target = preview(mesh.signed_distance, up=up, cast=mesh.cast)
-        fit = preview(function, up=up)
-        panels = [("target", target), ("fit", fit), (f"error, up to {top:.1e}", picture.with_scale(preview(function, up=up, colour=heat_at), top))]
+        bounds = mesh.bounds()
+        target = preview(mesh.signed_distance, bounds, up=up, cast=mesh.cast)
+        fit = preview(function, bounds, up=up)
+        error_map = picture.with_scale(preview(function, bounds, up=up, colour=heat_at), top)
+        panels = [("target", target), ("fit", fit), ("distance to the target", error_map)]
         return [write_surface(out_dir / "mesh.ply", vertices * mesh.scale + mesh.offset, faces),
                 write_surface(out_dir / "error_map.ply", vertices * mesh.scale + mesh.offset, faces, picture.heat(error, top)),
                 picture.save(out_dir / "prediction.png", fit), picture.save(out_dir / "comparison.png", picture.side_by_side(panels)),
