@@ -6,6 +6,8 @@ BATCH = 2**16
 HASH = {"kind": "grid:hash", "finest": 512, "coarsest": 16, "levels": 16, "channels": 2, "table_size": 2**16,
         "lr_features": 1e-2, "lr_network": 1e-2}
 MULFA = {"kind": "grid:mulfa", "finest": 235, "coarsest": 30, "levels": 4, "channels": 4, "kernels": 2}  # the app's default
+SURFACE = {"kind": "grid:mulfa", "finest": 192, "coarsest": 16, "levels": 6, "channels": 2, "table_size": 2**16, "kernels": 1,
+           "spread": 0.1, "constant": 1.0, "lr_features": 1e-2, "lr_network": 5e-3}  # the default of fit_sdf
 LINEAR = {**{name: value for name, value in MULFA.items() if name != "kernels"}, "kind": "grid:dense"}
 LITTLE = {"finest": 24, "coarsest": 6, "levels": 2, "channels": 2}
 BETAS, EPS = (0.9, 0.99), 1e-15  # the trainer's Adam
