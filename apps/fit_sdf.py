@@ -45,7 +45,7 @@ class Config:
     ops: Literal["fused", "plain"] = "fused"
     """fused: one op for a grid or an MLP, the fast way; plain: Jittor's own ops, to compare or to look inside."""
     sdf: SDFConfig = field(default_factory=SDFConfig)
-    train: TrainConfig = field(default_factory=lambda: TrainConfig(steps=500, batch=2**15, eval_every=125))
+    train: TrainConfig = field(default_factory=lambda: TrainConfig(steps=400, batch=2**15, eval_every=100))
     field: cli.any_field(MULFA, HASH, DENSE) = field(default_factory=lambda: MULFA)
 
     def __post_init__(self):

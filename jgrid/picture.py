@@ -53,8 +53,8 @@ def with_scale(pixels, top):
     ramp = heat(np.repeat(np.linspace(1, 0, height)[:, None], bar, axis=1), 1.0)
     canvas.paste(Image.fromarray(np.round(ramp * 255).astype(np.uint8)), (width + MARGIN, 0))
     draw, right = ImageDraw.Draw(canvas), width + MARGIN + bar + 4
-    _text(draw, (right, 2), f"{top:.3f}", "lt", size)
-    _text(draw, (right, height // 2), f"{top / 2:.3f}", "lm", size)
+    _text(draw, (right, 2), f"{top:.2g}", "lt", size)
+    _text(draw, (right, height // 2), f"{top / 2:.2g}", "lm", size)
     _text(draw, (right, height - 2), "0", "ls", size)
     return np.asarray(canvas, np.float32) / 255
 
