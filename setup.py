@@ -18,6 +18,7 @@ setup(
         "pillow>=10.1",
         "tqdm",
         "trimesh",
+        "libigl",
         "scikit-image",
         "scipy",
         "matplotlib",
@@ -27,7 +28,6 @@ setup(
         'onednn-devel-cpu-gomp==2022.2.1; platform_system == "Linux" and platform_machine == "x86_64"',
     ],
     extras_require={
-        "mesh": ["libigl"],
         "plot": ["matplotlib"],
         "test": ["pytest", "hypothesis", "ruff"],
         # of versions of Python they are made for; the benchmarks report a missing peer as such

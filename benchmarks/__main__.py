@@ -17,7 +17,8 @@ def solver(quick, _):
 
 
 # name: function of (quick, the measured limits); the limits themselves are measured in every run
-BENCHMARKS = {"step": suite.step, "mulfa": suite.mulfa, "ops": suite.ops, "scaling": suite.scaling, "image": suite.image, "solver": solver}
+BENCHMARKS = {"step": suite.step, "mulfa": suite.mulfa, "ops": suite.ops, "scaling": suite.scaling, "image": suite.image, "sdf": suite.sdf,
+              "solver": solver}
 
 
 @dataclass(frozen=True)
@@ -76,6 +77,10 @@ def markdown(results):
     for field, fit in results.get("image", {}).items():
         if field != "reasons" and fit:
             table(f"image, {field}", ["dB", "seconds", "steps"], [(t, fit["seconds"][t], fit["steps"][t]) for t in fit["seconds"]])
+    if results.get("sdf", {}).get("faces"):
+        entry = results["sdf"]
+        table(f"sdf, {entry['resolution']}^3", ["extraction", "ms", "faces", "peak MiB"],
+              [(name, entry["runs"][name]["ms"], faces, entry["peak_mib"][name]) for name, faces in entry["faces"].items()])
     return "\n".join(lines)
 
 

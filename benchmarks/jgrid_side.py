@@ -1,13 +1,17 @@
 """jgrid's side: training steps through the trainer, the fused ops alone, fits to a PSNR."""
+import resource
 import time
 
 from benchmarks import problem
 from jgrid import ImageTask, TrainConfig, Trainer
 from jgrid.field import field_from_dict
+from jgrid.isosurface import extract
+from jgrid.mesh import gyroid_ball
 from jgrid.metrics import psnr
 from jgrid.ops.gather import CollapsedGather
 from jgrid.ops.mlp import fused_mlp
 from jgrid.tasks.image import render
+from jgrid.tasks.sdf import SDFConfig, SDFTask, values_of
 
 import jittor as jt
 import numpy as np
@@ -146,3 +150,18 @@ def fit(field, targets, every, steps):
 
     Trainer(task, field_from_dict(field).build(2, 3), TrainConfig(), progress=False).advance(3)
     return {"fit": run}, {}
+
+
+def extraction(field, resolution, steps, sparse):
+    """Marching cubes of a field fitted in `steps` to the ball with a gyroid; a run's value: faces and the process's peak memory."""
+    jt.set_global_seed(0)
+    task = SDFTask(gyroid_ball(), SDFConfig(pool=2**17))
+    trainer = Trainer(task, field_from_dict(field).build(3, 1).start_at(0.0), TrainConfig(steps=steps, batch=2**14), progress=False)
+    trainer.advance(steps)
+    function = values_of(trainer.model)
+
+    def run(_):
+        faces = len(extract(function, resolution, sparse)[1])
+        return {"faces": faces, "peak_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}
+
+    return {"extract": run}, {}

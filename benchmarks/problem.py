@@ -8,6 +8,8 @@ HASH = {"kind": "grid:hash", "finest": 512, "coarsest": 16, "levels": 16, "chann
 MULFA = {"kind": "grid:mulfa", "finest": 188, "coarsest": 40, "levels": 2, "channels": 8, "decoder": {"depth": 1},
          "lr_features": 4e-2, "lr_network": 4e-2}  # the app's default
 LINEAR = {**MULFA, "kind": "grid:dense"}
+SURFACE = {"kind": "grid:mulfa", "finest": 192, "coarsest": 16, "levels": 6, "channels": 2, "table_size": 2**16, "spread": 0.1,
+           "constant": 1.0, "decoder": {"depth": 2}, "lr_features": 1e-2, "lr_network": 5e-3}  # the default of fit_sdf
 LITTLE = {"finest": 24, "coarsest": 6, "levels": 2, "channels": 2}
 BETAS, EPS = (0.9, 0.99), 1e-15  # the trainer's Adam
 CHECK_STEPS = 3

@@ -152,3 +152,15 @@ def image(quick, _=None):
         entry[name] = {"seconds": {t: m[0] for t, m in medians.items()}, "steps": {t: m[1] for t, m in medians.items()},
                        "fits": fits, "clean": runs["fit"]["clean"]}
     return {**entry, "reasons": reasons}
+
+
+def sdf(quick, _=None):
+    """Meshing a fitted field at 512^3: evaluating it near the surface alone, and, over that, everywhere."""
+    options = {"field": _field(problem.SURFACE, quick), "resolution": 32 if quick else 512, "steps": 60 if quick else 150}
+    entrants = {name: ("jgrid_side", "extraction", {**options, "sparse": name == "sparse"}) for name in ("sparse", "dense")}
+    runs = race(entrants, 1 if quick else 3, quick, one_step=True)
+    reasons = {name: run["reason"] for name, run in runs.items() if run["ms"] is None}
+    last = {name: run.pop("values")[-1] for name, run in runs.items() if name not in reasons}
+    ratio = None if reasons else runs["dense"]["ms"] / runs["sparse"]["ms"]
+    return {"jgrid_ms": runs["sparse"]["ms"], "dense": ratio, "resolution": options["resolution"], "reasons": reasons, "runs": runs,
+            **{key: {name: value[key] for name, value in last.items()} for key in ("faces", "peak_mib")}}

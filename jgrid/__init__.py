@@ -33,13 +33,16 @@ if sys.argv[:1] != ["-m"]:
     from jgrid.grid import Grid, ProductGrid  # noqa: E402
     from jgrid.index import FourierIndex, GridIndex, PointIndex  # noqa: E402
     from jgrid.kernel import InterpolationKernel, MulFAGainKernel, MulFAKernel, MulFALiteralKernel, RadialKernel  # noqa: E402
+    from jgrid.mesh import Mesh, load_mesh, make_mesh  # noqa: E402
     from jgrid.network import MFN, MLP, FourierFilter, GaborFilter, Siren, Wire  # noqa: E402
     from jgrid.solver import SolveConfig, Solver, project, solve, warm_start  # noqa: E402
     from jgrid.tasks.image import ImageTask, load_image  # noqa: E402
+    from jgrid.tasks.sdf import SDFConfig, SDFTask  # noqa: E402
     from jgrid.trainer import TrainConfig, Trainer  # noqa: E402
 
     __all__ = ["DenseGridConfig", "Field", "FourierFeatures", "FourierFilter", "FourierGridConfig", "FourierIndex", "FourierNetConfig",
                "GaborFilter", "Grid", "GridIndex", "HashGridConfig", "ImageTask", "InterpolationKernel", "LiteralMulFAGridConfig", "MFN",
-               "MFNConfig", "MLP", "MulFAGainKernel", "MulFAGridConfig", "MulFAKernel", "MulFALiteralKernel", "PointIndex",
-               "ProductGrid", "RadialGridConfig", "RadialKernel", "Siren", "SirenConfig", "SolveConfig", "Solver", "TrainConfig",
-               "Trainer", "VMGridConfig", "Wire", "WireConfig", "load_image", "project", "solve", "warm_start"]
+               "MFNConfig", "MLP", "Mesh", "MulFAGainKernel", "MulFAGridConfig", "MulFAKernel", "MulFALiteralKernel", "PointIndex",
+               "ProductGrid", "RadialGridConfig", "RadialKernel", "SDFConfig", "SDFTask", "Siren", "SirenConfig", "SolveConfig", "Solver",
+               "TrainConfig", "Trainer", "VMGridConfig", "Wire", "WireConfig", "load_image", "load_mesh", "make_mesh", "project", "solve",
+               "warm_start"]

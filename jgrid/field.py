@@ -12,6 +12,7 @@ from jgrid.index import FourierIndex, GridIndex, PointIndex, geometric_levels, r
 from jgrid.kernel import InterpolationKernel, MulFAGainKernel, MulFAKernel, MulFALiteralKernel, RadialKernel
 from jgrid.network import MFN, MLP, FourierFilter, GaborFilter, Siren, Wire
 
+import jittor as jt
 import numpy as np
 from jittor import nn
 
@@ -30,6 +31,14 @@ class Field(nn.Module):
         if self.grid is not None:
             x = self.grid(x)
         return self.network(x) if self.network is not None else x
+
+    def start_at(self, value):
+        """Move an MLP's last bias, about which the outputs start, to `value`; other networks are left as they are."""
+        for module in self.modules():
+            if isinstance(module, MLP):
+                bias = module.layers[-1].bias
+                bias.update(jt.zeros(bias.shape) + value)
+        return self
 
     def use_plain_ops(self):
         """Compute by the plain twins of the fused ops from now on."""
@@ -185,6 +194,10 @@ class MulFAGridConfig:
     """Kernels that read each feature side by side, for the decoder: more fit better and cost time; with no decoder always one."""
     octaves: int = 1
     """Octaves of gamma(offset): more fit finer detail and wiggle more between the samples."""
+    spread: float = 1.0
+    """Standard deviation of the kernels' coefficients at the start, for the decoder."""
+    constant: float = 0.0
+    """Added to the coefficients of 1 at the start: with 1 and a small spread the kernels start near plain interpolation."""
     profile: str = "linear"
     """Window: nearest, linear or smooth."""
     decoder: DecoderConfig = field(default_factory=DecoderConfig)
@@ -195,12 +208,12 @@ class MulFAGridConfig:
     """Learning rate of the decoder and of the kernels' coefficients, or, with no decoder, of the filter network."""
 
     def build(self, dim, n_out, aspect=None, place=None):
-        _positive(self, "table_size", "octaves", "kernels")
+        _positive(self, "table_size", "octaves", "kernels", "spread")
         _positive(self.filter, "width", "depth", "frequency", prefix="--field.filter.")
 
         def kernel(index, channels):
             if self.decoder.depth:
-                return MulFAKernel(dim, index.n_levels, channels, self.kernels, self.octaves, self.profile)
+                return MulFAKernel(dim, index.n_levels, channels, self.kernels, self.octaves, self.profile, self.spread, self.constant)
             return MulFAGainKernel(index.positions(), channels, self.octaves, self.filter.width, self.filter.depth,
                                    self.filter.frequency, self.profile)
 

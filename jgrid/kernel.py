@@ -45,9 +45,12 @@ class InterpolationKernel(nn.Module):
         return (w.unsqueeze(1) if self.parts == 1 else w.unsqueeze(1) / self.parts), None
 
 
-def _random_mix(levels, kernels, functions, channels, spread):
-    """Coefficients (L, H, B, C) of functions [1, ...]: normal numbers times `spread`, so that no two channels see alike."""
-    return jt.array((spread * np.random.normal(size=(levels, kernels, functions, channels))).astype(np.float32))
+def _random_mix(levels, kernels, functions, channels, spread, constant=0.0):
+    """Coefficients (L, H, B, C) of functions [1, ...]: normal numbers times `spread`, so that no two channels see alike, about
+    `constant` times the 1."""
+    mix = spread * np.random.normal(size=(levels, kernels, functions, channels))
+    mix[:, :, 0] += constant
+    return jt.array(mix.astype(np.float32))
 
 
 def _mixture(mix, offset, octaves):
@@ -68,19 +71,20 @@ class MulFAKernel(nn.Module):
     paper's multiplicative filter network (eqs. 6-7) of one layer, with a window in place of the normalisation of eq. 8, whose
     denominator can vanish, and without the node filters sin(omega i + phi), as docs/mulfa.md measures.
 
-    dim, levels, channels: D, L and C of the grid; kernels: H; spread: standard deviation of the coefficients at the start.
+    dim, levels, channels: D, L and C of the grid; kernels: H; spread: standard deviation of the coefficients at the start;
+    constant: added to those of 1, so that with a small spread the kernels start near plain interpolation.
     """
 
     fusible = True
 
-    def __init__(self, dim, levels, channels, kernels=1, octaves=1, profile="linear", spread=1.0):
+    def __init__(self, dim, levels, channels, kernels=1, octaves=1, profile="linear", spread=1.0, constant=0.0):
         super().__init__()
         _check_profile(profile)
         if min(dim, levels, channels, kernels, octaves) < 1 or spread <= 0:
             raise ValueError("a MulFA kernel wants dim, levels, channels, kernels, octaves >= 1 and spread > 0, got "
                              f"{dim}, {levels}, {channels}, {kernels}, {octaves}, {spread}")
         self.profile, self.octaves, self.n_kernels = profile, octaves, kernels
-        self.mix = _random_mix(levels, kernels, 1 + 2 * dim * octaves, channels, spread)
+        self.mix = _random_mix(levels, kernels, 1 + 2 * dim * octaves, channels, spread, constant)
 
     def execute(self, x, node, offset):
         """x (N, D), node (N, K), offset u (N, K, D) -> phi (N, K, H, C)."""

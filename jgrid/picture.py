@@ -1,4 +1,5 @@
-"""Pictures for people: saving, heat maps with a scale, panels side by side, curves."""
+"""Pictures for people: saving, heat maps with a scale, panels side by side, curves, iso-lines."""
+import warnings
 from pathlib import Path
 
 from jgrid.checkpoint import atomic_path
@@ -52,8 +53,8 @@ def with_scale(pixels, top):
     ramp = heat(np.repeat(np.linspace(1, 0, height)[:, None], bar, axis=1), 1.0)
     canvas.paste(Image.fromarray(np.round(ramp * 255).astype(np.uint8)), (width + MARGIN, 0))
     draw, right = ImageDraw.Draw(canvas), width + MARGIN + bar + 4
-    _text(draw, (right, 2), f"{top:.3f}", "lt", size)
-    _text(draw, (right, height // 2), f"{top / 2:.3f}", "lm", size)
+    _text(draw, (right, 2), f"{top:.2g}", "lt", size)
+    _text(draw, (right, height // 2), f"{top / 2:.2g}", "lm", size)
     _text(draw, (right, height - 2), "0", "ls", size)
     return np.asarray(canvas, np.float32) / 255
 
@@ -80,6 +81,25 @@ def curve(path, x, y, x_label, y_label):
     axes.plot(x, y, marker="o", markersize=3)
     axes.set(xlabel=x_label, ylabel=y_label)
     axes.grid(alpha=0.3)
+    with atomic_path(path) as temporary:
+        figure.savefig(temporary)
+    return Path(path)
+
+
+def contours(path, panels, spacing):
+    """[(title, (H, W) signed values)] side by side: colours, iso-lines `spacing` apart, the zero line bold; a PNG."""
+    top = max(float(np.abs(values).max()) for _, values in panels)
+    levels = spacing * np.arange(-np.ceil(top / spacing), np.ceil(top / spacing) + 1)
+    figure = Figure(figsize=(5 * len(panels) + 0.8, 5), dpi=120, layout="constrained")
+    FigureCanvasAgg(figure)
+    for axes, (title, values) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels):
+        shown = axes.imshow(values, origin="lower", extent=(0, 1, 0, 1), cmap="RdBu", vmin=-top, vmax=top)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # matplotlib's, where no line passes through the picture
+            axes.contour(values, levels=levels, extent=(0, 1, 0, 1), colors="black", linewidths=0.4, alpha=0.5, linestyles="solid")
+            axes.contour(values, levels=[0.0], extent=(0, 1, 0, 1), colors="black", linewidths=1.6)
+        axes.set(title=title, xticks=[], yticks=[])
+    figure.colorbar(shown, ax=figure.axes, shrink=0.8)
     with atomic_path(path) as temporary:
         figure.savefig(temporary)
     return Path(path)

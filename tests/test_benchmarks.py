@@ -8,6 +8,7 @@ from benchmarks.race import race, summary
 from jgrid import GridIndex, MulFAGridConfig
 from jgrid.field import field_from_dict
 
+import fit_sdf
 import numpy as np
 import pytest
 import tyro
@@ -16,9 +17,9 @@ PEERS = {"torch_eager": "torch", "torch_eager_naive": "torch", "jax": "jax", "jg
 
 
 def test_quick_form_fills_every_entry(tmp_path, capsys):
-    benchmarks.main(benchmarks.Config(("step", "mulfa", "ops", "scaling"), tmp_path / "speed.json", quick=True))
+    benchmarks.main(benchmarks.Config(("step", "mulfa", "ops", "scaling", "sdf"), tmp_path / "speed.json", quick=True))
     results = json.loads((tmp_path / "speed.json").read_text())
-    assert set(results) == {"machine", "limits", "step", "mulfa", "ops", "scaling"}
+    assert set(results) == {"machine", "limits", "step", "mulfa", "ops", "scaling", "sdf"}
     assert all(rate > 0 for kind in suite.UNITS for size, rate in results["limits"][kind].items() if size != "unit")
     for name, peers in (("step", PEERS), ("mulfa", {"torch_eager": "torch", "jgrid_plain": "jittor"})):
         entry = results[name]
@@ -34,11 +35,15 @@ def test_quick_form_fills_every_entry(tmp_path, capsys):
     assert {name for name, part in parts.items() if "of_limit" in part} == {"gather", "mlp", "mlp_backward", "gather_backward", "adam"}
     assert sum(part["ms"] for part in parts.values()) == pytest.approx(results["ops"]["jgrid_ms"])
     assert results["scaling"]["ms"]["batch"].keys() == {"256", "512"}
+    entry = results["sdf"]
+    assert entry["jgrid_ms"] > 0 and entry["dense"] > 0 and entry["peak_mib"]["dense"] > 0, entry["reasons"]
+    assert entry["faces"]["sparse"] == entry["faces"]["dense"] > 0
     assert "### step" in capsys.readouterr().out
 
 
 def test_peers_start_from_jgrids_grids():
     assert field_from_dict(problem.MULFA) == MulFAGridConfig()  # "the default image field" of the mulfa benchmark
+    assert field_from_dict(problem.SURFACE) == fit_sdf.MULFA
     for field in (problem.HASH, problem.MULFA):
         layout, index = problem.Layout(field), field_from_dict(field).build(2, 3).grid.index
         assert isinstance(index, GridIndex) and layout.n_nodes == index.n_nodes and layout.n_dense == (~index.hashed).sum()

@@ -1,0 +1,128 @@
+"""Fit the signed distance to a mesh with a neural field, and mesh the field again.
+
+    python apps/fit_sdf.py --mesh bunny.obj --train.steps 1000 grid:hash --field.levels 12
+    python apps/fit_sdf.py --from out/fit_sdf-bunny-grid-mulfa/model.safetensors --resolution 512
+
+Common flags come before the field, the field's own after it; --help lists them, also after a field.
+"""
+import sys
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Optional
+
+from jgrid import checkpoint, cli, picture
+from jgrid.field import DecoderConfig, DenseGridConfig, HashGridConfig, MulFAGridConfig, field_from_dict, field_to_dict
+from jgrid.isosurface import extract, preview
+from jgrid.mesh import gyroid_ball, load_mesh
+from jgrid.tasks.sdf import ISO_LINES, SDFConfig, SDFTask, slice_through, values_of, write_surface
+from jgrid.trainer import TrainConfig, Trainer, TrainingStopped
+
+from typing_extensions import Literal
+
+# The fields' own defaults are for pictures; these are for surfaces, below 900,000 parameters
+DECODER = DecoderConfig(depth=2)
+MULFA = MulFAGridConfig(finest=192, coarsest=16, levels=6, channels=2, table_size=2**16, spread=0.1, constant=1.0, decoder=DECODER,
+                        lr_features=1e-2, lr_network=5e-3)
+HASH = HashGridConfig(finest=256, coarsest=16, levels=8, channels=2, table_size=2**16, decoder=DECODER, lr_features=1e-2, lr_network=5e-3)
+DENSE = DenseGridConfig(finest=70, coarsest=16, levels=3, channels=2, decoder=DECODER, lr_features=1e-2, lr_network=5e-3)
+
+
+@dataclass(frozen=True)
+class Config:
+    """Fit the signed distance to a mesh with a neural field. Writes the field's own mesh, pictures, metrics and the model to a folder."""
+    mesh: Optional[Path] = None
+    """Any mesh trimesh reads (OBJ, PLY, STL, OFF, GLB ...); without it, a ball with a gyroid cut out."""
+    out: Optional[Path] = None
+    """Folder for the results; default out/fit_sdf-MESH-FIELD."""
+    device: cli.Device = "auto"
+    """auto takes CUDA where it is usable."""
+    resolution: int = 256
+    """Cells of the marching cubes along each axis, of which only those near the surface are looked at."""
+    up: Literal["x", "y", "z"] = "y"
+    """The axis that points up in the pictures."""
+    from_: cli.From = None
+    """A model.safetensors of an earlier run: mesh it again, without training and without its mesh."""
+    ops: Literal["fused", "plain"] = "fused"
+    """fused: one op for a grid or an MLP, the fast way; plain: Jittor's own ops, to compare or to look inside."""
+    sdf: SDFConfig = field(default_factory=SDFConfig)
+    train: TrainConfig = field(default_factory=lambda: TrainConfig(steps=400, batch=2**15, eval_every=100))
+    field: cli.any_field(MULFA, HASH, DENSE) = field(default_factory=lambda: MULFA)
+
+    def __post_init__(self):
+        if not 8 <= self.resolution <= 4096:
+            raise ValueError(f"--resolution must be from 8 to 4096, got {self.resolution}")
+        if self.from_ is not None and self.mesh is not None:
+            raise ValueError("--from meshes a fitted field and takes no --mesh")
+
+
+def main(config):
+    """Run the app; returns the paths of what it wrote."""
+    with cli.user_errors():
+        device = cli.start(config.device, config.train.seed)
+    return mesh_again(config) if config.from_ else fit(config, device)
+
+
+def fit(config, device):
+    started = time.time()
+    with cli.user_errors():
+        mesh = load_mesh(config.mesh) if config.mesh else gyroid_ball()
+        field_config = field_to_dict(config.field)
+        name = f"fit_sdf-{config.mesh.stem if config.mesh else 'gyroid'}-{field_config['kind'].replace(':', '-')}"
+        out = config.out or Path("out") / name
+        config.field.build(3, 1)  # a wrong flag of it ends here, before the distances are computed
+        cli.make_folder(out)
+    for note in mesh.notes:
+        print(f"warning: {note}", file=sys.stderr)
+    print(", ".join(f"{key} {value}" for key, value in mesh.report.items()))
+    task = SDFTask(mesh, config.sdf, config.train.seed, progress=True)
+    model = config.field.build(task.dim, task.n_out, task.aspect, task.place).start_at(0.0)
+    if config.ops == "plain":
+        model.use_plain_ops()
+    model_config = {"field": field_config, "scale": mesh.scale, "offset": mesh.offset.tolist()}
+    seconds_data = time.time() - started
+    trainer = Trainer(task, model, config.train, out)
+    try:
+        result = trainer.fit()
+    except (TrainingStopped, KeyboardInterrupt):
+        cli.save_model(out, model, model_config)  # what there is: the last good weights, or those of the last step
+        raise
+    cli.save_model(out, model, model_config)
+    surface = extract(values_of(model), config.resolution, progress=True)
+    result = {**result, **task.measure(surface), "mesh": mesh.report, "seconds_data": round(seconds_data, 3),
+              "seconds_total": round(time.time() - started, 3), "device": device}
+    cli.write_run(out, config, result)
+    if not len(surface[1]):
+        cli.fail("the field is nowhere 0, so there is no surface to mesh; train longer", code=1)
+    seconds, values = ([line[name] for line in trainer.history] for name in ("seconds", "iou"))
+    paths = task.export(model, out, surface, "xyz".index(config.up))
+    paths += [picture.curve(out / "iou.png", seconds, values, "seconds of training", "IoU")]
+    print(f"IoU {result['iou']:.4f}, near the surface {result['iou_near']:.4f}, Chamfer {result['chamfer']:.2e}, normals "
+          f"{result['normal_error_deg']:.2f} degrees, {result['parameters']:,} parameters, {result['seconds_train']:.1f} s of training "
+          f"on {device}\n" + "\n".join(str(p) for p in paths))
+    return paths
+
+
+def mesh_again(config):
+    with cli.user_errors():
+        tensors, saved = checkpoint.read(config.from_)
+        try:
+            scale, offset = float(saved["scale"]), [float(v) for v in saved["offset"]]
+            model = field_from_dict(saved["field"]).build(3, 1)
+        except (KeyError, TypeError) as error:
+            raise ValueError(f"{config.from_}: not a model of fit_sdf ({error})") from None
+        checkpoint.assign(model, tensors, str(config.from_))
+        out = cli.make_folder(config.out or Path("out") / f"fit_sdf-{config.from_.stem}-meshed")
+    function, up = values_of(model), "xyz".index(config.up)
+    vertices, faces = extract(function, config.resolution, progress=True)
+    if not len(faces):
+        cli.fail("the field is nowhere 0, so there is no surface to mesh", code=1)
+    paths = [write_surface(out / "mesh.ply", vertices * scale + offset, faces),
+             picture.save(out / "prediction.png", preview(function, (vertices.min(0), vertices.max(0)), up=up)),
+             picture.contours(out / "slice.png", [("field", slice_through(function, up))], ISO_LINES)]
+    print(f"{len(faces):,} faces\n" + "\n".join(str(p) for p in paths))
+    return paths
+
+
+if __name__ == "__main__":
+    cli.run(Config, main)

@@ -1,0 +1,291 @@
+"""Triangle meshes: loaded, mended and described; distances to them; how far two surfaces are apart."""
+import functools
+from dataclasses import dataclass
+from pathlib import Path
+
+import igl
+import numpy as np
+import trimesh
+from skimage.measure import marching_cubes
+from tqdm import tqdm
+
+MOST_FACES = 5_000_000
+LONGEST = 0.9   # side of a normalised mesh's bounding box; the rest of the unit cube is air
+CHUNK = 2**18   # points per call of libigl, which builds its tree anew in each
+SKIN = 1e-4     # on which side of a face a point is, is asked this far from it
+PROBES = 2**12  # points at which a mesh's two definitions of inside are compared
+DOUBT = 1e-3    # the fraction of them that may differ, or must lie inside
+
+
+@dataclass(frozen=True, eq=False)
+class Mesh:
+    """A surface in the unit cube: vertices (V, 3) float64, faces (F, 3) int64, oriented outwards.
+
+    A point x in the cube is at scale x + offset in the user's units. simple: closed and not through itself, so that pseudonormals give the
+    sign of the distance; else the winding number does, of `hull`, all faces, while `faces` are those of it that part inside from outside.
+    notes: what was mended or found, for people.
+    """
+
+    vertices: np.ndarray
+    faces: np.ndarray
+    hull: np.ndarray
+    scale: float
+    offset: np.ndarray
+    simple: bool
+    notes: tuple = ()
+
+    def signed_distance(self, points, progress=False):
+        """Distances (N,) float64 from points (N, 3) in the cube, negative inside; libigl's exact ones."""
+        points = np.ascontiguousarray(points, np.float64)
+        kind = igl.SIGNED_DISTANCE_TYPE_PSEUDONORMAL if self.simple else igl.SIGNED_DISTANCE_TYPE_UNSIGNED
+        order, distance = _along_a_curve(points), np.empty(len(points))
+        for i in tqdm(range(0, len(points), CHUNK), "distances", disable=not progress or len(points) <= CHUNK, leave=False):
+            rows = order[i:i + CHUNK]
+            distance[rows] = igl.signed_distance(points[rows], self.vertices, self.faces, kind)[0]
+        return distance if self.simple else np.where(_winding(self.vertices, self.hull, points) > 0.5, -distance, distance)
+
+    def inside(self, points):
+        """Which of the points (N, 3) have a distance <= 0, (N,): from the distances at few places where points are many.
+
+        No surface lies within the distance of a place, so that all points there are on its side; where that decides nothing, cells that
+        hold points are halved.
+        """
+        points, answer = np.asarray(points, np.float64), np.zeros(len(points), bool)
+        left = np.arange(len(points))
+        for cells in (8, 16, 32, 64):
+            cell = np.clip(points[left] * cells, 0, cells - 1).astype(np.int64)
+            places, which = np.unique(np.ravel_multi_index(tuple(cell.T), [cells] * 3), return_inverse=True)
+            places = (np.stack(np.unravel_index(places, [cells] * 3), 1) + 0.5) / cells
+            distance = self.signed_distance(places)[which]
+            answer[left] = distance < 0
+            left = left[np.linalg.norm(points[left] - places[which], axis=1) >= np.abs(distance)]
+        answer[left] = self.signed_distance(points[left]) <= 0
+        return answer
+
+    def cast(self, origin, directions):
+        """Where rays from origin (3,) first meet the surface: directions (N, 3) -> points (N, 3), whether they do (N,), normals (N, 3)."""
+        tree = igl.AABB()
+        tree.init(self.vertices, self.faces)
+        face, t, _ = tree.intersect_ray_first(self.vertices, self.faces, np.tile(origin, (len(directions), 1)), directions)
+        hit = face >= 0
+        cross = _cross(self.vertices, self.faces)[face]
+        return origin + np.where(hit, t, 0)[:, None] * directions, hit, cross / np.linalg.norm(cross, axis=1, keepdims=True)
+
+    def sample(self, n, rng):
+        """n points on the surface, even by area, and the unit normals of their faces: (n, 3) and (n, 3)."""
+        return sample(self.vertices, self.faces, n, rng)
+
+    def bounds(self):
+        """The corners of the bounding box: (2, 3)."""
+        return np.stack([self.vertices.min(0), self.vertices.max(0)])
+
+    @functools.cached_property
+    def report(self):
+        """{"vertices", "faces", "closed", "components", "genus"}; the genus of all components together, None where there is none."""
+        counts = _edge_uses(self.hull)[1]
+        parts = int(igl.facet_components(self.hull)[0])
+        used = len(np.unique(self.hull))
+        closed = bool((counts == 2).all())
+        manifold = closed and bool(np.all(igl.is_vertex_manifold(self.hull)))
+        genus = int(parts - (used - len(counts) + len(self.hull)) // 2) if manifold else None
+        return {"vertices": used, "faces": len(self.hull), "closed": closed, "components": parts, "genus": genus}
+
+
+def load_mesh(path):
+    """Any mesh trimesh reads, scenes concatenated -> Mesh. Raises ValueError, saying what is wrong with the file."""
+    if not Path(path).is_file():
+        raise ValueError(f"{path}: no such file")
+    size = Path(path).stat().st_size
+    if size == 0:
+        raise ValueError(f"{path}: empty")
+    with open(path, "rb") as file:
+        header = file.read(84)
+    if Path(path).suffix.lower() == ".stl" and b"\0" in header:  # a binary one: trimesh would go on to try it as text
+        announced, held = int.from_bytes(header[80:], "little"), (size - 84) // 50
+        if announced > held:
+            raise ValueError(f"{path}: its header announces {announced:,} faces, but it holds {max(held, 0):,}")
+    try:
+        loaded = trimesh.load_scene(path, process=False).to_mesh()
+        vertices, faces = np.asarray(loaded.vertices, np.float64), np.asarray(loaded.faces, np.int64)
+    except Exception as error:  # trimesh's readers raise whatever a damaged file makes them raise
+        raise ValueError(f"{path}: not a mesh trimesh can read ({type(error).__name__}: {error})") from None
+    return make_mesh(vertices, faces, path)
+
+
+def make_mesh(vertices, faces, name="mesh"):
+    """Vertices (V, 3) in any units and faces (F, 3) -> Mesh: welded, without degenerate faces, turned outwards, in the unit cube.
+
+    Raises ValueError where there is no surface or nothing inside it.
+    """
+    vertices, faces, notes = np.asarray(vertices, np.float64).reshape(-1, 3), np.asarray(faces, np.int64).reshape(-1, 3), []
+    if not len(faces):
+        raise ValueError(f"{name}: no faces")
+    if len(faces) > MOST_FACES:
+        raise ValueError(f"{name}: {len(faces):,} faces, more than {MOST_FACES:,}; simplify it first")
+    if faces.min() < 0 or faces.max() >= len(vertices):
+        raise ValueError(f"{name}: a face names a vertex that is not there")
+    if not np.isfinite(vertices[faces]).all():
+        raise ValueError(f"{name}: has vertices that are not finite")
+    low, high = vertices[faces].min((0, 1)), vertices[faces].max((0, 1))
+    if not 0 < (high - low).max() < np.inf:
+        raise ValueError(f"{name}: all vertices lie in one point, or too far apart")
+    scale = float((high - low).max() / LONGEST)
+    offset = (low + high) / 2 - scale / 2
+    vertices, faces = _weld((vertices - offset) / scale, faces)
+    whole = np.linalg.norm(_cross(vertices, faces), axis=1) > 1e-14
+    if not whole.all():
+        notes.append(f"{(~whole).sum():,} degenerate faces dropped")
+        faces = faces[whole]
+    if not len(faces):
+        raise ValueError(f"{name}: all its faces are degenerate")
+    faces = _orient(vertices, faces, notes)
+    edges, counts, directed = _edge_uses(faces)
+    simple = bool((counts == 2).all() and directed)
+    if not simple:
+        many, open_ = (counts > 2).sum(), (counts == 1).sum()
+        notes.append(f"not closed or not a manifold ({open_:,} open edges, {many:,} of more than two faces): inside is where the winding "
+                     "number says so")
+    mesh = Mesh(vertices, faces, faces, scale, offset, simple)
+    points = _probes(mesh)
+    inside = _winding(vertices, faces, points) > 0.5
+    if inside.mean() < DOUBT:
+        raise ValueError(f"{name}: encloses nothing, so no distance can be negative")
+    if simple:
+        distance = mesh.signed_distance(points)
+        if ((distance < 0) != inside)[np.abs(distance) > SKIN].mean() > DOUBT:
+            simple = False
+            notes.append("passes through itself or overlaps: inside is where the winding number says so")
+    kept = faces if simple else faces[_parting(vertices, faces)]
+    if len(kept) < len(faces):
+        notes.append(f"{len(faces) - len(kept):,} faces do not part inside from outside and are no surface")
+    if not len(kept):
+        raise ValueError(f"{name}: no face parts inside from outside")
+    return Mesh(vertices, kept, faces, scale, offset, simple, tuple(notes))
+
+
+def gyroid_ball(cells=112, waves=3.0, thickness=0.55):
+    """The subject where no file is given: a ball of which a gyroid leaves a sponge, as a mesh of marching cubes."""
+    axis = np.linspace(-1.1, 1.1, cells + 1)
+    x, y, z = np.meshgrid(axis, axis, axis, indexing="ij", sparse=True)
+    k = waves * np.pi / 2
+    gyroid = np.sin(k * x) * np.cos(k * y) + np.sin(k * y) * np.cos(k * z) + np.sin(k * z) * np.cos(k * x)
+    values = np.maximum((np.abs(gyroid) - thickness) / k, np.sqrt(x**2 + y**2 + z**2) - 1.0)
+    vertices, faces, _, _ = marching_cubes(values, 0.0, allow_degenerate=False)
+    part = igl.facet_components(faces.astype(np.int64))[1]
+    return make_mesh(vertices, faces[part == np.bincount(part).argmax()], "gyroid ball")
+
+
+def sample(vertices, faces, n, rng):
+    """n points on the faces, even by area, and the unit normals there: (n, 3) and (n, 3)."""
+    cross = _cross(vertices, faces)
+    area = np.linalg.norm(cross, axis=1)
+    chosen = rng.choice(len(faces), n, p=area / area.sum())
+    u, v = rng.uniform(size=(2, n, 1))
+    u, v = np.where(u + v > 1, 1 - u, u), np.where(u + v > 1, 1 - v, v)
+    a, b, c = np.moveaxis(vertices[faces[chosen]], 1, 0)
+    return a + u * (b - a) + v * (c - a), cross[chosen] / area[chosen, None]
+
+
+def nearest(vertices, faces, points):
+    """(distances (N,), faces (N,)) of the nearest points of a surface."""
+    order = _along_a_curve(points)
+    squared, face = np.empty(len(points)), np.empty(len(points), np.int64)
+    squared[order], face[order], _ = igl.point_mesh_squared_distance(points[order], vertices, faces)
+    return np.sqrt(squared), face
+
+
+def compare(first, second, n=2**17, threshold=1e-3, seed=0):
+    """How far two surfaces (vertices, faces) are apart: {"chamfer", "f_score", "normal_error_deg"}.
+
+    From n points on each to the nearest point of the other: the mean distance (Chamfer-L1), the harmonic mean of the fractions nearer than
+    `threshold`, and the mean angle between the two normals, without regard to their sense, in degrees; each the mean of both directions.
+    """
+    rng = np.random.default_rng(seed)
+    distances, fractions, angles = [], [], []
+    for (vertices, faces), other in ((first, second), (second, first)):
+        points, normals = sample(vertices, faces, n, rng)
+        distance, face = nearest(*other, points)
+        cross = _cross(*other)[face]
+        cosine = np.abs((cross * normals).sum(1)) / np.maximum(np.linalg.norm(cross, axis=1), 1e-30)
+        distances.append(distance.mean())
+        fractions.append((distance < threshold).mean())
+        angles.append(np.degrees(np.arccos(np.minimum(cosine, 1))).mean())
+    f_score = 2 * fractions[0] * fractions[1] / max(sum(fractions), 1e-12)
+    return {"chamfer": float(np.mean(distances)), "f_score": float(f_score), "normal_error_deg": float(np.mean(angles))}
+
+
+def iou(inside, truth):
+    """Intersection over union of two sets of points, boolean (N,); 1 where both are empty."""
+    union = (inside | truth).sum()
+    return float((inside & truth).sum() / union) if union else 1.0
+
+
+def _cross(vertices, faces):
+    """Normals (F, 3) as long as twice the faces' areas."""
+    a, b, c = np.moveaxis(vertices[faces], 1, 0)
+    return np.cross(b - a, c - a)
+
+
+def _weld(vertices, faces):
+    """One vertex for each place, to 1e-8, and no unused ones; faces with two equal corners go."""
+    corners, faces = np.unique(faces, return_inverse=True)
+    vertices, faces = vertices[corners], faces.reshape(-1, 3)
+    _, first, place = np.unique(np.round(vertices * 1e8).astype(np.int64), axis=0, return_index=True, return_inverse=True)
+    faces = place.ravel()[faces]
+    faces = faces[(faces != np.roll(faces, 1, axis=1)).all(1)]
+    return np.ascontiguousarray(vertices[first]), faces
+
+
+def _edge_uses(faces):
+    """(undirected edges as numbers, how many faces have each, whether no directed edge is used twice)."""
+    edges = np.stack([faces, np.roll(faces, -1, axis=1)], -1).reshape(-1, 2)
+    n = faces.max() + 1
+    unique, counts = np.unique(edges.min(1) * n + edges.max(1), return_counts=True)
+    return unique, counts, len(np.unique(edges[:, 0] * n + edges[:, 1])) == len(edges)
+
+
+def _orient(vertices, faces, notes):
+    """Faces turned alike within each patch, as most of its area was, and the whole outwards."""
+    if not _edge_uses(faces)[2]:
+        turned, patch = igl.bfs_orient(faces)
+        area = np.linalg.norm(_cross(vertices, faces), axis=1)
+        kept = np.where((_cross(vertices, faces) * _cross(vertices, turned)).sum(1) > 0, area, -area)
+        alike = np.where((np.bincount(patch, kept) < 0)[patch][:, None], turned[:, ::-1], turned)
+        changed = (_cross(vertices, faces) * _cross(vertices, alike)).sum(1) < 0
+        if changed.any():
+            notes.append(f"{changed.sum():,} faces turned to agree with their neighbours")
+        faces = np.ascontiguousarray(alike)
+    a, b, c = np.moveaxis(vertices[faces] - vertices.mean(0), 1, 0)
+    if (a * np.cross(b, c)).sum() < 0:
+        notes.append("faces pointed inwards: all turned")
+        faces = np.ascontiguousarray(faces[:, ::-1])
+    return faces
+
+
+def _probes(mesh):
+    """Points in the cube and at both sides of the surface, near and less near."""
+    rng = np.random.default_rng(0)
+    on, normal = mesh.sample(PROBES, rng)
+    reach = 10 ** rng.uniform(-3, -1, (PROBES, 1)) * np.where(rng.uniform(size=(PROBES, 1)) < 0.5, -1, 1)
+    return np.concatenate([rng.uniform(size=(PROBES, 3)), on + reach * normal])
+
+
+def _parting(vertices, faces):
+    """Which faces have inside on one side and outside on the other."""
+    cross = _cross(vertices, faces)
+    step = SKIN * cross / np.linalg.norm(cross, axis=1, keepdims=True)
+    centre = vertices[faces].mean(1)
+    return (_winding(vertices, faces, centre + step) > 0.5) != (_winding(vertices, faces, centre - step) > 0.5)
+
+
+def _winding(vertices, faces, points):
+    """The winding number, by libigl's fast approximation, which is good enough to be compared with 1/2."""
+    return igl.fast_winding_number(vertices, faces, np.ascontiguousarray(points, np.float64))
+
+
+def _along_a_curve(points):
+    """An order in which points next to each other are near each other (Morton's): libigl then takes half the time."""
+    cell = np.clip(np.asarray(points) * 1024, 0, 1023).astype(np.int64)
+    for shift, mask in ((16, 0x30000FF), (8, 0x300F00F), (4, 0x30C30C3), (2, 0x9249249)):
+        cell = (cell | cell << shift) & mask
+    return np.argsort(cell[:, 0] | cell[:, 1] << 1 | cell[:, 2] << 2)
