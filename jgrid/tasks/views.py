@@ -1,0 +1,136 @@
+"""Novel views: a radiance field from photographs with known cameras."""
+from pathlib import Path
+
+from jgrid import checkpoint, picture
+from jgrid import render as rendering
+from jgrid.metrics import psnr, ssim
+from jgrid.render import Occupancy, render_rays
+from jgrid.tasks.base import AbstractTask
+from jgrid.tasks.scene import circle_poses
+
+import jittor as jt
+import numpy as np
+from PIL import Image
+from scipy.ndimage import maximum_filter
+
+BACKGROUNDS = {"white": 1.0, "black": 0.0}
+UPDATE_EVERY = 16     # steps between looks at the occupancy
+MOST_RAYS = 2**15     # of a step
+FRAMES = 36           # of a turntable
+
+
+def hull(views, points, box, radius):
+    """Which points (N, 3) of the unit cube no picture shows as empty, to within `radius` of the cube's side: (N,) bool."""
+    world = (points - 0.5) * 2 * box.half + np.asarray(box.centre)
+    keep = np.ones(len(points), bool)
+    camera = views.camera
+    for pixels, pose in zip(views.pixels, views.poses):
+        alive = np.flatnonzero(keep)
+        local = (world[alive] - pose[:3, 3]) @ pose[:3, :3]
+        reach = int(np.ceil(radius * 2 * box.half * camera.fx / max(1e-3, -local[:, 2].max()))) + 1  # in pixels, for the nearest point
+        filled = maximum_filter(pixels[..., 3], size=2 * min(reach, camera.width) + 1) > 0
+        place = camera.project(local)
+        with np.errstate(invalid="ignore"):
+            u, v = np.floor(place).T
+            seen = (u >= 0) & (u < camera.width) & (v >= 0) & (v < camera.height)
+        keep[alive[seen]] = filled[v[seen].astype(int), u[seen].astype(int)]
+    return keep
+
+
+class ViewsTask(AbstractTask):
+    """Mean squared error of the colours of random rays, each over a random background where the pictures are transparent.
+
+    train, test: Views; box: of the world that holds the scene; background: what is behind it in the pictures, "white" or "black";
+    cells: of the occupancy grid along an axis; steps: samples across the box; carve: begin with the hull of the silhouettes;
+    sparsity, entropy: weights of the mean of log(1 + density^2 / 2) over the samples (Cauchy, SNeRG) and of the binary entropy of
+    the rays' opacity (DVGO).
+    """
+
+    dim, n_out, metric = 3, 4, "psnr"
+
+    def __init__(self, train, test, box, background="white", cells=96, steps=256, carve=True, sparsity=0.0, entropy=0.0, seed=0):
+        self.train, self.test, self.box, self.seed = train, test, box, seed
+        self.background, self.sparsity, self.entropy = BACKGROUNDS[background], sparsity, entropy
+        self.occupancy = Occupancy(cells, 1 / steps, seed=seed)
+        if carve and train.transparent:
+            keep = hull(train, self.occupancy.centres(), box, np.sqrt(3) / 2 / cells)
+            if not keep.any():
+                raise ValueError(f"no part of the box (half its side {box.half}, centre {box.centre}) is covered in all pictures; "
+                                 "give the scene's --box, or --no-carve")
+            self.occupancy.carve(keep)
+        self._pixels = train.pixels.reshape(-1, 4)
+        self.samples, self._per_ray = [], 32.0
+
+    def sample(self, step, n):
+        """Rays that together have about n samples."""
+        rng = np.random.default_rng((self.seed, step))
+        n_rays = int(np.clip(n / max(self._per_ray, 1.0), 1, MOST_RAYS))
+        chosen = rng.integers(0, len(self._pixels), n_rays)
+        view, pixel = np.divmod(chosen, self.train.camera.width * self.train.camera.height)
+        origin, direction = self.train.camera.rays(self.train.poses[view], pixel)
+        rgba = self._pixels[chosen].astype(np.float32) / 255
+        behind = rng.uniform(size=(n_rays, 3)).astype(np.float32) if self.train.transparent else np.full((n_rays, 3), self.background, np.float32)
+        batch = {"origin": self.box.to_unit(origin), "direction": direction, "behind": behind, "jitter": rng.uniform(size=n_rays).astype(np.float32),
+                 "colour": rgba[:, :3] * rgba[:, 3:] + (1 - rgba[:, 3:]) * behind}
+        return {name: jt.array(values).stop_grad() for name, values in batch.items()}
+
+    def loss(self, model, batch):
+        if len(self.samples) % UPDATE_EVERY == 0:
+            self.occupancy.update(model.density, everything=not self.samples)
+        values, n = render_rays(model, self.occupancy, batch["origin"], batch["direction"], batch["jitter"])
+        self.samples.append(n)
+        self._per_ray = 0.9 * self._per_ray + 0.1 * n / len(values)
+        opacity = values[:, 3:]
+        losses = {"mse": ((values[:, :3] + (1.0 - opacity) * batch["behind"] - batch["colour"]) ** 2).mean()}
+        if self.entropy:
+            o = jt.clamp(opacity, 1e-5, 1 - 1e-5)
+            losses["entropy"] = -self.entropy * (o * jt.log(o) + (1 - o) * jt.log(1 - o)).mean()
+        return losses
+
+    def status(self):
+        return {"rays": f"{self.samples[-1] / self._per_ray:.0f}" if self.samples else "", "samples/ray": f"{self._per_ray:.1f}"}
+
+    def picture(self, model, pose, camera=None):
+        return rendering.picture(model, self.occupancy, camera or self.train.camera, pose, self.box, self.background)
+
+    def evaluate(self, model):
+        pairs = [(self.test.on(n, self.background), self.picture(model, pose, self.test.camera)[0]) for n, pose in enumerate(self.test.poses)]
+        return {name: float(np.mean([metric(*pair) for pair in pairs])) for name, metric in (("psnr", psnr), ("ssim", ssim))}
+
+    def export(self, model, out_dir):
+        out_dir, paths = Path(out_dir), []
+        for folder in ("test", "comparison"):
+            (out_dir / folder).mkdir(exist_ok=True)
+        for n, pose in enumerate(self.test.poses):
+            truth = self.test.on(n, self.background)
+            colour, depth, _ = self.picture(model, pose, self.test.camera)
+            error = np.abs(colour - truth).max(axis=2)
+            paths += [picture.save(out_dir / "test" / f"{n:03d}.png", colour),
+                      picture.save(out_dir / "comparison" / f"{n:03d}.png", picture.side_by_side(
+                          [("truth", truth), (f"rendered, {psnr(truth, colour):.2f} dB", colour),
+                           ("absolute error", picture.with_scale(picture.heat(error, 0.2), 0.2)), ("depth", depth_picture(depth))]))]
+        return paths + [self.turntable(model, out_dir / "turntable.gif")]
+
+    def turntable(self, model, path, frames=FRAMES):
+        radius = float(np.median(np.linalg.norm(self.train.poses[:, :3, 3] - np.asarray(self.box.centre), axis=1)))
+        poses = circle_poses(frames, radius)
+        poses[:, :3, 3] += self.box.centre
+        return save_gif(path, [self.picture(model, pose)[0] for pose in poses])
+
+
+def depth_picture(depth):
+    """Expected depth (H, W), inf where nothing is, as colours: near bright, far dark, nothing white."""
+    there = np.isfinite(depth)
+    if not there.any():
+        return np.ones((*depth.shape, 3))
+    near, far = depth[there].min(), depth[there].max()
+    shown = picture.heat(np.where(there, far - depth, 0) / max(far - near, 1e-9) * 0.85 + 0.1, 1.0)
+    return np.where(there[..., None], shown, 1.0)
+
+
+def save_gif(path, pictures, fps=12):
+    """Write (H, W, 3) pictures in [0, 1] as a GIF that repeats; returns the path."""
+    frames = [Image.fromarray(np.round(p * 255).astype(np.uint8)).quantize(128, dither=Image.Dither.FLOYDSTEINBERG) for p in pictures]
+    with checkpoint.atomic_path(path) as temporary:
+        frames[0].save(temporary, save_all=True, append_images=frames[1:], duration=round(1000 / fps), loop=0)
+    return Path(path)
