@@ -1,11 +1,14 @@
 """RadianceField: density and colour from any field."""
+from dataclasses import dataclass
+
+from jgrid.field import field_from_dict
 from jgrid.network import MLP
 
 import jittor as jt
 from jittor import nn
 
-LARGEST = 11.0  # exponent of the density
-DEGREES = {1: 0, 4: 1, 9: 2, 16: 3}
+LARGEST = 11.0   # exponent of the density
+HARMONICS = 16  # numbers that stand for a direction
 
 
 def spherical_harmonics(direction):
@@ -25,23 +28,22 @@ def spherical_harmonics(direction):
 class RadianceField(nn.Module):
     """A field of 1 + F numbers z, a small network, and the direction d of the ray:
 
-        density(x) = density_scale exp(z_0(x)),   colour(x, d) = sigmoid(MLP([z_1, ..., z_F](x), Y(d))),   Y spherical harmonics.
+        density(x) = exp(z_0(x)),   colour(x, d) = sigmoid(MLP([z_1, ..., z_F](x), Y(d))),   Y spherical harmonics.
 
-    config: any field's; features: F; width, depth: of the colour network; lr: its learning rate. Density is per side of the cube.
+    field: (N, 3) -> (N, 1 + F); features: F; width, depth: of the network; lr: its learning rate. Density is per side of the unit cube.
     """
 
-    def __init__(self, config, features=15, width=64, depth=1, lr=1e-2, density_scale=1.0, aspect=None):
+    def __init__(self, field, features=15, width=64, depth=1, lr=1e-2):
         super().__init__()
-        self.field = config.build(3, 1 + features, aspect)
-        self.colour = MLP(features + 16, 3, width, depth)
-        self.lr, self.density_scale = lr, density_scale
+        self.field, self.lr = field, lr
+        self.colour = MLP(features + HARMONICS, 3, width, depth)
 
     def density(self, x):
         """x (N, 3) in the unit cube -> (N,), without a colour."""
         return self._density(self.field(x))
 
     def _density(self, z):
-        return self.density_scale * jt.exp(jt.minimum(z[:, 0], LARGEST))
+        return jt.exp(jt.minimum(z[:, 0], LARGEST))
 
     def execute(self, x, direction, ray):
         """x (N, 3), direction (R, 3) of length 1, ray (N,) int32, the direction of each x -> density (N,), colour (N, 3)."""
@@ -55,3 +57,28 @@ class RadianceField(nn.Module):
 
     def parameter_groups(self):
         return [*self.field.parameter_groups(), {"name": "colour", "params": self.colour.parameters(), "lr": self.lr}]
+
+
+@dataclass(frozen=True)
+class RadianceConfig:
+    """The colours of a radiance field: a network of the field's features and the direction of view."""
+    features: int = 15
+    """Numbers the field gives for the colour, besides the density."""
+    width: int = 64
+    """Neurons of a hidden layer of the colour network."""
+    depth: int = 1
+    """Hidden layers of the colour network."""
+    lr: float = 1e-2
+    """Learning rate of the colour network."""
+
+    def build(self, field_config):
+        """The radiance field over a field of any kind."""
+        for name in ("features", "width", "depth", "lr"):
+            if not 0 < getattr(self, name) < float("inf"):
+                raise ValueError(f"--colour.{name} must be positive, got {getattr(self, name)}")
+        return RadianceField(field_config.build(3, 1 + self.features), self.features, self.width, self.depth, self.lr)
+
+
+def radiance_from_dict(values):
+    """The radiance field of {"field": of `field_to_dict`, "colour": a RadianceConfig's entries}; ValueError or TypeError otherwise."""
+    return RadianceConfig(**values["colour"]).build(field_from_dict(values["field"]))

@@ -5,7 +5,7 @@ A radiance is any object with `density(x)` (N, 3) -> (N,) per unit of length, an
 """
 from dataclasses import dataclass
 
-from jgrid.ops.render import composite, march, marched, pack, visible
+from jgrid.ops.render import composite, distances, march, marched, pack, visible
 
 import jittor as jt
 import numpy as np
@@ -106,12 +106,11 @@ class Occupancy:
 
     def _set(self, occupied):
         self.occupied = occupied
-        self._array = jt.array(occupied.astype(np.uint8).reshape((self.cells,) * 3)).stop_grad()
+        self._distance = jt.array(distances(occupied.reshape((self.cells,) * 3))).stop_grad()
 
     def carve(self, keep):
         """Empty for good all cells but those in `keep` (cells^3,) bool, axis 0 fastest."""
-        self.density[~keep] = 0
-        self._keep = keep
+        self.density[~keep], self._keep = 0, keep
         self._set(self.occupied & keep)
 
     def centres(self):
@@ -142,7 +141,7 @@ class Occupancy:
 
     def march(self, origin, direction, jitter):
         """The rays' samples: first (R + 1,) numpy, and a function of it that gives x, t, ray of the first samples of each ray."""
-        rays = [origin, direction, jitter, self._array]
+        rays = [origin, direction, jitter, self._distance]
         return pack(march(*rays, self.step).numpy()), lambda first: marched(*rays, self.step, first)
 
 
@@ -156,14 +155,14 @@ def render_rays(radiance, occupancy, origin, direction, jitter, with_depth=False
     with jt.no_grad():
         if first[-1]:
             density = radiance.density(samples(first)[0])
-            first = pack(visible(density, jt.full_like(density, occupancy.step), jt.array(first), LEAST).numpy())
+            first = pack(visible(density, jt.full_like(density, occupancy.step), first, LEAST).numpy())
     if not first[-1]:
         return jt.zeros((origin.shape[0], 5 if with_depth else 4)), 0
     x, t, ray = samples(first)
     density, value = radiance(x.stop_grad(), direction, ray.stop_grad())
     if with_depth:
         value = jt.concat([value, t.unsqueeze(1)], dim=1)
-    return composite(density, value, jt.full_like(density, occupancy.step).stop_grad(), jt.array(first).stop_grad()), int(first[-1])
+    return composite(density, value, jt.full_like(density, occupancy.step).stop_grad(), first), int(first[-1])
 
 
 def picture(radiance, occupancy, camera, pose, box, background):

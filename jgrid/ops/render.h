@@ -16,7 +16,7 @@ namespace jgrid {
 // them, or with FILL writes the first (first[r + 1] - first[r]) of them.
 template <bool FILL> struct March {
     const float *origin, *direction, *jitter;  // (R, 3), (R, 3) of length 1, (R,) in [0, 1]
-    const uint8_t* occupied;                   // (cells, cells, cells), axis 0 fastest
+    const uint8_t* distance;                   // (cells, cells, cells), axis 0 fastest: 0 in an occupied cell, else to the nearest such
     int cells;
     float step;
     const int32_t* first;
@@ -46,7 +46,8 @@ template <bool FILL> struct March {
                 cell[a] = (int)(p[a] * cells);
                 if (cell[a] > cells - 1) cell[a] = cells - 1;
             }
-            if (occupied[((int64_t)cell[2] * cells + cell[1]) * cells + cell[0]]) {
+            const int empty = distance[((int64_t)cell[2] * cells + cell[1]) * cells + cell[0]];
+            if (!empty) {
                 if (FILL) {
                     const int64_t s = begin + found;
                     for (int a = 0; a < 3; a++) x[3 * s + a] = p[a];
@@ -57,8 +58,8 @@ template <bool FILL> struct March {
                 k++;
                 continue;
             }
-            float exit = far;  // of the empty cell; the next sample lies behind it
-            for (int a = 0; a < 3; a++) exit = fminf(exit, ((cell[a] + (d[a] > 0.f ? 1 : 0)) / (float)cells - o[a]) * inverse[a]);
+            float exit = far;  // of the cube of empty cells around this one; the next sample lies behind it
+            for (int a = 0; a < 3; a++) exit = fminf(exit, ((cell[a] + (d[a] > 0.f ? empty : 1 - empty)) / (float)cells - o[a]) * inverse[a]);
             const int next = (int)ceilf((exit - near) / step - jitter[r]);
             k = next > k ? next : k + 1;
         }

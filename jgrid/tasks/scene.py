@@ -47,7 +47,10 @@ def load_views(folder, split):
             raise ValueError(f"{path}: {len(frames)} frames are too few to hold some out for testing")
         frames, poses = [frames[n] for n in chosen], poses[chosen]
     pixels = []
-    for n, file in enumerate(frames):
+    for frame in frames:
+        if not isinstance(frame.get("file_path"), str):
+            raise ValueError(f"{path}: a frame has no file_path")
+        file = _picture_path(path.parent / frame["file_path"])
         rgba = _rgba(load_image(file))
         if pixels and rgba.shape != pixels[0].shape:
             raise ValueError(f"{file}: {rgba.shape[1]} x {rgba.shape[0]} pixels, the pictures before it "
@@ -57,7 +60,7 @@ def load_views(folder, split):
 
 
 def read_transforms(path):
-    """(pictures' paths, poses (N, 4, 4), the rest of the file) of a transforms file; ValueError where it is not one."""
+    """(frames, poses (N, 4, 4), everything in it) of a transforms file; ValueError where it is not one."""
     path = Path(path)
     if not path.is_file():
         raise ValueError(f"{path}: no such file")
@@ -70,18 +73,13 @@ def read_transforms(path):
     frames = read.get("frames") if isinstance(read, dict) else None
     if not isinstance(frames, list) or not frames:
         raise ValueError(f"{path}: wanted an object with a list \"frames\"")
-    files, poses = [], []
-    for n, frame in enumerate(frames):
-        if not isinstance(frame, dict) or not isinstance(frame.get("file_path"), str):
-            raise ValueError(f"{path}: frame {n} has no file_path")
-        files.append(_picture_path(path.parent / frame["file_path"]))
-        poses.append(_pose(frame.get("transform_matrix"), f"{path}: frame {n}"))
-    return files, np.stack(poses), read
+    matrices = [frame.get("transform_matrix") if isinstance(frame, dict) else None for frame in frames]
+    return frames, np.stack([_pose(matrix, f"{path}: frame {n}") for n, matrix in enumerate(matrices)]), read
 
 
 def _picture_path(path):
     """NeRF-synthetic leaves out the ending .png."""
-    return path if path.suffix and path.is_file() else path.with_name(path.name + ".png") if not path.is_file() else path
+    return path if path.is_file() else path.with_name(path.name + ".png")
 
 
 def _pose(matrix, name):
@@ -143,7 +141,8 @@ def save_views(folder, split, views):
     for n, (pixels, pose) in enumerate(zip(views.pixels, views.poses)):
         picture.save(folder / split / f"r_{n}.png", pixels / 255)
         frames.append({"file_path": f"./{split}/r_{n}", "transform_matrix": pose.tolist()})
-    checkpoint.write_json(folder / f"transforms_{split}.json", {"camera_angle_x": 2 * np.arctan(camera.width / 2 / camera.fx), "frames": frames})
+    angle = 2 * np.arctan(camera.width / 2 / camera.fx)
+    checkpoint.write_json(folder / f"transforms_{split}.json", {"camera_angle_x": angle, "frames": frames})
 
 
 def sphere_poses(n, radius, lowest=-0.2, turn=0.0):

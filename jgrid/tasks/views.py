@@ -1,10 +1,13 @@
 """Novel views: a radiance field from photographs with known cameras."""
+from dataclasses import asdict
 from pathlib import Path
 
+import jgrid.render as rendering
 from jgrid import checkpoint, picture
-from jgrid import render as rendering
+from jgrid.field import count_parameters
 from jgrid.metrics import psnr, ssim
-from jgrid.render import Occupancy, render_rays
+from jgrid.radiance import radiance_from_dict
+from jgrid.render import Box, Camera, Occupancy, render_rays
 from jgrid.tasks.base import AbstractTask
 from jgrid.tasks.scene import circle_poses
 
@@ -37,27 +40,83 @@ def hull(views, points, box, radius):
     return keep
 
 
+class Viewer:
+    """What it takes to see a fitted radiance field: where it is dense, a camera, the box of the world, the background, the distance
+    of a turntable from the box's centre."""
+
+    def __init__(self, occupancy, camera, box, background, distance):
+        self.occupancy, self.camera, self.box, self.background, self.distance = occupancy, camera, box, background, distance
+
+    def picture(self, model, pose, camera=None):
+        """Colours (H, W, 3), depth (H, W) and opacity (H, W)."""
+        return rendering.picture(model, self.occupancy, camera or self.camera, pose, self.box, BACKGROUNDS[self.background])
+
+    def turntable(self, model, path, frames=FRAMES):
+        """A GIF once around the scene; returns the path."""
+        poses = circle_poses(frames, self.distance)
+        poses[:, :3, 3] += self.box.centre
+        return save_gif(path, [self.picture(model, pose)[0] for pose in poses])
+
+    def save(self, path, model, configs):
+        """Write the model, {"field", "colour"} configs and this viewer to one file."""
+        tensors = {name: value.numpy() for name, value in model.state_dict().items()}
+        view = {"camera": asdict(self.camera), "box": asdict(self.box), "background": self.background, "distance": self.distance,
+                "cells": self.occupancy.cells, "step": self.occupancy.step}
+        checkpoint.save(path, {**tensors, "occupied": self.occupancy.occupied.astype(np.uint8)}, {**configs, "view": view})
+
+
+def load_viewer(path):
+    """(viewer, model) of a file that `Viewer.save` wrote; ValueError, naming what is wrong, where it is another."""
+    tensors, saved = checkpoint.read(path)
+    try:
+        view, model = saved["view"], radiance_from_dict(saved)
+        occupancy = Occupancy(view["cells"], view["step"])
+        occupancy.carve(tensors.pop("occupied").astype(bool))
+        camera = Camera(**{**view["camera"], "distortion": tuple(view["camera"]["distortion"])})
+        viewer = Viewer(occupancy, camera, Box(view["box"]["half"], tuple(view["box"]["centre"])), view["background"], view["distance"])
+    except (KeyError, TypeError, IndexError) as error:
+        raise ValueError(f"{path}: not a model of fit_views ({error})") from None
+    checkpoint.assign(model, tensors, str(path))
+    return viewer, model
+
+
+def memory_needed(model, n_pixels, batch, cells):
+    """Bytes that training takes at most, roughly: four arrays and two copies of the parameters, the pictures, and per sample the
+    inputs and outputs of every op and their gradients, about 2 kB."""
+    return 24 * count_parameters(model) + 8 * n_pixels + 2048 * batch + 16 * cells**3
+
+
+def memory_there():
+    """Bytes of main memory that are free or can be freed; infinite where the system does not say."""
+    try:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable"))
+    except (OSError, StopIteration):
+        return float("inf")
+
+
 class ViewsTask(AbstractTask):
     """Mean squared error of the colours of random rays, each over a random background where the pictures are transparent.
 
     train, test: Views; box: of the world that holds the scene; background: what is behind it in the pictures, "white" or "black";
     cells: of the occupancy grid along an axis; steps: samples across the box; carve: begin with the hull of the silhouettes;
-    sparsity, entropy: weights of the mean of log(1 + density^2 / 2) over the samples (Cauchy, SNeRG) and of the binary entropy of
-    the rays' opacity (DVGO).
+    entropy: weight of the binary entropy of the rays' opacity (DVGO).
     """
 
     dim, n_out, metric = 3, 4, "psnr"
 
-    def __init__(self, train, test, box, background="white", cells=96, steps=256, carve=True, sparsity=0.0, entropy=0.0, seed=0):
+    def __init__(self, train, test, box, background="white", cells=96, steps=256, carve=True, entropy=0.0, seed=0):
         self.train, self.test, self.box, self.seed = train, test, box, seed
-        self.background, self.sparsity, self.entropy = BACKGROUNDS[background], sparsity, entropy
-        self.occupancy = Occupancy(cells, 1 / steps, seed=seed)
-        if carve and train.transparent:
+        self.background, self.entropy = BACKGROUNDS[background], entropy
+        self.occupancy, self._transparent = Occupancy(cells, 1 / steps, seed=seed), train.transparent
+        if carve and self._transparent:
             keep = hull(train, self.occupancy.centres(), box, np.sqrt(3) / 2 / cells)
             if not keep.any():
                 raise ValueError(f"no part of the box (half its side {box.half}, centre {box.centre}) is covered in all pictures; "
                                  "give the scene's --box, or --no-carve")
             self.occupancy.carve(keep)
+        distance = float(np.median(np.linalg.norm(train.poses[:, :3, 3] - np.asarray(box.centre), axis=1)))
+        self.viewer = Viewer(self.occupancy, train.camera, box, background, distance)
         self._pixels = train.pixels.reshape(-1, 4)
         self.samples, self._per_ray = [], 32.0
 
@@ -69,10 +128,10 @@ class ViewsTask(AbstractTask):
         view, pixel = np.divmod(chosen, self.train.camera.width * self.train.camera.height)
         origin, direction = self.train.camera.rays(self.train.poses[view], pixel)
         rgba = self._pixels[chosen].astype(np.float32) / 255
-        behind = rng.uniform(size=(n_rays, 3)).astype(np.float32) if self.train.transparent else np.full((n_rays, 3), self.background, np.float32)
-        batch = {"origin": self.box.to_unit(origin), "direction": direction, "behind": behind, "jitter": rng.uniform(size=n_rays).astype(np.float32),
+        behind = rng.uniform(size=(n_rays, 3)) if self._transparent else np.full((n_rays, 3), self.background)
+        batch = {"origin": self.box.to_unit(origin), "direction": direction, "jitter": rng.uniform(size=n_rays), "behind": behind,
                  "colour": rgba[:, :3] * rgba[:, 3:] + (1 - rgba[:, 3:]) * behind}
-        return {name: jt.array(values).stop_grad() for name, values in batch.items()}
+        return {name: jt.array(values.astype(np.float32)).stop_grad() for name, values in batch.items()}
 
     def loss(self, model, batch):
         if len(self.samples) % UPDATE_EVERY == 0:
@@ -90,11 +149,9 @@ class ViewsTask(AbstractTask):
     def status(self):
         return {"rays": f"{self.samples[-1] / self._per_ray:.0f}" if self.samples else "", "samples/ray": f"{self._per_ray:.1f}"}
 
-    def picture(self, model, pose, camera=None):
-        return rendering.picture(model, self.occupancy, camera or self.train.camera, pose, self.box, self.background)
-
     def evaluate(self, model):
-        pairs = [(self.test.on(n, self.background), self.picture(model, pose, self.test.camera)[0]) for n, pose in enumerate(self.test.poses)]
+        rendered = [self.viewer.picture(model, pose, self.test.camera)[0] for pose in self.test.poses]
+        pairs = [(self.test.on(n, self.background), colour) for n, colour in enumerate(rendered)]
         return {name: float(np.mean([metric(*pair) for pair in pairs])) for name, metric in (("psnr", psnr), ("ssim", ssim))}
 
     def export(self, model, out_dir):
@@ -103,19 +160,13 @@ class ViewsTask(AbstractTask):
             (out_dir / folder).mkdir(exist_ok=True)
         for n, pose in enumerate(self.test.poses):
             truth = self.test.on(n, self.background)
-            colour, depth, _ = self.picture(model, pose, self.test.camera)
+            colour, depth, _ = self.viewer.picture(model, pose, self.test.camera)
             error = np.abs(colour - truth).max(axis=2)
             paths += [picture.save(out_dir / "test" / f"{n:03d}.png", colour),
                       picture.save(out_dir / "comparison" / f"{n:03d}.png", picture.side_by_side(
                           [("truth", truth), (f"rendered, {psnr(truth, colour):.2f} dB", colour),
                            ("absolute error", picture.with_scale(picture.heat(error, 0.2), 0.2)), ("depth", depth_picture(depth))]))]
-        return paths + [self.turntable(model, out_dir / "turntable.gif")]
-
-    def turntable(self, model, path, frames=FRAMES):
-        radius = float(np.median(np.linalg.norm(self.train.poses[:, :3, 3] - np.asarray(self.box.centre), axis=1)))
-        poses = circle_poses(frames, radius)
-        poses[:, :3, 3] += self.box.centre
-        return save_gif(path, [self.picture(model, pose)[0] for pose in poses])
+        return paths + [self.viewer.turntable(model, out_dir / "turntable.gif")]
 
 
 def depth_picture(depth):
