@@ -152,3 +152,10 @@ def image(quick, _=None):
         entry[name] = {"seconds": {t: m[0] for t, m in medians.items()}, "steps": {t: m[1] for t, m in medians.items()},
                        "fits": fits, "clean": runs["fit"]["clean"]}
     return {**entry, "reasons": reasons}
+
+
+def views(quick, _=None):
+    """A step of a radiance field of DVGO's shape, on the same fixed samples, beside PyTorch."""
+    options = {"size": {**problem.VIEWS, **({"nodes": 8, "rays": 64, "samples": 8} if quick else {})}}
+    return _compare({"jgrid": ("jgrid_side", "views", options), "torch eager, grid_sample": ("torch_side", "views", options)}, quick,
+                    {"torch_eager": "torch eager, grid_sample"})

@@ -23,10 +23,9 @@ FRAMES = 36           # of a turntable
 
 
 def hull(views, points, box, radius):
-    """Which points (N, 3) of the unit cube no picture shows as empty, to within `radius` of the cube's side: (N,) bool."""
+    """Which points (N, 3) of the unit cube some picture shows and none as empty, to within `radius` of the cube's side: (N,) bool."""
     world = (points - 0.5) * 2 * box.half + np.asarray(box.centre)
-    keep = np.ones(len(points), bool)
-    camera = views.camera
+    keep, shown, camera = np.ones(len(points), bool), np.zeros(len(points), bool), views.camera
     for pixels, pose in zip(views.pixels, views.poses):
         alive = np.flatnonzero(keep)
         local = (world[alive] - pose[:3, 3]) @ pose[:3, :3]
@@ -36,8 +35,8 @@ def hull(views, points, box, radius):
         with np.errstate(invalid="ignore"):
             u, v = np.floor(place).T
             seen = (u >= 0) & (u < camera.width) & (v >= 0) & (v < camera.height)
-        keep[alive[seen]] = filled[v[seen].astype(int), u[seen].astype(int)]
-    return keep
+        keep[alive[seen]], shown[alive[seen]] = filled[v[seen].astype(int), u[seen].astype(int)], True
+    return keep & shown
 
 
 class Viewer:
