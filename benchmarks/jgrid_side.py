@@ -4,12 +4,14 @@ import time
 
 from benchmarks import problem
 from jgrid import ImageTask, TrainConfig, Trainer
-from jgrid.field import field_from_dict
+from jgrid.field import DecoderConfig, DenseGridConfig, field_from_dict
 from jgrid.isosurface import extract
 from jgrid.mesh import gyroid_ball
 from jgrid.metrics import psnr
 from jgrid.ops.gather import CollapsedGather
 from jgrid.ops.mlp import fused_mlp
+from jgrid.ops.render import composite, pack
+from jgrid.radiance import RadianceConfig
 from jgrid.tasks.image import render
 from jgrid.tasks.sdf import SDFConfig, SDFTask, values_of
 
@@ -165,3 +167,29 @@ def extraction(field, resolution, steps, sparse):
         return {"faces": faces, "peak_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}
 
     return {"extract": run}, {}
+
+
+class FixedRays:
+    """A task of rays with samples that stay: what a step of a radiance field costs without marching and occupancy."""
+
+    def __init__(self, size):
+        self.x, self.direction, self.delta, self.colour = [jt.array(v).stop_grad() for v in problem.views_batch(**size)]
+        self.first = pack(np.full(size["rays"], size["samples"]))
+        self.ray = jt.array(np.repeat(np.arange(size["rays"], dtype=np.int32), size["samples"])).stop_grad()
+
+    def sample(self, step, n):
+        return {}
+
+    def loss(self, model, batch):
+        density, colour = model(self.x, self.direction, self.ray)
+        return {"mse": ((composite(density, colour, self.delta, self.first)[:, :3] - self.colour) ** 2).mean()}
+
+
+def views(size):
+    """One training step of a radiance field of a dense grid and a colour network on fixed rays."""
+    task, grid = FixedRays(size), DenseGridConfig(finest=size["nodes"] - 1, levels=1, decoder=DecoderConfig(depth=0), lr_features=1e-2)
+    model = RadianceConfig(features=size["features"], width=size["width"], depth=2, lr=1e-3).build(grid)
+    for p, value in zip([p for group in model.parameter_groups() for p in group["params"]], problem.views_parameters(**size)):
+        p.update(jt.array(value))
+    trainer = Trainer(task, model, TrainConfig(steps=FOREVER, warmup=0), progress=False)
+    return {"step": trainer.advance}, {"losses": [trainer._step(0).item() for _ in range(problem.CHECK_STEPS)]}

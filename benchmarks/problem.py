@@ -11,6 +11,7 @@ LINEAR = {**MULFA, "kind": "grid:dense"}
 SURFACE = {"kind": "grid:mulfa", "finest": 192, "coarsest": 16, "levels": 6, "channels": 2, "table_size": 2**16, "spread": 0.1,
            "constant": 1.0, "decoder": {"depth": 2}, "lr_features": 1e-2, "lr_network": 5e-3}  # the default of fit_sdf
 LITTLE = {"finest": 24, "coarsest": 6, "levels": 2, "channels": 2}
+VIEWS = {"nodes": 128, "features": 12, "width": 64, "rays": 4096, "samples": 64}  # DVGO's shape: a dense grid and a colour network
 BETAS, EPS = (0.9, 0.99), 1e-15  # the trainer's Adam
 CHECK_STEPS = 3
 
@@ -51,6 +52,26 @@ def parameters(field, width=64):
     values = [rng.uniform(-0.5, 0.5, (Layout(field).n_nodes, channels))]
     if field["kind"] == "grid:mulfa":
         values.append(rng.normal(size=(field["levels"], kernels, 5, channels)))
+    for a, b in zip(sizes[:-1], sizes[1:]):
+        values += [rng.uniform(-1, 1, (b, a)) * np.sqrt(3 / a), rng.uniform(-0.1, 0.1, b)]
+    return [v.astype(np.float32) for v in values]
+
+
+def views_batch(rays, samples, **_):
+    """Rays through the unit cube: x (R S, 3), direction (R, 3) of length 1, delta (R S,), colour (R, 3), float32."""
+    rng = np.random.default_rng(2)
+    start, end = rng.uniform(0.02, 0.98, (2, rays, 3)) * [1, 1, 0] + np.array([0, 0, 1.0])[None] * np.array([0.02, 0.98])[:, None, None]
+    t = (np.arange(samples) + rng.uniform(size=(rays, 1))) / samples
+    x = start[:, None] + t[..., None] * (end - start)[:, None]
+    length = np.linalg.norm(end - start, axis=1, keepdims=True)
+    delta = np.repeat(length[:, 0] / samples, samples)
+    return [v.astype(np.float32) for v in (x.reshape(-1, 3), (end - start) / length, delta, rng.uniform(size=(rays, 3)))]
+
+
+def views_parameters(nodes, features, width, **_):
+    """[table (nodes^3, 1 + F), axis 0 of space fastest, W_0, b_0, W_1, b_1, W_2, b_2] of density, features and colour network."""
+    rng = np.random.default_rng(3)
+    values, sizes = [rng.uniform(-1, 1, (nodes**3, 1 + features))], [features + 16, width, width, 3]
     for a, b in zip(sizes[:-1], sizes[1:]):
         values += [rng.uniform(-1, 1, (b, a)) * np.sqrt(3 / a), rng.uniform(-0.1, 0.1, b)]
     return [v.astype(np.float32) for v in values]

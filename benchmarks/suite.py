@@ -164,3 +164,10 @@ def sdf(quick, _=None):
     ratio = None if reasons else runs["dense"]["ms"] / runs["sparse"]["ms"]
     return {"jgrid_ms": runs["sparse"]["ms"], "dense": ratio, "resolution": options["resolution"], "reasons": reasons, "runs": runs,
             **{key: {name: value[key] for name, value in last.items()} for key in ("faces", "peak_mib")}}
+
+
+def views(quick, _=None):
+    """A step of a radiance field of DVGO's shape, on the same fixed samples, beside PyTorch."""
+    options = {"size": {**problem.VIEWS, **({"nodes": 8, "rays": 64, "samples": 8} if quick else {})}}
+    return _compare({"jgrid": ("jgrid_side", "views", options), "torch eager, grid_sample": ("torch_side", "views", options)}, quick,
+                    {"torch_eager": "torch eager, grid_sample"})

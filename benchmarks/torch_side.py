@@ -80,3 +80,48 @@ def step(field, batch, naive=False, compiled=False):
 
     losses = [update(*map(torch.tensor, problem.check_batch())) for _ in range(problem.CHECK_STEPS)]
     return {"step": run}, {"losses": losses}
+
+
+def harmonics(d):
+    """The 16 real spherical harmonics up to degree 3."""
+    x, y, z = d.unbind(1)
+    xx, yy, zz = x * x, y * y, z * z
+    return torch.stack([
+        torch.full_like(x, 0.28209479177387814), -0.4886025119029199 * y, 0.4886025119029199 * z, -0.4886025119029199 * x,
+        1.0925484305920792 * x * y, -1.0925484305920792 * y * z, 0.31539156525252005 * (3 * zz - 1), -1.0925484305920792 * x * z,
+        0.5462742152960396 * (xx - yy), -0.5900435899266435 * y * (3 * xx - yy), 2.890611442640554 * x * y * z,
+        -0.4570457994644658 * y * (5 * zz - 1), 0.3731763325901154 * z * (5 * zz - 3), -0.4570457994644658 * x * (5 * zz - 1),
+        1.445305721320277 * z * (xx - yy), -0.5900435899266435 * x * (xx - 3 * yy)], 1)
+
+
+def views(size):
+    """One training step of a radiance field of a dense grid (grid_sample, as in DVGO) and a colour network on fixed rays."""
+    torch.set_num_threads(race.THREADS)
+    x, direction, delta, colour = map(torch.tensor, problem.views_batch(**size))
+    table, *network = problem.views_parameters(**size)
+    nodes, n_rays, n_samples = size["nodes"], size["rays"], size["samples"]
+    grid = torch.tensor(table.reshape(nodes, nodes, nodes, -1).transpose(3, 0, 1, 2)[None].copy(), requires_grad=True)
+    network = [torch.tensor(v, requires_grad=True) for v in network]
+    groups = [{"params": [grid], "lr": 1e-2}, {"params": network, "lr": 1e-3}]
+    adam = torch.optim.Adam(groups, betas=problem.BETAS, eps=problem.EPS, fused=True)
+    places, delta = (2 * x - 1)[None, None, None], delta.view(n_rays, n_samples)
+
+    def update():
+        z = functional.grid_sample(grid, places, align_corners=True).view(grid.shape[1], -1).T
+        depth = torch.exp(torch.clamp(z[:, 0], max=11)).view(n_rays, n_samples) * delta
+        h = torch.cat([z[:, 1:], harmonics(direction).repeat_interleave(n_samples, 0)], 1)
+        for i in range(0, len(network), 2):
+            h = functional.linear(h, *network[i:i + 2])
+            h = functional.relu(h) if i + 2 < len(network) else torch.sigmoid(h)
+        w = torch.exp(depth - depth.cumsum(1)) * (1 - torch.exp(-depth))
+        loss = (((w[..., None] * h.view(n_rays, n_samples, 3)).sum(1) - colour) ** 2).mean()
+        adam.zero_grad()
+        loss.backward()
+        adam.step()
+        return loss.item()
+
+    def run(steps):
+        for _ in range(steps):
+            update()
+
+    return {"step": run}, {"losses": [update() for _ in range(problem.CHECK_STEPS)]}

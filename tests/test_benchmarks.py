@@ -17,11 +17,12 @@ PEERS = {"torch_eager": "torch", "torch_eager_naive": "torch", "jax": "jax", "jg
 
 
 def test_quick_form_fills_every_entry(tmp_path, capsys):
-    benchmarks.main(benchmarks.Config(("step", "mulfa", "ops", "scaling", "sdf"), tmp_path / "speed.json", quick=True))
+    benchmarks.main(benchmarks.Config(("step", "mulfa", "ops", "scaling", "sdf", "views"), tmp_path / "speed.json", quick=True))
     results = json.loads((tmp_path / "speed.json").read_text())
-    assert set(results) == {"machine", "limits", "step", "mulfa", "ops", "scaling", "sdf"}
+    assert set(results) == {"machine", "limits", "step", "mulfa", "ops", "scaling", "sdf", "views"}
     assert all(rate > 0 for kind in suite.UNITS for size, rate in results["limits"][kind].items() if size != "unit")
-    for name, peers in (("step", PEERS), ("mulfa", {"torch_eager": "torch", "jgrid_plain": "jittor"})):
+    for name, peers in (("step", PEERS), ("mulfa", {"torch_eager": "torch", "jgrid_plain": "jittor"}),
+                        ("views", {"torch_eager": "torch"})):
         entry = results[name]
         assert entry["jgrid_ms"] > 0
         for key, package in peers.items():  # a ratio wherever the peer is installed, which needs jgrid's losses

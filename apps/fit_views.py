@@ -1,0 +1,150 @@
+"""Fit a scene from photographs with known cameras, and see it from anywhere, in minutes.
+
+    python apps/fit_views.py --scene DIR --train.minutes 5 grid:hash --field.levels 6
+
+Common flags come before the field, the field's own after it; --help lists them, also after a field.
+"""
+from dataclasses import asdict, dataclass, field, fields, replace
+from pathlib import Path
+from typing import Optional
+
+from jgrid import cli, picture
+from jgrid.field import DecoderConfig, DenseGridConfig, FourierGridConfig, HashGridConfig, MulFAGridConfig, VMGridConfig, field_to_dict
+from jgrid.radiance import RadianceConfig
+from jgrid.render import Box
+from jgrid.tasks.scene import knot, load_mesh, load_views, make_scene, read_transforms
+from jgrid.tasks.views import ViewsTask, load_viewer, memory_needed, memory_there, save_gif
+from jgrid.trainer import COMPILING_STEPS, TrainConfig, Trainer, TrainingStopped
+
+from typing_extensions import Literal
+
+SMALL = DecoderConfig(width=64, depth=1)
+# defaults for scenes on a CPU; those of jgrid.field are for pictures
+FIELDS = (MulFAGridConfig(finest=128, coarsest=16, levels=4, channels=4, table_size=2**17, decoder=SMALL, lr_features=2e-2, lr_network=2e-2),
+          HashGridConfig(finest=128, coarsest=16, levels=4, channels=4, table_size=2**17, decoder=SMALL, lr_features=4e-2, lr_network=1e-2),
+          DenseGridConfig(finest=64, coarsest=16, levels=3, channels=4, decoder=SMALL, lr_network=2e-2),
+          VMGridConfig(finest=128, rank=16, decoder=SMALL),
+          FourierGridConfig(finest=48, decoder=SMALL))
+
+
+@dataclass(frozen=True)
+class Config:
+    """Fit a scene from photographs with known cameras. Writes renderings, errors, depths, a turntable and the model to a folder."""
+    scene: Optional[Path] = None
+    """Folder with transforms_train.json and transforms_test.json (NeRF-synthetic) or transforms.json (instant-ngp); without it, one
+    that the app makes."""
+    make_scene: Optional[Path] = None
+    """A mesh to make a scene of, which is then fitted and kept in the folder of results."""
+    out: Optional[Path] = None
+    """Folder for the results; default out/fit_views-SCENE-FIELD."""
+    device: cli.Device = "auto"
+    """auto takes CUDA where it is usable."""
+    box: float = 1.5
+    """Half the side of the cube around the origin that holds the scene, in the units of the poses."""
+    background: Literal["white", "black"] = "white"
+    """What transparent pixels show, in the renderings and in the PSNR."""
+    cells: int = 96
+    """Cells of the occupancy grid along an axis."""
+    samples: int = 256
+    """Samples across the box; only those in occupied cells are computed."""
+    carve: bool = True
+    """Begin with the hull of the silhouettes, where the pictures are transparent, as the occupied cells."""
+    entropy: float = 0.0
+    """Weight of the entropy of the rays' opacity: more pushes them to be empty or opaque."""
+    paper: bool = False
+    """The size of the paper's scenes: 800 pixels, 30,000 steps, a finest level of at least 256 cells; for a CUDA machine."""
+    from_: cli.From = None
+    """A model.safetensors of an earlier run: render it again, without training."""
+    path: Optional[Path] = None
+    """With --from: a transforms file whose poses to render; without it, a turntable."""
+    ops: Literal["fused", "plain"] = "fused"
+    """fused: one op for a grid or an MLP, the fast way; plain: Jittor's own ops, to compare or to look inside."""
+    train: TrainConfig = field(default_factory=lambda: TrainConfig(steps=3000, eval_every=1000))
+    colour: RadianceConfig = field(default_factory=RadianceConfig)
+    field: cli.any_field(*FIELDS) = FIELDS[0]
+
+    def __post_init__(self):
+        if not 0 < self.box < float("inf"):
+            raise ValueError(f"--box must be positive, got {self.box}")
+        if not (1 <= self.cells <= 512 and 8 <= self.samples <= 4096):
+            raise ValueError(f"--cells must be from 1 to 512 and --samples from 8 to 4096, got {self.cells} and {self.samples}")
+        if not 0 <= self.entropy < float("inf"):
+            raise ValueError(f"--entropy must not be negative, got {self.entropy}")
+        if self.from_ is not None and (self.scene or self.make_scene):
+            raise ValueError("--from renders a fitted field and takes no --scene or --make-scene")
+        if self.scene is not None and self.make_scene is not None:
+            raise ValueError("--scene and --make-scene exclude each other")
+        if self.path is not None and self.from_ is None:
+            raise ValueError("--path says what to render of a model that --from names")
+
+
+def main(config):
+    """Run the app; returns the paths of what it wrote."""
+    with cli.user_errors():
+        device = cli.start(config.device, config.train.seed)
+    return render_again(config) if config.from_ else fit(config, device)
+
+
+def paper_size(config):
+    """The config at the size of the paper's scenes."""
+    grown = {"finest": 256, "table_size": 2**19}
+    names = {f.name for f in fields(config.field)} & grown.keys()
+    return replace(config, cells=128, samples=1024, train=replace(config.train, steps=30000, batch=2**18, eval_every=10000),
+                   field=replace(config.field, **{name: max(grown[name], getattr(config.field, name)) for name in names}))
+
+
+def fit(config, device):
+    config = paper_size(config) if config.paper else config
+    with cli.user_errors():
+        subject = config.scene.name if config.scene else config.make_scene.stem if config.make_scene else "knot"
+        field_config = field_to_dict(config.field)
+        out = config.out or Path("out") / f"fit_views-{subject}-{field_config['kind'].replace(':', '-')}"
+        model = config.colour.build(config.field)
+        if config.ops == "plain":
+            model.use_plain_ops()
+        mesh = None if config.scene else load_mesh(config.make_scene) if config.make_scene else knot()
+        folder = config.scene or make_scene(cli.make_folder(out) / "scene", mesh)
+        train, test = load_views(folder, "train"), load_views(folder, "test")
+        needed, there = memory_needed(model, train.pixels.size // 4, config.train.batch, config.cells), memory_there()
+        if device == "cpu" and needed > there:
+            raise ValueError(f"training takes about {needed / 2**30:.1f} GiB, and {there / 2**30:.1f} GiB are free; "
+                             "lower the field's size or --train.batch")
+        task = ViewsTask(train, test, Box(config.box), config.background, config.cells, config.samples, config.carve, config.entropy,
+                         config.train.seed)
+        cli.make_folder(out)
+    print(f"{len(train.poses)} views of {train.camera.width} x {train.camera.height} pixels; about {needed / 2**30:.2f} GiB of memory")
+    trainer, configs = Trainer(task, model, config.train, out), {"field": field_config, "colour": asdict(config.colour)}
+    try:
+        result = {**trainer.fit(), "device": device}
+    except (TrainingStopped, KeyboardInterrupt):
+        task.viewer.save(out / "model.safetensors", model, configs)  # the last good weights, or those of the last step
+        raise
+    task.viewer.save(out / "model.safetensors", model, configs)
+    result["samples_per_second"] = round(sum(task.samples[COMPILING_STEPS:]) / max(result["seconds_train"], 1e-3))
+    cli.write_run(out, config, result)
+    seconds, decibels = ([line[name] for line in trainer.history] for name in ("seconds", "psnr"))
+    paths = task.export(model, out) + [picture.curve(out / "psnr.png", seconds, decibels, "seconds of training", "PSNR (dB)")]
+    print(f"PSNR {result['psnr']:.2f} dB, SSIM {result['ssim']:.4f} of {len(test.poses)} test views on {config.background}, "
+          f"{result['parameters']:,} parameters, {result['seconds_train']:.1f} s of training on {device}, "
+          f"{result['samples_per_second']:,} samples/s\n" + "\n".join(str(p) for p in paths if p.parent == out))
+    return paths
+
+
+def render_again(config):
+    with cli.user_errors():
+        viewer, model = load_viewer(config.from_)
+        poses = read_transforms(config.path)[1] if config.path else None
+        out = cli.make_folder(config.out or Path("out") / f"fit_views-{config.from_.stem}-rendered")
+    if poses is None:
+        paths = [viewer.turntable(model, out / "turntable.gif")]
+    else:
+        pictures = [viewer.picture(model, pose)[0] for pose in poses]
+        (out / "path").mkdir(exist_ok=True)
+        paths = [picture.save(out / "path" / f"{n:03d}.png", pixels) for n, pixels in enumerate(pictures)]
+        paths.append(save_gif(out / "path.gif", pictures))
+    print("\n".join(str(p) for p in paths))
+    return paths
+
+
+if __name__ == "__main__":
+    cli.run(Config, main)

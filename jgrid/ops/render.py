@@ -1,0 +1,129 @@
+"""Volume rendering on packed samples: marching through an occupancy grid, visibility, compositing; plain, and one op each.
+
+The samples of ray r are rows first[r] .. first[r + 1] - 1 of every array of samples, front to back; `first` is a numpy
+array (R + 1,) int32.
+"""
+from jgrid.ops.function import Function, header, pull_back
+
+import jittor as jt
+import numpy as np
+from scipy.ndimage import distance_transform_cdt
+
+HEADER = header("render.h")
+RAYS = 'in0_p, in1_p, in2_p, in3_p, (int)in3_shape0, (float)data["step"]'  # what both ways of marching begin with
+
+
+def pack(count):
+    """Samples of each ray (R,) -> first (R + 1,) int32."""
+    return np.concatenate([[0], np.cumsum(count)]).astype(np.int32)
+
+
+def march(origin, direction, jitter, distance, step):
+    """How many of the points o + t d, t = t_near + (k + jitter) step for k = 0, 1, ..., lie in occupied cells of the unit cube.
+
+    origin, direction (R, 3), the latter of length 1; jitter (R,) in [0, 1]; distance (G, G, G) uint8 of `distances`; step: a length
+    -> (R,) int32. t_near is where the ray enters the cube, or 0 if it begins inside.
+    """
+    return _code([[origin.shape[0]]], ["int32"], [origin, direction, jitter, distance],
+                 f"March<false> f{{{RAYS}, nullptr, out0_p, nullptr, nullptr, nullptr}};",
+                 step=float(step))[0]
+
+
+def marched(origin, direction, jitter, distance, step, first):
+    """The first first[r + 1] - first[r] of the points that `march` counts: x (S, 3) in the cube, t (S,), and their ray (S,) int32."""
+    n = int(first[-1])
+    return _code([[n, 3], [n], [n]], ["float32", "float32", "int32"], [origin, direction, jitter, distance, jt.array(first)],
+                 f"March<true> f{{{RAYS}, in4_p, nullptr, out0_p, out1_p, out2_p}};",
+                 rays="in0_shape0", step=float(step))
+
+
+def distances(occupied):
+    """How far the nearest occupied cell is, in cells along the axis where it is farthest, at most 255: so much can be skipped.
+
+    occupied (G, G, G) bool, axis 0 of the cube fastest -> (G, G, G) uint8, 0 in occupied cells.
+    """
+    if not occupied.any():
+        return np.full(occupied.shape, 255, np.uint8)
+    return np.minimum(distance_transform_cdt(~occupied, metric="chessboard"), 255).astype(np.uint8)
+
+
+def march_plain(origin, direction, jitter, occupied, step):
+    """The plain twin of `march` and `marched`, in numpy: (first, x, t, ray), every point looked at."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        ends = (np.float32([0, 1])[:, None, None] - origin) / direction
+    near, far = np.maximum(np.nanmax(ends.min(0), 1), 0), np.nanmin(ends.max(0), 1)
+    k = np.arange(int(np.ceil(np.sqrt(3) / step)) + 1)
+    t = near[:, None] + (k + jitter[:, None]) * np.float32(step)
+    x = np.clip(origin[:, None] + t[..., None] * direction[:, None], 0, 1)
+    cells = len(occupied)
+    cell = np.minimum((x * cells).astype(int), cells - 1)
+    inside = (t < far[:, None]) & occupied[cell[..., 2], cell[..., 1], cell[..., 0]]
+    return pack(inside.sum(1)), x[inside], t[inside], np.nonzero(inside)[0].astype(np.int32)
+
+
+def visible(density, delta, first, least):
+    """How many samples of each ray light reaches, those before its transmittance falls below `least`: (S,), (S,) -> (R,) int32."""
+    return _code([[len(first) - 1]], ["int32"], [density, delta, jt.array(first)],
+                 "Visible f{in0_p, in1_p, in2_p, (float)data[\"least\"], out0_p};", least=float(least))[0]
+
+
+def composite(density, value, delta, first):
+    """Emission and absorption along each ray (Max 1995), in one op per direction; differentiable to any order:
+
+        out_r = [sum_s w_s value_s, sum_s w_s],   w_s = T_s (1 - exp(-density_s delta_s)),   T_s = exp(-sum_{j < s} density_j delta_j).
+
+    density, delta (S,), value (S, V) -> (R, V + 1), the opacity last.
+    """
+    return _Composite(delta, first)(density, value)
+
+
+def composite_plain(density, value, delta, first):
+    """The plain twin of `composite`: samples laid out (R, S), then the formula, without Jittor's cumprod, which has no gradient at 0."""
+    begin, end, last = first[:-1, None], first[1:, None], max(0, len(density) - 1)
+    row = begin + np.arange(max(1, int(np.diff(first).max())))                          # (R, S)
+    there = jt.array((row < end).astype(np.float32))
+    row = jt.array(np.minimum(row, last).astype(np.int32))
+    depth = (density * delta)[row] * there
+    before = depth @ jt.array(np.triu(np.ones((row.shape[1],) * 2, np.float32), 1))       # sums over the samples in front
+    w = (jt.exp(-before) * (1.0 - jt.exp(-depth)) * there).unsqueeze(-1)                  # (R, S, 1)
+    return jt.concat([(w * value[row]).sum(1), w.sum(1)], dim=1)
+
+
+class _Composite(Function):
+    def __init__(self, delta, first):
+        super().__init__()
+        self.delta, self.first = delta, first
+
+    def execute(self, density, value):
+        v = value.shape[1]
+        return _code([[len(self.first) - 1, v + 1]], ["float32"], [density, value, self.delta, jt.array(self.first)],
+                     f"Composite<{v}> f{{in0_p, in1_p, in2_p, in3_p, out0_p}};")[0]
+
+    def grad(self, gradient):
+        return _CompositeAdjoint(self.delta, self.first)(*self.inputs, gradient)
+
+
+class _CompositeAdjoint(Function):
+    """The gradients for density and value; differentiated again by the plain twin."""
+
+    def __init__(self, delta, first):
+        super().__init__()
+        self.delta, self.first = delta, first
+
+    def execute(self, density, value, gradient):
+        v = value.shape[1]
+        return tuple(_code([density.shape, value.shape], ["float32"] * 2, [density, value, self.delta, jt.array(self.first), gradient],
+                           f"CompositeBackward<{v}> f{{in0_p, in1_p, in2_p, in3_p, in4_p, out0_p, out1_p}};", rays="in3_shape0 - 1"))
+
+    def grad(self, *cotangents):
+        def paired(*inputs):
+            gradients = pull_back(lambda *v: composite_plain(*v, self.delta, self.first), inputs[:2], inputs[2])
+            return sum(((g * c).sum() for g, c in zip(gradients, cotangents) if c is not None and g is not None), start=jt.zeros(1))
+
+        return pull_back(paired, self.inputs, jt.ones(1))
+
+
+def _code(shapes, dtypes, inputs, body, rays="out0_shape0", **data):
+    """One op: a body of render.h over all rays. The number of samples may change from call to call; nothing is compiled for it."""
+    source = f"using namespace jgrid; {body} over_rays(f, {rays});"
+    return jt.code(shapes, dtypes, inputs, cpu_header=HEADER, cpu_src=source, cuda_header=HEADER, cuda_src=source, data=data)

@@ -1,0 +1,251 @@
+"""Scenes on disk: photographs with their cameras, in NeRF-synthetic's and instant-ngp's format; and scenes made from a mesh."""
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from jgrid import checkpoint, picture
+from jgrid.render import Camera, look_at
+from jgrid.tasks.image import load_image
+
+import numpy as np
+import trimesh
+
+LARGEST_JSON = 2**26  # bytes
+HELD_OUT = 8          # of a capture without splits every eighth picture is for testing
+INTRINSICS = ("fl_x", "fl_y", "cx", "cy", "k1", "k2", "p1", "p2", "camera_angle_x", "camera_angle_y")
+
+
+@dataclass(frozen=True)
+class Views:
+    """Pictures (N, H, W, 4) uint8, straight alpha, from one camera at poses (N, 4, 4), camera-to-world."""
+    pixels: np.ndarray
+    poses: np.ndarray
+    camera: Camera
+
+    @property
+    def transparent(self):
+        return bool((self.pixels[..., 3] < 255).any())
+
+    def on(self, n, background):
+        """Picture n laid over a background: (H, W, 3) float32 in [0, 1]."""
+        rgba = self.pixels[n].astype(np.float32) / 255
+        return rgba[..., :3] * rgba[..., 3:] + (1 - rgba[..., 3:]) * np.float32(background)
+
+
+def load_views(folder, split):
+    """The split "train" or "test" of a scene: transforms_SPLIT.json, or a capture's transforms.json, every eighth frame for testing.
+
+    Raises ValueError, naming the file and what is wrong with it.
+    """
+    path, whole = Path(folder) / f"transforms_{split}.json", Path(folder) / "transforms.json"
+    if not path.is_file() and whole.is_file():
+        path = whole
+    frames, poses, read = read_transforms(path)
+    if path == whole:
+        chosen = [n for n in range(len(frames)) if (n % HELD_OUT == 0) == (split == "test")]
+        if not chosen:
+            raise ValueError(f"{path}: {len(frames)} frames are too few to hold some out for testing")
+        frames, poses = [frames[n] for n in chosen], poses[chosen]
+    pixels = []
+    for frame in frames:
+        if not isinstance(frame.get("file_path"), str):
+            raise ValueError(f"{path}: a frame has no file_path")
+        file = _picture_path(path.parent / frame["file_path"])
+        rgba = _rgba(load_image(file))
+        if pixels and rgba.shape != pixels[0].shape:
+            raise ValueError(f"{file}: {rgba.shape[1]} x {rgba.shape[0]} pixels, the pictures before it "
+                             f"{pixels[0].shape[1]} x {pixels[0].shape[0]}")
+        pixels.append(rgba)
+    return Views(np.stack(pixels), poses, _camera(read, pixels[0].shape[1], pixels[0].shape[0], path))
+
+
+def read_transforms(path):
+    """(frames, poses (N, 4, 4), everything in it) of a transforms file; ValueError where it is not one."""
+    path = Path(path)
+    if not path.is_file():
+        raise ValueError(f"{path}: no such file")
+    if path.stat().st_size > LARGEST_JSON:
+        raise ValueError(f"{path}: larger than {LARGEST_JSON // 2**20} MiB, which no scene's cameras need")
+    try:
+        read = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path}: not JSON ({type(error).__name__}: {error})") from None
+    frames = read.get("frames") if isinstance(read, dict) else None
+    if not isinstance(frames, list) or not frames:
+        raise ValueError(f"{path}: wanted an object with a list \"frames\"")
+    matrices = [frame.get("transform_matrix") if isinstance(frame, dict) else None for frame in frames]
+    return frames, np.stack([_pose(matrix, f"{path}: frame {n}") for n, matrix in enumerate(matrices)]), read
+
+
+def _picture_path(path):
+    """NeRF-synthetic leaves out the ending .png."""
+    return path if path.is_file() else path.with_name(path.name + ".png")
+
+
+def _pose(matrix, name):
+    try:
+        pose = np.array(matrix, float)
+    except (TypeError, ValueError):
+        pose = np.zeros(0)
+    if pose.shape not in ((4, 4), (3, 4)):
+        raise ValueError(f"{name}: transform_matrix is not 4 x 4 numbers")
+    if not np.isfinite(pose).all():
+        raise ValueError(f"{name}: transform_matrix has values that are not finite")
+    turn = pose[:3, :3]
+    if np.abs(turn.T @ turn - np.eye(3)).max() > 1e-2 or np.linalg.det(turn) < 0:
+        raise ValueError(f"{name}: transform_matrix is no rotation and shift (its axes are not orthonormal and right-handed)")
+    return np.concatenate([pose[:3], [[0, 0, 0, 1]]])
+
+
+def _camera(read, width, height, path):
+    """The camera of a transforms file, for pictures of this size."""
+    values = {}
+    for name in INTRINSICS:
+        if name in read:
+            if not isinstance(read[name], (int, float)) or not np.isfinite(read[name]):
+                raise ValueError(f"{path}: {name} is not a finite number")
+            values[name] = float(read[name])
+    for name, size in (("w", width), ("h", height)):
+        if name in read and read[name] != size:
+            raise ValueError(f"{path}: {name} is {read[name]}, the pictures have {size}")
+    focal = {}
+    for axis, size in (("x", width), ("y", height)):
+        if f"fl_{axis}" in values:
+            focal[axis] = values[f"fl_{axis}"]
+        elif f"camera_angle_{axis}" in values:
+            angle = values[f"camera_angle_{axis}"]
+            if not 0 < angle < np.pi:
+                raise ValueError(f"{path}: camera_angle_{axis} must be between 0 and pi, got {angle}")
+            focal[axis] = size / 2 / np.tan(angle / 2)
+    if "x" not in focal:
+        raise ValueError(f"{path}: neither fl_x nor camera_angle_x says how wide the camera sees")
+    if min(focal.values()) <= 0:
+        raise ValueError(f"{path}: the focal length must be positive, got {min(focal.values())}")
+    return Camera(width, height, focal["x"], focal.get("y", focal["x"]), values.get("cx", width / 2), values.get("cy", height / 2),
+                  tuple(values.get(name, 0.0) for name in ("k1", "k2", "p1", "p2")))
+
+
+def _rgba(pixels):
+    """(H, W, 1 to 4) in [0, 1] -> (H, W, 4) uint8."""
+    channels = pixels.shape[2]
+    alpha = pixels[..., -1:] if channels in (2, 4) else np.ones_like(pixels[..., :1])
+    colour = pixels[..., :3] if channels >= 3 else np.repeat(pixels[..., :1], 3, axis=2)
+    return np.round(np.concatenate([colour, alpha], axis=2) * 255).astype(np.uint8)
+
+
+def save_views(folder, split, views):
+    """Write a split in NeRF-synthetic's format."""
+    folder, camera = Path(folder), views.camera
+    (folder / split).mkdir(parents=True, exist_ok=True)
+    frames = []
+    for n, (pixels, pose) in enumerate(zip(views.pixels, views.poses)):
+        picture.save(folder / split / f"r_{n}.png", pixels / 255)
+        frames.append({"file_path": f"./{split}/r_{n}", "transform_matrix": pose.tolist()})
+    angle = 2 * np.arctan(camera.width / 2 / camera.fx)
+    checkpoint.write_json(folder / f"transforms_{split}.json", {"camera_angle_x": angle, "frames": frames})
+
+
+def sphere_poses(n, radius, lowest=-0.2, turn=0.0):
+    """n poses on a sphere that look at its centre, spread evenly (Fibonacci's spiral) from the height `lowest` radius upwards."""
+    z = lowest + (0.95 - lowest) * (np.arange(n) + 0.5) / n
+    angle = np.pi * (3 - np.sqrt(5)) * np.arange(n) + turn
+    side = np.sqrt(1 - z * z)
+    return np.stack([look_at(radius * np.array([s * np.cos(a), s * np.sin(a), h])) for s, a, h in zip(side, angle, z)])
+
+
+def circle_poses(n, radius, height=0.5):
+    """n poses once around the vertical axis at `height` radius, looking at the origin."""
+    side = np.sqrt(1 - height * height)
+    return np.stack([look_at(radius * np.array([side * np.cos(a), side * np.sin(a), height])) for a in 2 * np.pi * np.arange(n) / n])
+
+
+def knot(points=400, around=32, thickness=0.28):
+    """A trefoil knot as a mesh, the app's own subject."""
+    s = 2 * np.pi * np.arange(points) / points
+    line = np.stack([np.sin(s) + 2 * np.sin(2 * s), np.cos(s) - 2 * np.cos(2 * s), -np.sin(3 * s)], axis=1) / 3
+    tangent = np.roll(line, -1, 0) - np.roll(line, 1, 0)
+    tangent /= np.linalg.norm(tangent, axis=1, keepdims=True)
+    side = np.cross(tangent, [0.0, 0.0, 1.0])
+    side /= np.linalg.norm(side, axis=1, keepdims=True)
+    normal = np.cross(side, tangent)
+    a = 2 * np.pi * np.arange(around) / around
+    ring = np.cos(a)[:, None] * side[:, None] + np.sin(a)[:, None] * normal[:, None]
+    vertices = (line[:, None] + thickness / 2 * ring).reshape(-1, 3)
+    i, j = np.meshgrid(np.arange(points), np.arange(around), indexing="ij")
+    corner = [((i + di) % points * around + (j + dj) % around).ravel() for di, dj in ((0, 0), (1, 0), (1, 1), (0, 1))]
+    faces = np.concatenate([np.stack([corner[0], corner[1], corner[2]], 1), np.stack([corner[0], corner[2], corner[3]], 1)])
+    return trimesh.Trimesh(vertices, faces, process=False)
+
+
+def load_mesh(path):
+    """A mesh file as one trimesh.Trimesh; ValueError where it is none."""
+    if not Path(path).is_file():
+        raise ValueError(f"{path}: no such file")
+    try:
+        mesh = trimesh.load(path, force="mesh")
+    except Exception as error:  # trimesh's readers raise whatever a damaged file makes them raise
+        raise ValueError(f"{path}: not a mesh trimesh can read ({type(error).__name__}: {error})") from None
+    if not isinstance(mesh, trimesh.Trimesh) or not len(mesh.faces) or not np.isfinite(mesh.vertices).all():
+        raise ValueError(f"{path}: no mesh with faces and finite vertices")
+    return mesh
+
+
+class MeshScene:
+    """A mesh in the middle of the unit sphere, lit by one lamp and the sky, with a pattern and a gloss that moves with the viewer.
+
+        colour = albedo(p) (ambient + diffuse max(0, n . l)) + gloss max(0, n . h)^shininess,   h between lamp l and viewer.
+
+    The albedo is the mesh's own vertex colours where it has them, else bands of colour along p.
+    """
+
+    LAMP = np.array([0.48, 0.36, 0.8])
+    AMBIENT, DIFFUSE, GLOSS, SHININESS = 0.35, 0.6, 0.45, 40
+
+    def __init__(self, mesh):
+        mesh = mesh.copy()
+        mesh.vertices = mesh.vertices - mesh.bounds.mean(0)
+        mesh.vertices /= np.linalg.norm(mesh.vertices, axis=1).max()
+        self.mesh = mesh
+        visual = mesh.visual
+        self.colours = np.asarray(visual.vertex_colors)[:, :3] / 255 if getattr(visual, "kind", None) == "vertex" else None
+
+    def shade(self, points, face, direction):
+        """Colours (N, 3) of surface points on their faces, seen along `direction`."""
+        corners = self.mesh.faces[face]
+        share = trimesh.triangles.points_to_barycentric(self.mesh.vertices[corners], points)[..., None]
+        normal = (self.mesh.vertex_normals[corners] * share).sum(1)
+        normal /= np.linalg.norm(normal, axis=1, keepdims=True)
+        normal *= np.where((normal * direction).sum(1, keepdims=True) > 0, -1, 1)
+        if self.colours is not None:
+            albedo = (self.colours[corners] * share).sum(1)
+        else:
+            phase = np.stack([6 * points[:, 0] + 2 * points[:, 2], 6 * points[:, 1] - 2 * points[:, 2], 7 * points[:, 2]], axis=1)
+            band = 0.5 + 0.5 * np.tanh(6 * np.sin(22 * (points[:, :1] + points[:, 1:2] * 0.6 + points[:, 2:])))
+            albedo = (0.5 + 0.4 * np.sin(phase + [0.0, 2.1, 4.2])) * (0.55 + 0.45 * band)
+        half = self.LAMP / np.linalg.norm(self.LAMP) - direction
+        half /= np.linalg.norm(half, axis=1, keepdims=True)
+        lit = np.maximum(0, normal @ (self.LAMP / np.linalg.norm(self.LAMP)))[:, None]
+        gloss = np.maximum(0, (normal * half).sum(1, keepdims=True)) ** self.SHININESS
+        return np.clip(albedo * (self.AMBIENT + self.DIFFUSE * lit) + self.GLOSS * gloss, 0, 1)
+
+    def render(self, camera, pose, samples=2):
+        """(H, W, 4) uint8 with straight alpha, samples x samples rays a pixel."""
+        fine = Camera(camera.width * samples, camera.height * samples, camera.fx * samples, camera.fy * samples, camera.cx * samples,
+                      camera.cy * samples, camera.distortion)
+        origin, direction = (a.astype(float) for a in fine.rays(pose))
+        points, ray, face = self.mesh.ray.intersects_location(origin, direction, multiple_hits=False)[:3]
+        rgba = np.zeros((len(origin), 4))
+        rgba[ray] = np.concatenate([self.shade(points, face, direction[ray]), np.ones((len(ray), 1))], axis=1)
+        tiles = rgba.reshape(camera.height, samples, camera.width, samples, 4).mean((1, 3))  # of premultiplied colours
+        tiles[..., :3] /= np.maximum(tiles[..., 3:], 1e-6)
+        return np.round(np.clip(tiles, 0, 1) * 255).astype(np.uint8)
+
+
+def make_scene(folder, mesh, size=100, train=40, test=8, distance=3.2, angle=0.7):
+    """Render a mesh from all around and save it as a scene: exact cameras and exact truth."""
+    scene = MeshScene(mesh)
+    camera = Camera(size, size, *[size / 2 / np.tan(angle / 2)] * 2, size / 2, size / 2)
+    for split, n, turn in (("train", train, 0.0), ("test", test, 1.0)):
+        poses = sphere_poses(n, distance, turn=turn)
+        save_views(folder, split, Views(np.stack([scene.render(camera, pose) for pose in poses]), poses, camera))
+    return Path(folder)

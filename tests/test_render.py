@@ -1,0 +1,215 @@
+"""Volume rendering: exact integrals, the plain twins, gradients, cameras that see what they should."""
+from jgrid.ops.render import composite, composite_plain, distances, march, march_plain, marched, pack, visible
+from jgrid.render import Box, Camera, Occupancy, look_at, picture, render_rays
+
+import jittor as jt
+import numpy as np
+import pytest
+
+
+def rays(n, rng):
+    """Rays from around the unit cube, some of which miss it."""
+    origin = rng.normal(size=(n, 3))
+    origin *= 2 / np.linalg.norm(origin, axis=1, keepdims=True)
+    direction = rng.uniform(-0.7, 0.7, (n, 3)) - origin
+    direction /= np.linalg.norm(direction, axis=1, keepdims=True)
+    return (origin + 0.5).astype(np.float32), direction.astype(np.float32)
+
+
+def packed(rng, counts, channels=2):
+    """first, density, value, delta of random samples."""
+    n = sum(counts)
+    density = rng.uniform(0, 3, n)
+    density[::3] = 0
+    return pack(counts), *(jt.array(a.astype(np.float32)) for a in (density, rng.normal(size=(n, channels)), rng.uniform(0.1, 0.5, n)))
+
+
+class Medium:
+    """A radiance of given density and colour functions of x."""
+
+    def __init__(self, density, colour=lambda x: np.full((len(x), 3), [0.2, 0.5, 0.9])):
+        self._density, self.colour = density, colour
+
+    def density(self, x):
+        return jt.array(np.float32(self._density(x.numpy())))
+
+    def __call__(self, x, direction, ray):
+        return self.density(x), jt.array(np.float32(self.colour(x.numpy())))
+
+
+def along_x(medium, step=0.002, cells=16):
+    """[colour, t, opacity] of one ray through the middle of the unit cube, from a distance of 1."""
+    occupancy = Occupancy(cells, step)
+    one = [jt.array(np.float32(v)) for v in ([[-1, 0.5, 0.5]], [[1, 0, 0]], [0.5])]
+    return render_rays(medium, occupancy, *one, with_depth=True)[0].numpy()[0]
+
+
+def test_empty_space_shows_nothing():
+    assert (along_x(Medium(lambda x: np.zeros(len(x)))) == 0).all()
+
+
+def test_an_opaque_wall_shows_its_colour_and_its_distance():
+    seen = along_x(Medium(lambda x: np.where(x[:, 0] > 0.25, 1e6, 0.0)))
+    np.testing.assert_allclose(seen[:3], [0.2, 0.5, 0.9], rtol=1e-5)
+    assert abs(seen[3] - 1.25) < 0.003 and np.isclose(seen[4], 1)
+
+
+@pytest.mark.parametrize("density", [0.1, 1.0, 4.0])
+def test_a_constant_medium_is_the_exact_integral(density):
+    """opacity 1 - e^-density through a unit of length; E[t] = 1 + int_0^1 t density e^(-density t) dt."""
+    seen = along_x(Medium(lambda x: np.full(len(x), density)))
+    opacity = 1 - np.exp(-density)
+    np.testing.assert_allclose(seen[4], opacity, rtol=1e-4)
+    np.testing.assert_allclose(seen[:3], opacity * np.array([0.2, 0.5, 0.9]), rtol=1e-4)
+    np.testing.assert_allclose(seen[3], opacity + (1 - (1 + density) * np.exp(-density)) / density, rtol=3e-3)
+
+
+def test_two_slabs_cover_each_other():
+    """c = c_1 (1 - e^-d_1) + e^-d_1 c_2 (1 - e^-d_2) for slabs of optical depths d_1, d_2."""
+    first, second = np.array([1.0, 0, 0]), np.array([0, 1.0, 0.5])
+    medium = Medium(lambda x: np.where(x[:, 0] < 0.25, 3.0, np.where(x[:, 0] > 0.5, 5.0, 0.0)),
+                    lambda x: np.where(x[:, :1] < 0.4, first, second))
+    covered = np.exp(-3 * 0.25)
+    seen = along_x(medium)
+    np.testing.assert_allclose(seen[:3], first * (1 - covered) + second * covered * (1 - np.exp(-5 * 0.5)), rtol=2e-3)
+
+
+def test_marching_finds_what_looking_everywhere_finds():
+    rng = np.random.default_rng(0)
+    occupied = rng.uniform(size=(9, 9, 9)) < 0.04
+    occupied[4, :, 2] = True
+    origin, direction = rays(300, rng)
+    jitter, step = rng.uniform(size=300).astype(np.float32), 0.013
+    inputs = [jt.array(a) for a in (origin, direction, jitter, distances(occupied))]
+    found = pack(march(*inputs, step).numpy())
+    wanted, x, t, ray = march_plain(origin, direction, jitter, occupied, step)
+    same = np.diff(found) == np.diff(wanted)  # a sample on a cell's face may fall to either side
+    assert same.mean() > 0.97 and np.abs(np.diff(found) - np.diff(wanted)).max() <= 1 and wanted[-1] > 500
+    ours = [v.numpy() for v in marched(*inputs, step, found)]
+    chosen, expected = same[ours[2]], same[ray]
+    for a, b in zip(ours, (x, t, ray)):
+        np.testing.assert_allclose(a[chosen], b[expected], atol=2e-5)
+    half = pack(np.diff(found) // 2)
+    begin = np.concatenate([np.arange(a, a + n) for a, n in zip(found[:-1], np.diff(half))])
+    np.testing.assert_array_equal(marched(*inputs, step, half)[0].numpy(), ours[0][begin])
+
+
+def test_distances_are_to_the_nearest_occupied_cell():
+    occupied = np.zeros((5, 6, 7), bool)
+    assert (distances(occupied) == 255).all()
+    occupied[1, 2, 3] = True
+    i, j, k = np.indices(occupied.shape)
+    np.testing.assert_array_equal(distances(occupied), np.maximum.reduce([abs(i - 1), abs(j - 2), abs(k - 3)]))
+
+
+def test_rays_along_an_axis_and_from_inside():
+    origin = np.float32([[0.5, 0.5, -1], [0.5, 0.5, 0.5], [2.0, 0.5, 0.5], [0.25, 1.5, 0.25]])
+    direction = np.float32([[0, 0, 1], [0, -1, 0], [0, 1, 0], [0, 1, 0]])
+    inputs = [jt.array(a) for a in (origin, direction, np.full(4, 0.5, np.float32), distances(np.ones((4, 4, 4), bool)))]
+    assert march(*inputs, 0.1).numpy().tolist() == [10, 5, 0, 0]
+
+
+@pytest.mark.parametrize("counts", [[3, 0, 5, 1], [1]])
+def test_compositing_equals_its_plain_twin(counts):
+    rng = np.random.default_rng(1)
+    first, density, value, delta = packed(rng, counts)
+    cotangent = jt.array(rng.normal(size=(len(counts), 3)).astype(np.float32))
+    found, wanted = composite(density, value, delta, first), composite_plain(density, value, delta, first)
+    np.testing.assert_allclose(found.numpy(), wanted.numpy(), atol=1e-6)
+    for a, b in zip(*(jt.grad((out * cotangent).sum(), [density, value]) for out in (found, wanted))):
+        np.testing.assert_allclose(a.numpy(), b.numpy(), atol=2e-6)
+
+
+def test_compositing_gradients_are_differences():
+    rng = np.random.default_rng(2)
+    first, density, value, delta = packed(rng, [6, 4])
+    cotangent = rng.normal(size=(2, 3))
+
+    def exact(density):
+        total, w = 0.0, []
+        for r, (a, b) in enumerate(((0, 6), (6, 10))):
+            depth = density[a:b] * delta.numpy()[a:b].astype(float)
+            w = np.exp(-(np.cumsum(depth) - depth)) * (1 - np.exp(-depth))
+            total += cotangent[r] @ np.append(w @ value.numpy()[a:b], w.sum())
+        return total
+
+    d = jt.grad((composite(density, value, delta, first) * jt.array(cotangent.astype(np.float32))).sum(), density).numpy()
+    start = density.numpy().astype(float)
+    differences = [(exact(start + 1e-5 * e) - exact(start - 1e-5 * e)) / 2e-5 for e in np.eye(10)]
+    np.testing.assert_allclose(d, differences, atol=1e-5)
+
+
+def test_compositing_has_second_derivatives():
+    first, density, value, delta = packed(np.random.default_rng(3), [4, 2])
+    results = []
+    for function in (composite, composite_plain):
+        slopes = jt.grad((function(density, value, delta, first) ** 2).sum(), [density, value])
+        results.append([g.numpy() for g in jt.grad(sum((s * s).sum() for s in slopes), [density, value])])
+    for a, b in zip(*results):
+        assert np.abs(a).max() > 1e-3
+        np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-5)
+
+
+def test_visible_samples_are_those_before_darkness():
+    first, delta = pack([4, 3, 0]), jt.array(np.full(7, 0.5, np.float32))
+    density = jt.array(np.float32([0, 20, 1, 1, 0.1, 0.1, 0.1]))
+    assert visible(density, delta, first, 1e-3).numpy().tolist() == [2, 3, 0]
+
+
+def cube(x):
+    """Density of a cube around the world's (0.4, 0, 0) for a box of half side 1."""
+    return np.where(np.abs((x - 0.5) * 2 - [0.4, 0, 0]).max(1) < 0.1, 1e4, 0.0)
+
+
+@pytest.mark.parametrize("eye, row, column", [((0, -3, 0), 31, 46), ((0, 3, 0), 31, 16), ((3, 0, 0.001), 31, 31), ((0, 0, 3), 31, 46)])
+def test_a_marked_cube_is_where_the_camera_should_see_it(eye, row, column):
+    """Right is +x for a camera that looks along +y with +z up; from above, up is +y."""
+    camera = Camera(63, 63, 109.0, 109.0, 31.5, 31.5)
+    up = (0, 1, 0) if eye[2] > 1 else (0, 0, 1)
+    colour, depth, opacity = picture(Medium(cube), Occupancy(8, 0.005), camera, look_at(eye, up=up), Box(1.0), 1.0)
+    rows, columns = np.nonzero(opacity > 0.5)
+    assert abs(rows.mean() - row) < 0.7 and abs(columns.mean() - column) < 0.7
+    np.testing.assert_allclose(colour[0, 0], 1)
+    front = np.linalg.norm(eye) - (0.5 if eye[0] else 0.1)
+    assert abs(np.median(depth[opacity > 0.99]) - front) < 0.1
+
+
+def test_distortion_is_inverted():
+    camera = Camera(200, 120, 150.0, 140.0, 97.0, 63.0, (0.08, -0.03, 0.004, -0.002))
+    u, v = np.random.default_rng(0).uniform(0, 1, (2, 50)) * [[200], [120]]
+    direction = camera.directions(u, v)
+    np.testing.assert_allclose(np.linalg.norm(direction, axis=1), 1)
+    np.testing.assert_allclose(camera.project(3 * direction), np.stack([u, v], 1), atol=1e-6)
+    assert np.isnan(camera.project(-direction)).all()
+
+
+def test_rays_of_pixels_of_many_poses_are_those_of_each():
+    camera = Camera(5, 4, 6.0, 7.0, 2.5, 2.0)
+    poses = np.stack([look_at((3, 1, 2)), look_at((-1, 2, 0.5))])
+    whole = [camera.rays(pose) for pose in poses]
+    origin, direction = camera.rays(poses[[0, 1, 1]], np.array([7, 7, 19]))
+    for n, (view, pixel) in enumerate(((0, 7), (1, 7), (1, 19))):
+        np.testing.assert_allclose(origin[n], whole[view][0][pixel])
+        np.testing.assert_allclose(direction[n], whole[view][1][pixel], atol=1e-6)
+
+
+def test_occupancy_follows_the_density_and_forgets():
+    occupancy = Occupancy(8, 0.01, fraction=1.0, decay=0.5, least=0.01)
+    assert occupancy.occupied.all()
+    medium = Medium(cube)
+    for _ in range(6):
+        occupancy.update(medium.density, everything=True)
+    centres = occupancy.centres()
+    near = np.abs((centres - 0.5) * 2 - [0.4, 0, 0]).max(1)
+    assert not occupancy.occupied[near > 0.3].any() and occupancy.occupied.any()
+    for _ in range(40):
+        occupancy.update(lambda x: jt.zeros(x.shape[0]), everything=True)
+    assert not occupancy.occupied.any()
+
+
+def test_carved_cells_stay_empty():
+    occupancy = Occupancy(4, 0.01)
+    keep = np.arange(64) < 10
+    occupancy.carve(keep)
+    occupancy.update(lambda x: jt.ones(x.shape[0]) * 50.0, everything=True)
+    np.testing.assert_array_equal(occupancy.occupied, keep)

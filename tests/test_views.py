@@ -1,0 +1,352 @@
+"""Novel views: scenes on disk, the radiance field, the task, and the app as its users meet it."""
+import dataclasses
+import json
+import re
+import shutil
+import sys
+
+from jgrid import checkpoint, cli
+from jgrid.field import DecoderConfig, DenseGridConfig, HashGridConfig, field_to_dict
+from jgrid.radiance import RadianceConfig, spherical_harmonics
+from jgrid.render import Box, Camera, Occupancy, look_at
+from jgrid.tasks.image import load_image
+from jgrid.tasks.scene import MeshScene, Views, circle_poses, load_views, make_scene, read_transforms, sphere_poses
+from jgrid.tasks.views import ViewsTask, hull, memory_needed, save_gif
+from jgrid.trainer import TrainConfig, Trainer
+
+import fit_views
+import jittor as jt
+import numpy as np
+import pytest
+import trimesh
+from conftest import DEVICE
+from PIL import Image
+
+DECODER = DecoderConfig(width=16, depth=1)
+FIELD = HashGridConfig(finest=16, coarsest=4, levels=2, channels=4, table_size=2000, decoder=DECODER, lr_features=3e-2)
+TRAIN = TrainConfig(steps=4, batch=2000, eval_every=2, warmup=1)
+SIZE = 24
+
+
+@pytest.fixture(scope="session")
+def ball(tmp_path_factory):
+    """A scene of an icosphere: 6 views to train on, 2 to test."""
+    return make_scene(tmp_path_factory.mktemp("ball"), trimesh.creation.icosphere(subdivisions=2), size=SIZE, train=6, test=2)
+
+
+def test_a_made_scene_reads_back(ball):
+    train, test = load_views(ball, "train"), load_views(ball, "test")
+    assert train.pixels.shape == (6, SIZE, SIZE, 4) and test.pixels.shape == (2, SIZE, SIZE, 4) and train.transparent
+    camera = train.camera
+    assert np.isclose(camera.fx, SIZE / 2 / np.tan(0.35)) and (camera.fx, camera.cx, camera.cy) == (camera.fy, SIZE / 2, SIZE / 2)
+    np.testing.assert_allclose(np.linalg.norm(train.poses[:, :3, 3], axis=1), 3.2, rtol=1e-6)
+    # the unit ball seen from 3.2 away fills a disc whose edge has the sine 1 / 3.2
+    radius = camera.fx * np.tan(np.arcsin(1 / 3.2))
+    for pixels in train.pixels:
+        assert abs((pixels[..., 3] / 255).sum() / (np.pi * radius**2) - 1) < 0.03
+        rows, columns = np.nonzero(pixels[..., 3] > 127)
+        assert abs(rows.mean() - 11.5) < 0.3 and abs(columns.mean() - 11.5) < 0.3
+
+
+def test_a_mesh_stands_upright_and_unmirrored(tmp_path):
+    """Boxes at +x (red), +y (green), +z (blue); seen from -y, +x is right and +z up."""
+    parts = []
+    for axis in range(3):
+        part = trimesh.creation.box(extents=[0.3] * 3, transform=trimesh.transformations.translation_matrix(np.eye(3)[axis]))
+        part.visual.vertex_colors = np.append(np.eye(3)[axis] * 255, 255).astype(np.uint8)
+        parts.append(part)
+    scene = MeshScene(trimesh.util.concatenate(parts))
+    pixels = scene.render(Camera(40, 40, 40.0, 40.0, 20.0, 20.0), look_at((0, -3, 0))).astype(float)
+    place = {}
+    for channel in (0, 2):
+        others = [c for c in range(3) if c != channel]
+        rows, columns = np.nonzero((pixels[..., 3] > 200) & (pixels[..., channel] > 60 + pixels[..., others].max(2)))
+        place[channel] = rows.mean(), columns.mean()
+    assert place[0][1] > place[2][1] + 5 and place[2][0] < place[0][0] - 5
+
+
+def test_highlights_move_with_the_viewer():
+    """The same surface point from two sides: its colours differ by the gloss."""
+    scene = MeshScene(trimesh.creation.icosphere(subdivisions=3))
+    point = scene.LAMP / np.linalg.norm(scene.LAMP)
+    face = np.argmax(scene.mesh.triangles_center @ point, keepdims=True)
+    point = scene.mesh.triangles_center[face]
+    towards, aside = -point / np.linalg.norm(point), -np.array([[0.9, -0.3, 0.3]])
+    a, b = scene.shade(point, face, towards), scene.shade(point, face, aside)
+    assert (a - b).max() > 0.2
+
+
+def rewritten(folder, split="train", **changes):
+    """Change entries of a transforms file; None removes one."""
+    path = folder / f"transforms_{split}.json"
+    read = {**json.loads(path.read_text()), **changes}
+    path.write_text(json.dumps({name: value for name, value in read.items() if value is not None}))
+
+
+def copied(ball, tmp_path):
+    return shutil.copytree(ball, tmp_path / "scene")
+
+
+def test_intrinsics_of_a_capture(ball, tmp_path):
+    """instant-ngp's file: one list of frames, every eighth for testing, distortion, endings written out."""
+    folder = copied(ball, tmp_path)
+    read = json.loads((folder / "transforms_train.json").read_text())
+    frames = [{**frame, "file_path": frame["file_path"] + ".png"} for frame in read["frames"]] * 2
+    for split in ("train", "test"):
+        (folder / f"transforms_{split}.json").unlink()
+    values = {"fl_x": 30.0, "fl_y": 31.0, "cx": 11.0, "cy": 13.0, "k1": 0.1, "k2": 0.02, "p1": 0.001, "p2": 0.002, "w": SIZE, "h": SIZE}
+    (folder / "transforms.json").write_text(json.dumps({**values, "frames": frames}))
+    train, test = load_views(folder, "train"), load_views(folder, "test")
+    assert len(train.poses) == 10 and len(test.poses) == 2
+    assert train.camera == Camera(SIZE, SIZE, 30.0, 31.0, 11.0, 13.0, (0.1, 0.02, 0.001, 0.002))
+
+
+def test_pictures_are_those_the_file_names(ball, tmp_path):
+    folder = copied(ball, tmp_path)
+    read = json.loads((folder / "transforms_train.json").read_text())
+    (folder / "train" / "r_99.png").write_bytes(b"not listed, not read")
+    rewritten(folder, frames=read["frames"][::-1])
+    np.testing.assert_array_equal(load_views(folder, "train").pixels, load_views(ball, "train").pixels[::-1])
+
+
+def test_views_lie_over_the_background():
+    pixels = np.zeros((1, 1, 2, 4), np.uint8)
+    pixels[0, 0, 0] = [255, 0, 0, 51]
+    views = Views(pixels, np.eye(4)[None], Camera(2, 1, 1.0, 1.0, 1.0, 0.5))
+    np.testing.assert_allclose(views.on(0, 1.0), [[[1, 0.8, 0.8], [1, 1, 1]]], atol=1e-6)
+    np.testing.assert_allclose(views.on(0, 0.0), [[[0.2, 0, 0], [0, 0, 0]]], atol=1e-6)
+
+
+def test_spherical_harmonics_are_orthonormal():
+    rng = np.random.default_rng(0)
+    d = rng.normal(size=(200000, 3))
+    d /= np.linalg.norm(d, axis=1, keepdims=True)
+    y = spherical_harmonics(jt.array(d.astype(np.float32))).numpy().astype(float)
+    np.testing.assert_allclose(4 * np.pi * y.T @ y / len(d), np.eye(16), atol=0.05)
+
+
+def test_density_is_that_of_the_whole_and_sees_no_direction():
+    model = RadianceConfig(features=3, width=8).build(FIELD)
+    rng = np.random.default_rng(0)
+    x = jt.array(rng.uniform(size=(7, 3)).astype(np.float32))
+    direction = jt.array(np.float32([[0, 0, 1], [0, 1, 0]]))
+    for ray in (np.zeros(7), np.arange(7) % 2):
+        density, colour = model(x, direction, jt.array(ray.astype(np.int32)))
+        np.testing.assert_allclose(density.numpy(), model.density(x).numpy(), rtol=1e-6)
+        assert colour.shape == [7, 3] and (density.numpy() > 0).all() and 0 < colour.numpy().min() <= colour.numpy().max() < 1
+    assert {g["name"]: g["lr"] for g in model.parameter_groups()} == {"features": 3e-2, "network": 1e-2, "colour": 1e-2}
+
+
+def test_plain_and_fused_fields_agree():
+    model = RadianceConfig(features=3, width=8).build(FIELD)
+    rng = np.random.default_rng(0)
+    arguments = [jt.array(v) for v in (rng.uniform(size=(9, 3)).astype(np.float32), np.float32([[0, 0.6, 0.8]]), np.zeros(9, np.int32))]
+    fused = [v.numpy() for v in model(*arguments)]
+    model.use_plain_ops()
+    for a, b in zip(fused, model(*arguments)):
+        np.testing.assert_allclose(a, b.numpy(), rtol=1e-4)
+
+
+def test_the_hull_holds_the_ball_and_little_more(ball):
+    views, box, cells = load_views(ball, "train"), Box(1.5), 20
+    centres = Occupancy(cells, 0.01).centres()
+    keep = hull(views, centres, box, np.sqrt(3) / 2 / cells)
+    distance = np.linalg.norm(centres - 0.5, axis=1) * 3
+    assert keep[distance < 1.05].all() and not keep[distance > 1.9].any()
+
+
+def test_a_few_steps_fit_the_ball(ball):
+    task = ViewsTask(load_views(ball, "train"), load_views(ball, "test"), Box(1.5), cells=16, steps=64)
+    model = RadianceConfig(width=16).build(FIELD)
+    before = task.evaluate(model)["psnr"]
+    trainer = Trainer(task, model, TrainConfig(steps=60, batch=4000, eval_every=60, warmup=5), progress=False)
+    result = trainer.fit()
+    assert result["psnr"] > max(17, before + 5)
+    assert task.status()["samples/ray"] != "" and abs(np.mean(task.samples[20:]) / 4000 - 1) < 0.3  # the rays' number follows the samples'
+
+
+def files(folder):
+    return sorted(str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file())
+
+
+RUN = sorted(["config.json", "metrics.jsonl", "model.safetensors", "psnr.png", "result.json", "turntable.gif", "comparison/000.png",
+              "comparison/001.png", "test/000.png", "test/001.png"])
+
+
+def run(ball, out, **flags):
+    settings = {"scene": ball, "cells": 16, "samples": 64, "train": TRAIN, "field": FIELD, "colour": RadianceConfig(width=8), **flags}
+    return fit_views.main(fit_views.Config(out=out, device=DEVICE, **settings))
+
+
+@pytest.fixture(scope="module")
+def finished(ball, tmp_path_factory):
+    out = tmp_path_factory.mktemp("run") / "out"
+    return out, run(ball, out)
+
+
+def test_a_run_leaves_everything_behind(finished):
+    out, paths = finished
+    assert files(out) == RUN and {out / name for name in RUN if name.endswith(("png", "gif"))} == set(paths)
+    result = json.loads((out / "result.json").read_text())
+    assert {"psnr", "ssim", "loss", "parameters", "steps", "seconds_train", "seconds_total", "samples_per_second"} <= result.keys()
+    assert result["steps"] == 4 and result["samples_per_second"] > 0
+    config = json.loads((out / "config.json").read_text())
+    assert config["field"] == field_to_dict(FIELD) and config["background"] == "white"
+    assert load_image(out / "test" / "001.png").shape == (SIZE, SIZE, 3)
+    assert load_image(out / "comparison" / "000.png").shape[1] > 4 * SIZE
+    with Image.open(out / "turntable.gif") as gif:
+        assert gif.size == (SIZE, SIZE) and gif.n_frames == 36
+
+
+def test_a_saved_model_renders_the_same_pictures(finished, ball, tmp_path):
+    out, _ = finished
+    again = fit_views.main(fit_views.Config(from_=out / "model.safetensors", path=ball / "transforms_test.json", out=tmp_path / "again"))
+    assert files(tmp_path / "again") == ["path.gif", "path/000.png", "path/001.png"] and len(again) == 3
+    for name in ("000.png", "001.png"):
+        np.testing.assert_array_equal(load_image(tmp_path / "again" / "path" / name), load_image(out / "test" / name))
+    fit_views.main(fit_views.Config(from_=out / "model.safetensors", out=tmp_path / "table"))
+    assert (tmp_path / "table" / "turntable.gif").read_bytes() == (out / "turntable.gif").read_bytes()
+
+
+CHANGED = {"box": 1.2, "background": "black", "cells": 8, "samples": 32, "carve": False, "entropy": 0.5, "ops": "plain",
+           "colour": RadianceConfig(width=16)}
+
+
+def test_every_flag_counts(finished, ball, tmp_path):
+    """Each changes the weights (or, `ops` and `background`, other things) of a run that is otherwise the same."""
+    flags = {f.name for f in dataclasses.fields(fit_views.Config)}
+    assert flags == {*CHANGED, "scene", "make_scene", "out", "device", "paper", "from_", "path", "train", "field"}
+    base = checkpoint.read(finished[0] / "model.safetensors")
+    for name, value in CHANGED.items():
+        run(ball, tmp_path / name, **{name: value})
+        tensors, saved = checkpoint.read(tmp_path / name / "model.safetensors")
+        same = all(np.array_equal(v, tensors.get(k)) for k, v in base[0].items()) and saved == base[1]
+        assert not same, name
+
+
+def test_the_paper_size_is_one_flag():
+    config = fit_views.paper_size(fit_views.Config(paper=True))
+    assert config.train.steps == 30000 and config.field.finest >= 256 and config.samples == 1024
+    dense = fit_views.paper_size(fit_views.Config(paper=True, field=DenseGridConfig(finest=300)))
+    assert dense.field.finest == 300
+    assert memory_needed(dense.colour.build(dense.field), 100 * 800 * 800, dense.train.batch, dense.cells) > 24 * 4 * 301**3
+
+
+def test_without_a_scene_the_app_makes_one(tmp_path, monkeypatch):
+    monkeypatch.setattr(fit_views, "make_scene", lambda folder, mesh: make_scene(folder, mesh, size=16, train=3, test=1))
+    out = tmp_path / "knot"
+    run(None, out)
+    assert {"scene/transforms_train.json", "scene/train/r_2.png", "test/000.png", "result.json"} <= set(files(out))
+    trimesh.creation.box().export(tmp_path / "box.ply")
+    run(None, tmp_path / "made", make_scene=tmp_path / "box.ply")
+    assert load_views(tmp_path / "made" / "scene", "train").pixels.shape == (3, 16, 16, 4)
+
+
+def test_poses_look_at_the_middle():
+    for poses in (sphere_poses(9, 2.5), circle_poses(5, 2.5)):
+        np.testing.assert_allclose(poses[:, :3, 3], 2.5 * poses[:, :3, 2], atol=1e-9)
+        np.testing.assert_allclose(np.linalg.det(poses[:, :3, :3]), 1)
+        assert (poses[:, 2, 1] > 0).all()  # upright
+
+
+def test_a_gif_keeps_its_frames(tmp_path):
+    path = save_gif(tmp_path / "a.gif", [np.full((4, 5, 3), v) for v in (0.0, 0.5, 1.0)])
+    with Image.open(path) as gif:
+        assert gif.size == (5, 4) and gif.n_frames == 3
+
+
+def spoil_pose(value):
+    def spoil(folder):
+        read = json.loads((folder / "transforms_train.json").read_text())
+        read["frames"][1]["transform_matrix"] = value
+        rewritten(folder, frames=read["frames"])
+    return spoil
+
+
+def resize(folder):
+    Image.new("RGBA", (SIZE, SIZE + 1)).save(folder / "train" / "r_3.png")
+
+
+# What may be wrong with a scene, and a word the line must contain
+SPOILED = {
+    "no folder": (lambda f: f.rename(f.with_name("gone")), "no such file"),
+    "no split": (lambda f: (f / "transforms_test.json").unlink(), "transforms_test.json: no such file"),
+    "no picture": (lambda f: (f / "train" / "r_3.png").unlink(), "r_3.png: no such file"),
+    "another size": (resize, "r_3.png: 24 x 25 pixels"),
+    "not a picture": (lambda f: (f / "train" / "r_3.png").write_text("no"), "r_3.png: not a picture"),
+    "not JSON": (lambda f: (f / "transforms_train.json").write_text("{"), "transforms_train.json: not JSON"),
+    "JSON bomb": (lambda f: (f / "transforms_train.json").write_text("[" * 10**6), "transforms_train.json: not JSON"),
+    "no frames": (lambda f: rewritten(f, frames=[]), "frames"),
+    "frames of numbers": (lambda f: rewritten(f, frames=[1]), "frame 0"),
+    "no file_path": (lambda f: rewritten(f, frames=[{"transform_matrix": np.eye(4).tolist()}]), "file_path"),
+    "pose of words": (spoil_pose([["a"]]), "frame 1: transform_matrix"),
+    "pose of NaN": (spoil_pose([[float("nan")] * 4] * 4), "frame 1.*not finite"),
+    "stretched pose": (spoil_pose(np.diag([2.0, 1, 1, 1]).tolist()), "orthonormal"),
+    "mirrored pose": (spoil_pose(np.diag([-1.0, 1, 1, 1]).tolist()), "right-handed"),
+    "no focal length": (lambda f: rewritten(f, camera_angle_x=None), "fl_x nor camera_angle_x"),
+    "zero focal length": (lambda f: rewritten(f, fl_x=0.0), "focal length must be positive"),
+    "flat angle": (lambda f: rewritten(f, camera_angle_x=0), "camera_angle_x must be between"),
+    "angle of NaN": (lambda f: rewritten(f, camera_angle_x=float("nan")), "camera_angle_x is not a finite"),
+    "width of another picture": (lambda f: rewritten(f, w=800), "w is 800"),
+}
+
+
+def ends_with_one_line(arguments, words, tmp_path, monkeypatch, capfd):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["fit_views.py", "--out", str(tmp_path / "out"), *arguments])
+    with pytest.raises(SystemExit) as ended:
+        cli.run(fit_views.Config, fit_views.main)
+    lines = capfd.readouterr().err.strip().splitlines()
+    assert ended.value.code == 2 and len(lines) == 1 and lines[0].startswith("error: ") and re.search(words, lines[0]), lines
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("spoil, words", SPOILED.values(), ids=SPOILED)
+def test_a_wrong_scene_is_one_line_and_exit_code_2(ball, tmp_path, monkeypatch, capfd, spoil, words):
+    folder = copied(ball, tmp_path)
+    spoil(folder)
+    ends_with_one_line(["--scene", str(folder)], words, tmp_path, monkeypatch, capfd)
+
+
+WRONG = {
+    "box": (["--box", "0"], "--box"),
+    "cells": (["--cells", "0"], "--cells"),
+    "samples": (["--samples", "1"], "--samples"),
+    "entropy": (["--entropy", "-1"], "--entropy"),
+    "colour": (["--scene", "{ball}", "--colour.width", "0"], "--colour.width"),
+    "minutes": (["--train.minutes", "-1"], "minutes"),
+    "missing mesh": (["--make-scene", "{tmp}/nowhere.obj"], "nowhere.obj: no such file"),
+    "no mesh": (["--make-scene", "{tmp}/text.obj"], "text.obj: no"),
+    "two scenes": (["--scene", "{ball}", "--make-scene", "{tmp}/text.obj"], "exclude"),
+    "model and scene": (["--from", "{tmp}/text.obj", "--scene", "{ball}"], "takes no --scene"),
+    "path and no model": (["--path", "{ball}/transforms_test.json"], "--path"),
+    "missing model": (["--from", "{tmp}/nowhere.safetensors"], "no such file"),
+    "model of another app": (["--from", "{tmp}/other.safetensors"], "not a model of fit_views"),
+    "too large": (["--scene", "{ball}", "--train.batch", "100000000000"], "GiB"),
+}
+
+
+@pytest.mark.parametrize("arguments, words", WRONG.values(), ids=WRONG)
+def test_a_user_error_is_one_line_and_exit_code_2(ball, tmp_path, monkeypatch, capfd, arguments, words):
+    (tmp_path / "text.obj").write_text("this is no mesh")
+    checkpoint.save(tmp_path / "other.safetensors", {"a": np.zeros(2, np.float32)}, {"field": {"kind": "grid:dense"}})
+    ends_with_one_line([a.format(ball=ball, tmp=tmp_path) for a in arguments], words, tmp_path, monkeypatch, capfd)
+
+
+def test_an_empty_hull_is_refused(ball):
+    train = load_views(ball, "train")
+    train.pixels[..., 3] = 0
+    with pytest.raises(ValueError, match="--box"):
+        ViewsTask(train, train, Box(1.5), cells=8, steps=32)
+
+
+def test_a_pose_may_have_three_rows(ball, tmp_path):
+    folder = copied(ball, tmp_path)
+    read = json.loads((folder / "transforms_train.json").read_text())
+    rewritten(folder, frames=[{**f, "transform_matrix": f["transform_matrix"][:3]} for f in read["frames"]])
+    np.testing.assert_allclose(read_transforms(folder / "transforms_train.json")[1], load_views(ball, "train").poses)
+
+
+def test_real_scenes_read(data_folder):
+    train, test = load_views(data_folder / "scenes" / "chair", "train"), load_views(data_folder / "scenes" / "chair", "test")
+    assert train.pixels.shape == (100, 200, 200, 4) and len(test.poses) == 25 and train.transparent
