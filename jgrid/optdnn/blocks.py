@@ -6,14 +6,17 @@ ACTIVATIONS = {"relu": nn.relu, "gelu": nn.gelu, "sigmoid": jt.sigmoid, "tanh": 
 LIPSCHITZ = 0.9  # of a block that makes an implicit layer: below 1, so that y = r + T(y) has one solution and iterations find it
 
 
-def bounded(weight, most=LIPSCHITZ**0.5):
-    """A weight (n_out, n_in, ...) scaled down, where need be, so that its linear map or convolution is `most`-Lipschitz.
+def bounded(weight, taps=0, most=LIPSCHITZ**0.5):
+    """Weights (..., a, b), or of a convolution (a, b, *taps), scaled down where need be so that their map is `most`-Lipschitz.
 
-    By |W|_2^2 <= |W|_1 |W|_inf, the largest absolute column and row sums, of a convolution those over all taps as well.
+    By |W|_2^2 <= |W|_1 |W|_inf, the largest absolute column and row sums, of a convolution those over all `taps` axes as well.
     """
-    size = weight.abs().reshape(weight.shape[0], weight.shape[1], -1).sum(2)
-    norm = jt.sqrt(size.sum(0).max() * size.sum(1).max())
-    return weight * (most / jt.maximum(norm, most))
+    size = weight.abs()
+    for _ in range(taps):
+        size = size.sum(-1)
+    norm = jt.sqrt(size.sum(-1).max(-1) * size.sum(-2).max(-1))
+    scale = most / jt.maximum(norm, most)
+    return weight * (scale.reshape(*weight.shape[:-2], 1, 1) if weight.ndim > 2 and not taps else scale)
 
 
 class Affine(nn.Module):
@@ -45,8 +48,6 @@ class TwoLayer(nn.Module):
         self.norm = nn.LayerNorm(n) if norm and not contract else None
         self.first = Affine(n, hidden, copies, gain=2**0.5, bias=1.0)
         self.second = Affine(hidden, n, copies, gain)
-        if contract and copies:
-            raise ValueError("implicit layers are not made in copies")
 
     def execute(self, x):
         x = x if self.norm is None else self.norm(x)
@@ -56,7 +57,7 @@ class TwoLayer(nn.Module):
 class ConvBlock(nn.Module):
     """BN-ReLU-Conv-BN-ReLU-Conv (ResNet's pre-activation block), x (N, C, H, W) -> (N, n_out, H, W), n_out = C by default.
 
-    contract: Conv-ReLU-Conv with `bounded` weights, for implicit layers, which a normalisation by the batch would spoil.
+    contract: Conv-ReLU-Conv with `bounded` weights, for implicit layers, which a normalisation would spoil.
     """
 
     def __init__(self, channels, n_out=None, hidden=None, contract=False):
@@ -67,8 +68,8 @@ class ConvBlock(nn.Module):
 
     def execute(self, x):
         if self.contract:
-            hidden = nn.relu(nn.conv2d(x, bounded(self.first.weight), self.first.bias, padding=1))
-            return nn.conv2d(hidden, bounded(self.second.weight), self.second.bias, padding=1)
+            hidden = nn.relu(nn.conv2d(x, bounded(self.first.weight, 2), self.first.bias, padding=1))
+            return nn.conv2d(hidden, bounded(self.second.weight, 2), self.second.bias, padding=1)
         return self.second(nn.relu(self.norms[1](self.first(nn.relu(self.norms[0](x))))))
 
 

@@ -1,13 +1,11 @@
-"""Networks from methods: OptDNN, and the networks on coordinates and pictures around it."""
-from jgrid.optdnn.blocks import Affine, AttentionBlock, ConvBlock, ConvNeXtBlock, TwoLayer
+"""Networks from methods: OptDNN, and networks of two-layer blocks on coordinates."""
+from jgrid.optdnn.blocks import Affine, TwoLayer
 from jgrid.optdnn.implicit import Solver
 from jgrid.optdnn.methods import Tableau, advance, combine, sparse
 
 import jittor as jt
 import numpy as np
 from jittor import nn
-
-BLOCKS = {"conv": ConvBlock, "convnext": ConvNeXtBlock, "attention": AttentionBlock}
 
 
 class OptDNN(nn.Module):
@@ -23,7 +21,7 @@ class OptDNN(nn.Module):
         self.start, self.solver = method.start, solver or Solver()
         tableaux = [method.tableau(k) for k in range(layers)]
         self.stages = len(tableaux[0].U)
-        self.blocks = nn.ModuleList([make_block(contract=True) if implicit else make_block() for t in tableaux for implicit in np.diag(t.D)])
+        self.blocks = nn.ModuleList([make_block(contract=True) if d else make_block() for t in tableaux for d in np.diag(t.D)])
         self.layers = [Tableau(*map(sparse, t)) for t in tableaux]
         self.readout = sparse(method.readout(len(tableaux[-1].V))[None])[0]
         if learnable:
@@ -52,46 +50,6 @@ class OptDNN(nn.Module):
         return combine(self._coefficients([self.readout])[0], streams)
 
 
-class DenseStage(nn.Module):
-    """DenseNet's stage: every layer sees all before it side by side, a 1 x 1 convolution at the end (Huang et al. 2017)."""
-
-    def __init__(self, channels, layers, growth):
-        super().__init__()
-        self.blocks = nn.ModuleList([ConvBlock(channels + k * growth, growth, 2 * growth) for k in range(layers)])
-        self.out = nn.Conv(channels + layers * growth, channels, 1)
-
-    def execute(self, x):
-        for block in self.blocks:
-            x = jt.concat([x, block(x)], dim=1)
-        return self.out(x)
-
-
-class ImageClassifier(nn.Module):
-    """x (N, C, H, W) -> logits (N, classes): a convolution, stages with down-sampling by 2 between them, the mean, a linear layer.
-
-    stages: [(channels, module that keeps the shape)]; side: of the pictures, for learned positions, which attention needs (None:
-    no positions); patch: stride of the first convolution.
-    """
-
-    def __init__(self, n_in, classes, stages, patch=2, side=None):
-        super().__init__()
-        widths = [n_in] + [channels for channels, _ in stages]
-        strides = [patch] + [2] * (len(stages) - 1)
-        self.down = nn.ModuleList([nn.Conv(a, b, max(3, s), stride=s, padding=1 if s < 3 else 0)
-                                   for a, b, s in zip(widths[:-1], widths[1:], strides)])
-        self.stages = nn.ModuleList([stage for _, stage in stages])
-        self.positions = jt.randn((1, widths[1], side // patch, side // patch)) * 0.02 if side else None
-        self.norm, self.head = nn.BatchNorm(widths[-1]), nn.Linear(widths[-1], classes)
-
-    def execute(self, x):
-        for n, (down, stage) in enumerate(zip(self.down, self.stages)):
-            x = down(x)
-            if n == 0 and self.positions is not None:
-                x = x + self.positions
-            x = stage(x)
-        return self.head(nn.relu(self.norm(x)).mean(dims=(2, 3)))
-
-
 def coordinate_network(n_in, n_out, method, width=64, hidden=64, layers=4, activation="relu", learnable=False, copies=(), bias=0.0):
     """(N, n_in) -> (N, n_out): an affine map to `width` numbers unless there are as many, an OptDNN of two-layer blocks, an affine map.
 
@@ -103,34 +61,3 @@ def coordinate_network(n_in, n_out, method, width=64, hidden=64, layers=4, activ
     out = Affine(width, n_out, copies)
     out.bias = out.bias + bias
     return nn.Sequential(*lift, OptDNN(method, block, layers, learnable), out)
-
-
-def multiply_adds(model, x):
-    """Multiplications of `model` on one batch x, by its convolutions, linear maps and attention: what tables call FLOPs or MACs.
-
-    Counted as they are run: an implicit layer's iterations each count.
-    """
-    total = 0
-
-    def count(module, arguments, output):
-        nonlocal total
-        size = int(np.prod(output.shape))
-        if isinstance(module, AttentionBlock):
-            total += 2 * size * output.shape[2] * output.shape[3]
-        elif isinstance(module, ConvBlock):              # with contract its convolutions are called as functions
-            taps = sum(int(np.prod(conv.weight.shape)) for conv in (module.first, module.second)) if module.contract else 0
-            total += size // output.shape[1] * taps
-        elif isinstance(module, Affine):
-            total += size * module.weight.shape[-2]
-        else:
-            total += size * int(np.prod(module.weight.shape[1:]))
-    counted = [m for m in model.modules() if isinstance(m, (nn.Conv, nn.Linear, Affine, AttentionBlock, ConvBlock))]
-    for module in counted:
-        module.register_forward_hook(count)
-    try:
-        with jt.no_grad():
-            model(x).sync()
-    finally:
-        for module in counted:
-            module.remove_forward_hook()
-    return total
