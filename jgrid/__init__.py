@@ -25,6 +25,8 @@ if sys.argv[:1] != ["-m"]:
         LiteralMulFAGridConfig,
         MFNConfig,
         MulFAGridConfig,
+        OptDNNConfig,
+        OptDNNGridConfig,
         RadialGridConfig,
         SirenConfig,
         VMGridConfig,
@@ -34,6 +36,8 @@ if sys.argv[:1] != ["-m"]:
     from jgrid.index import FourierIndex, GridIndex, PointIndex  # noqa: E402
     from jgrid.kernel import InterpolationKernel, MulFAGainKernel, MulFAKernel, MulFALiteralKernel, RadialKernel  # noqa: E402
     from jgrid.network import MFN, MLP, FourierFilter, GaborFilter, Siren, Wire  # noqa: E402
+    from jgrid.optdnn.methods import METHODS, Method, analyse, find_method  # noqa: E402
+    from jgrid.optdnn.network import OptDNN  # noqa: E402
     from jgrid.solver import SolveConfig, Solver, project, solve, warm_start  # noqa: E402
     from jgrid.tasks.image import ImageTask, load_image  # noqa: E402
     from jgrid.trainer import TrainConfig, Trainer  # noqa: E402
@@ -42,4 +46,5 @@ if sys.argv[:1] != ["-m"]:
                "GaborFilter", "Grid", "GridIndex", "HashGridConfig", "ImageTask", "InterpolationKernel", "LiteralMulFAGridConfig", "MFN",
                "MFNConfig", "MLP", "MulFAGainKernel", "MulFAGridConfig", "MulFAKernel", "MulFALiteralKernel", "PointIndex",
                "ProductGrid", "RadialGridConfig", "RadialKernel", "Siren", "SirenConfig", "SolveConfig", "Solver", "TrainConfig",
-               "Trainer", "VMGridConfig", "Wire", "WireConfig", "load_image", "project", "solve", "warm_start"]
+               "Trainer", "VMGridConfig", "Wire", "WireConfig", "load_image", "project", "solve", "warm_start",
+               "METHODS", "Method", "OptDNN", "OptDNNConfig", "OptDNNGridConfig", "analyse", "find_method"]

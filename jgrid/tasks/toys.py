@@ -61,8 +61,7 @@ class CopiesTask(AbstractTask):
 
     def evaluate(self, model):
         x, y = self.test
-        with jt.no_grad():
-            output = model(jt.array(x)).numpy()
+        output = outputs(model, x)
         self.scores = (output.argmax(2) == y).mean(1) if self.classify else np.square(output - y).mean((1, 2))
         return {self.metric: float(self.scores.mean())}
 
@@ -70,10 +69,15 @@ class CopiesTask(AbstractTask):
         return []
 
 
+def outputs(model, x):
+    """Of every copy, what it puts out at its points: x (K, N, n) -> (K, N, n_out) numpy."""
+    with jt.no_grad():
+        return model(jt.array(x)).numpy()
+
+
 def logit_margins(model, x, y):
     """Of every copy, the median over points of the true class's logit minus the other's: x (K, N, 2), y (K, N) -> (K,)."""
-    with jt.no_grad():
-        logits = model(jt.array(x)).numpy()
+    logits = outputs(model, x)
     return np.median((logits[..., 1] - logits[..., 0]) * (2 * y - 1), axis=1)
 
 
@@ -81,8 +85,7 @@ def decision_values(model, copies, reach, n=400):
     """Logit of class 1 minus that of class 0 at the points of an n x n raster over [-reach, reach]^2, (copies, n, n), rows along y."""
     line = np.linspace(-reach, reach, n, dtype=np.float32)
     x = np.stack(np.meshgrid(line, line), axis=2).reshape(-1, 2)
-    with jt.no_grad():
-        logits = model(jt.array(np.broadcast_to(x, (copies, *x.shape)).copy())).numpy()
+    logits = outputs(model, np.repeat(x[None], copies, axis=0))
     return (logits[..., 1] - logits[..., 0]).reshape(copies, n, n)
 
 
