@@ -227,7 +227,7 @@ def analyse(method, layers=128):
     """
     few = 16                               # in unstable methods even rounding grows with depth
     steps = clock(method, few)
-    consistent = bool(_drift(method, few) < 1e-9 and np.isfinite(steps).all() and steps.min() > 1e-9)
+    consistent = bool(_drift(method, few) < 1e-9 and np.isfinite(steps).all() and steps[few // 2:].min() > 1e-9)
     near, far = (_growth(method, n) for n in (layers // 2, 2 * layers))
     stable, order = bool(far < 1.5 * near), 0
     if consistent and stable:
