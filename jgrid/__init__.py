@@ -25,6 +25,8 @@ if sys.argv[:1] != ["-m"]:
         LiteralMulFAGridConfig,
         MFNConfig,
         MulFAGridConfig,
+        OptDNNConfig,
+        OptDNNGridConfig,
         RadialGridConfig,
         SirenConfig,
         VMGridConfig,
@@ -35,14 +37,17 @@ if sys.argv[:1] != ["-m"]:
     from jgrid.kernel import InterpolationKernel, MulFAGainKernel, MulFAKernel, MulFALiteralKernel, RadialKernel  # noqa: E402
     from jgrid.mesh import Mesh, load_mesh, make_mesh  # noqa: E402
     from jgrid.network import MFN, MLP, FourierFilter, GaborFilter, Siren, Wire  # noqa: E402
+    from jgrid.optdnn.methods import METHODS, Method, analyse, find_method  # noqa: E402
+    from jgrid.optdnn.network import OptDNN  # noqa: E402
     from jgrid.solver import SolveConfig, Solver, project, solve, warm_start  # noqa: E402
     from jgrid.tasks.image import ImageTask, load_image  # noqa: E402
     from jgrid.tasks.sdf import SDFConfig, SDFTask  # noqa: E402
     from jgrid.trainer import TrainConfig, Trainer  # noqa: E402
 
     __all__ = ["DenseGridConfig", "Field", "FourierFeatures", "FourierFilter", "FourierGridConfig", "FourierIndex", "FourierNetConfig",
-               "GaborFilter", "Grid", "GridIndex", "HashGridConfig", "ImageTask", "InterpolationKernel", "LiteralMulFAGridConfig", "MFN",
-               "MFNConfig", "MLP", "Mesh", "MulFAGainKernel", "MulFAGridConfig", "MulFAKernel", "MulFALiteralKernel", "PointIndex",
-               "ProductGrid", "RadialGridConfig", "RadialKernel", "SDFConfig", "SDFTask", "Siren", "SirenConfig", "SolveConfig", "Solver",
-               "TrainConfig", "Trainer", "VMGridConfig", "Wire", "WireConfig", "load_image", "load_mesh", "make_mesh", "project", "solve",
+               "GaborFilter", "Grid", "GridIndex", "HashGridConfig", "ImageTask", "InterpolationKernel", "LiteralMulFAGridConfig",
+               "METHODS", "MFN", "MFNConfig", "MLP", "Mesh", "Method", "MulFAGainKernel", "MulFAGridConfig", "MulFAKernel",
+               "MulFALiteralKernel", "OptDNN", "OptDNNConfig", "OptDNNGridConfig", "PointIndex", "ProductGrid", "RadialGridConfig",
+               "RadialKernel", "SDFConfig", "SDFTask", "Siren", "SirenConfig", "SolveConfig", "Solver", "TrainConfig", "Trainer",
+               "VMGridConfig", "Wire", "WireConfig", "analyse", "find_method", "load_image", "load_mesh", "make_mesh", "project", "solve",
                "warm_start"]

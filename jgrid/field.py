@@ -4,6 +4,7 @@ A config is a frozen dataclass; its fields are the command line's flags, and `bu
 `aspect` (dim,) says how long the domain is along each axis relative to the others: cells come out square, and as many as in
 a square of the same resolution; `place(n)` -> (n, dim) in [0, 1] puts scattered nodes where the subject wants them (None: evenly).
 """
+from abc import ABC, abstractmethod
 from dataclasses import asdict, dataclass, field, fields
 
 from jgrid.encoding import FREQUENCIES, FourierFeatures
@@ -11,6 +12,8 @@ from jgrid.grid import VM_AXES, Grid, ProductGrid
 from jgrid.index import FourierIndex, GridIndex, PointIndex, geometric_levels, r_sequence
 from jgrid.kernel import InterpolationKernel, MulFAGainKernel, MulFAKernel, MulFALiteralKernel, RadialKernel
 from jgrid.network import MFN, MLP, FourierFilter, GaborFilter, Siren, Wire
+from jgrid.optdnn.methods import find_method
+from jgrid.optdnn.network import coordinate_network
 
 import jittor as jt
 import numpy as np
@@ -427,9 +430,74 @@ class WireConfig:
         return Field(None, Wire(dim, n_out, self.width, self.depth, self.omega, self.scale), {"network": self.lr})
 
 
+@dataclass(frozen=True)
+class AbstractOptDNNConfig(ABC):
+    """What fields with an OptDNN have in common."""
+    method: str = "nesterov"
+    """gd, heavy-ball, nesterov, apg2, optimistic, ab2, dual-averaging, admm; implicit: proximal-point, proximal-gradient, fista."""
+    learnable: bool = False
+    """Train the method's coefficients too."""
+    width: int = 64
+    """Numbers of the state that every layer updates."""
+    hidden: int = 64
+    """Neurons of the two-layer network that stands for a gradient."""
+    depth: int = 4
+    """Layers: steps of the method."""
+    activation: str = "relu"
+    """relu, gelu, sigmoid or tanh."""
+
+    def network(self, n_in, n_out):
+        _positive(self, "width", "hidden", "depth", "lr_network")
+        return coordinate_network(n_in, n_out, find_method(self.method), self.width, self.hidden, self.depth, self.activation,
+                                  self.learnable, bias=0.5)
+
+    @abstractmethod
+    def build(self, dim, n_out, aspect=None, place=None):
+        """The field."""
+
+
+@dataclass(frozen=True)
+class OptDNNConfig(AbstractOptDNNConfig):
+    """OptDNN, a network that follows from an optimisation method, on Fourier features."""
+    features: int = 128
+    """Gaussian frequencies, each a sine and a cosine."""
+    sigma: float = 10.0
+    """Standard deviation of the frequencies."""
+    lr_network: float = 2e-3
+    """Learning rate."""
+
+    def build(self, dim, n_out, aspect=None, place=None):
+        _positive(self, "features", "sigma")
+        encoding = FourierFeatures(FREQUENCIES["gaussian"](dim, self.features, self.sigma))
+        return Field(None, nn.Sequential(encoding, self.network(encoding.n_out, n_out)), {"network": self.lr_network})
+
+
+@dataclass(frozen=True)
+class OptDNNGridConfig(AbstractOptDNNConfig):
+    """Linear grids at several resolutions with an OptDNN as their decoder."""
+    finest: int = 235
+    """Cells of the finest level along an axis of a square or cube."""
+    coarsest: int = 30
+    """Cells of the coarsest level along an axis of a square or cube."""
+    levels: int = 4
+    """Levels, growing geometrically."""
+    channels: int = 4
+    """Features per node."""
+    lr_features: float = 8e-2
+    """Learning rate of the features."""
+    lr_network: float = 5e-3
+    """Learning rate of the decoder."""
+
+    def build(self, dim, n_out, aspect=None, place=None):
+        _positive(self, "channels", "lr_features")
+        grid = Grid(_levels(self, dim, aspect), InterpolationKernel("linear", self.levels), self.channels, concat=True)
+        return Field(grid, self.network(grid.n_out, n_out), {"features": self.lr_features, "network": self.lr_network})
+
+
 FIELDS = {"grid:mulfa": MulFAGridConfig, "grid:mulfa-literal": LiteralMulFAGridConfig, "grid:hash": HashGridConfig,
           "grid:dense": DenseGridConfig, "grid:fourier": FourierGridConfig, "grid:radial": RadialGridConfig, "grid:vm": VMGridConfig,
-          "net:siren": SirenConfig, "net:fourier": FourierNetConfig, "net:mfn": MFNConfig, "net:wire": WireConfig}
+          "net:siren": SirenConfig, "net:fourier": FourierNetConfig, "net:mfn": MFNConfig, "net:wire": WireConfig,
+          "net:optdnn": OptDNNConfig, "grid:optdnn": OptDNNGridConfig}
 
 
 def field_to_dict(config):

@@ -16,6 +16,8 @@ from jgrid.field import (
     LiteralMulFAGridConfig,
     MFNConfig,
     MulFAGridConfig,
+    OptDNNConfig,
+    OptDNNGridConfig,
     RadialGridConfig,
     SirenConfig,
     VMGridConfig,
@@ -47,6 +49,8 @@ SMALL = [
     FourierGridConfig(finest=5, octaves=1, channels=2, decoder=DECODER),
     RadialGridConfig(nodes=30, channels=2, decoder=DECODER),
     VMGridConfig(finest=8, rank=4, decoder=DECODER),
+    OptDNNConfig(features=4, width=8, hidden=8, depth=2),
+    OptDNNGridConfig(finest=8, coarsest=4, levels=2, channels=2, width=8, hidden=8, depth=2),
 ]
 TRAIN = TrainConfig(steps=4, batch=64, eval_every=2, warmup=1)
 every_field = pytest.mark.parametrize("field", SMALL, ids=lambda field: type(field).__name__)

@@ -17,6 +17,8 @@ from jgrid.field import (
     LiteralMulFAGridConfig,
     MFNConfig,
     MulFAGridConfig,
+    OptDNNConfig,
+    OptDNNGridConfig,
     RadialGridConfig,
     SirenConfig,
     VMGridConfig,
@@ -56,6 +58,9 @@ SMALL = [
                      lr_features=0.02, lr_kernel=0.004, lr_network=0.003),
     VMGridConfig(finest=5, rank=4, profile="linear", decoder=DecoderConfig(width=7, depth=1), scale=0.3, lr_features=0.02,
                  lr_network=0.003),
+    OptDNNConfig(method="heavy-ball", width=7, hidden=9, depth=2, activation="tanh", features=5, sigma=2.0, lr_network=0.002),
+    OptDNNGridConfig(method="heavy-ball", width=7, hidden=9, depth=2, activation="tanh", finest=9, coarsest=4, levels=2, channels=3,
+                     lr_features=0.02, lr_network=0.003),
 ]
 every_field = pytest.mark.parametrize("config", SMALL, ids=lambda config: type(config).__name__)
 
@@ -101,7 +106,8 @@ def other_value(name, value):
     if isinstance(value, float):
         return value * 1.5
     if isinstance(value, str):
-        return {"profile": "smooth", "encoding": "positional", "filters": "fourier"}[name]
+        return {"profile": "smooth", "encoding": "positional", "filters": "fourier", "method": "optimistic",
+                "activation": "relu"}[name]
     raise AssertionError(f"say here what another value of {name} = {value!r} could be")
 
 
@@ -217,7 +223,9 @@ BAD = [(DenseGridConfig, "finest", -3), (DenseGridConfig, "levels", 0), (HashGri
        (FourierNetConfig, "encoding", "morse"), (FourierNetConfig, "features", 0), (MFNConfig, "filters", "coffee"),
        (MFNConfig, "alpha", 0.0), (WireConfig, "depth", 0), (FourierGridConfig, "octaves", -1), (FourierGridConfig, "finest", 0),
        (RadialGridConfig, "neighbours", 30000), (RadialGridConfig, "octaves", -1), (RadialGridConfig, "lr_kernel", 0.0),
-       (VMGridConfig, "rank", 0), (VMGridConfig, "profile", "cubist")]
+       (VMGridConfig, "rank", 0), (VMGridConfig, "profile", "cubist"), (OptDNNConfig, "method", "newton"), (OptDNNConfig, "hidden", 0),
+       (OptDNNConfig, "activation", "swoosh"), (OptDNNConfig, "sigma", 0.0), (OptDNNGridConfig, "levels", 0),
+       (OptDNNGridConfig, "lr_features", -1.0)]
 
 
 @pytest.mark.parametrize("cls, name, value", BAD, ids=[f"{c.__name__}-{n}-{i}" for i, (c, n, _) in enumerate(BAD)])

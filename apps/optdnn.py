@@ -1,0 +1,207 @@
+"""Networks designed from optimisation methods: check the theory, and train them on toy problems and pictures.
+
+    python apps/optdnn.py flow
+    python apps/optdnn.py rings --seeds 10
+    python apps/optdnn.py images --data mnist --methods gd nesterov apg2
+
+What theory says of each method is printed before anything is trained. Writes result.json and a picture.
+"""
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Optional
+
+from jgrid import cli
+from jgrid.field import Field, count_parameters
+from jgrid.optdnn import figures
+from jgrid.optdnn.classifier import dense_classifier, multiply_adds, optdnn_classifier, size
+from jgrid.optdnn.flow import DEPTHS, flow_errors, slope
+from jgrid.optdnn.methods import IMPLICIT, METHODS, analyse, find_method, heavy_ball
+from jgrid.optdnn.network import coordinate_network
+from jgrid.tasks import toys
+from jgrid.tasks.labels import LabelTask, load_labelled
+from jgrid.trainer import TrainConfig, Trainer
+
+import jittor as jt
+import numpy as np
+import tyro
+from typing_extensions import Literal
+
+EXPLICIT = tuple(name for name in METHODS if name not in IMPLICIT)
+LEARNABLE = "-learnable"  # after a method's name: its coefficients are trained too
+UNSTABLE = "heavy-ball-1"  # heavy ball with beta = 1: flow's control, which must fail
+REACH = 7.0  # of the rings' pictures: half their side
+
+
+@dataclass(frozen=True)
+class Toy:
+    """The networks of one toy problem and how they are trained."""
+    width: int
+    hidden: int
+    layers: int
+    activation: str
+    lr: float
+    steps: int
+    batch: int = 256
+
+
+TOYS = {"rings": Toy(2, 16, 12, "tanh", 1e-2, 1500), "parity": Toy(8, 16, 8, "relu", 1e-2, 1000),
+        "telgarsky": Toy(4, 8, 10, "relu", 1e-2, 3000)}
+
+
+@dataclass(frozen=True)
+class Config:
+    """Networks from optimisation methods: check their convergence, train them on toy problems, classify pictures."""
+    experiment: tyro.conf.Positional[Literal["flow", "rings", "parity", "telgarsky", "images"]]
+    """flow checks the theorem without training; rings, parity and telgarsky are toy problems; images classifies pictures."""
+    out: Optional[Path] = None
+    """Folder for the results; default out/optdnn-EXPERIMENT."""
+    device: cli.Device = "auto"
+    """auto takes CUDA where it is usable."""
+    methods: tuple[str, ...] = ()
+    """Which methods, -learnable after a name for trained coefficients; default all that suit the experiment. images also knows densenet."""
+    seeds: int = 10
+    """Networks of each method that are trained side by side on toy problems, each with its own start and data."""
+    seed: int = 0
+    """Of the first of them; of the network on images."""
+    steps: Optional[int] = None
+    """Optimiser steps; default the experiment's own."""
+    data: Path = Path("mnist")
+    """images: a folder with MNIST's or Fashion-MNIST's idx files, or CIFAR-10's binary version."""
+    channels: tuple[int, ...] = (16, 32)
+    """images: channels of each stage; between stages pictures are halved."""
+    layers: int = 2
+    """images: layers of each stage."""
+    block: Literal["conv", "convnext", "attention"] = "conv"
+    """images: the module T."""
+    patch: int = 2
+    """images: stride of the first convolution."""
+    train: TrainConfig = field(default_factory=lambda: TrainConfig(steps=469, batch=128, eval_every=469))
+    """images: how they are trained; an epoch of MNIST by default."""
+    lr: float = 4e-3
+    """images: learning rate."""
+    shift: int = 0
+    """images: pixels by which training pictures are moved at random."""
+
+    def __post_init__(self):
+        for name in ("seeds", "layers", "patch", "lr", *(("steps",) if self.steps is not None else ())):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"--{name} must be positive, got {getattr(self, name)}")
+        if not self.channels or min(self.channels) < 1:
+            raise ValueError(f"--channels wants a positive number for each stage, got {self.channels}")
+        if self.shift < 0 or self.seed < 0:
+            raise ValueError(f"--shift and --seed must not be negative, got {self.shift} and {self.seed}")
+        known = [*METHODS, *(name + LEARNABLE for name in METHODS)]
+        known += {"flow": [UNSTABLE], "images": ["densenet"]}.get(self.experiment, [])
+        for name in self.methods:
+            if name not in known:
+                raise ValueError(f"--methods: there is no {name!r}; there are {', '.join(known)}")
+
+
+def main(config):
+    """Run the app; returns the paths of what it wrote."""
+    with cli.user_errors():
+        device = cli.start(config.device, config.seed)
+        data = load_labelled(config.data) if config.experiment == "images" else None
+        out = cli.make_folder(config.out or Path("out") / f"optdnn-{config.experiment}")
+    names = config.methods or {"flow": (*METHODS, UNSTABLE), "images": (*METHODS, "densenet")}.get(
+        config.experiment, (*EXPLICIT, "nesterov" + LEARNABLE))
+    for name in names:
+        if name != "densenet":
+            theory = analyse(method_of(name))
+            print(f"{name:22} consistent {theory.consistent!s:5}  zero-stable {theory.zero_stable!s:5}  order {theory.order}", flush=True)
+    rows, figure = {"flow": flow, "images": images}.get(config.experiment, toy)(config, names, data)
+    cli.write_run(out, config, {"methods": rows, "device": device})
+    path = figures.save(out / f"{config.experiment}.png", figure)
+    print(path)
+    return [path, out / "result.json"]
+
+
+def method_of(name):
+    return heavy_ball(1.0) if name == UNSTABLE else find_method(name.replace(LEARNABLE, ""))
+
+
+def described(name):
+    """What theory says, for result.json."""
+    theory = analyse(method_of(name))
+    return {"consistent": theory.consistent, "zero_stable": theory.zero_stable, "order": theory.order}
+
+
+def flow(config, names, data):
+    rows = {}
+    for name in names:
+        errors = flow_errors(method_of(name), seed=config.seed)
+        rows[name] = {"slope": slope(errors), "errors": errors, "layers": DEPTHS, **described(name)}
+        print(f"{name:22} slope {rows[name]['slope']:6.3f}, error {errors[0]:.2e} to {errors[-1]:.2e}", flush=True)
+    return rows, figures.convergence(DEPTHS, {name: row["errors"] for name, row in rows.items()})
+
+
+def toy(config, names, data):
+    kind, copies = TOYS[config.experiment], config.seeds
+    x, y, test = toy_data(config.experiment, config.seed, copies)
+    rows, drawn, captions = {}, {}, {}
+    for name in names:
+        jt.set_global_seed(config.seed)
+        task = toys.CopiesTask(x, y, test)
+        network = coordinate_network(task.dim, task.n_out, method_of(name), kind.width, kind.hidden, kind.layers, kind.activation,
+                                     learnable=name.endswith(LEARNABLE), copies=(copies,))
+        model = Field(None, network, {"network": kind.lr})
+        steps = config.steps or kind.steps
+        train = TrainConfig(steps=steps, batch=kind.batch, eval_every=steps, warmup=0, decay=1e-3)
+        result = Trainer(task, model, train).fit()
+        row = rows[name] = {task.metric: result[task.metric], f"{task.metric}_of_seeds": task.scores.tolist(),
+                            "parameters": result["parameters"] // copies, "seconds_train": result["seconds_train"], **described(name)}
+        if config.experiment == "rings":
+            values = toys.decision_values(model, copies, REACH)
+            row.update(logit_margin=float(toys.logit_margins(model, *test).mean()),
+                       input_margin=float(toys.input_margins(values, *test, REACH).mean()))
+            drawn[name], captions[name] = values[0], f"{task.scores[0]:.1%}, logit margin {row['logit_margin']:.1f}"
+        else:
+            row.update({"solved": int((task.scores == 1).sum()), "seeds": copies} if config.experiment == "parity"
+                       else {"mse": float(np.median(task.scores)), "mse_mean": float(task.scores.mean())})
+            found = toys.outputs(model, test[0])[0]
+            drawn[name] = found[:, -1] - found[:, 0] if task.classify else found[:, 0]
+            captions[name] = f"{row['solved']} of {copies}" if config.experiment == "parity" else f"median MSE {row['mse']:.1e}"
+        print(f"{name:22} " + ", ".join(f"{k} {v:.4g}" for k, v in row.items() if isinstance(v, (int, float))), flush=True)
+        jt.gc()
+    if config.experiment == "rings":
+        return rows, figures.regions(drawn, REACH, test[0][0], test[1][0], captions)
+    return rows, figures.fits(np.arange(len(y[0])) if config.experiment == "parity" else x[0], y[0], drawn, captions)
+
+
+def toy_data(experiment, seed, copies):
+    """x and y for every copy and what to test them on: fresh rings; the trained points of parity and the saw-tooth."""
+    if experiment == "rings":
+        train, test = ([toys.nested_rings(1200, seed=[seed + copy, part]) for copy in range(copies)] for part in (0, 1))
+        (x, y), test = (tuple(np.stack(values) for values in zip(*part)) for part in (train, test))
+        return x, y, test
+    x, y = (np.repeat(values[None], copies, axis=0) for values in (toys.parity() if experiment == "parity" else toys.telgarsky()))
+    return x, y, (x, y)
+
+
+def images(config, names, data):
+    task = LabelTask(*data[0], data[1], config.seed, config.shift)
+    channels, side = task.pictures.shape[1:3]
+    shared = {"channels": config.channels, "layers": config.layers, "patch": config.patch}
+    rows = {}
+    for name in names:
+        jt.set_global_seed(config.seed)
+        with cli.user_errors():
+            if name == "densenet":
+                like = size(optdnn_classifier(find_method("gd"), channels, task.n_out, side, block=config.block, **shared))
+                network = dense_classifier(channels, task.n_out, parameters=like, **shared)
+            else:
+                network = optdnn_classifier(method_of(name), channels, task.n_out, side, block=config.block,
+                                            learnable=name.endswith(LEARNABLE), **shared)
+        model = Field(None, network, {"network": config.lr})
+        result = Trainer(task, model, config.train).fit()
+        model.eval()
+        rows[name] = {"test_accuracy": result["test_accuracy"], "parameters": count_parameters(model),
+                      "multiply_adds": multiply_adds(network, task.standardised(task.test[0][:16])) / 16,
+                      "seconds_train": result["seconds_train"], "loss": result["loss"]}
+        print(f"{name:22} " + ", ".join(f"{k} {v:.5g}" for k, v in rows[name].items()), flush=True)
+        jt.gc()
+    return rows, figures.costs(rows)
+
+
+if __name__ == "__main__":
+    cli.run(Config, main)

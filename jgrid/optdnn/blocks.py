@@ -1,0 +1,123 @@
+"""Modules T that stand where a method has a gradient; each contains a two-layer network, which is all the theorem asks of it."""
+import jittor as jt
+from jittor import nn
+
+ACTIVATIONS = {"relu": nn.relu, "gelu": nn.gelu, "sigmoid": jt.sigmoid, "tanh": jt.tanh}
+LIPSCHITZ = 0.9  # of a block that makes an implicit layer: below 1, so that y = r + T(y) has one solution and iterations find it
+
+
+def bounded(weight, taps=0, most=LIPSCHITZ**0.5):
+    """Weights (..., a, b), or of a convolution (a, b, *taps), scaled down where need be so that their map is `most`-Lipschitz.
+
+    By |W|_2^2 <= |W|_1 |W|_inf, the largest absolute column and row sums, of a convolution those over all `taps` axes as well.
+    """
+    size = weight.abs()
+    for _ in range(taps):
+        size = size.sum(-1)
+    norm = jt.sqrt(size.sum(-1).max(-1) * size.sum(-2).max(-1))
+    scale = most / jt.maximum(norm, most)
+    return weight * (scale.reshape(*weight.shape[:-2], 1, 1) if weight.ndim > 2 and not taps else scale)
+
+
+class Affine(nn.Module):
+    """x W + b, x (*copies, N, n_in) -> (*copies, N, n_out); copies=(K,): K networks side by side, each with its own weights.
+
+    W is uniform with variance gain^2 / n_in, b uniform in +-bias.
+    """
+
+    def __init__(self, n_in, n_out, copies=(), gain=1.0, bias=0.0):
+        super().__init__()
+        self.weight = (jt.rand((*copies, n_in, n_out)) * 2 - 1) * (gain * (3 / n_in) ** 0.5)
+        self.bias = (jt.rand((*copies, 1, n_out)) * 2 - 1) * bias
+
+    def execute(self, x, contract=False):
+        return jt.matmul(x, bounded(self.weight) if contract else self.weight) + self.bias
+
+
+class TwoLayer(nn.Module):
+    """T(x) = W2 sigma(W1 norm(x) + b1) + b2 on x (*copies, N, n); contract: with `bounded` weights, for implicit layers.
+
+    norm: a LayerNorm first (not with contract, which it would spoil); gain: of W2 at the start.
+    """
+
+    def __init__(self, n, hidden, activation="relu", norm=False, copies=(), gain=0.5, contract=False):
+        super().__init__()
+        if activation not in ACTIVATIONS:
+            raise ValueError(f"there is no activation {activation!r}; there are {', '.join(ACTIVATIONS)}")
+        self.activation, self.contract = ACTIVATIONS[activation], contract
+        self.norm = nn.LayerNorm(n) if norm and not contract else None
+        self.first = Affine(n, hidden, copies, gain=2**0.5, bias=1.0)
+        self.second = Affine(hidden, n, copies, gain)
+
+    def execute(self, x):
+        x = x if self.norm is None else self.norm(x)
+        return self.second(self.activation(self.first(x, self.contract)), self.contract)
+
+
+class ConvBlock(nn.Module):
+    """BN-ReLU-Conv-BN-ReLU-Conv (ResNet's pre-activation block), x (N, C, H, W) -> (N, n_out, H, W), n_out = C by default.
+
+    contract: Conv-ReLU-Conv with `bounded` weights, for implicit layers, which a normalisation would spoil.
+    """
+
+    def __init__(self, channels, n_out=None, hidden=None, contract=False):
+        super().__init__()
+        hidden, n_out, self.contract = hidden or channels, n_out or channels, contract
+        self.first, self.second = nn.Conv(channels, hidden, 3, padding=1), nn.Conv(hidden, n_out, 3, padding=1)
+        self.norms = None if contract else nn.ModuleList([nn.BatchNorm(channels), nn.BatchNorm(hidden)])
+
+    def execute(self, x):
+        if self.contract:
+            hidden = nn.relu(nn.conv2d(x, bounded(self.first.weight, 2), self.first.bias, padding=1))
+            return nn.conv2d(hidden, bounded(self.second.weight, 2), self.second.bias, padding=1)
+        return self.second(nn.relu(self.norms[1](self.first(nn.relu(self.norms[0](x))))))
+
+
+def as_tokens(x):
+    """(N, C, H, W) -> (N, H W, C)"""
+    return x.reshape(x.shape[0], x.shape[1], -1).transpose(0, 2, 1)
+
+
+def as_image(tokens, shape):
+    """The inverse of `as_tokens`, given the shape (N, C, H, W)."""
+    return tokens.transpose(0, 2, 1).reshape(shape)
+
+
+class ConvNeXtBlock(nn.Module):
+    """Depthwise convolution, LayerNorm over channels, C -> ratio C -> C by GELU (Liu et al. 2022); x (N, C, H, W)."""
+
+    def __init__(self, channels, kernel=5, ratio=4):
+        super().__init__()
+        self.depthwise = nn.Conv(channels, channels, kernel, padding=kernel // 2, groups=channels)
+        self.norm = nn.LayerNorm(channels)
+        self.first, self.second = nn.Linear(channels, ratio * channels), nn.Linear(ratio * channels, channels)
+
+    def execute(self, x):
+        return as_image(self.second(nn.gelu(self.first(self.norm(as_tokens(self.depthwise(x)))))), x.shape)
+
+
+class AttentionBlock(nn.Module):
+    """T(z) = A(z) + M(z + A(z)), attention and feed-forward layers of a transformer as one module; z (N, C, H, W), a token per pixel."""
+
+    def __init__(self, channels, heads=4, ratio=4):
+        super().__init__()
+        if channels % heads:
+            raise ValueError(f"{channels} channels do not divide into {heads} heads")
+        self.heads = heads
+        self.norms = nn.ModuleList([nn.LayerNorm(channels), nn.LayerNorm(channels)])
+        self.queries, self.out = nn.Linear(channels, 3 * channels), nn.Linear(channels, channels)
+        self.first, self.second = nn.Linear(channels, ratio * channels), nn.Linear(ratio * channels, channels)
+
+    def attend(self, z):
+        """softmax(Q K^T / sqrt(C / heads)) V for every head, z (N, tokens, C)."""
+        n, tokens, channels = z.shape
+        split = self.queries(self.norms[0](z)).reshape(n, tokens, 3, self.heads, channels // self.heads).permute(2, 0, 3, 1, 4)
+        q, k, v = (split[i].reshape(n * self.heads, tokens, -1) for i in range(3))
+        weights = nn.softmax(nn.bmm_transpose(q, k) * (self.heads / channels) ** 0.5, dim=2)
+        joined = nn.bmm(weights, v).reshape(n, self.heads, tokens, -1).permute(0, 2, 1, 3).reshape(n, tokens, channels)
+        return self.out(joined)
+
+    def execute(self, x):
+        z = as_tokens(x)
+        attended = self.attend(z)
+        return as_image(attended + self.second(nn.gelu(self.first(self.norms[1](z + attended)))), x.shape)

@@ -1,0 +1,109 @@
+"""Networks on pictures: OptDNNs of convolutions or attention in stages, DenseNet beside them, and what they cost."""
+from jgrid.optdnn.blocks import Affine, AttentionBlock, ConvBlock, ConvNeXtBlock
+from jgrid.optdnn.network import OptDNN
+
+import jittor as jt
+import numpy as np
+from jittor import nn
+
+BLOCKS = {"conv": ConvBlock, "convnext": ConvNeXtBlock, "attention": AttentionBlock}
+
+
+class DenseStage(nn.Module):
+    """DenseNet's stage: every layer sees all before it side by side, a 1 x 1 convolution at the end (Huang et al. 2017)."""
+
+    def __init__(self, channels, layers, growth):
+        super().__init__()
+        self.blocks = nn.ModuleList([ConvBlock(channels + k * growth, growth, 2 * growth) for k in range(layers)])
+        self.out = nn.Conv(channels + layers * growth, channels, 1)
+
+    def execute(self, x):
+        for block in self.blocks:
+            x = jt.concat([x, block(x)], dim=1)
+        return self.out(x)
+
+
+class ImageClassifier(nn.Module):
+    """x (N, C, H, W) -> logits (N, classes): a convolution, stages with down-sampling by 2 between them, the mean, a linear layer.
+
+    stages: [(channels, module that keeps the shape)]; side: of the pictures, for learned positions, which attention needs (None:
+    no positions); patch: stride of the first convolution.
+    """
+
+    def __init__(self, n_in, classes, stages, patch=2, side=None):
+        super().__init__()
+        widths = [n_in] + [channels for channels, _ in stages]
+        strides = [patch] + [2] * (len(stages) - 1)
+        self.down = nn.ModuleList([nn.Conv(a, b, max(3, s), stride=s, padding=1 if s < 3 else 0)
+                                   for a, b, s in zip(widths[:-1], widths[1:], strides)])
+        self.stages = nn.ModuleList([stage for _, stage in stages])
+        self.positions = jt.randn((1, widths[1], side // patch, side // patch)) * 0.02 if side else None
+        self.norm, self.head = nn.BatchNorm(widths[-1]), nn.Linear(widths[-1], classes)
+
+    def execute(self, x):
+        for n, (down, stage) in enumerate(zip(self.down, self.stages)):
+            x = down(x)
+            if n == 0 and self.positions is not None:
+                x = x + self.positions
+            x = stage(x)
+        return self.head(nn.relu(self.norm(x)).mean(dims=(2, 3)))
+
+
+def optdnn_classifier(method, n_in, classes, side, channels=(16, 32), layers=2, block="conv", learnable=False, patch=2):
+    """An `ImageClassifier` of OptDNN stages: `layers` layers at each of `channels`, the pictures (n_in, side, side).
+
+    With gradient descent: "conv" is a ResNet, "convnext" a ConvNeXt, "attention" a ViT with both halves of a layer in one module.
+    ValueError for implicit methods with other blocks than "conv", which alone can be made contractions here.
+    """
+    implicit = bool(np.diag(method.tableau(0).D).any())
+    if implicit and block != "conv":
+        raise ValueError(f"implicit methods need blocks that are contractions: conv, not {block}")
+
+    def stage(width):
+        return OptDNN(method, lambda contract=False: BLOCKS[block](width, **({"contract": True} if contract else {})), layers, learnable)
+    return ImageClassifier(n_in, classes, [(width, stage(width)) for width in channels], patch, side if block == "attention" else None)
+
+
+def dense_classifier(n_in, classes, channels=(16, 32), layers=2, parameters=None, patch=2):
+    """A DenseNet of the same stages; its growth is the one that comes nearest to so many `parameters`."""
+    def build(growth):
+        return ImageClassifier(n_in, classes, [(width, DenseStage(width, layers, growth)) for width in channels], patch)
+    if parameters is None:
+        return build(min(channels) // 2)
+    return min((build(growth) for growth in range(2, 2 * max(channels), 2)), key=lambda net: abs(size(net) - parameters))
+
+
+def size(model):
+    """Numbers that training changes."""
+    return sum(int(np.prod(p.shape)) for p in model.parameters() if not p.is_stop_grad())
+
+
+def multiply_adds(model, x):
+    """Multiplications of `model` on one batch x, by its convolutions, linear maps and attention: what tables call FLOPs or MACs.
+
+    Counted as they are run: an implicit layer's iterations each count.
+    """
+    total = 0
+
+    def count(module, arguments, output):
+        nonlocal total
+        size = int(np.prod(output.shape))
+        if isinstance(module, AttentionBlock):
+            total += 2 * size * output.shape[2] * output.shape[3]
+        elif isinstance(module, ConvBlock):              # with contract its convolutions are called as functions
+            taps = sum(int(np.prod(conv.weight.shape)) for conv in (module.first, module.second)) if module.contract else 0
+            total += size // output.shape[1] * taps
+        elif isinstance(module, Affine):
+            total += size * module.weight.shape[-2]
+        else:
+            total += size * int(np.prod(module.weight.shape[1:]))
+    counted = [m for m in model.modules() if isinstance(m, (nn.Conv, nn.Linear, Affine, AttentionBlock, ConvBlock))]
+    for module in counted:
+        module.register_forward_hook(count)
+    try:
+        with jt.no_grad():
+            model(x).sync()
+    finally:
+        for module in counted:
+            module.remove_forward_hook()
+    return total

@@ -1,0 +1,75 @@
+"""Pictures of what OptDNNs do: convergence to a flow, decision regions, fits."""
+from pathlib import Path
+
+from jgrid.checkpoint import atomic_path
+
+import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+
+def _panels(n, columns, width=3.4, height=3.4):
+    rows = -(-n // columns)
+    figure = Figure(figsize=(width * columns, height * rows), dpi=110, layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots(rows, columns, squeeze=False).ravel()
+    for empty in axes[n:]:
+        empty.set_axis_off()
+    return figure, axes
+
+
+def save(path, figure):
+    """Write a figure as a PNG; returns its path."""
+    with atomic_path(path) as temporary:
+        figure.savefig(temporary)
+    return Path(path)
+
+
+def convergence(depths, errors):
+    """Errors against the flow over the depth, errors: {method: list}."""
+    figure, (axis,) = _panels(1, 1, 7.5, 4.8)
+    marks = "osv^D<>*XPhd"
+    for n, (name, values) in enumerate(errors.items()):
+        axis.loglog(depths, values, marker=marks[n % len(marks)], markersize=5, label=name)
+    axis.set(xlabel="layers", ylabel="largest error at time 1", title="networks with T = h f against the flow of x' = f(x)", xticks=depths)
+    axis.set_xticklabels([str(d) for d in depths])
+    axis.minorticks_off()
+    axis.grid(alpha=0.3)
+    axis.legend(fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5))
+    return figure
+
+
+def regions(values, reach, points, labels, captions):
+    """Decision regions by method: values {name: (n, n) raster of the logits' difference}, points (N, 2) with labels over them."""
+    figure, axes = _panels(len(values), 4)
+    shown = slice(0, 400)
+    for axis, (name, raster) in zip(axes, values.items()):
+        axis.imshow(np.tanh(raster / 8), extent=(-reach, reach) * 2, origin="lower", cmap="RdBu", vmin=-1.6, vmax=1.6)
+        line = np.linspace(-reach, reach, len(raster))
+        axis.contour(line, line, raster, levels=[0], colors="0.15", linewidths=1)
+        axis.scatter(*points[shown].T, s=4, c=np.where(labels[shown], "#08306b", "#67000d"), linewidths=0)
+        axis.set(xticks=[], yticks=[])
+        axis.set_title(f"{name}\n{captions[name]}", fontsize=9)
+    return figure
+
+
+def fits(x, y, outputs, captions):
+    """Fitted functions over their target, outputs {name: (N,)}."""
+    figure, axes = _panels(len(outputs), 4, 3.4, 2.4)
+    for axis, (name, values) in zip(axes, outputs.items()):
+        axis.plot(x, y, color="0.7", linewidth=4)
+        axis.plot(x, values, color="C3", linewidth=1.2)
+        axis.set_title(f"{name}: {captions[name]}", fontsize=9)
+        axis.grid(alpha=0.3)
+    return figure
+
+
+def costs(rows):
+    """Accuracy over multiply-adds, rows {name: {"test_accuracy", "multiply_adds"}}."""
+    figure, (axis,) = _panels(1, 1, 6.5, 4.5)
+    for n, (name, row) in enumerate(rows.items()):
+        axis.plot(row["multiply_adds"] / 1e6, 100 * row["test_accuracy"], "o", color=f"C{n % 10}")
+        axis.annotate(name, (row["multiply_adds"] / 1e6, 100 * row["test_accuracy"]), fontsize=8, xytext=(5, 4), textcoords="offset points")
+    axis.set(xlabel="million multiply-adds per picture", ylabel="test accuracy (%)", xscale="log")
+    axis.grid(alpha=0.3, which="both")
+    return figure

@@ -1,0 +1,48 @@
+"""The theorem, checked without training: with T_k = h_k f a method's network must converge to the flow of x' = f(x)."""
+from jgrid.optdnn.implicit import anderson
+from jgrid.optdnn.methods import clock, run
+
+import numpy as np
+
+DEPTHS = (40, 80, 160, 320, 640)
+
+
+class VectorField:
+    """f(x) = W2 tanh(W1 x + b), fixed and random: x (N, dim) float64."""
+
+    def __init__(self, dim=4, hidden=16, seed=0):
+        rng = np.random.default_rng(seed)
+        self.first, self.second = rng.normal(size=(dim, hidden)) / dim**0.5, rng.normal(size=(hidden, dim)) / hidden**0.5
+        self.bias, self.starts = rng.normal(size=hidden), rng.normal(size=(64, dim))
+
+    def __call__(self, x):
+        return np.tanh(x @ self.first + self.bias) @ self.second
+
+    def flow(self, steps=2000):
+        """x(1) from the starts x(0), by the classical Runge-Kutta method."""
+        x, h = self.starts, 1 / steps
+        for _ in range(steps):
+            a = self(x)
+            b = self(x + h / 2 * a)
+            c = self(x + h / 2 * b)
+            x = x + h / 6 * (a + 2 * b + 2 * c + self(x + h * c))
+        return x
+
+
+def _solve(module, rest, d):
+    return anderson(lambda y: rest + d * module(y), rest, tolerance=1e-13)[0]
+
+
+def flow_errors(method, depths=DEPTHS, seed=0):
+    """The largest error over 64 starts, at time 1, of the networks of a method with so many layers, each T_k = h_k f by `clock`."""
+    f = VectorField(seed=seed)
+    exact, errors = f.flow(), []
+    for layers in depths:
+        modules = [[lambda y, h=h: h * f(y)] * len(method.tableau(k).U) for k, h in enumerate(clock(method, layers))]
+        errors.append(float(np.abs(run(method, f.starts, modules, _solve) - exact).max()))
+    return errors
+
+
+def slope(errors):
+    """log2 of the last halving: the order p of errors ~ layers^-p where the last depth is twice the one before."""
+    return float(np.log2(errors[-2] / errors[-1]))

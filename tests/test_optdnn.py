@@ -1,0 +1,531 @@
+"""OptDNN: methods against theory, networks against loops, implicit layers against unrolling; the toy problems and the app."""
+import json
+import sys
+
+from jgrid import cli
+from jgrid.optdnn.blocks import ACTIVATIONS, LIPSCHITZ, Affine, AttentionBlock, ConvBlock, ConvNeXtBlock, TwoLayer, bounded
+from jgrid.optdnn.classifier import DenseStage, dense_classifier, multiply_adds, optdnn_classifier, size
+from jgrid.optdnn.flow import VectorField, flow_errors, slope
+from jgrid.optdnn.implicit import Solver, anderson, unrolled
+from jgrid.optdnn.methods import IMPLICIT, METHODS, Method, _tableau, analyse, apg2, clock, find_method, heavy_ball, nesterov, run
+from jgrid.optdnn.network import OptDNN, coordinate_network
+from jgrid.tasks import toys
+from jgrid.tasks.labels import LabelTask, load_labelled
+
+import jittor as jt
+import numpy as np
+import optdnn
+import pytest
+from conftest import DEVICE
+from scipy.signal import ss2tf
+from test_idx import idx_bytes
+
+every_method = pytest.mark.parametrize("name", METHODS)
+DIM, LAYERS = 3, 4
+
+
+def direct(module, rest, d, iterations=200):
+    """y = r + d T(y) by plain iteration."""
+    y = rest
+    for _ in range(iterations):
+        y = rest + d * module(y)
+    return y
+
+
+# the methods as their papers write them, as loops: T[k] (or T[k][j]) are functions, x a point; the twin of `run`
+
+def by_gd(T, x):
+    for t, in T:
+        x = x + t(x)
+    return x
+
+
+def by_heavy_ball(T, x):
+    before = x
+    for t, in T:
+        x, before = x + 0.9 * (x - before) + t(x), x
+    return x
+
+
+def by_nesterov(T, x):
+    before = x
+    for k, (t,) in enumerate(T):
+        y = x + k / (k + 3) * (x - before)
+        x, before = y + t(y), x
+    return x
+
+
+def by_apg2(T, x):
+    z = x
+    for k, (t,) in enumerate(T):
+        th = 2 / (k + 2)
+        z_new = z + t((1 - th) * x + th * z)
+        x, z = (1 - th) * x + th * z_new, z_new
+    return x
+
+
+def by_two_gradients(now, before):
+    def loop(T, x):
+        old = None
+        for t, in T:
+            new = t(x)
+            x, old = x + (new if old is None else now * new - before * old), new
+        return x
+    return loop
+
+
+def by_dual_averaging(T, x):
+    start, total = x, 0
+    for t, in T:
+        total = total + t(x)
+        x = start + total
+    return x
+
+
+def by_admm(T, x):
+    z, multiplier = x, 0 * x
+    for f, g in T:
+        x_new = x + f(x) - 0.5 * (multiplier + 0.5 * (x - z))
+        z = z + g(z) + 0.5 * (multiplier + 0.5 * (x_new - z))
+        x, multiplier = x_new, multiplier + 0.5 * (x_new - z)
+    return x
+
+
+def by_proximal_point(T, x):
+    for t, in T:
+        x = direct(t, x, 1.0)
+    return x
+
+
+def by_proximal_gradient(T, x):
+    for f, g in T:
+        x = direct(g, x + f(x), 1.0)
+    return x
+
+
+def by_fista(T, x):
+    before = x
+    for k, (f, g) in enumerate(T):
+        y = x + k / (k + 3) * (x - before)
+        x, before = direct(g, y + f(y), 1.0), x
+    return x
+
+
+LOOPS = {"gd": by_gd, "heavy-ball": by_heavy_ball, "nesterov": by_nesterov, "apg2": by_apg2, "optimistic": by_two_gradients(2, 1),
+         "ab2": by_two_gradients(1.5, 0.5), "dual-averaging": by_dual_averaging, "admm": by_admm, "proximal-point": by_proximal_point,
+         "proximal-gradient": by_proximal_gradient, "fista": by_fista}
+
+
+def contractions(method, seed=0):
+    """A different smooth contraction for every module of a network of LAYERS layers."""
+    rng = np.random.default_rng(seed)
+
+    def module(y, W, b):
+        return 0.5 * np.tanh(y @ W + b)
+    matrices = [[(rng.normal(size=(DIM, DIM)) / 3, rng.normal(size=DIM)) for _ in method.tableau(k).U] for k in range(LAYERS)]
+    return [[lambda y, W=W, b=b: module(y, W, b) for W, b in layer] for layer in matrices]
+
+
+@every_method
+def test_a_network_is_its_method(name):
+    method = find_method(name)
+    T, x = contractions(method), np.random.default_rng(1).normal(size=(5, DIM))
+    np.testing.assert_allclose(run(method, x, T, direct), LOOPS[name](T, x), rtol=1e-12)
+
+
+def test_unknown_method():
+    with pytest.raises(ValueError, match="newton.*nesterov"):
+        find_method("newton")
+
+
+# theory
+
+def textbook(method):
+    """(consistent, zero-stable) of constant coefficients with one T by rho = det(z I - V) and sigma = U adj(z I - V) B + D rho."""
+    tableau = method.tableau(1000)
+    sigma, rho = ss2tf(tableau.V, tableau.B, tableau.U, tableau.D)
+    roots, slope_at_1 = np.roots(rho), np.polyval(np.polyder(rho), 1)
+    on_circle = roots[abs(abs(roots) - 1) < 1e-6]
+    simple = all((abs(on_circle - r) < 1e-4).sum() == 1 for r in on_circle)
+    consistent = abs(np.polyval(rho, 1)) < 1e-9 and np.polyval(sigma[0], 1) * slope_at_1 > 1e-9
+    return consistent, bool((abs(roots) < 1 + 1e-6).all() and simple)
+
+
+def two_step(a, b):
+    """x+ = a x + (1 - a) x_prev + b T(x): rho = (z - 1)(z - a + 1)."""
+    return Method((1, 1), lambda k: _tableau([1, 0], [[a, 1 - a], [1, 0]], [[b], [0]]))
+
+
+CONSTANT = {"gd": METHODS["gd"](), "heavy ball": heavy_ball(), "0.5": heavy_ball(0.5), "-0.5": heavy_ball(-0.5), "1": heavy_ball(1.0),
+            "1.1": heavy_ball(1.1), "ab2": METHODS["ab2"](), "optimistic": METHODS["optimistic"](), "ppa": METHODS["proximal-point"](),
+            "leapfrog": two_step(0.0, 2.0), "root at 2": two_step(3.0, -1.0), "ascent": two_step(1.5, -1.0),
+            "moves by itself": Method((1,), lambda k: _tableau([1], [1.1], [1]))}
+
+
+@pytest.mark.parametrize("name", CONSTANT)
+def test_analysis_is_linear_multistep_theory(name):
+    found = analyse(CONSTANT[name])
+    assert (found.consistent, found.zero_stable) == textbook(CONSTANT[name])
+    assert found.universal == all(textbook(CONSTANT[name]))
+
+
+def test_order_and_roots():
+    assert {name: analyse(find_method(name)).order for name in METHODS} == {
+        **dict.fromkeys(METHODS, 1), "ab2": 2, "proximal-gradient": 2}  # half of f at both ends is the trapezoidal rule
+    assert analyse(heavy_ball(1.0)).order == 0
+    np.testing.assert_allclose(sorted(analyse(heavy_ball(0.7)).roots), [0.7, 1.0])
+    assert all(analyse(find_method(name)).universal for name in METHODS)
+
+
+def test_momentum_without_bound_leaves_the_theory():
+    assert not analyse(nesterov(1.0)).zero_stable
+    assert not analyse(apg2(0.0)).consistent
+    for a, b in ((nesterov(), nesterov(1.0)), (apg2(), apg2(0.0))):
+        for k in (0, 1, 18):
+            assert all(np.array_equal(m, n) for m, n in zip(a.tableau(k), b.tableau(k)))
+        assert not np.array_equal(a.tableau(28).V, b.tableau(28).V)
+
+
+def test_clock_tends_to_the_textbook_step():
+    """rho'(1) / sigma(1) = 1 - beta of heavy ball, 1 of Adams and Bashforth."""
+    np.testing.assert_allclose(clock(heavy_ball(0.9), 50)[1:] * 50, 0.1)
+    np.testing.assert_allclose(clock(find_method("ab2"), 50) * 50, 1.0)
+    assert (clock(heavy_ball(1.0), 10)[1:] < 1e-12).all()
+
+
+@every_method
+def test_flow(name):
+    """The theorem: with T = h f the networks converge to the flow, at the method's order."""
+    errors = flow_errors(find_method(name), depths=(80, 160) if name == "dual-averaging" else (320, 640))
+    wanted = analyse(find_method(name)).order
+    assert wanted - 0.1 < slope(errors) < wanted + 0.1
+    assert errors[-1] < 0.03
+
+
+def test_flow_of_an_unstable_method_fails():
+    errors = flow_errors(heavy_ball(1.0), (160, 320))
+    assert slope(errors) < 0.1 and errors[-1] > 0.1
+
+
+def test_the_flow_itself():
+    f = VectorField(seed=3)
+    np.testing.assert_allclose(f.flow(200), f.flow(400), atol=1e-8)
+    assert np.abs(f.flow(200) - f.starts).max() > 0.3
+
+
+# networks in Jittor
+
+def numpy_module(module):
+    def call(y):
+        with jt.no_grad():
+            return module(jt.array(y.astype(np.float32))).numpy().astype(np.float64)
+    return call
+
+
+@pytest.mark.parametrize("learnable", [False, True])
+@every_method
+def test_optdnn_runs_the_method(name, learnable):
+    method = find_method(name)
+    net = OptDNN(method, lambda contract=False: TwoLayer(DIM, 8, "tanh", contract=contract), LAYERS, learnable)
+    x = np.random.default_rng(0).normal(size=(6, DIM)).astype(np.float32)
+    blocks = [numpy_module(block) for block in net.blocks]
+    T = [blocks[k * net.stages:(k + 1) * net.stages] for k in range(LAYERS)]
+    np.testing.assert_allclose(net(jt.array(x)).numpy(), LOOPS[name](T, x.astype(np.float64)), rtol=2e-4, atol=2e-5)
+    assert ("coefficients" in net.state_dict()) == learnable
+
+
+@pytest.mark.parametrize("name", ["nesterov", "dual-averaging"])
+def test_learned_coefficients_get_gradients(name):
+    net = OptDNN(find_method(name), lambda contract=False: TwoLayer(DIM, 8, "tanh"), 3, learnable=True)
+    x, step = jt.randn((6, DIM)), 1e-2
+    found = jt.grad((net(x) ** 2).sum(), net.coefficients).numpy()
+    start = net.coefficients.numpy()
+    assert (found != 0).sum() > len(found) / 2
+    for i in (0, len(start) // 2, len(start) - 1):
+        values = []
+        for sign in (1, -1):
+            net.coefficients.assign(start + sign * step * np.eye(len(start), dtype=np.float32)[i])
+            values.append((net(x) ** 2).sum().item())
+        net.coefficients.assign(start)
+        assert found[i] == pytest.approx((values[0] - values[1]) / (2 * step), rel=2e-2, abs=1e-2)
+
+
+def test_copies_are_independent_networks():
+    x = np.random.default_rng(0).normal(size=(2, 5, 4)).astype(np.float32)
+    net = coordinate_network(4, 2, find_method("nesterov"), width=6, hidden=8, layers=2, copies=(2,))
+    both = net(jt.array(x)).numpy()
+    for copy in range(2):
+        alone = coordinate_network(4, 2, find_method("nesterov"), width=6, hidden=8, layers=2)
+        for name, value in alone.state_dict().items():
+            value.assign(net.state_dict()[name].numpy()[copy].reshape(value.shape))
+        np.testing.assert_allclose(alone(jt.array(x[copy])).numpy(), both[copy], rtol=1e-4, atol=1e-5)
+
+
+# implicit layers
+
+def test_anderson_solves_linear_equations():
+    rng = np.random.default_rng(0)
+    A, b = rng.normal(size=(6, 6)) * 0.3, rng.normal(size=(3, 6))
+    y, evaluations, residual = anderson(lambda y: y @ A.T + b, np.zeros((3, 6)), tolerance=1e-12, memory=8)
+    np.testing.assert_allclose(y, np.linalg.solve(np.eye(6) - A, b.T).T, rtol=1e-9)
+    assert residual < 1e-12 and evaluations < 20  # plain iteration takes 40 times as many
+    assert np.abs(np.linalg.eigvals(A)).max() < 1.2
+
+
+def test_anderson_says_when_it_fails():
+    _, evaluations, residual = anderson(lambda y: 2 * y**2 + 5, np.ones((1, 1)), most=7)
+    assert evaluations == 7 and residual > 1e-3
+
+
+@pytest.mark.parametrize("make", [lambda: TwoLayer(DIM, 16, "tanh", contract=True), lambda: ConvBlock(DIM, contract=True)],
+                         ids=["two-layer", "conv"])
+def test_implicit_gradients_are_those_of_long_unrolling(make):
+    module, solve = make(), Solver()
+    for p in module.parameters():
+        p.assign(p.numpy() * 3)
+    shape = (4, DIM) if isinstance(module, TwoLayer) else (2, DIM, 5, 5)
+    rest, d, target = jt.randn(shape), jt.array(np.float32([1.0])), jt.randn(shape)
+    found = {}
+    for name, solver in (("implicit", solve), ("unrolled", unrolled)):
+        y = solver(module, rest, d)
+        found[name] = [y.numpy()] + [g.numpy() for g in jt.grad(((y - target) ** 2).sum(), [rest, d, *module.parameters()])]
+    assert 0 < solve.residual < 1e-6 and 2 < solve.evaluations < 60
+    for a, b in zip(found["implicit"], found["unrolled"]):
+        assert np.abs(a - b).max() < 1e-4 * np.abs(b).max()
+    one_step = jt.grad(((rest + d * module(jt.array(y.numpy())) - target) ** 2).sum(), rest).numpy()
+    assert np.abs(one_step - found["unrolled"][1]).max() > 1e-2 * np.abs(one_step).max()  # the test can tell
+
+
+def test_bounded_maps_are_contractions():
+    weight = jt.randn((6, 9))
+    assert np.linalg.norm(bounded(weight).numpy(), 2) <= LIPSCHITZ**0.5
+    copies = bounded(jt.randn((3, 6, 9)) * jt.array(np.float32([[[1e-3]], [[1]], [[9]]])))
+    assert [np.linalg.norm(w, 2) <= LIPSCHITZ**0.5 for w in copies.numpy()] == [True] * 3
+    small = jt.randn((6, 9)) * 1e-3
+    np.testing.assert_array_equal(bounded(small).numpy(), small.numpy())
+    block = ConvBlock(4, contract=True)
+    block.first.weight.assign(block.first.weight.numpy() * 20)
+    a, b = jt.randn((1, 4, 8, 8)), jt.randn((1, 4, 8, 8))
+    moved = (block(a) - block(b)).numpy()
+    assert np.linalg.norm(moved) <= LIPSCHITZ * np.linalg.norm((a - b).numpy())
+    with pytest.raises(ValueError, match="contractions"):
+        optdnn_classifier(find_method("fista"), 1, 10, 28, block="convnext")
+
+
+# blocks and classifiers
+
+@pytest.mark.parametrize("name", ACTIVATIONS)
+def test_two_layers_by_hand(name):
+    block = TwoLayer(DIM, 5, name)
+    x = np.random.default_rng(0).normal(size=(4, DIM)).astype(np.float32)
+    W1, b1, W2, b2 = (p.numpy() for p in (block.first.weight, block.first.bias, block.second.weight, block.second.bias))
+    assert abs(b1).max() > 0.1
+    by_hand = ACTIVATIONS[name](jt.array(x @ W1 + b1)).numpy() @ W2 + b2
+    np.testing.assert_allclose(block(jt.array(x)).numpy(), by_hand, rtol=1e-4, atol=1e-5)
+
+
+def test_norms_and_gains_count():
+    x = jt.randn((4, DIM))
+    block = TwoLayer(DIM, 5, norm=True)
+    np.testing.assert_allclose(block(x * 9).numpy(), block(x).numpy(), atol=1e-3)
+    assert abs(TwoLayer(DIM, 5, gain=1e-3).second.weight.numpy()).max() < 1e-2
+    with pytest.raises(ValueError, match="swoosh"):
+        TwoLayer(DIM, 5, "swoosh")
+
+
+def test_attention_by_hand():
+    block, x = AttentionBlock(8, heads=2, ratio=1), np.random.default_rng(0).normal(size=(2, 5, 8)).astype(np.float32)
+    normed = (x - x.mean(2, keepdims=True)) / np.sqrt(x.var(2, keepdims=True) + 1e-5)
+    q, k, v = np.split(normed @ block.queries.weight.numpy().T + block.queries.bias.numpy(), 3, axis=2)
+    heads = []
+    for h in (slice(0, 4), slice(4, 8)):
+        scores = np.exp(q[..., h] @ k[..., h].transpose(0, 2, 1) / 2)
+        heads.append(scores / scores.sum(2, keepdims=True) @ v[..., h])
+    by_hand = np.concatenate(heads, axis=2) @ block.out.weight.numpy().T + block.out.bias.numpy()
+    np.testing.assert_allclose(block.attend(jt.array(x)).numpy(), by_hand, rtol=1e-3, atol=1e-4)
+    with pytest.raises(ValueError, match="heads"):
+        AttentionBlock(9, heads=2)
+
+
+@pytest.mark.parametrize("block", ["conv", "convnext", "attention"])
+def test_classifiers_of_every_block(block):
+    net = optdnn_classifier(find_method("apg2"), 1, 10, 12, channels=(4, 8), layers=2, block=block)
+    x = jt.randn((2, 1, 12, 12))
+    assert net(x).shape == [2, 10]
+    gradients = jt.grad(net(x).sum(), [p for p in net.parameters() if not p.is_stop_grad()])
+    assert sum(np.abs(g.numpy()).max() > 0 for g in gradients) > 0.8 * len(gradients)
+    assert (net.positions is not None) == (block == "attention")
+
+
+def test_multiply_adds_by_hand():
+    net = optdnn_classifier(find_method("gd"), 1, 10, 8, channels=(4,), layers=1)
+    assert multiply_adds(net, jt.randn((1, 1, 8, 8))) == 4 * 4 * 4 * 9 + 2 * 4 * 4 * 4 * 4 * 9 + 4 * 10
+    assert multiply_adds(AttentionBlock(4, heads=1, ratio=1), jt.randn((1, 4, 3, 3))) == 9 * (3 * 16 + 16 + 16 + 16) + 2 * 81 * 4
+    assert multiply_adds(TwoLayer(3, 5), jt.randn((7, 3))) == 7 * (15 + 15)
+    assert multiply_adds(ConvBlock(2, hidden=3, contract=True), jt.randn((1, 2, 4, 4))) == 16 * 9 * (6 + 6)
+    assert multiply_adds(ConvNeXtBlock(2, kernel=3, ratio=2), jt.randn((1, 2, 4, 4))) == 16 * (2 * 9 + 8 + 8)
+
+
+def test_dense_stage_and_its_size():
+    stage = DenseStage(4, layers=2, growth=3)
+    assert stage(jt.randn((2, 4, 6, 6))).shape == [2, 4, 6, 6]
+    assert [block.first.weight.shape[1] for block in stage.blocks] == [4, 7]
+    like = optdnn_classifier(find_method("gd"), 1, 10, 28)
+    assert abs(size(dense_classifier(1, 10, parameters=size(like))) / size(like) - 1) < 0.1
+
+
+# data
+
+def test_rings_alternate_and_do_not_touch():
+    points, labels = toys.nested_rings(400, rings=4, seed=1)
+    radius = np.linalg.norm(points, axis=1)
+    for ring in range(1, 5):
+        inside = (radius >= 1.5 * ring - 1e-4) & (radius <= 1.5 * ring + 0.6 + 1e-4)
+        assert inside.sum() == 100 and (labels[inside] == ring % 2).all()
+    assert not np.array_equal(points, toys.nested_rings(400, seed=2)[0])
+
+
+def test_parity_and_saw_tooth():
+    bits, label = toys.parity(3)
+    assert len(np.unique(bits, axis=0)) == 8
+    assert all(even == (np.prod(b) == 1) for b, even in zip(bits, label))
+    x, y = toys.telgarsky(65, folds=3)
+    assert y.ravel()[[0, 8, 16, 24, 32]].tolist() == [0, 1, 0, 1, 0]
+    assert (np.diff(np.sign(np.diff(y.ravel()))) < 0).sum() == 4
+
+
+def test_margins_of_a_known_classifier():
+    """Class 1 right of x = 0.5, with logits +-2 (x - 0.5)."""
+    def model(x):
+        value = x[:, :, :1] - 0.5
+        return jt.concat([-value, value], dim=2)
+    points = np.array([[[1.5, 0], [2.5, 1], [0.0, 0]]], np.float32)
+    labels = np.array([[1, 1, 0]])
+    assert toys.logit_margins(model, points, labels) == pytest.approx(2.0)
+    values = toys.decision_values(model, 1, reach=4.0, n=801)
+    assert values[0, 3, 500] == pytest.approx(2 * (1.0 - 0.5), abs=1e-4)  # rows along y, columns along x
+    everywhere = np.repeat(points, 1, axis=0)
+    assert toys.input_margins(values, everywhere, labels, 4.0)[0] == pytest.approx(np.percentile([1, 2, 0.5], 5), abs=0.02)
+    assert toys.input_margins(values, everywhere, 1 - labels, 4.0)[0] == 0
+
+
+def test_label_task_samples_every_picture_once_an_epoch():
+    pictures = np.arange(10, dtype=np.float32).reshape(10, 1, 1, 1) / 10
+    task = LabelTask(pictures, np.arange(10), (pictures, np.arange(10)), seed=3)
+    orders = [np.concatenate([task.sample(step, 5)["y"].numpy() for step in steps]) for steps in ((0, 1), (2, 3))]
+    assert all(sorted(order) == list(range(10)) for order in orders) and list(orders[0]) != list(orders[1])
+    batch = task.sample(0, 5)
+    np.testing.assert_allclose(batch["x"].numpy().ravel() * task.deviation + task.mean, batch["y"].numpy() / 10, rtol=1e-5)
+    whole = LabelTask(np.eye(9, dtype=np.float32).reshape(1, 1, 9, 9), np.zeros(1), (pictures, np.arange(10)), shift=2)
+    assert whole.sample(0, 1)["x"].shape == [1, 1, 9, 9]
+    shifted = [whole.sample(step, 1)["x"].numpy() for step in range(9)]
+    assert any(not np.array_equal(shifted[0], s) for s in shifted[1:])
+    with pytest.raises(ValueError, match="do not go with"):
+        LabelTask(pictures, np.arange(9), (pictures, np.arange(10)))
+
+
+@pytest.fixture
+def digits(tmp_path):
+    """A folder like MNIST's: stripes that are upright (1) or level (0), with noise."""
+    rng = np.random.default_rng(0)
+    for part, n in (("train", 60), ("t10k", 20)):
+        labels = rng.integers(0, 2, n)
+        stripes = np.broadcast_to(np.arange(12) % 4 < 2, (n, 12, 12))
+        pictures = np.where(labels[:, None, None] == 1, stripes, stripes.transpose(0, 2, 1)) * 180 + rng.integers(0, 60, (n, 12, 12))
+        (tmp_path / f"{part}-images-idx3-ubyte").write_bytes(idx_bytes(pictures))
+        (tmp_path / f"{part}-labels-idx1-ubyte").write_bytes(idx_bytes(labels))
+    return tmp_path
+
+
+def test_loads_idx_and_cifar(digits, tmp_path):
+    (pictures, labels), (test_pictures, _) = load_labelled(digits)
+    assert pictures.shape == (60, 1, 12, 12) and pictures.max() <= 1 and test_pictures.shape[0] == 20 and labels.dtype == np.int32
+    cifar = tmp_path / "cifar"
+    cifar.mkdir()
+    rows = np.random.default_rng(0).integers(0, 10, (2, 3073)).astype(np.uint8)
+    for name in [f"data_batch_{n}.bin" for n in range(1, 6)] + ["test_batch.bin"]:
+        rows.tofile(cifar / name)
+    (pictures, labels), test = load_labelled(cifar)
+    assert pictures.shape == (10, 3, 32, 32) and len(test[1]) == 2
+    assert labels[1] == rows[1, 0] and pictures[1, 2, 31, 31] == pytest.approx(rows[1, -1] / 255)
+    (cifar / "test_batch.bin").write_bytes(b"short")
+    with pytest.raises(ValueError, match="test_batch"):
+        load_labelled(cifar)
+    (cifar / "test_batch.bin").unlink()
+    with pytest.raises(ValueError, match="no such file"):
+        load_labelled(cifar)
+    (digits / "t10k-labels-idx1-ubyte").write_bytes(idx_bytes(np.zeros(3)))
+    with pytest.raises(ValueError, match="labels"):
+        load_labelled(digits)
+
+
+# the app
+
+def result(out):
+    return json.loads((out / "result.json").read_text())["methods"]
+
+
+def test_app_flow(tmp_path, capsys):
+    optdnn.main(optdnn.Config("flow", out=tmp_path / "out", device=DEVICE, methods=("ab2", optdnn.UNSTABLE)))
+    rows = result(tmp_path / "out")
+    assert rows["ab2"]["slope"] > 1.8 and rows["ab2"]["order"] == 2
+    assert rows[optdnn.UNSTABLE]["slope"] < 0.5 and not rows[optdnn.UNSTABLE]["zero_stable"]
+    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["config.json", "flow.png", "result.json"]
+
+
+@pytest.mark.parametrize("experiment, keys", [("rings", {"accuracy", "logit_margin", "input_margin"}), ("parity", {"accuracy", "solved"}),
+                                              ("telgarsky", {"mse"})])
+def test_app_toys(tmp_path, experiment, keys):
+    names = ("gd", "nesterov" + optdnn.LEARNABLE)
+    optdnn.main(optdnn.Config(experiment, out=tmp_path / "out", device=DEVICE, methods=names, seeds=2, steps=2))
+    rows = result(tmp_path / "out")
+    assert tuple(rows) == names and all(keys <= row.keys() for row in rows.values())
+    assert rows[names[1]]["parameters"] > rows["gd"]["parameters"]
+    assert (tmp_path / "out" / f"{experiment}.png").is_file()
+
+
+def test_app_images(digits, tmp_path):
+    train = optdnn.TrainConfig(steps=12, batch=30, eval_every=12, warmup=0)
+    names = ("apg2", "densenet", "proximal-gradient")
+    optdnn.main(optdnn.Config("images", out=tmp_path / "out", device=DEVICE, methods=names, data=digits, channels=(4,), layers=1, lr=2e-2,
+                              train=train))
+    rows = result(tmp_path / "out")
+    assert rows["apg2"]["test_accuracy"] > 0.9
+    assert rows["proximal-gradient"]["multiply_adds"] > rows["apg2"]["multiply_adds"] > 0
+    assert set(rows) == set(names)
+
+
+WRONG = {
+    "no such method": (["rings", "--methods", "newton"], "newton"),
+    "densenet on rings": (["rings", "--methods", "densenet"], "densenet"),
+    "no such experiment": (["spirals"], "spirals"),
+    "no seeds": (["rings", "--seeds", "0"], "seeds"),
+    "no steps": (["rings", "--steps", "0"], "steps"),
+    "no channels": (["images", "--channels", "0"], "channels"),
+    "negative shift": (["images", "--shift", "-1"], "shift"),
+    "no data": (["images", "--data", "nowhere"], "nowhere.*no such file"),
+}
+
+
+@pytest.mark.parametrize("arguments, words", WRONG.values(), ids=WRONG)
+def test_a_user_error_is_one_line_and_exit_code_2(tmp_path, monkeypatch, capfd, arguments, words):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["optdnn.py", *arguments])
+    with pytest.raises(SystemExit) as ended:
+        cli.run(optdnn.Config, optdnn.main)
+    assert ended.value.code == 2
+    lines = capfd.readouterr().err.strip().splitlines()
+    assert len(lines) == 1 and lines[0].startswith("error: ")
+    assert all(word in lines[0] for word in words.split(".*"))
+    assert not list(tmp_path.iterdir())
+
+
+def test_affine_starts_as_it_says():
+    affine = Affine(50, 40, gain=2.0, bias=0.5)
+    assert affine.weight.numpy().std() == pytest.approx(2 / 50**0.5, rel=0.05)
+    assert 0.3 < abs(affine.bias.numpy()).max() <= 0.5
+    assert abs(Affine(5, 4).bias.numpy()).max() == 0
+
+
+def test_methods_are_all_tested():
+    assert set(LOOPS) == set(METHODS) and set(IMPLICIT) < set(METHODS)
