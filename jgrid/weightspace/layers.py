@@ -1,7 +1,9 @@
 """Equivariant and invariant layers on weight spaces.
 
-Between layers a point of V with C features per weight is a list, a variable for each tensor: (B, hidden axes sorted by label, free, C).
+Between layers a point of V with C features per weight is a list, a variable for each tensor: (B, hidden axes sorted by label, free C):
+the free axes are folded into the last one, features fastest.
 """
+from jgrid.ops.norm import fused_norm_relu
 
 import jittor as jt
 import numpy as np
@@ -16,7 +18,7 @@ def to_features(space, weights):
     for name, axes in space.tensors:
         order = [1 + i for i in sorted(range(len(axes)), key=lambda i: (axes[i][0] is None, axes[i][0] or ""))]
         value = weights[name].transpose(0, *order) if order != sorted(order) else weights[name]
-        features.append(value.reshape([value.shape[0]] + [space.sizes[label] for label in space.hidden(axes)] + [space.free(axes), 1]))
+        features.append(value.reshape([value.shape[0]] + [space.sizes[label] for label in space.hidden(axes)] + [space.free(axes)]))
     return features
 
 
@@ -25,7 +27,7 @@ def to_weights(space, features):
     weights = {}
     for (name, axes), value in zip(space.tensors, features):
         order = sorted(range(len(axes)), key=lambda i: (axes[i][0] is None, axes[i][0] or ""))
-        value = value[..., 0].reshape([value.shape[0]] + [axes[i][1] for i in order])
+        value = value.reshape([value.shape[0]] + [axes[i][1] for i in order] + [-1])[..., 0]
         back = [1 + order.index(i) for i in range(len(axes))]
         weights[name] = value.transpose(0, *back) if back != sorted(back) else value
     return weights
@@ -59,7 +61,7 @@ class EquivariantLinear(nn.Module):
         self._free = [space.free(axes) for _, axes in space.tensors]
         self._shared = space.shared()
         self.matrices = nn.ParameterList([self._matrix(subset, c_in, c_out, gain) for subset in self._shared])
-        self.biases = nn.ParameterList([jt.zeros((free, c_out)) for free in self._free])
+        self.biases = nn.ParameterList([jt.zeros((free * c_out,)) for free in self._free])
 
     def _having(self, subset):
         return [t for t, hidden in enumerate(self._hidden) if set(subset) <= set(hidden)]
@@ -80,52 +82,36 @@ class EquivariantLinear(nn.Module):
             tensors = self._having(subset)
             pooled = []
             for t in tensors:
-                value = _pool(features[t], [1 + a for a, label in enumerate(self._hidden[t]) if label not in subset], self.pool)
-                pooled.append(value.reshape(value.shape[:1 + len(subset)] + [-1]))
+                pooled.append(_pool(features[t], [1 + a for a, label in enumerate(self._hidden[t]) if label not in subset], self.pool))
             stacked = pooled[0] if len(pooled) == 1 else jt.concat(pooled, dim=-1)
             product = (stacked.reshape(-1, matrix.shape[0]) @ matrix).reshape(stacked.shape[:-1] + [-1])
             first = 0
             for t in tensors:
                 width = self._free[t] * self.c_out
-                part = product[..., first:first + width]
+                part = product if len(tensors) == 1 else product[..., first:first + width]
                 first += width
                 shape = [part.shape[0]] + [self._space.sizes[label] if label in subset else 1 for label in self._hidden[t]]
-                part = part.reshape(shape + [self._free[t], self.c_out])
+                part = part.reshape(shape + [width])
                 results[t] = part + self.biases[t] if results[t] is None else results[t] + part
         # a tensor's own set of axes is among the subsets, so that each sum has its full shape
         return results
 
 
-class EachTensor(nn.Module):
-    """One function at every entry of every tensor, f(v)_i = f(v_i): equivariant whatever f does along the features."""
+class NormRelu(nn.Module):
+    """Layer normalisation along the features of each weight, with a gain and a shift per tensor and feature, then relu; equivariant."""
 
-    def __init__(self, function):
+    def __init__(self, space, channels):
         super().__init__()
-        self.function = function
-
-    def execute(self, features):
-        return [self.function(value) for value in features]
-
-
-class FeatureNorm(nn.Module):
-    """Layer normalisation along the features of each weight, with a gain and a shift per tensor and feature; equivariant."""
-
-    def __init__(self, space, channels, eps=1e-5):
-        super().__init__()
-        self.eps = eps
         self.gain = nn.ParameterList([jt.ones((channels,)) for _ in space.tensors])
         self.shift = nn.ParameterList([jt.zeros((channels,)) for _ in space.tensors])
 
     def execute(self, features):
-        return [self._normalise(value) * gain + shift for value, gain, shift in zip(features, self.gain, self.shift)]
-
-    def _normalise(self, value):
-        centred = value - value.mean(-1, keepdims=True)
-        return centred / jt.sqrt((centred * centred).mean(-1, keepdims=True) + self.eps)
+        return [fused_norm_relu(value.reshape(-1, gain.shape[0]), gain, shift).reshape(value.shape)
+                for value, gain, shift in zip(features, self.gain, self.shift)]
 
 
 class Dropout(nn.Module):
-    """Sets entries to zero with probability p while training and scales the others by 1 / (1 - p); nothing in evaluation."""
+    """Sets entries of each variable to zero with probability p while training and scales the others by 1 / (1 - p); nothing in evaluation."""
 
     def __init__(self, p):
         super().__init__()
@@ -133,14 +119,14 @@ class Dropout(nn.Module):
             raise ValueError(f"the probability of a dropout is at least 0 and less than 1, got {p}")
         self.p = p
 
-    def execute(self, value):
+    def execute(self, features):
         if self.p == 0 or not self.is_training():
-            return value
-        return value * (jt.rand(value.shape) >= self.p).float32() / (1 - self.p)
+            return features
+        return [value * (jt.rand(value.shape) >= self.p).float32() / (1 - self.p) for value in features]
 
 
 class Equivariant(nn.Module):
-    """A DWSNet from weights to weights: linear, then (norm, relu, dropout, linear) times depth - 1, C_in -> channels -> C_out features.
+    """A DWSNet from weights to weights: linear, then (norm and relu, dropout, linear) times depth - 1, C_in -> channels -> C_out features.
 
     Its last layer starts small with `last_gain`, for outputs that are a change of the weights.
     """
@@ -153,7 +139,7 @@ class Equivariant(nn.Module):
         modules = []
         for layer, (a, b) in enumerate(zip(sizes[:-1], sizes[1:])):
             if layer:
-                modules += [FeatureNorm(space, a), EachTensor(nn.relu), EachTensor(Dropout(dropout))]
+                modules += [NormRelu(space, a), Dropout(dropout)]
             # after a relu half of the second moment is left
             modules.append(EquivariantLinear(space, a, b, pool, (np.sqrt(2.0) if layer else 1.0) * (last_gain if layer == depth - 1 else 1.0)))
         self.network = nn.Sequential(*modules)
@@ -175,16 +161,16 @@ class InvariantPool(nn.Module):
 
 
 class DWSNet(nn.Module):
-    """Equivariant layers, norm, relu, invariant pool, and an MLP of one hidden layer: weights -> (B, n_out), invariant."""
+    """Equivariant layers, norm and relu, invariant pool, and an MLP of one hidden layer: weights -> (B, n_out), invariant."""
 
     def __init__(self, space, n_out, channels=24, depth=4, c_in=1, pool="mean", dropout=0.0, head=64):
         super().__init__()
         self._space = space
         self.body = Equivariant(space, c_in, channels, channels, depth, pool, dropout)
-        self.norm = FeatureNorm(space, channels)
-        self.pool = InvariantPool(space)
+        self.norm, self.pool = NormRelu(space, channels), InvariantPool(space)
         n_pooled = 2 * channels * sum(space.free(axes) for _, axes in space.tensors)
-        self.head = nn.Sequential(nn.Linear(n_pooled, head), nn.ReLU(), Dropout(dropout), nn.Linear(head, n_out))
+        self.hidden, self.dropout, self.last = nn.Linear(n_pooled, head), Dropout(dropout), nn.Linear(head, n_out)
 
     def execute(self, features):
-        return self.head(self.pool([nn.relu(value) for value in self.norm(self.body(features))]))
+        pooled = self.pool(self.norm(self.body(features)))
+        return self.last(self.dropout([nn.relu(self.hidden(pooled))])[0])

@@ -24,7 +24,7 @@ class FitConfig:
     """Frequency of the sines."""
     steps: int = 300
     """Steps of Adam."""
-    lr: float = 3e-3
+    lr: float = 1e-2
     """Learning rate at the start."""
     seed: int = 0
     """Of the fields' weights at the start, and of the subjects where they are drawn."""
