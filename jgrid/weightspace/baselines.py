@@ -92,7 +92,8 @@ def align(space, weights, reference, rounds=5):
     weights = dict(weights)
     for _ in range(rounds):
         for hidden, size in space.sizes.items():
-            places = [(name, 1 + [label for label, _ in axes].index(hidden)) for name, axes in space.tensors if hidden in space.hidden(axes)]
+            places = [(name, 1 + [label for label, _ in axes].index(hidden))
+                      for name, axes in space.tensors if hidden in space.hidden(axes)]
             likeness = sum(np.einsum("jr,fkr->fjk", np.moveaxis(reference[name], axis - 1, 0).reshape(size, -1),
                                      np.moveaxis(weights[name], axis, 1).reshape(len(weights[name]), size, -1), optimize=True)
                            for name, axis in places)

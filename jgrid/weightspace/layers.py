@@ -111,7 +111,7 @@ class NormRelu(nn.Module):
 
 
 class Dropout(nn.Module):
-    """Sets entries of each variable to zero with probability p while training and scales the others by 1 / (1 - p); nothing in evaluation."""
+    """Sets entries to zero with probability p while training and scales the others by 1 / (1 - p); does nothing in evaluation."""
 
     def __init__(self, p):
         super().__init__()
@@ -140,8 +140,8 @@ class Equivariant(nn.Module):
         for layer, (a, b) in enumerate(zip(sizes[:-1], sizes[1:])):
             if layer:
                 modules += [NormRelu(space, a), Dropout(dropout)]
-            # after a relu half of the second moment is left
-            modules.append(EquivariantLinear(space, a, b, pool, (np.sqrt(2.0) if layer else 1.0) * (last_gain if layer == depth - 1 else 1.0)))
+            gain = (np.sqrt(2.0) if layer else 1.0) * (last_gain if layer == depth - 1 else 1.0)  # a relu leaves half of the second moment
+            modules.append(EquivariantLinear(space, a, b, pool, gain))
         self.network = nn.Sequential(*modules)
 
     def execute(self, features):

@@ -4,6 +4,7 @@ from pathlib import Path
 from jgrid import picture
 from jgrid.idx import read_idx
 from jgrid.tasks.image import load_image
+from jgrid.weightspace.zoo import fit_sirens
 
 import numpy as np
 from PIL import Image
@@ -17,20 +18,30 @@ class Sines:
     The fields see x / pi in [-1, 1], and targets divided by the largest amplitude. Labels (F, 2): a and b.
     """
 
+    activation, quality = "sine", "psnr"
+
     def __init__(self, points=64, lowest=0.5, amplitude=0.0):
         self.config = {"kind": "sines", "points": points, "lowest": lowest, "amplitude": amplitude}
         self.points = np.linspace(-1, 1, points, dtype=np.float32)[:, None]
         self.lowest, self.amplitude = lowest, amplitude
 
-    def draw(self, first, last, rng):
-        b = rng.uniform(self.lowest, 10, last - first)
-        a = rng.uniform(0, self.amplitude, last - first) if self.amplitude else np.ones(last - first)
+    def fit(self, first, last, config, rng, advance):
+        targets, labels = self.draw(last - first, rng)
+        weights, psnr = fit_sirens(self.points, targets, config, rng, advance)
+        return weights, labels, psnr
+
+    def draw(self, n, rng):
+        """Targets (n, N, 1) and labels (n, 2)."""
+        b = rng.uniform(self.lowest, 10, n)
+        a = rng.uniform(0, self.amplitude, n) if self.amplitude else np.ones(n)
         y = a[:, None] * np.sin(b[:, None] * X_LARGEST * self.points[:, 0])
         return (y / max(self.amplitude, 1.0)).astype(np.float32)[..., None], np.stack([a, b], 1).astype(np.float32)
 
 
 class Pictures:
     """Pictures (F, side, side, C) in [0, 1] as fields of (x, y) in [-1, 1]; targets are values - 0.5. Labels (F,): classes."""
+
+    activation, quality = "sine", "psnr"
 
     def __init__(self, pixels, labels, name):
         self.config = {"kind": "pictures", "name": name, "side": pixels.shape[1]}
@@ -41,9 +52,15 @@ class Pictures:
     def __len__(self):
         return len(self.pixels)
 
-    def draw(self, first, last, rng):
+    def part(self, first, last):
+        """Some of the pictures."""
+        return Pictures(self.pixels[first:last], self.labels[first:last], self.config["name"])
+
+    def fit(self, first, last, config, rng, advance):
         chosen = self.pixels[first:last]
-        return chosen.reshape(len(chosen), -1, chosen.shape[-1]) - np.float32(0.5), self.labels[first:last]
+        targets = chosen.reshape(len(chosen), -1, chosen.shape[-1]) - np.float32(0.5)
+        weights, psnr = fit_sirens(self.points, targets, config, rng, advance)
+        return weights, self.labels[first:last], psnr
 
 
 def load_pictures(path, side, crop=0):

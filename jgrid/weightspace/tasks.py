@@ -162,7 +162,8 @@ class EmbedTask(AbstractTask):
         return {"contrast": nn.cross_entropy_loss(likeness, jt.array((np.arange(n) + n // 2) % n))}
 
     def evaluate(self, model):
-        known, found = (np.concatenate([outputs(model, self.weights, index), np.ones((len(index), 1))], 1) for index in (self.train, self.test))
+        known, found = (np.pad(outputs(model, self.weights, index), ((0, 0), (0, 1)), constant_values=1.0)
+                        for index in (self.train, self.test))
         probe = np.linalg.lstsq(known, self.labels[self.train], rcond=None)[0]
         return {"mse": float(((found @ probe - self.labels[self.test]) ** 2).mean())}
 

@@ -1,4 +1,4 @@
-"""Zoos: thousands of small SIREN fields, fitted at once, and kept with what they are of."""
+"""Zoos: thousands of small networks, fitted at once, and kept with what they are of."""
 import contextlib
 import time
 from dataclasses import asdict, dataclass
@@ -39,14 +39,15 @@ class FitConfig:
 
 @dataclass(frozen=True)
 class Zoo:
-    """F networks of one space: weights {name: (F, *sizes)}, labels (F,) or (F, n), psnr (F,), and how they came about.
+    """F networks of one space: weights {name: (F, *sizes)}, labels (F,) or (F, n), quality (F,), and how they came about.
 
-    psnr is -10 log10 of the fit's mean squared error. config holds `widths`, `activation` ("sine" or "relu") and, for sines, `omega`.
+    quality: of fields the PSNR, -10 log10 of the fit's mean squared error; of classifiers their accuracy. config holds `widths`,
+    `activation` ("sine" or "relu"), `omega`, `quality` ("psnr" or "accuracy"), `made` (subject and fit) and `seconds`.
     """
 
     weights: dict
     labels: np.ndarray
-    psnr: np.ndarray
+    quality: np.ndarray
     config: dict
 
     @property
@@ -54,26 +55,26 @@ class Zoo:
         return mlp_space(self.config["widths"])
 
     def save(self, path):
-        checkpoint.save(path, {**self.weights, "labels": self.labels, "psnr": self.psnr}, self.config)
+        checkpoint.save(path, {**self.weights, "labels": self.labels, "quality": self.quality}, self.config)
 
     @staticmethod
     def load(path):
         """A zoo that `save` wrote; ValueError, naming the file, where it is none."""
         tensors, config = checkpoint.read(path)
         try:
-            labels, psnr, space = tensors.pop("labels"), tensors.pop("psnr"), mlp_space(config["widths"])
-            shapes = {name: (len(psnr), *(size for _, size in axes)) for name, axes in space.tensors}
-            if {name: value.shape for name, value in tensors.items()} != shapes or len(labels) != len(psnr):
-                raise ValueError(f"its tensors are not those of {len(psnr)} networks of widths {config['widths']}")
+            labels, quality, space = tensors.pop("labels"), tensors.pop("quality"), mlp_space(config["widths"])
+            shapes = {name: (len(quality), *(size for _, size in axes)) for name, axes in space.tensors}
+            if {name: value.shape for name, value in tensors.items()} != shapes or len(labels) != len(quality):
+                raise ValueError(f"its tensors are not those of {len(quality)} networks of widths {config['widths']}")
         except (KeyError, TypeError, ValueError) as error:
             raise ValueError(f"{path}: not a zoo ({error})") from None
-        return Zoo(tensors, labels, psnr, config)
+        return Zoo(tensors, labels, quality, config)
 
     @staticmethod
     def join(zoos):
         """One zoo of several of the same config."""
         weights = {name: np.concatenate([zoo.weights[name] for zoo in zoos]) for name in zoos[0].weights}
-        return Zoo(weights, *(np.concatenate([getattr(zoo, part) for zoo in zoos]) for part in ("labels", "psnr")), zoos[0].config)
+        return Zoo(weights, *(np.concatenate([getattr(zoo, part) for zoo in zoos]) for part in ("labels", "quality")), zoos[0].config)
 
 
 def siren_start(widths, fields, omega, rng, shared=False):
@@ -91,7 +92,7 @@ def siren_start(widths, fields, omega, rng, shared=False):
 
 
 def fit_sirens(x, targets, config, rng, advance=lambda: None):
-    """Fit one SIREN to each target: x (N, D) in [-1, 1], targets (F, N, C) -> weights {name: (F, *sizes)}, mean squared errors (F,).
+    """Fit one SIREN to each target: x (N, D) in [-1, 1], targets (F, N, C) -> weights {name: (F, *sizes)}, PSNR (F,).
 
     advance() is called after every step.
     """
@@ -108,15 +109,15 @@ def fit_sirens(x, targets, config, rng, advance=lambda: None):
             jt.sync_all(True)  # so that the progress shown is true
         advance()
     errors = fused_siren_errors(points, targets, config.omega, *parameters).numpy()
-    return {name: p.numpy() for name, p in zip(start, parameters)}, errors
+    return {name: p.numpy() for name, p in zip(start, parameters)}, -10 * np.log10(np.maximum(errors, 1e-12))
 
 
 def fit_zoo(subject, fields, config, folder, progress=True):
     """The zoo of a subject's first `fields` fields, CHUNK at a time; returns (Zoo, seconds of fitting).
 
-    A subject has `config` (JSON-able), `points` (N, D) in [-1, 1] and `draw(first, last, rng)` -> targets (F, N, C), labels. Finished
-    chunks are kept in folder/parts until all are done, so that a run that was interrupted goes on where it was. Chunks of another
-    subject or config are fitted again. Errors of OSError and ValueError kind are the folder's.
+    A subject has `config` (JSON-able), `activation`, `quality` (its name) and `fit(first, last, config, rng, advance)` -> weights, labels,
+    quality, which calls advance() after each step. Finished chunks are kept in folder/parts until all are done, so that a run that was
+    interrupted goes on where it was; chunks of another subject or config are fitted again. Writes folder/zoo.safetensors.
     """
     parts = Path(folder) / "parts"
     parts.mkdir(parents=True, exist_ok=True)
@@ -130,16 +131,15 @@ def fit_zoo(subject, fields, config, folder, progress=True):
             chunk, spent = _kept(path, made)
             if chunk is None:
                 started, rng = time.time(), np.random.default_rng([config.seed, first])
-                targets, labels = subject.draw(first, last, rng)
-                weights, errors = fit_sirens(subject.points, targets, config, rng, bar.update)
+                weights, labels, quality = subject.fit(first, last, config, rng, bar.update)
                 spent = time.time() - started
-                widths = [subject.points.shape[1], *config.hidden, targets.shape[2]]
-                chunk = Zoo(weights, np.asarray(labels), -10 * np.log10(np.maximum(errors, 1e-12)),
-                            {"widths": widths, "activation": "sine", "omega": config.omega, "made": made, "seconds": spent})
+                widths = [weights["W1"].shape[2], *config.hidden, weights[f"W{len(config.hidden) + 1}"].shape[1]]
+                chunk = Zoo(weights, labels, quality, {"widths": widths, "activation": subject.activation, "omega": config.omega,
+                                                       "quality": subject.quality, "made": made, "seconds": spent})
                 chunk.save(path)
             else:
                 bar.update(config.steps)
-            bar.set_postfix(fields=last, PSNR=f"{chunk.psnr.mean():.1f}")
+            bar.set_postfix({"fitted": last, subject.quality: f"{chunk.quality.mean():.3g}"})
             chunks.append(chunk)
             seconds += spent
     zoo = Zoo.join(chunks)
