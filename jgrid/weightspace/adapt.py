@@ -44,7 +44,7 @@ class Pairs:
 
 
 class Classifiers:
-    """Small ReLU MLPs, each trained on `n` pictures of two classes drawn at random; labels (F, 2): the classes; quality: accuracy on them."""
+    """Small ReLU MLPs, each trained on `n` pictures of two classes drawn at random; labels (F, 2): the classes; quality: accuracy."""
 
     activation, quality = "relu", "accuracy"
 

@@ -49,7 +49,8 @@ class EquivariantLinear(nn.Module):
     other hidden axes. The blocks of A_S are the maps of each pair (i, o), so that one product serves all pairs: the basis has
     sum_{i, o} 2^{|hidden axes i and o share|} free_i free_o maps per pair of features, which is all there are for mean and sum pooling.
 
-    pool: mean, sum or max (which makes the layer equivariant but not linear). Weights keep the variance, as documented at `_scale`.
+    pool: mean, sum or max (which makes the layer equivariant but not linear). The matrices start normal, so that the variance of
+    features that agree along hidden axes is multiplied by gain^2 (of independent ones the pooled part is smaller); biases start at zero.
     """
 
     def __init__(self, space, c_in, c_out, pool="mean", gain=1.0):

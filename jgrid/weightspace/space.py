@@ -48,7 +48,7 @@ class WeightSpace:
 
     def shared(self):
         """Every set of hidden axes that some tensor has, as sorted tuples of labels, the empty one first."""
-        found = {subset for _, axes in self.tensors for n in range(3) for subset in combinations(self.hidden(axes), n)}
+        found = {subset for _, axes in self.tensors for n in range(len(axes) + 1) for subset in combinations(self.hidden(axes), n)}
         return sorted(found, key=lambda subset: (len(subset), subset))
 
     def random_permutations(self, rng):
