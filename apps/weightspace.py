@@ -20,6 +20,7 @@ from jgrid.trainer import TrainConfig, Trainer
 from jgrid.weightspace import figures
 from jgrid.weightspace.adapt import AdaptTask, Classifiers, Pairs, corrupt
 from jgrid.weightspace.baselines import align
+from jgrid.weightspace.grids import PARTS, GridPictures
 from jgrid.weightspace.models import MODELS, NetConfig
 from jgrid.weightspace.subjects import Sines, load_pictures
 from jgrid.weightspace.tasks import EmbedTask, ForwardTask, Projected, Reader, ReadTask, Weights, outputs, split
@@ -49,6 +50,10 @@ class Config:
     fashion-mnist, whose idx files are looked for in the folder of that name in $JGRID_DATA, or in data/."""
     fields: int = 3000
     """Networks in the zoo."""
+    kind: Literal["siren", "mulfa"] = "siren"
+    """What pictures are fitted with: a SIREN, or a MulFAGrid of 4 x 4 cells and 6 channels with a decoder of the hidden layers."""
+    read: tuple[Literal[tuple(PARTS)], ...] = tuple(PARTS)
+    """Which parts of a MulFAGrid the networks see."""
     side: int = 10
     """Pixels along a side, to which pictures are reduced."""
     crop: int = 20
@@ -123,7 +128,7 @@ def main(config):
     quality = zoo.config["quality"]
     about = {"fields": len(zoo.quality), "seconds": round(zoo.config["seconds"], 2), f"mean_{quality}": float(zoo.quality.mean()),
              f"least_{quality}": float(zoo.quality.min())}
-    paths = [save(out / "fields.png", figures.fields(zoo))] if quality == "psnr" else []
+    paths = [save(out / "fields.png", figures.fields(zoo))] if zoo.config["activation"] == "sine" else []
     jobs = {"zoo": lambda *_: ({}, []), "classify": read, "regress": read, "embed": embed, "adapt": adapt, "forward": forward}
     result, made = jobs[config.job](config, zoo, pictures, out)
     result = {**result, **about, "device": device}
@@ -154,10 +159,13 @@ def check(config, zoo, pictures):
         raise ValueError(f"{config.zoo}: {fields} networks, too few to hold out {config.held_out}")
     if pictures is not None and config.job != "adapt" and fields > len(pictures):
         raise ValueError(f"--fields {fields}: {config.subject} has {len(pictures)} pictures")
+    if config.kind == "mulfa" and pictures is None and zoo is None:
+        raise ValueError("--kind mulfa wants pictures")
     if config.job == "adapt" and pictures is None:
         raise ValueError("adapt wants pictures, --subject sines has none")
-    if zoo is not None and (zoo.config["activation"] == "relu") != (config.job == "adapt"):
-        raise ValueError(f"{config.zoo}: networks of {zoo.config['activation']}, of no use to {config.job}")
+    if zoo is not None and (zoo.config["quality"] == "accuracy") != (config.job == "adapt"):
+        kind = "fields" if config.job == "adapt" else "classifiers"
+        raise ValueError(f"{config.zoo}: its networks are {kind}, of no use to {config.job}")
     classes = zoo.labels.ndim == 1 if zoo else pictures is not None
     if config.job in ("classify", "regress", "embed") and classes != (config.job == "classify"):
         raise ValueError(f"{config.job} wants fields {'with classes' if config.job == 'classify' else 'of sines'}")
@@ -168,6 +176,7 @@ def make_zoo(config, pictures, out):
         subject = Classifiers(halves(pictures)[0])
     else:
         subject = pictures or Sines(lowest=config.lowest, amplitude=config.amplitude)
+        subject = GridPictures(pictures) if config.kind == "mulfa" else subject
     return fit_zoo(subject, config.fields, config.fit, out)[0]
 
 
@@ -198,10 +207,12 @@ def over_seeds(config, out, make):
 
 def weights(config, zoo, train, name=None):
     """The zoo's weights as a model sees them: aligned, or varied."""
-    values = zoo.weights
+    starts = tuple(start for part in config.read for start in PARTS[part])
+    space = zoo.space.part([key for key in zoo.weights if key.startswith(starts)])
+    values = {key: zoo.weights[key] for key, _ in space.tensors}
     if name == "mlp-aligned":
-        values = align(zoo.space, values, {key: value[train[0]] for key, value in values.items()})
-    return Weights(zoo.space, values, train, permute=name == "mlp-permuted", signs=config.signs and zoo.config["activation"] == "sine",
+        values = align(space, values, {key: value[train[0]] for key, value in values.items()})
+    return Weights(space, values, train, permute=name == "mlp-permuted", signs=config.signs and zoo.config["activation"] == "sine",
                    noise=config.view_noise, drop=config.view_drop)
 
 
@@ -212,7 +223,7 @@ def read(config, zoo, pictures, out):
 
     def make(name, seed):
         task = ReadTask(weights(config, zoo, train, name), labels, train, test, seed)
-        return task, MODELS[name][0](zoo.space, task.n_out, config.net, 1)
+        return task, MODELS[name][0](task.weights.space, task.n_out, config.net, 1)
 
     results, networks = over_seeds(config, out, make)
     if config.job == "classify":
@@ -229,7 +240,7 @@ def embed(config, zoo, pictures, out):
 
     def make(name, seed):
         task = EmbedTask(weights(config, zoo, train, name), zoo.labels, train, test, seed=seed)
-        return task, Projected(MODELS[name][0](zoo.space, task.n_out, config.net, 1), task.n_out)
+        return task, Projected(MODELS[name][0](task.weights.space, task.n_out, config.net, 1), task.n_out)
 
     results, networks = over_seeds(config, out, make)
     found = {name: outputs(reader, task.weights, test) for name, (task, reader) in networks.items()}
@@ -246,7 +257,7 @@ def adapt(config, zoo, pictures, out):
 
     def make(name, seed):
         task = AdaptTask(weights(config, zoo, train), zoo.labels, train, test, known, unseen, seed)
-        return task, MODELS[name][1](zoo.space, config.net)
+        return task, MODELS[name][1](task.weights.space, config.net)
 
     results, networks = over_seeds(config, out, make)
     task, clean = networks[config.models[0]][0], parts[1].pixels[:10]
@@ -258,11 +269,11 @@ def adapt(config, zoo, pictures, out):
 def forward(config, zoo, pictures, out):
     """The fields' values from their weights and a point."""
     train, test = split(len(zoo.quality), config.held_out, 0)
-    dim = zoo.config["widths"][0]
+    dim = zoo.weights["W1"].shape[2]
 
     def make(name, seed):
-        return (ForwardTask(weights(config, zoo, train), zoo.config["omega"], dim, train, test, seed),
-                MODELS[name][0](zoo.space, 1, config.net, 1 + dim))
+        task = ForwardTask(weights(config, zoo, train), zoo.config["omega"], dim, train, test, seed)
+        return task, MODELS[name][0](task.weights.space, 1, config.net, 1 + dim)
 
     return over_seeds(config, out, make)[0], []
 

@@ -2,7 +2,9 @@
 from jgrid.tasks.base import AbstractTask
 from jgrid.weightspace.baselines import FlatMLP
 from jgrid.weightspace.layers import to_weights
+from jgrid.weightspace.space import mlp_space
 from jgrid.weightspace.tasks import epoch_batch
+from jgrid.weightspace.zoo import relu_networks, train
 
 import jittor as jt
 import numpy as np
@@ -14,17 +16,6 @@ def corrupt(pixels, rotation, noise, rng):
     """Pictures (n, side, side, C) turned by `rotation` degrees about their middle, with normal noise of this deviation, in [0, 1]."""
     turned = rotate(pixels, rotation, axes=(1, 2), reshape=False, order=1) if rotation else pixels
     return np.clip(turned + noise * rng.standard_normal(turned.shape), 0, 1).astype(np.float32)
-
-
-def classify(x, *weights_and_biases):
-    """Logits of F ReLU MLPs, each on pictures of its own: x (F, N, D), W_l (F, n_{l+1}, n_l), b_l (F, n_{l+1}) -> (F, N, classes)."""
-    z = x
-    for i in range(0, len(weights_and_biases), 2):
-        weight, bias = weights_and_biases[i:i + 2]
-        z = jt.matmul(z, weight.transpose(0, 2, 1)) + bias.unsqueeze(1)
-        if i + 2 < len(weights_and_biases):
-            z = nn.relu(z)
-    return z
 
 
 class Pairs:
@@ -52,6 +43,9 @@ class Classifiers:
         self.config = {**pictures.config, "kind": "classifiers", "n": n}
         self.n_classes, self.n, self.pairs = int(pictures.labels.max()) + 1, n, Pairs(pictures.pixels, pictures.labels)
 
+    def space(self, config):
+        return mlp_space((self.pairs.pixels.shape[1], *config.hidden, 2))
+
     def fit(self, first, last, config, rng, advance):
         classes = np.stack([rng.choice(self.n_classes, 2, replace=False) for _ in range(first, last)])
         x, y = self.pairs.sample(classes, self.n, rng)
@@ -60,15 +54,12 @@ class Classifiers:
             start = np.sqrt(2 / a) * rng.standard_normal((last - first, b, a))
             parameters += [jt.array(start.astype(np.float32)), jt.zeros((last - first, b))]
         x, truth = jt.array(x).stop_grad(), jt.array(y.reshape(-1)).stop_grad()
-        optimizer = jt.optim.Adam(parameters, config.lr)
-        for step in range(config.steps):
-            optimizer.lr = config.lr * 0.5 * (1 + np.cos(np.pi * step / config.steps))
-            # the mean over all would make the gradient of each smaller the more there are
-            optimizer.step(nn.cross_entropy_loss(classify(x, *parameters).reshape(-1, 2), truth) * (last - first))
-            if step % 10 == 9:
-                jt.sync_all(True)
-            advance()
-        right = (classify(x, *parameters).numpy().argmax(2) == y).mean(1)
+
+        def errors():  # the mean over all would make the gradient of each smaller the more there are
+            return nn.cross_entropy_loss(relu_networks(x, *parameters).reshape(-1, 2), truth) * (last - first)
+
+        train(errors, parameters, config, advance)
+        right = (relu_networks(x, *parameters).numpy().argmax(2) == y).mean(1)
         names = [f"{part}{m}" for m in range(1, len(widths)) for part in "Wb"]
         return {name: p.numpy() for name, p in zip(names, parameters)}, classes.astype(np.int32), right.astype(np.float32)
 
@@ -119,7 +110,7 @@ class AdaptTask(AbstractTask):
         return {name: value - self.weights.deviation[name] * change[name] for name, value in raw.items()}
 
     def loss(self, model, batch):
-        logits = classify(batch["x"], *self.adapted(model, batch["index"]).values())
+        logits = relu_networks(batch["x"], *self.adapted(model, batch["index"]).values())
         return {"cross_entropy": nn.cross_entropy_loss(logits.reshape(-1, 2), batch["y"])}
 
     def evaluate(self, model):
@@ -132,7 +123,7 @@ class AdaptTask(AbstractTask):
         """Of unseen classifiers on unseen pictures (or others); model None: as they are."""
         x, y = (pictures or self.unseen).sample(self.pairs[self.test], self.n_test, np.random.default_rng(self.seed))
         with jt.no_grad():
-            logits = classify(jt.array(x), *self.adapted(model, self.test).values()).numpy()
+            logits = relu_networks(jt.array(x), *self.adapted(model, self.test).values()).numpy()
         return float((logits.argmax(2) == y).mean())
 
     def export(self, model, out_dir):

@@ -21,7 +21,7 @@ def fields(zoo):
     n = min(SHOWN, len(zoo.quality))
     parameters = [jt.array(zoo.weights[name][:n]) for name, _ in zoo.space.tensors]
     figure, axes = _figure(2, (n + 1) // 2, (1.6 * ((n + 1) // 2), 3.6))
-    if zoo.config["widths"][0] == 1:
+    if zoo.weights["W1"].shape[2] == 1:
         line = np.linspace(-1, 1, 400, dtype=np.float32)
         values = fused_sirens(jt.array(line[:, None]), zoo.config["omega"], *parameters).numpy()
         for ax, value in zip(axes.flat, values):

@@ -66,6 +66,10 @@ class WeightSpace:
             moved[name] = value
         return moved
 
+    def part(self, names):
+        """The space of some of the tensors."""
+        return WeightSpace(tuple((name, axes) for name, axes in self.tensors if name in names))
+
     def flat(self, weights):
         """{name: (F, *sizes)} -> (F, dim)."""
         return np.concatenate([weights[name].reshape(len(weights[name]), -1) for name, _ in self.tensors], axis=1)

@@ -4,6 +4,7 @@ from pathlib import Path
 from jgrid import picture
 from jgrid.idx import read_idx
 from jgrid.tasks.image import load_image
+from jgrid.weightspace.space import mlp_space
 from jgrid.weightspace.zoo import fit_sirens
 
 import numpy as np
@@ -24,6 +25,9 @@ class Sines:
         self.config = {"kind": "sines", "points": points, "lowest": lowest, "amplitude": amplitude}
         self.points = np.linspace(-1, 1, points, dtype=np.float32)[:, None]
         self.lowest, self.amplitude = lowest, amplitude
+
+    def space(self, config):
+        return mlp_space((1, *config.hidden, 1))
 
     def fit(self, first, last, config, rng, advance):
         targets, labels = self.draw(last - first, rng)
@@ -56,11 +60,18 @@ class Pictures:
         """Some of the pictures."""
         return Pictures(self.pixels[first:last], self.labels[first:last], self.config["name"])
 
-    def fit(self, first, last, config, rng, advance):
+    def space(self, config):
+        return mlp_space((2, *config.hidden, self.pixels.shape[-1]))
+
+    def targets(self, first, last):
+        """What fields of these pictures are fitted to (F, N, C), and their labels."""
         chosen = self.pixels[first:last]
-        targets = chosen.reshape(len(chosen), -1, chosen.shape[-1]) - np.float32(0.5)
+        return chosen.reshape(len(chosen), -1, chosen.shape[-1]) - np.float32(0.5), self.labels[first:last]
+
+    def fit(self, first, last, config, rng, advance):
+        targets, labels = self.targets(first, last)
         weights, psnr = fit_sirens(self.points, targets, config, rng, advance)
-        return weights, self.labels[first:last], psnr
+        return weights, labels, psnr
 
 
 def load_pictures(path, side, crop=0):

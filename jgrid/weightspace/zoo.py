@@ -6,10 +6,11 @@ from pathlib import Path
 
 from jgrid import checkpoint
 from jgrid.ops.siren import fused_siren_errors
-from jgrid.weightspace.space import WeightSpace, mlp_space
+from jgrid.weightspace.space import WeightSpace
 
 import jittor as jt
 import numpy as np
+from jittor import nn
 from tqdm import tqdm
 
 CHUNK = 1000  # fields that are fitted together; a finished chunk is kept, and an interrupted zoo goes on behind it
@@ -41,7 +42,7 @@ class FitConfig:
 class Zoo:
     """F networks of one space: weights {name: (F, *sizes)}, labels (F,) or (F, n), quality (F,), and how they came about.
 
-    quality: of fields the PSNR, -10 log10 of the fit's mean squared error; of classifiers their accuracy. config holds `widths`,
+    quality: of fields the PSNR, -10 log10 of the fit's mean squared error; of classifiers their accuracy. config holds `space`,
     `activation` ("sine" or "relu"), `omega`, `quality` ("psnr" or "accuracy"), `made` (subject and fit) and `seconds`.
     """
 
@@ -52,7 +53,7 @@ class Zoo:
 
     @property
     def space(self) -> WeightSpace:
-        return mlp_space(self.config["widths"])
+        return space_from_list(self.config["space"])
 
     def save(self, path):
         checkpoint.save(path, {**self.weights, "labels": self.labels, "quality": self.quality}, self.config)
@@ -62,10 +63,10 @@ class Zoo:
         """A zoo that `save` wrote; ValueError, naming the file, where it is none."""
         tensors, config = checkpoint.read(path)
         try:
-            labels, quality, space = tensors.pop("labels"), tensors.pop("quality"), mlp_space(config["widths"])
+            labels, quality, space = tensors.pop("labels"), tensors.pop("quality"), space_from_list(config["space"])
             shapes = {name: (len(quality), *(size for _, size in axes)) for name, axes in space.tensors}
             if {name: value.shape for name, value in tensors.items()} != shapes or len(labels) != len(quality):
-                raise ValueError(f"its tensors are not those of {len(quality)} networks of widths {config['widths']}")
+                raise ValueError(f"its tensors are not those of {len(quality)} networks of its space")
         except (KeyError, TypeError, ValueError) as error:
             raise ValueError(f"{path}: not a zoo ({error})") from None
         return Zoo(tensors, labels, quality, config)
@@ -75,6 +76,37 @@ class Zoo:
         """One zoo of several of the same config."""
         weights = {name: np.concatenate([zoo.weights[name] for zoo in zoos]) for name in zoos[0].weights}
         return Zoo(weights, *(np.concatenate([getattr(zoo, part) for zoo in zoos]) for part in ("labels", "quality")), zoos[0].config)
+
+
+def space_to_list(space):
+    """A space as JSON keeps it."""
+    return [[name, [list(axis) for axis in axes]] for name, axes in space.tensors]
+
+
+def space_from_list(values):
+    return WeightSpace(tuple((name, tuple((label, int(size)) for label, size in axes)) for name, axes in values))
+
+
+def relu_networks(x, *weights_and_biases):
+    """F ReLU MLPs, each on points of its own: x (F, N, D), W_l (F, n_{l+1}, n_l), b_l (F, n_{l+1}) -> (F, N, n_L)."""
+    z = x
+    for i in range(0, len(weights_and_biases), 2):
+        weight, bias = weights_and_biases[i:i + 2]
+        z = jt.matmul(z, weight.transpose(0, 2, 1)) + bias.unsqueeze(1)
+        if i + 2 < len(weights_and_biases):
+            z = nn.relu(z)
+    return z
+
+
+def train(errors, parameters, config, advance):
+    """Full-batch Adam on the sum of errors(), the learning rate falling to zero by a cosine; advance() is called after every step."""
+    optimizer = jt.optim.Adam(parameters, config.lr)
+    for step in range(config.steps):
+        optimizer.lr = config.lr * 0.5 * (1 + np.cos(np.pi * step / config.steps))
+        optimizer.step(errors().sum())
+        if step % 10 == 9:
+            jt.sync_all(True)  # so that the progress shown is true
+        advance()
 
 
 def siren_start(widths, fields, omega, rng, shared=False):
@@ -101,23 +133,21 @@ def fit_sirens(x, targets, config, rng, advance=lambda: None):
                         config.shared_start)
     parameters = [jt.array(value) for value in start.values()]
     points, targets = jt.array(x).stop_grad(), jt.array(targets).stop_grad()
-    optimizer = jt.optim.Adam(parameters, config.lr)
-    for step in range(config.steps):
-        optimizer.lr = config.lr * 0.5 * (1 + np.cos(np.pi * step / config.steps))
-        optimizer.step(fused_siren_errors(points, targets, config.omega, *parameters).sum())
-        if step % 10 == 9:
-            jt.sync_all(True)  # so that the progress shown is true
-        advance()
-    errors = fused_siren_errors(points, targets, config.omega, *parameters).numpy()
-    return {name: p.numpy() for name, p in zip(start, parameters)}, -10 * np.log10(np.maximum(errors, 1e-12))
+
+    def errors():
+        return fused_siren_errors(points, targets, config.omega, *parameters)
+
+    train(errors, parameters, config, advance)
+    return {name: p.numpy() for name, p in zip(start, parameters)}, -10 * np.log10(np.maximum(errors().numpy(), 1e-12))
 
 
 def fit_zoo(subject, fields, config, folder, progress=True):
     """The zoo of a subject's first `fields` fields, CHUNK at a time; returns (Zoo, seconds of fitting).
 
-    A subject has `config` (JSON-able), `activation`, `quality` (its name) and `fit(first, last, config, rng, advance)` -> weights, labels,
-    quality, which calls advance() after each step. Finished chunks are kept in folder/parts until all are done, so that a run that was
-    interrupted goes on where it was; chunks of another subject or config are fitted again. Writes folder/zoo.safetensors.
+    A subject has `config` (JSON-able), `activation`, `quality` (its name), `space(config)` and `fit(first, last, config, rng, advance)`
+    -> weights, labels, quality, which calls advance() after each step. Finished chunks are kept in folder/parts until all are done, so
+    that a run that was interrupted goes on where it was; chunks of another subject or config are fitted again. Writes
+    folder/zoo.safetensors.
     """
     parts = Path(folder) / "parts"
     parts.mkdir(parents=True, exist_ok=True)
@@ -133,9 +163,8 @@ def fit_zoo(subject, fields, config, folder, progress=True):
                 started, rng = time.time(), np.random.default_rng([config.seed, first])
                 weights, labels, quality = subject.fit(first, last, config, rng, bar.update)
                 spent = time.time() - started
-                widths = [weights["W1"].shape[2], *config.hidden, weights[f"W{len(config.hidden) + 1}"].shape[1]]
-                chunk = Zoo(weights, labels, quality, {"widths": widths, "activation": subject.activation, "omega": config.omega,
-                                                       "quality": subject.quality, "made": made, "seconds": spent})
+                about = {"space": space_to_list(subject.space(config)), "activation": subject.activation, "omega": config.omega}
+                chunk = Zoo(weights, labels, quality, {**about, "quality": subject.quality, "made": made, "seconds": spent})
                 chunk.save(path)
             else:
                 bar.update(config.steps)
