@@ -154,7 +154,7 @@ class EmbedTask(AbstractTask):
         return {"views": [self.weights.features(index, rng) for _ in range(2)]}
 
     def loss(self, model, batch):
-        z = jt.concat([model.project(view) for view in batch["views"]], dim=0)
+        z = jt.concat([model.network.project(view) for view in batch["views"]], dim=0)
         z = z / jt.sqrt((z * z).sum(1, keepdims=True) + 1e-8)
         n = z.shape[0]
         itself = jt.array(np.eye(n, dtype=np.float32) * 1e4)
