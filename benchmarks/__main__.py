@@ -16,9 +16,14 @@ def solver(quick, _):
     return solver.run(quick)
 
 
+def zoo(quick, _):
+    from benchmarks import zoo  # as late as the solver
+    return zoo.run(quick)
+
+
 # name: function of (quick, the measured limits); the limits themselves are measured in every run
 BENCHMARKS = {"step": suite.step, "mulfa": suite.mulfa, "ops": suite.ops, "scaling": suite.scaling, "image": suite.image,
-              "sdf": suite.sdf, "views": suite.views, "solver": solver}
+              "sdf": suite.sdf, "views": suite.views, "zoo": zoo, "solver": solver}
 
 
 @dataclass(frozen=True)
@@ -60,7 +65,7 @@ def markdown(results):
     units = {kind: sizes.pop("unit") for kind, sizes in rates.items()}
     table("limits", ["what", "size", "best"], [(kind, size, f"{rate:.3g} {units[kind]}")
                                                for kind, sizes in rates.items() for size, rate in sizes.items()])
-    for name in ("step", "mulfa", "views"):
+    for name in ("step", "mulfa", "views", "zoo"):
         if name in results:
             rows = [(run, None, r["reason"], None, None, None) if r["ms"] is None else
                     (run, r["ms"], "{:.3g}-{:.3g}".format(*r["range_ms"]), f"{r['clean']}/{r['samples']}",

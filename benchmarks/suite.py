@@ -21,7 +21,7 @@ def _batch(quick):
     return 1024 if quick else problem.BATCH
 
 
-def _compare(entrants, quick, peers):
+def compare(entrants, quick, peers):
     """jgrid's milliseconds and, for {key: entrant}, the peers' time over jgrid's; null where a peer failed, with the reason.
 
     All must compute jgrid's model: from the same parameters the same losses over a few steps of Adam on the same batch.
@@ -70,7 +70,7 @@ def step(quick, _=None):
                 "jax.jit": ("jax_side", "step", options)}
     if quick:
         del entrants["torch.compile"]
-    return _compare(entrants, quick, {"torch_eager": "torch eager, index_select", "torch_eager_naive": "torch eager, table[node]",
+    return compare(entrants, quick, {"torch_eager": "torch eager, index_select", "torch_eager_naive": "torch eager, table[node]",
                                       "torch_compile": "torch.compile", "jax": "jax.jit", "jgrid_plain": "jgrid plain"})
 
 
@@ -84,7 +84,7 @@ def mulfa(quick, _=None):
                 "linear kernel": ("jgrid_side", "step", {**options, "field": _field(problem.LINEAR, quick)}),
                 "jgrid plain": ("jgrid_side", "step", {**options, "plain": True}),
                 "torch eager, index_select": ("torch_side", "step", options)}
-    entry = _compare(entrants, quick, {"torch_eager": "torch eager, index_select", "jgrid_plain": "jgrid plain"})
+    entry = compare(entrants, quick, {"torch_eager": "torch eager, index_select", "jgrid_plain": "jgrid plain"})
     linear = entry["runs"]["linear kernel"]["ms"]
     return {**entry, "linear": entry["jgrid_ms"] / linear if linear and entry["jgrid_ms"] else None}
 

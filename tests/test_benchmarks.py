@@ -17,12 +17,13 @@ PEERS = {"torch_eager": "torch", "torch_eager_naive": "torch", "jax": "jax", "jg
 
 
 def test_quick_form_fills_every_entry(tmp_path, capsys):
-    benchmarks.main(benchmarks.Config(("step", "mulfa", "ops", "scaling", "sdf", "views"), tmp_path / "speed.json", quick=True))
+    names = ("step", "mulfa", "ops", "scaling", "sdf", "views", "zoo")
+    benchmarks.main(benchmarks.Config(names, tmp_path / "speed.json", quick=True))
     results = json.loads((tmp_path / "speed.json").read_text())
-    assert set(results) == {"machine", "limits", "step", "mulfa", "ops", "scaling", "sdf", "views"}
+    assert set(results) == {"machine", "limits", *names}
     assert all(rate > 0 for kind in suite.UNITS for size, rate in results["limits"][kind].items() if size != "unit")
-    for name, peers in (("step", PEERS), ("mulfa", {"torch_eager": "torch", "jgrid_plain": "jittor"}),
-                        ("views", {"torch_eager": "torch"})):
+    few = {"torch_eager": "torch", "jgrid_plain": "jittor"}
+    for name, peers in (("step", PEERS), ("mulfa", few), ("zoo", few), ("views", {"torch_eager": "torch"})):
         entry = results[name]
         assert entry["jgrid_ms"] > 0
         for key, package in peers.items():  # a ratio wherever the peer is installed, which needs jgrid's losses
@@ -61,9 +62,9 @@ def test_another_model_has_no_ratio(monkeypatch):
         return lambda *_: {"jgrid": {"ms": 2.0, "losses": [0.5, 0.4]}, "peer": {"ms": 30.0, "losses": [0.5, loss]}}
 
     monkeypatch.setattr(suite, "race", runs(0.40001))
-    assert suite._compare({}, True, {"torch_eager": "peer"})["torch_eager"] == 15.0
+    assert suite.compare({}, True, {"torch_eager": "peer"})["torch_eager"] == 15.0
     monkeypatch.setattr(suite, "race", runs(0.4002))
-    entry = suite._compare({}, True, {"torch_eager": "peer"})
+    entry = suite.compare({}, True, {"torch_eager": "peer"})
     assert entry["torch_eager"] is None and "not the same model" in entry["reasons"]["torch_eager"]
 
 

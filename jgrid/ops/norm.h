@@ -1,0 +1,82 @@
+// Layer normalisation of short rows and the relu behind it, forward and backward: CPU only. (Under CUDA the plain twin's ops are as good.)
+//
+//   y = relu(gain * (x - mean) / sqrt(variance + eps) + shift), along the C numbers of a row. No Jittor symbol in here.
+#pragma once
+#include <cmath>
+#include <cstdint>
+#include <vector>
+
+namespace jgrid {
+
+constexpr int NORM_CHUNKS = 32;  // partial sums of the gradients of gain and shift: a fixed number, so that results do not depend on the threads
+
+// The normalised row; returns 1 / its deviation.
+inline float normalise(const float* __restrict x, int c, float eps, float* __restrict unit) {
+    float mean = 0.f, square = 0.f;
+    for (int j = 0; j < c; j++) mean += x[j];
+    mean /= c;
+    for (int j = 0; j < c; j++) {
+        unit[j] = x[j] - mean;
+        square += unit[j] * unit[j];
+    }
+    const float inverse = 1.f / std::sqrt(square / c + eps);
+    for (int j = 0; j < c; j++) unit[j] *= inverse;
+    return inverse;
+}
+
+inline void norm_relu(const float* x, const float* gain, const float* shift, int64_t rows, int c, float eps, float* y) {
+#pragma omp parallel for schedule(static)
+    for (int64_t r = 0; r < rows; r++) {
+        float* row = y + r * c;
+        normalise(x + r * c, c, eps, row);
+        for (int j = 0; j < c; j++) {
+            const float value = row[j] * gain[j] + shift[j];
+            row[j] = value > 0.f ? value : 0.f;
+        }
+    }
+}
+
+// One row's gradient, and its parts of those of gain and shift. In loops of few arrays, which the compiler can do many numbers at a time.
+inline void pull_back_row(const float* __restrict unit, const float* __restrict gain, const float* __restrict shift,
+                          const float* __restrict gradient, int c, float inverse, float* __restrict above, float* __restrict to_gain,
+                          float* __restrict to_shift, float* __restrict dx) {
+    for (int j = 0; j < c; j++) above[j] = gradient[j] * (float)(unit[j] * gain[j] + shift[j] > 0.f);
+    for (int j = 0; j < c; j++) to_shift[j] += above[j];
+    for (int j = 0; j < c; j++) to_gain[j] += above[j] * unit[j];
+    float mean = 0.f, along = 0.f;
+    for (int j = 0; j < c; j++) {
+        above[j] *= gain[j];
+        mean += above[j];
+        along += above[j] * unit[j];
+    }
+    mean /= c;
+    along /= c;
+    for (int j = 0; j < c; j++) dx[j] = inverse * (above[j] - mean - along * unit[j]);
+}
+
+inline void norm_relu_backward(const float* x, const float* gain, const float* shift, const float* gradient, int64_t rows, int c, float eps,
+                               float* dx, float* dgain, float* dshift) {
+    std::vector<float> partial((size_t)NORM_CHUNKS * 2 * c, 0.f);
+    const int64_t chunk = (rows + NORM_CHUNKS - 1) / NORM_CHUNKS;
+#pragma omp parallel
+    {
+        std::vector<float> unit(c), above(c);
+#pragma omp for schedule(static)
+        for (int n = 0; n < NORM_CHUNKS; n++) {
+            float *to_gain = partial.data() + (size_t)n * 2 * c, *to_shift = to_gain + c;
+            for (int64_t r = n * chunk; r < rows && r < (n + 1) * chunk; r++) {
+                const float inverse = normalise(x + r * c, c, eps, unit.data());
+                pull_back_row(unit.data(), gain, shift, gradient + r * c, c, inverse, above.data(), to_gain, to_shift, dx + r * c);
+            }
+        }
+    }
+    for (int j = 0; j < c; j++) {
+        dgain[j] = dshift[j] = 0.f;
+        for (int n = 0; n < NORM_CHUNKS; n++) {
+            dgain[j] += partial[(size_t)n * 2 * c + j];
+            dshift[j] += partial[(size_t)n * 2 * c + c + j];
+        }
+    }
+}
+
+}  // namespace jgrid

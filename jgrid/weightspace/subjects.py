@@ -1,0 +1,115 @@
+"""What the fields of a zoo are of: pictures, sine waves."""
+from pathlib import Path
+
+from jgrid import picture
+from jgrid.idx import read_idx
+from jgrid.tasks.image import load_image
+from jgrid.weightspace.space import mlp_space
+from jgrid.weightspace.zoo import fit_sirens
+
+import numpy as np
+from PIL import Image
+
+X_LARGEST = np.pi  # sine waves are seen on [-pi, pi]
+
+
+class Sines:
+    """y = a sin(b x) on [-pi, pi], b uniform in [lowest, 10], a uniform in [0, amplitude], or 1 where amplitude is 0.
+
+    The fields see x / pi in [-1, 1], and targets divided by the largest amplitude. Labels (F, 2): a and b.
+    """
+
+    activation, quality = "sine", "psnr"
+
+    def __init__(self, points=64, lowest=0.5, amplitude=0.0):
+        self.config = {"kind": "sines", "points": points, "lowest": lowest, "amplitude": amplitude}
+        self.points = np.linspace(-1, 1, points, dtype=np.float32)[:, None]
+        self.lowest, self.amplitude = lowest, amplitude
+
+    def space(self, config):
+        return mlp_space((1, *config.hidden, 1))
+
+    def fit(self, first, last, config, rng, advance):
+        targets, labels = self.draw(last - first, rng)
+        weights, psnr = fit_sirens(self.points, targets, config, rng, advance)
+        return weights, labels, psnr
+
+    def draw(self, n, rng):
+        """Targets (n, N, 1) and labels (n, 2)."""
+        b = rng.uniform(self.lowest, 10, n)
+        a = rng.uniform(0, self.amplitude, n) if self.amplitude else np.ones(n)
+        y = a[:, None] * np.sin(b[:, None] * X_LARGEST * self.points[:, 0])
+        return (y / max(self.amplitude, 1.0)).astype(np.float32)[..., None], np.stack([a, b], 1).astype(np.float32)
+
+
+class Pictures:
+    """Pictures (F, side, side, C) in [0, 1] as fields of (x, y) in [-1, 1]; targets are values - 0.5. Labels (F,): classes."""
+
+    activation, quality = "sine", "psnr"
+
+    def __init__(self, pixels, labels, name):
+        self.config = {"kind": "pictures", "name": name, "side": pixels.shape[1]}
+        self.pixels, self.labels = pixels, labels
+        line = np.linspace(-1, 1, pixels.shape[1], dtype=np.float32)
+        self.points = np.stack(np.meshgrid(line, line), axis=-1).reshape(-1, 2)
+
+    def __len__(self):
+        return len(self.pixels)
+
+    def part(self, first, last):
+        """Some of the pictures."""
+        return Pictures(self.pixels[first:last], self.labels[first:last], self.config["name"])
+
+    def space(self, config):
+        return mlp_space((2, *config.hidden, self.pixels.shape[-1]))
+
+    def targets(self, first, last):
+        """What fields of these pictures are fitted to (F, N, C), and their labels."""
+        chosen = self.pixels[first:last]
+        return chosen.reshape(len(chosen), -1, chosen.shape[-1]) - np.float32(0.5), self.labels[first:last]
+
+    def fit(self, first, last, config, rng, advance):
+        targets, labels = self.targets(first, last)
+        weights, psnr = fit_sirens(self.points, targets, config, rng, advance)
+        return weights, labels, psnr
+
+
+def load_pictures(path, side, crop=0):
+    """An idx file of pictures with its labels beside it, or a folder whose sub-folders are the classes -> Pictures.
+
+    The `crop` x `crop` pixels in the middle (0: the largest square) are averaged to side x side. ValueError says what is wrong.
+    """
+    path = Path(path)
+    if path.is_dir():
+        files = sorted(p for p in path.rglob("*") if p.suffix.lower() in Image.registered_extensions())
+        if not files:
+            raise ValueError(f"{path}: no pictures in this folder")
+        classes = sorted({p.parent for p in files})
+        pixels = [_reduced(picture.as_rgb(load_image(p)), side, crop, p) for p in files]
+        labels = np.array([classes.index(p.parent) for p in files], np.int32)
+        return Pictures(np.stack(pixels), labels, path.name)
+    images = read_idx(path)
+    if images.ndim != 3:
+        raise ValueError(f"{path}: wanted an idx file of pictures, with 3 axes, got {images.ndim}")
+    beside = path.with_name(path.name.replace("images-idx3", "labels-idx1"))
+    if beside == path:
+        raise ValueError(f"{path}: an idx file of pictures is named ...images-idx3..., so that its labels can be found")
+    labels = read_idx(beside)
+    if labels.shape != images.shape[:1]:
+        raise ValueError(f"{beside}: {labels.shape} labels for {len(images)} pictures")
+    pixels = np.stack([_reduced(image[..., None] / np.float32(255), side, crop, path) for image in images])
+    return Pictures(pixels, labels.astype(np.int32), path.parent.name)
+
+
+def _reduced(pixels, side, crop, name):
+    """The middle of (H, W, C), averaged to (side, side, C)."""
+    height, width = pixels.shape[:2]
+    size = crop or min(height, width)
+    if size > min(height, width) or side > size:
+        raise ValueError(f"{name}: {height} x {width} pixels have no {size} x {size} to be averaged to {side} x {side}")
+    top, left = (height - size) // 2, (width - size) // 2
+    middle = pixels[top:top + size, left:left + size]
+    if size % side == 0:
+        return middle.reshape(side, size // side, side, size // side, -1).mean((1, 3)).astype(np.float32)
+    channels = [np.asarray(Image.fromarray(np.float32(c), "F").resize((side, side), Image.BOX)) for c in np.moveaxis(middle, -1, 0)]
+    return np.clip(np.stack(channels, axis=-1), 0, 1)

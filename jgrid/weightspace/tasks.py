@@ -1,0 +1,248 @@
+"""What is learned from weights: labels of fields, embeddings, values of fields. Adaptation of weights is in adapt.py."""
+from jgrid.tasks.base import AbstractTask
+from jgrid.weightspace.layers import to_features
+
+import jittor as jt
+import numpy as np
+from jittor import nn
+
+CHUNK = 500  # fields per forward pass in evaluations
+
+
+class Reader(nn.Module):
+    """A network on weights as the trainer wants it: one learning rate, and a weight decay."""
+
+    def __init__(self, network, lr, weight_decay=0.0):
+        super().__init__()
+        self.network, self.lr, self.weight_decay = network, lr, weight_decay
+
+    def execute(self, features):
+        return self.network(features)
+
+    def parameter_groups(self):
+        params = [p for p in self.network.parameters() if not p.is_stop_grad()]
+        return [{"name": "network", "params": params, "lr": self.lr, "weight_decay": self.weight_decay}]
+
+
+class Weights:
+    """Weights of a zoo, standardised with one mean and deviation per tensor (per entry would not be equivariant), and how to vary them.
+
+    The statistics are of the fields `known`, those that are trained on. Variations, each drawn anew for every field and step:
+    permute (a random element of the group), signs (of neurons whose function is odd, as sines are: a neuron's row and bias are negated
+    and so is its column in the next layer), noise (normal, in deviations), drop (probability that a weight is set to its mean).
+    """
+
+    def __init__(self, space, weights, known, permute=False, signs=False, noise=0.0, drop=0.0):
+        self.space, self.weights = space, weights
+        self.permute, self.signs, self.noise, self.drop = permute, signs, noise, drop
+        self.mean = {name: float(value[known].mean()) for name, value in weights.items()}
+        self.deviation = {name: float(value[known].std()) + 1e-12 for name, value in weights.items()}
+
+    def raw(self, index, rng=None):
+        """{name: (B, *sizes)} of fields by their numbers; varied by the group's elements where there is an rng."""
+        chosen = {name: self.weights[name][index] for name, _ in self.space.tensors}
+        if rng is None or not (self.permute or self.signs):
+            return chosen
+        for hidden, size in self.space.sizes.items():
+            order = rng.permuted(np.tile(np.arange(size), (len(index), 1)), axis=1) if self.permute else None
+            sign = rng.choice(np.float32([-1, 1]), (len(index), size)) if self.signs else None
+            for name, axes in self.space.tensors:
+                labels = [label for label, _ in axes]
+                if hidden in labels:
+                    shape = [len(index)] + [size if label == hidden else 1 for label in labels]
+                    if order is not None:
+                        chosen[name] = np.take_along_axis(chosen[name], order.reshape(shape), axis=1 + labels.index(hidden))
+                    if sign is not None:
+                        chosen[name] = chosen[name] * sign.reshape(shape)
+        return chosen
+
+    def features(self, index, rng=None):
+        """The standardised weights of fields as a network reads them, varied where there is an rng."""
+        scaled = {}
+        for name, value in self.raw(index, rng).items():
+            value = (value - self.mean[name]) / self.deviation[name]
+            if rng is not None and self.noise:
+                value = value + self.noise * rng.standard_normal(value.shape, np.float32)
+            if rng is not None and self.drop:
+                value = value * (rng.random(value.shape, np.float32) >= self.drop)
+            scaled[name] = jt.array(value.astype(np.float32)).stop_grad()
+        return to_features(self.space, scaled)
+
+
+def split(n, held_out, seed):
+    """(fields to train on, held-out fields): sorted numbers below n, `held_out` of them held out at random."""
+    order = np.random.default_rng(seed).permutation(n)
+    return np.sort(order[held_out:]), np.sort(order[:held_out])
+
+
+def epoch_batch(index, step, n, seed):
+    """The n fields of a step, without repetition within an epoch: a function of step and seed alone."""
+    n = min(n, len(index))
+    per_epoch = len(index) // n
+    order = np.random.default_rng([seed, step // per_epoch]).permutation(index)
+    return order[step % per_epoch * n:][:n]
+
+
+def outputs(model, weights, index):
+    """The model's outputs for fields, in evaluation mode: (F, n_out) array."""
+    model.eval()
+    with jt.no_grad():
+        found = [model(weights.features(index[first:first + CHUNK])).numpy() for first in range(0, len(index), CHUNK)]
+    model.train()
+    return np.concatenate(found)
+
+
+class ReadTask(AbstractTask):
+    """Labels of fields from their weights: classes (F,) integers, by cross-entropy, or values (F, n), by their squared error.
+
+    Values are standardised for the network; `mse` is in their own units.
+    """
+
+    dim = 0
+
+    def __init__(self, weights, labels, train, test, seed=0):
+        self.weights, self.labels, self.train, self.test, self.seed = weights, labels, train, test, seed
+        self.classes = labels.ndim == 1
+        self.n_out = int(labels.max()) + 1 if self.classes else labels.shape[1]
+        self.metric = "accuracy" if self.classes else "mse"
+        if not self.classes:
+            self.mean, self.deviation = labels[train].mean(0), labels[train].std(0)
+            self.predict_mean = float(((labels[test] - self.mean) ** 2).mean())
+
+    def sample(self, step, n):
+        index = epoch_batch(self.train, step, n, self.seed)
+        labels = self.labels[index] if self.classes else (self.labels[index] - self.mean) / self.deviation
+        return {"features": self.weights.features(index, np.random.default_rng([self.seed, step])), "labels": jt.array(labels)}
+
+    def loss(self, model, batch):
+        found = model(batch["features"])
+        if self.classes:
+            return {"cross_entropy": nn.cross_entropy_loss(found, batch["labels"])}
+        return {"mse": ((found - batch["labels"]) ** 2).mean()}
+
+    def evaluate(self, model):
+        known = self.train[:: max(1, len(self.train) // len(self.test))]  # about as many as are held out
+        return {self.metric: self._score(model, self.test), f"{self.metric}_train": self._score(model, known)}
+
+    def _score(self, model, index):
+        found = outputs(model, self.weights, index)
+        if self.classes:
+            return float((found.argmax(1) == self.labels[index]).mean())
+        return float(((found * self.deviation + self.mean - self.labels[index]) ** 2).mean())
+
+    def export(self, model, out_dir):
+        return []
+
+
+class EmbedTask(AbstractTask):
+    """Embeddings without labels: two views of a field shall be near, views of others far (SimCLR's loss, temperature 0.1).
+
+        loss = mean over views i of -log( exp(<z_i, z_j> / t) / sum_{k != i} exp(<z_i, z_k> / t) ),   j the other view of i's field
+
+    z are normalised projections of the embedding. Views are the fields with noise and masked weights. `mse` is that of a linear
+    regression from the embedding to the labels, fitted on the training fields, over the held-out ones.
+    """
+
+    dim, metric, temperature = 0, "mse", 0.1
+
+    def __init__(self, weights, labels, train, test, n_out=16, seed=0):
+        self.weights, self.labels, self.train, self.test, self.n_out, self.seed = weights, labels, train, test, n_out, seed
+        self.predict_mean = float(((labels[test] - labels[train].mean(0)) ** 2).mean())
+
+    def sample(self, step, n):
+        index, rng = epoch_batch(self.train, step, n, self.seed), np.random.default_rng([self.seed, step])
+        return {"views": [self.weights.features(index, rng) for _ in range(2)]}
+
+    def loss(self, model, batch):
+        z = jt.concat([model.network.project(view) for view in batch["views"]], dim=0)
+        z = z / jt.sqrt((z * z).sum(1, keepdims=True) + 1e-8)
+        n = z.shape[0]
+        itself = jt.array(np.eye(n, dtype=np.float32) * 1e4)
+        likeness = nn.matmul_transpose(z, z) / self.temperature - itself
+        return {"contrast": nn.cross_entropy_loss(likeness, jt.array((np.arange(n) + n // 2) % n))}
+
+    def evaluate(self, model):
+        known, found = (np.pad(outputs(model, self.weights, index), ((0, 0), (0, 1)), constant_values=1.0)
+                        for index in (self.train, self.test))
+        probe = np.linalg.lstsq(known, self.labels[self.train], rcond=None)[0]
+        return {"mse": float(((found @ probe - self.labels[self.test]) ** 2).mean())}
+
+    def export(self, model, out_dir):
+        return []
+
+
+class Projected(nn.Module):
+    """An encoder, whose outputs are the embedding, and the small network behind it that only the contrastive loss sees."""
+
+    def __init__(self, encoder, n_out):
+        super().__init__()
+        self.encoder, self.projection = encoder, nn.Sequential(nn.Linear(n_out, n_out), nn.ReLU(), nn.Linear(n_out, n_out))
+
+    def execute(self, features):
+        return self.encoder(features)
+
+    def project(self, features):
+        return self.projection(nn.relu(self.encoder(features)))
+
+
+class ForwardTask(AbstractTask):
+    """The value f_v(x) of a field from its weights v and a point x, which is given as further features of every weight.
+
+    values(weights, x) -> the fields' own values. `r2` is 1 - mean squared error / variance, on held-out fields at new points.
+    """
+
+    metric, test_points = "r2", 8
+
+    def __init__(self, weights, omega, dim, train, test, seed=0):
+        self.weights, self.omega, self.dim, self.n_out, self.train, self.test, self.seed = weights, omega, dim, 1, train, test, seed
+        values = np.concatenate([self._points(index, [seed, n])[1] for n, index in enumerate((train[:1000], test))])
+        self.mean, self.deviation = float(values.mean()), float(values.std())
+
+    def _points(self, index, seed):
+        """A point in [-1, 1]^D for each field, and the field's value there."""
+        x = np.random.default_rng(seed).uniform(-1, 1, (len(index), self.dim)).astype(np.float32)
+        raw = self.weights.raw(index)
+        return x, field_values(raw, x, self.omega)
+
+    def _features(self, index, x, rng=None):
+        features = self.weights.features(index, rng)
+        point = jt.array(x).stop_grad()
+        wide = []
+        for value in features:
+            beside = point.reshape([len(x)] + [1] * (value.ndim - 1) + [-1]).expand(*value.shape, self.dim)
+            wide.append(jt.concat([value.unsqueeze(-1), beside], dim=-1).reshape(value.shape[:-1] + [-1]))
+        return wide
+
+    def sample(self, step, n):
+        index = epoch_batch(self.train, step, n, self.seed)
+        x, values = self._points(index, [self.seed, 7, step])
+        return {"features": self._features(index, x), "values": jt.array((values - self.mean) / self.deviation)}
+
+    def loss(self, model, batch):
+        return {"mse": ((model(batch["features"]) - batch["values"]) ** 2).mean()}
+
+    def evaluate(self, model):
+        model.eval()
+        errors, values = [], []
+        with jt.no_grad():
+            for n in range(self.test_points):
+                x, value = self._points(self.test, [self.seed, 11, n])
+                found = np.concatenate([model(self._features(self.test[a:a + CHUNK], x[a:a + CHUNK])).numpy()
+                                        for a in range(0, len(self.test), CHUNK)])
+                errors.append((found * self.deviation + self.mean - value) ** 2)
+                values.append(value)
+        model.train()
+        return {"r2": float(1 - np.mean(errors) / np.var(values))}
+
+    def export(self, model, out_dir):
+        return []
+
+
+def field_values(weights, x, omega):
+    """The value of each SIREN at a point of its own: {name: (F, *sizes)}, x (F, D) -> (F, n_out)."""
+    z, layers = x[:, :, None], len(weights) // 2
+    for m in range(1, layers + 1):
+        z = weights[f"W{m}"] @ z + weights[f"b{m}"][..., None]
+        if m < layers:
+            z = np.sin(omega * z)
+    return z[..., 0]

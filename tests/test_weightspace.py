@@ -1,0 +1,547 @@
+"""Weight spaces: exact symmetry, the complete basis, fused ops and their twins, zoos, what is learned from them, and the app."""
+import gzip
+import itertools
+import json
+import sys
+from dataclasses import replace
+
+from jgrid import checkpoint, cli
+from jgrid.field import DecoderConfig, MulFAGridConfig
+from jgrid.ops.norm import fused_norm_relu, norm_relu
+from jgrid.ops.siren import fused_siren_errors, fused_sirens, siren_errors, sirens
+from jgrid.trainer import TrainConfig
+from jgrid.weightspace import zoo as zoo_module
+from jgrid.weightspace.adapt import AdaptTask, Classifiers, FlatWeights, Pairs, corrupt
+from jgrid.weightspace.baselines import FlatMLP, align
+from jgrid.weightspace.grids import GridPictures
+from jgrid.weightspace.layers import Dropout, DWSNet, Equivariant, EquivariantLinear, to_features, to_weights
+from jgrid.weightspace.models import MODELS, NetConfig
+from jgrid.weightspace.space import WeightSpace, mlp_space
+from jgrid.weightspace.subjects import Sines, load_pictures
+from jgrid.weightspace.tasks import EmbedTask, ForwardTask, ReadTask, Weights, epoch_batch, field_values, split
+from jgrid.weightspace.zoo import FitConfig, Zoo, fit_sirens, fit_zoo, relu_networks, siren_start
+
+import jittor as jt
+import numpy as np
+import pytest
+import weightspace
+from conftest import DEVICE
+from PIL import Image
+
+WIDTHS = [(2, 5, 7, 1), (3, 4, 3, 5, 2)]
+RNG = np.random.default_rng
+
+
+def random_weights(space, n, rng):
+    return {name: rng.normal(size=(n, *(size for _, size in axes))).astype(np.float32) for name, axes in space.tensors}
+
+
+def variables(weights):
+    return {name: jt.array(value) for name, value in weights.items()}
+
+
+def arrays(weights):
+    return {name: value.numpy() for name, value in weights.items()}
+
+
+def distance(a, b):
+    return max(np.abs(a[name] - b[name]).max() for name in a)
+
+
+# The complete basis
+
+@pytest.mark.parametrize("widths, size", [((2, 3, 3, 1), 75), ((2, 3, 2, 3), 163), ((1, 3, 4, 2, 2), 136)])
+def test_as_many_maps_as_there_are(widths, size):
+    space = mlp_space(widths)
+    assert sum(int(np.prod(m.shape)) for m in EquivariantLinear(space, 1, 1).matrices) == size == dimension(space)
+    assert sum(int(np.prod(m.shape)) for m in EquivariantLinear(space, 2, 3).matrices) == 6 * size
+
+
+def dimension(space):
+    """dim Hom_G(V, V) = mean over the group of trace(g)^2, by enumeration."""
+    labels, sizes = list(space.sizes), list(space.sizes.values())
+    total, order = 0, 0
+    for group_element in itertools.product(*(itertools.permutations(range(size)) for size in sizes)):
+        fixed = {label: sum(i == j for i, j in enumerate(p)) for label, p in zip(labels, group_element)}
+        trace = sum(int(np.prod([fixed.get(label, size) for label, size in axes])) for _, axes in space.tensors)
+        total, order = total + trace**2, order + 1
+    return total // order
+
+
+def test_the_maps_are_independent():
+    """75 matrices that commute with the group, of full rank."""
+    space = mlp_space((2, 3, 3, 1))
+    layer, rows = EquivariantLinear(space, 1, 1), []
+    basis, first = np.eye(space.dim, dtype=np.float32), 0
+    weights = {}
+    for name, axes in space.tensors:
+        n = int(np.prod([size for _, size in axes]))
+        weights[name] = basis[:, first:first + n].reshape(-1, *(size for _, size in axes))
+        first += n
+    features = to_features(space, variables(weights))
+    for chosen in range(len(layer.matrices)):
+        for entry in range(int(np.prod(layer.matrices[chosen].shape))):
+            for m, matrix in enumerate(layer.matrices):
+                unit = np.zeros(matrix.shape, np.float32)
+                if m == chosen:
+                    unit.flat[entry] = 1
+                matrix.assign(unit)
+            rows.append(space.flat(arrays(to_weights(space, layer(features)))).ravel())
+    assert np.linalg.matrix_rank(np.stack(rows)) == len(rows) == 75
+
+
+# Exact symmetry
+
+@pytest.mark.parametrize("widths, pool", [(WIDTHS[0], "mean"), (WIDTHS[1], "mean"), (WIDTHS[0], "sum"), (WIDTHS[0], "max")])
+def test_equivariance(widths, pool):
+    rng, space = RNG(1), mlp_space(widths)
+    weights, permutations = random_weights(space, 3, rng), space.random_permutations(rng)
+    net = Equivariant(space, 1, 6, 1, depth=3, pool=pool)
+    for biases in (layer.biases for layer in net.modules() if isinstance(layer, EquivariantLinear)):
+        for bias in biases:
+            bias.assign(rng.normal(size=bias.shape).astype(np.float32))
+    result = arrays(to_weights(space, net(to_features(space, variables(weights)))))
+    moved = arrays(to_weights(space, net(to_features(space, variables(space.permute(weights, permutations))))))
+    scale = max(np.abs(value).max() for value in result.values())
+    assert distance(space.permute(result, permutations), moved) < 1e-5 * max(1, scale)
+    assert distance(result, moved) > 0.1  # the control: without the permutation they differ
+
+
+@pytest.mark.parametrize("widths", WIDTHS)
+def test_invariance(widths):
+    rng, space = RNG(2), mlp_space(widths)
+    weights, permutations = random_weights(space, 3, rng), space.random_permutations(rng)
+    features, moved = (to_features(space, variables(w)) for w in (weights, space.permute(weights, permutations)))
+    net, flat = DWSNet(space, 4, channels=6, depth=3), FlatMLP(space, 4, width=16)
+    assert np.abs(net(features).numpy() - net(moved).numpy()).max() < 1e-5
+    assert np.abs(flat(features).numpy() - flat(moved).numpy()).max() > 0.1
+    assert np.abs(net(features).numpy()[0] - net(features).numpy()[1]).max() > 1e-3  # it does see the weights
+
+
+def test_a_permuted_field_is_the_same_field():
+    rng, space = RNG(3), mlp_space((2, 5, 7, 1))
+    weights = siren_start((2, 5, 7, 1), 3, 30.0, rng)
+    weights["b1"], weights["b2"] = rng.normal(size=(3, 5)).astype(np.float32), rng.normal(size=(3, 7)).astype(np.float32)
+    moved = space.permute(weights, space.random_permutations(rng))
+    x = jt.array(rng.uniform(-1, 1, (40, 2)).astype(np.float32))
+    values, again = (fused_sirens(x, 30.0, *variables(w).values()).numpy() for w in (weights, moved))
+    np.testing.assert_allclose(values, again, atol=1e-5)
+    assert distance(weights, moved) > 0.1
+
+
+def test_features_and_weights_are_inverse():
+    space = mlp_space((3, 4, 3, 5, 2))
+    weights = random_weights(space, 2, RNG(0))
+    features = to_features(space, variables(weights))
+    assert [tuple(v.shape) for v in features[:4]] == [(2, 4, 3), (2, 4, 1), (2, 4, 3, 1), (2, 3, 1)]
+    assert distance(arrays(to_weights(space, features)), weights) == 0
+
+
+def test_a_space_is_checked():
+    with pytest.raises(ValueError, match="two axes of one hidden layer"):
+        WeightSpace((("W", (("h", 3), ("h", 3))),))
+    with pytest.raises(ValueError, match="entries"):
+        WeightSpace((("W", (("h", 3), (None, 2))), ("b", (("h", 4),))))
+    with pytest.raises(ValueError, match="input and an output"):
+        mlp_space((3,))
+
+
+def test_the_variance_is_kept():
+    """Of features that agree along hidden axes, through five layers without a norm, for several widths and pools."""
+    for widths in WIDTHS:
+        space = mlp_space(widths)
+        for pool in ("mean", "sum"):
+            features = [jt.randn([500] + [1] * (v.ndim - 2) + [v.shape[-1] * 8]).expand(500, *v.shape[1:-1], v.shape[-1] * 8)
+                        for v in to_features(space, variables(random_weights(space, 1, RNG(0))))]
+            for _ in range(5):
+                features = EquivariantLinear(space, 8, 8, pool)(features)
+            assert 0.3 < np.sqrt(np.mean([v.numpy().var() for v in features])) < 3
+
+
+def test_dropout_is_for_training():
+    drop, features = Dropout(0.4), [jt.ones((2000,))]
+    found = drop(features)[0].numpy()
+    assert abs((found == 0).mean() - 0.4) < 0.05 and abs(found.mean() - 1) < 0.1
+    drop.eval()
+    np.testing.assert_array_equal(drop(features)[0].numpy(), 1)
+    with pytest.raises(ValueError, match="dropout"):
+        Dropout(1.0)
+
+
+# The fused ops and their twins
+
+@pytest.mark.parametrize("widths", [(2, 16, 16, 1), (1, 5, 3)])
+def test_sirens_fused_and_plain(widths):
+    rng = RNG(0)
+    parameters = [jt.array(v + 0.02 * rng.normal(size=v.shape).astype(np.float32)) for v in siren_start(widths, 7, 30.0, rng).values()]
+    x, target = (jt.array(v.astype(np.float32)) for v in (rng.uniform(-1, 1, (50, widths[0])), rng.uniform(size=(7, 50, widths[-1]))))
+    np.testing.assert_allclose(fused_sirens(x, 30.0, *parameters).numpy(), sirens(x, 30.0, *parameters).numpy(), atol=1e-5)
+    fused, plain = (f(x, target, 30.0, *parameters) for f in (fused_siren_errors, siren_errors))
+    np.testing.assert_allclose(fused.numpy(), plain.numpy(), rtol=1e-5)
+    cotangent = jt.array(rng.normal(size=7).astype(np.float32))
+    for a, b in zip(jt.grad((fused * cotangent).sum(), parameters), jt.grad((plain * cotangent).sum(), parameters)):
+        np.testing.assert_allclose(a.numpy(), b.numpy(), atol=1e-5 * np.abs(b.numpy()).max())
+
+
+@pytest.mark.skipif(DEVICE == "cuda", reason="the plain twin serves there")
+def test_siren_errors_have_no_second_derivatives():
+    parameters = [jt.array(v) for v in siren_start((1, 4, 1), 2, 30.0, RNG(0)).values()]
+    errors = fused_siren_errors(jt.ones((3, 1)), jt.ones((2, 3, 1)), 30.0, *parameters)
+    gradient = jt.grad((errors * errors).sum(), parameters[0])
+    with pytest.raises(Exception, match="siren_errors"):
+        jt.sync(jt.grad((gradient * gradient).sum(), parameters[0]))
+
+
+def test_norm_relu_fused_and_plain():
+    x, gain, shift, c = jt.randn(57, 11), jt.randn(11), jt.randn(11), jt.randn(57, 11)
+    fused, plain = fused_norm_relu(x, gain, shift), norm_relu(x, gain, shift)
+    np.testing.assert_allclose(fused.numpy(), plain.numpy(), atol=1e-5)
+
+    def second(y):
+        return jt.grad(sum((g * g).sum() for g in jt.grad((y * c).sum(), [x, gain, shift])), [x, gain])
+
+    for values in (lambda y: jt.grad((y * c).sum(), [x, gain, shift]), second):
+        for a, b in zip(values(fused), values(plain)):
+            np.testing.assert_allclose(a.numpy(), b.numpy(), atol=1e-5 * max(1, np.abs(b.numpy()).max()))
+
+
+# Zoos
+
+SMALL = FitConfig(hidden=(6, 6), steps=20, seed=3)
+
+
+def test_fields_are_fitted():
+    subject = Sines(points=24, lowest=0.5)
+    targets, labels = subject.draw(5, RNG(0))
+    np.testing.assert_allclose(targets[:, :, 0], np.sin(labels[:, 1:] * np.pi * subject.points[:, 0]), atol=1e-5)
+    weights, psnr = fit_sirens(subject.points, targets, replace(SMALL, hidden=(16, 16), steps=200), RNG(1))
+    values = sirens(jt.array(subject.points), 30.0, *variables(weights).values()).numpy()
+    np.testing.assert_allclose(psnr, -10 * np.log10(((values - targets) ** 2).mean((1, 2))), rtol=1e-3)
+    assert psnr.mean() > 20
+
+
+def test_an_interrupted_zoo_goes_on(tmp_path, monkeypatch):
+    monkeypatch.setattr(zoo_module, "CHUNK", 3)
+    whole, _ = fit_zoo(Sines(points=8), 7, SMALL, tmp_path / "whole", progress=False)
+    subject, fitted, fit = Sines(points=8), [], Sines.fit
+
+    def interrupted(self, first, *rest):
+        fitted.append(first)
+        if fitted == [0, 3]:
+            raise KeyboardInterrupt
+        return fit(self, first, *rest)
+
+    monkeypatch.setattr(Sines, "fit", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        fit_zoo(subject, 7, SMALL, tmp_path / "parts", progress=False)
+    assert [path.name for path in (tmp_path / "parts").rglob("*.safetensors")] == ["0000000.safetensors"]
+    zoo, seconds = fit_zoo(subject, 7, SMALL, tmp_path / "parts", progress=False)
+    assert fitted == [0, 3, 3, 6] and seconds > 0
+    assert distance(zoo.weights, whole.weights) == 0 and np.array_equal(zoo.labels, whole.labels)
+    assert [path.name for path in (tmp_path / "parts").iterdir()] == ["zoo.safetensors"]
+    fit_zoo(subject, 3, replace(SMALL, seed=4), tmp_path / "parts", progress=False)  # nothing of another config is taken over
+    assert fitted[4:] == [0]
+
+
+def test_a_zoo_is_kept_whole(tmp_path):
+    zoo, _ = fit_zoo(Sines(points=8, amplitude=10.0), 4, SMALL, tmp_path, progress=False)
+    again = Zoo.load(tmp_path / "zoo.safetensors")
+    assert distance(zoo.weights, again.weights) == 0 and again.config == zoo.config and again.space == mlp_space((1, 6, 6, 1))
+    assert np.array_equal(again.quality, zoo.quality) and again.labels.shape == (4, 2) and len(set(zoo.labels[:, 0])) == 4
+    checkpoint.save(tmp_path / "other.safetensors", {"a": np.zeros(2), "labels": np.zeros(2), "quality": np.zeros(2)}, {"space": []})
+    with pytest.raises(ValueError, match="other.safetensors: not a zoo"):
+        Zoo.load(tmp_path / "other.safetensors")
+
+
+def test_starts_are_independent_unless_shared():
+    own, shared = (siren_start((2, 5, 1), 3, 30.0, RNG(0), shared=s)["W1"] for s in (False, True))
+    assert np.array_equal(shared[0], shared[2]) and not np.array_equal(own[0], own[2])
+    assert 0.5 * np.sqrt(3) / 30 < np.abs(own).max() < np.sqrt(3) / 30
+
+
+def write_idx(path, values):
+    header = bytes([0, 0, 8, values.ndim]) + b"".join(int(n).to_bytes(4, "big") for n in values.shape)
+    path.write_bytes(gzip.compress(header + values.astype(np.uint8).tobytes()))
+
+
+@pytest.fixture
+def digits(tmp_path):
+    """idx files of 60 pictures of three classes: a bright column, row or corner, with noise."""
+    rng, labels = RNG(0), np.arange(60) % 3
+    pixels = rng.integers(0, 60, (60, 8, 8))
+    pixels[labels == 0, :, 3:5] += 180
+    pixels[labels == 1, 3:5] += 180
+    pixels[labels == 2, :4, :4] += 180
+    write_idx(tmp_path / "t10k-images-idx3-ubyte.gz", pixels)
+    write_idx(tmp_path / "t10k-labels-idx1-ubyte.gz", labels)
+    return tmp_path / "t10k-images-idx3-ubyte.gz"
+
+
+def test_pictures_of_an_idx_file(digits):
+    pictures = load_pictures(digits, side=4, crop=0)
+    assert pictures.pixels.shape == (60, 4, 4, 1) and list(pictures.labels[:4]) == [0, 1, 2, 0]
+    assert pictures.pixels[2, 0, 0, 0] > 0.6 > 0.3 > pictures.pixels[2, 3, 3, 0]
+    np.testing.assert_allclose(pictures.points[[0, 3, 12]], [[-1, -1], [1, -1], [-1, 1]])
+    assert load_pictures(digits, side=3, crop=7).pixels.shape == (60, 3, 3, 1)  # sides that do not divide
+    for arguments, words in (((digits, 9), "no 8 x 8"), ((digits, 4, 20), "no 20 x 20"), ((digits.with_name("no.gz"), 4), "no such file"),
+                             ((digits.with_name("t10k-labels-idx1-ubyte.gz"), 4), "3 axes")):
+        with pytest.raises(ValueError, match=words):
+            load_pictures(*arguments)
+
+
+def test_pictures_of_a_folder(tmp_path):
+    for n, colour in enumerate(((255, 0, 0), (0, 255, 0), (0, 255, 0))):
+        (tmp_path / "ab"[min(n, 1)]).mkdir(exist_ok=True)
+        Image.fromarray(np.full((6, 8, 3), colour, np.uint8)).save(tmp_path / "ab"[min(n, 1)] / f"{n}.png")
+    pictures = load_pictures(tmp_path, side=3)
+    assert list(pictures.labels) == [0, 1, 1] and pictures.pixels.shape == (3, 3, 3, 3)
+    np.testing.assert_allclose(pictures.pixels[1, 1, 1], [0, 1, 0])
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ValueError, match="no pictures"):
+        load_pictures(tmp_path / "empty", side=3)
+
+
+def test_real_digits_are_read(data_folder):
+    pictures = load_pictures(data_folder / "mnist" / "t10k-images-idx3-ubyte.gz", side=10, crop=20)
+    assert pictures.pixels.shape == (10000, 10, 10, 1) and pictures.labels[:5].tolist() == [7, 2, 1, 0, 4]
+
+
+def test_a_zoo_of_grids_holds_jgrids_fields(digits, tmp_path):
+    """The many grids fitted at once are what a MulFAGrid of the same weights computes, and its channels may be permuted."""
+    pictures = load_pictures(digits, side=4)
+    zoo, _ = fit_zoo(GridPictures(pictures, cells=3, channels=2), 4, FitConfig(hidden=(5,), steps=60), tmp_path, progress=False)
+    field = MulFAGridConfig(finest=3, levels=1, channels=2, kernels=1, decoder=DecoderConfig(width=5, depth=1)).build(2, 1)
+    moved = zoo.space.permute(zoo.weights, {"channel": np.array([1, 0]), "h01": np.array([2, 0, 1, 4, 3])})
+    assert distance(moved, zoo.weights) > 0.1 and zoo.space == Zoo.load(tmp_path / "zoo.safetensors").space
+    for weights in (zoo.weights, moved):
+        field.grid.w.assign(weights["features"][1])
+        field.grid.kernel.mix.assign(weights["kernel"][1][None, None])
+        for layer, m in zip(field.network.layers, (1, 2)):
+            layer.weight.assign(weights[f"W{m}"][1])
+            layer.bias.assign(weights[f"b{m}"][1])
+        error = ((field(jt.array((pictures.points + 1) / 2)).numpy() + 0.5 - pictures.pixels[1].reshape(-1, 1)) ** 2).mean()
+        assert -10 * np.log10(error) == pytest.approx(zoo.quality[1], abs=0.01) and zoo.quality[1] > 15
+
+
+# Learning from weights
+
+@pytest.fixture
+def sines(tmp_path):
+    return fit_zoo(Sines(points=16), 30, SMALL, tmp_path / "sines", progress=False)[0]
+
+
+def test_weights_are_standardised_and_varied(sines):
+    known, x = np.arange(20), jt.array(np.linspace(-1, 1, 9, dtype=np.float32)[:, None])
+    plain = Weights(sines.space, sines.weights, known)
+    assert abs(np.concatenate([v.numpy().ravel() for v in plain.features(known)[:1]]).std() - 1) < 1e-3
+    index = np.arange(20, 30)
+    truth = sirens(x, 30.0, *variables(plain.raw(index)).values()).numpy()
+    for options in ({"permute": True}, {"signs": True}, {"permute": True, "signs": True}):
+        varied = Weights(sines.space, sines.weights, known, **options)
+        moved = varied.raw(index, RNG(0))
+        np.testing.assert_allclose(sirens(x, 30.0, *variables(moved).values()).numpy(), truth, atol=1e-4)
+        assert distance(moved, plain.raw(index)) > 0.01 and distance(varied.raw(index), plain.raw(index)) == 0
+    for options in ({"noise": 0.3}, {"drop": 0.5}):
+        varied = Weights(sines.space, sines.weights, known, **options)
+        assert np.abs(varied.features(index, RNG(0))[2].numpy() - plain.features(index)[2].numpy()).max() > 0.01
+        np.testing.assert_array_equal(varied.features(index)[2].numpy(), plain.features(index)[2].numpy())
+
+
+def test_batches_make_epochs():
+    index = np.arange(10, 22)
+    for first in (0, 4):
+        seen = np.concatenate([epoch_batch(index, first + n, 3, seed=1) for n in range(4)])
+        assert sorted(seen) == list(index)
+    assert not np.array_equal(epoch_batch(index, 0, 3, 1), epoch_batch(index, 4, 3, 1))
+    train, test = split(12, 5, 0)
+    assert sorted([*train, *test]) == list(range(12)) and len(test) == 5
+
+
+def test_alignment_undoes_permutations():
+    rng, space = RNG(4), mlp_space((2, 5, 7, 1))
+    reference = random_weights(space, 1, rng)
+    reference["W1"] *= 20  # one axis after the other can end in a local maximum; here the first is beyond doubt
+    moved = [space.permute(reference, space.random_permutations(rng)) for _ in range(4)]
+    moved = {name: np.concatenate([m[name] for m in moved]) for name in reference}
+    found = align(space, moved, {name: value[0] for name, value in reference.items()})
+    assert distance(found, {name: np.repeat(value, 4, axis=0) for name, value in reference.items()}) == 0
+    assert distance(moved, {name: np.repeat(value, 4, axis=0) for name, value in reference.items()}) > 0.1
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_every_model_reads_weights(name):
+    space = mlp_space((2, 5, 7, 1))
+    features = to_features(space, variables(random_weights(space, 3, RNG(0))))
+    net = MODELS[name][0](space, 4, NetConfig(channels=6, depth=3, width=16), 1)
+    found = net(features)
+    assert found.shape == [3, 4]
+    gradients = jt.grad((found * jt.randn(3, 4)).sum(), net.parameters())
+    assert all(np.abs(g.numpy()).max() > 0 for g in gradients)
+
+
+class Known:
+    """A model that knows the answer."""
+
+    def __init__(self, answer):
+        self.answer = answer
+
+    def __call__(self, features):
+        return jt.array(self.answer(features))
+
+    def eval(self):
+        pass
+
+    def train(self):
+        pass
+
+
+def test_reading_is_scored(sines):
+    train, test = split(30, 10, 0)
+    w = Weights(sines.space, sines.weights, train)
+    values = ReadTask(w, sines.labels[:, 1:], train, test)
+    assert values.evaluate(Known(lambda f: np.zeros((f[0].shape[0], 1), np.float32)))["mse"] == pytest.approx(values.predict_mean, rel=1e-4)
+    classes = ReadTask(w, (np.arange(30) % 3).astype(np.int32), train, test)
+    always = Known(lambda f: np.tile(np.float32([0, 1, 0]), (f[0].shape[0], 1)))
+    assert classes.n_out == 3 and classes.evaluate(always)["accuracy"] == pytest.approx((test % 3 == 1).mean())
+
+
+def test_contrast_is_simclrs_loss(sines):
+    train, test = split(30, 10, 0)
+    task = EmbedTask(Weights(sines.space, sines.weights, train, noise=0.2), sines.labels, train, test)
+    views = [RNG(n).normal(size=(5, 3)).astype(np.float32) for n in range(2)]
+
+    class Model:
+        class network:
+            project = jt.array
+
+    z = np.concatenate(views)
+    z /= np.linalg.norm(z, axis=1, keepdims=True)
+    likeness = np.exp(z @ z.T / 0.1)
+    np.fill_diagonal(likeness, 0)
+    wanted = np.mean([-np.log(likeness[i, (i + 5) % 10] / likeness[i].sum()) for i in range(10)])
+    assert task.loss(Model, {"views": views})["contrast"].item() == pytest.approx(wanted, rel=1e-4)
+    a, b = task.sample(0, 5)["views"]
+    assert np.abs(a[0].numpy() - b[0].numpy()).max() > 0.01
+
+
+def test_values_of_fields(sines):
+    raw = {name: value[:6] for name, value in sines.weights.items()}
+    x = RNG(0).uniform(-1, 1, (6, 1)).astype(np.float32)
+    everywhere = sirens(jt.array(x), 30.0, *variables(raw).values()).numpy()
+    np.testing.assert_allclose(field_values(raw, x, 30.0)[:, 0], everywhere[np.arange(6), np.arange(6), 0], atol=1e-5)
+    train, test = split(30, 10, 0)
+    task = ForwardTask(Weights(sines.space, sines.weights, train), 30.0, 1, train, test)
+    features = task._features(test, np.full((10, 1), 0.25, np.float32))
+    assert features[0].shape == [10, 6, 2] and (features[0].numpy()[..., 1] == 0.25).all()
+    zero = task.evaluate(Known(lambda f: np.zeros((f[0].shape[0], 1), np.float32)))
+    assert abs(zero["r2"]) < 0.2
+
+
+def test_classifiers_and_their_adaptation(digits):
+    pictures = load_pictures(digits, side=4)
+    weights, labels, accuracy = Classifiers(pictures, n=20).fit(0, 6, FitConfig(hidden=(12,), steps=60), RNG(0), lambda: None)
+    assert accuracy.mean() > 0.9 and all(a != b for a, b in labels) and weights["W1"].shape == (6, 12, 16)
+    space, pairs = mlp_space((16, 12, 2)), Pairs(pictures.pixels, pictures.labels)
+    x, y = pairs.sample(labels, 10, RNG(0))
+    z = np.maximum(np.einsum("fnd,fhd->fnh", x, weights["W1"]) + weights["b1"][:, None], 0)
+    logits = np.einsum("fnh,fch->fnc", z, weights["W2"]) + weights["b2"][:, None]
+    np.testing.assert_allclose(relu_networks(jt.array(x), *variables(weights).values()).numpy(), logits, atol=1e-4)
+    task = AdaptTask(Weights(space, weights, np.arange(4)), labels, np.arange(4), np.arange(4, 6), pairs, pairs)
+    assert task.accuracy(None) > 0.9
+    model = FlatWeights(space, width=8)
+    adapted, raw = arrays(task.adapted(model, np.arange(2))), task.weights.raw(np.arange(2))
+    change = arrays(to_weights(space, model(task.weights.features(np.arange(2)))))
+    for name in raw:
+        np.testing.assert_allclose(adapted[name], raw[name] - task.weights.deviation[name] * change[name], atol=1e-6)
+    assert distance(adapted, raw) > 0 and task.loss(model, task.sample(0, 4))["cross_entropy"].item() < 0.7
+    with pytest.raises(ValueError, match="two classes"):
+        Pairs(pictures.pixels[:1], pictures.labels[:1])
+
+
+def test_corruption_turns_and_disturbs():
+    pixels = np.zeros((2, 5, 5, 1), np.float32)
+    pixels[:, 2, 0] = 1
+    np.testing.assert_allclose(corrupt(pixels, 90, 0.0, RNG(0)), np.rot90(pixels, axes=(1, 2)), atol=1e-6)
+    noisy = corrupt(pixels, 0.0, 0.1, RNG(0))
+    assert 0 < np.abs(noisy - pixels).max() < 1 and noisy.min() >= 0 and noisy.max() <= 1
+
+
+# The app
+
+TINY = {"fit": FitConfig(hidden=(5, 5), steps=10), "net": NetConfig(channels=6, depth=3, width=16), "fields": 24, "held_out": 8, "seeds": 1,
+        "train": TrainConfig(steps=4, batch=8, warmup=1, eval_every=2), "device": DEVICE}
+
+
+@pytest.mark.parametrize("job, metric, picture", [("classify", "accuracy", None), ("regress", "mse", "frequencies.png"),
+                                                  ("embed", "mse", "embedding.png"), ("adapt", "accuracy", "domains.png"),
+                                                  ("forward", "r2", None)])
+def test_a_job_leaves_everything_behind(digits, tmp_path, job, metric, picture, capsys):
+    subject = {"subject": str(digits), "side": 4, "crop": 0} if job in ("classify", "adapt") else {}
+    out = tmp_path / "out"
+    weightspace.main(replace(weightspace.DEFAULTS[job], out=out, **TINY, **subject))
+    result = json.loads((out / "result.json").read_text())
+    for model in ("dwsnet", "mlp"):
+        assert np.isfinite(result[model][metric]) and result[model]["parameters"] > 0 and result[model][f"{metric}_seeds"]
+        assert {"metrics.jsonl", "model.safetensors"} <= {path.name for path in (out / f"{model}-0").iterdir()}
+    quality = "accuracy" if job == "adapt" else "psnr"
+    assert result["fields"] == 24 and result["seconds"] > 0 and np.isfinite(result[f"mean_{quality}"])
+    names = {path.name for path in out.iterdir()}
+    pictures = {picture} - {None} | (set() if job == "adapt" else {"fields.png"})
+    assert names == {"config.json", "result.json", "zoo.safetensors", "dwsnet-0", "mlp-0", *pictures}
+    assert metric in capsys.readouterr().out
+    if job == "regress":
+        again = weightspace.main(replace(weightspace.DEFAULTS[job], out=tmp_path / "again", zoo=out / "zoo.safetensors", **TINY))
+        assert again["mlp"]["mse"] == pytest.approx(result["mlp"]["mse"]) and not (tmp_path / "again" / "zoo.safetensors").exists()
+
+
+def test_reading_kernels_and_decoders(digits, tmp_path):
+    subject = {"subject": str(digits), "side": 4, "crop": 0, "kind": "mulfa", **TINY}
+    whole = weightspace.main(replace(weightspace.DEFAULTS["classify"], out=tmp_path / "whole", **subject))
+    part = weightspace.main(replace(weightspace.DEFAULTS["classify"], out=tmp_path / "part", read=("kernel", "decoder"),
+                                    zoo=tmp_path / "whole" / "zoo.safetensors", **TINY))
+    assert whole["dwsnet"]["parameters"] > part["dwsnet"]["parameters"] > 0
+
+
+def test_the_zoo_job(digits, tmp_path):
+    fit = replace(TINY["fit"], seed=1)
+    weightspace.main(weightspace.Config(subject=str(digits), side=4, crop=0, fields=9, fit=fit, out=tmp_path / "zoo", device=DEVICE))
+    result = json.loads((tmp_path / "zoo" / "result.json").read_text())
+    assert {"fields", "seconds", "mean_psnr"} <= result.keys() and result["fields"] == 9
+    assert Zoo.load(tmp_path / "zoo" / "zoo.safetensors").labels.tolist() == [0, 1, 2] * 3
+
+
+WRONG = {
+    "unknown job": (["bake"], "bake"),
+    "unknown subject": (["classify", "--subject", "cats"], "cats"),
+    "missing zoo": (["regress", "--zoo", "nowhere.safetensors"], "nowhere.safetensors: no such file"),
+    "not a zoo": (["regress", "--zoo", "{tmp}/other.safetensors"], "other.safetensors: not a zoo"),
+    "too few to hold out": (["regress", "--fields", "10", "--held-out", "10"], "held-out"),
+    "no fields": (["zoo", "--fields", "0"], "fields"),
+    "more than there are": (["zoo", "--subject", "{digits}", "--side", "4", "--crop", "0", "--fields", "61"], "60 pictures"),
+    "sines have no classes": (["classify", "--subject", "sines"], "classes"),
+    "pictures have no frequency": (["regress", "--subject", "{digits}", "--side", "4", "--crop", "0", "--fields", "20", "--held-out", "5"],
+                                   "sines"),
+    "no pictures to adapt to": (["adapt", "--subject", "sines"], "pictures"),
+    "crop too large": (["zoo", "--subject", "{digits}", "--fields", "3"], "20 x 20"),
+    "unknown model": (["classify", "--models", "oracle"], "oracle"),
+    "a model that cannot": (["forward", "--models", "transformer"], "dwsnet and mlp"),
+    "grids of sines": (["zoo", "--kind", "mulfa"], "pictures"),
+    "rows of grids": (["classify", "--kind", "mulfa", "--models", "inr2vec"], "rows"),
+    "no channels": (["regress", "--net.channels", "0"], "channels"),
+    "no steps": (["zoo", "--fit.steps", "0"], "steps"),
+}
+
+
+@pytest.mark.parametrize("arguments, words", WRONG.values(), ids=WRONG)
+def test_a_user_error_is_one_line_and_exit_code_2(digits, tmp_path, monkeypatch, capfd, arguments, words):
+    checkpoint.save(tmp_path / "other.safetensors", {"a": np.zeros(2, np.float32)}, {})
+    arguments = [a.format(tmp=tmp_path, digits=digits) for a in arguments]
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["weightspace.py", *arguments])
+    before = sorted(tmp_path.iterdir())
+    with pytest.raises(SystemExit) as ended:
+        cli.run(weightspace.Command, weightspace.main)
+    assert ended.value.code == 2
+    lines = capfd.readouterr().err.strip().splitlines()
+    assert len(lines) == 1 and lines[0].startswith("error: ") and words in lines[0]
+    assert sorted(tmp_path.iterdir()) == before
