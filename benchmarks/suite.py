@@ -169,5 +169,5 @@ def sdf(quick, _=None):
 def views(quick, _=None):
     """A step of a radiance field of DVGO's shape, on the same fixed samples, beside PyTorch."""
     options = {"size": {**problem.VIEWS, **({"nodes": 8, "rays": 64, "samples": 8} if quick else {})}}
-    return _compare({"jgrid": ("jgrid_side", "views", options), "torch eager, grid_sample": ("torch_side", "views", options)}, quick,
+    return compare({"jgrid": ("jgrid_side", "views", options), "torch eager, grid_sample": ("torch_side", "views", options)}, quick,
                     {"torch_eager": "torch eager, grid_sample"})
