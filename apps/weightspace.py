@@ -93,8 +93,10 @@ class Config:
                              f"{self.crop}, {self.noise}, {self.view_noise} and {self.view_drop}")
         if not 0 <= self.lowest < 10 or self.amplitude < 0:
             raise ValueError(f"--lowest must be in [0, 10) and --amplitude not negative, got {self.lowest} and {self.amplitude}")
-        if self.job != "zoo" and not self.models:
-            raise ValueError("--models wants one model at least")
+        if not self.models or not self.read:
+            raise ValueError("--models and --read want one at least")
+        if self.kind == "mulfa" and (self.job not in ("zoo", "classify") or {"inr2vec", "transformer"} & set(self.models)):
+            raise ValueError("--kind mulfa goes with zoo and classify, and not with models of rows")
         if self.job in ("adapt", "forward") and not set(self.models) <= {"dwsnet", "mlp"}:
             raise ValueError(f"{self.job} knows the models dwsnet and mlp, got {', '.join(self.models)}")
 

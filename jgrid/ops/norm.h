@@ -10,8 +10,10 @@ namespace jgrid {
 
 constexpr int NORM_CHUNKS = 32;  // partial sums of the gradients of gain and shift: a fixed number, so that results do not depend on the threads
 
+// Row lengths the compiler knows (C, usual numbers of features) are several times as fast; C = 0 is any other, c.
 // The normalised row; returns 1 / its deviation.
-inline float normalise(const float* __restrict x, int c, float eps, float* __restrict unit) {
+template <int C> inline float normalise(const float* __restrict x, int any, float eps, float* __restrict unit) {
+    const int c = C ? C : any;
     float mean = 0.f, square = 0.f;
     for (int j = 0; j < c; j++) mean += x[j];
     mean /= c;
@@ -24,11 +26,12 @@ inline float normalise(const float* __restrict x, int c, float eps, float* __res
     return inverse;
 }
 
-inline void norm_relu(const float* x, const float* gain, const float* shift, int64_t rows, int c, float eps, float* y) {
+template <int C> void norm_relu_rows(const float* x, const float* gain, const float* shift, int64_t rows, int any, float eps, float* y) {
+    const int c = C ? C : any;
 #pragma omp parallel for schedule(static)
     for (int64_t r = 0; r < rows; r++) {
         float* row = y + r * c;
-        normalise(x + r * c, c, eps, row);
+        normalise<C>(x + r * c, c, eps, row);
         for (int j = 0; j < c; j++) {
             const float value = row[j] * gain[j] + shift[j];
             row[j] = value > 0.f ? value : 0.f;
@@ -37,9 +40,10 @@ inline void norm_relu(const float* x, const float* gain, const float* shift, int
 }
 
 // One row's gradient, and its parts of those of gain and shift. In loops of few arrays, which the compiler can do many numbers at a time.
-inline void pull_back_row(const float* __restrict unit, const float* __restrict gain, const float* __restrict shift,
-                          const float* __restrict gradient, int c, float inverse, float* __restrict above, float* __restrict to_gain,
-                          float* __restrict to_shift, float* __restrict dx) {
+template <int C> inline void pull_back_row(const float* __restrict unit, const float* __restrict gain, const float* __restrict shift,
+                                           const float* __restrict gradient, int any, float inverse, float* __restrict above,
+                                           float* __restrict to_gain, float* __restrict to_shift, float* __restrict dx) {
+    const int c = C ? C : any;
     for (int j = 0; j < c; j++) above[j] = gradient[j] * (float)(unit[j] * gain[j] + shift[j] > 0.f);
     for (int j = 0; j < c; j++) to_shift[j] += above[j];
     for (int j = 0; j < c; j++) to_gain[j] += above[j] * unit[j];
@@ -54,8 +58,9 @@ inline void pull_back_row(const float* __restrict unit, const float* __restrict 
     for (int j = 0; j < c; j++) dx[j] = inverse * (above[j] - mean - along * unit[j]);
 }
 
-inline void norm_relu_backward(const float* x, const float* gain, const float* shift, const float* gradient, int64_t rows, int c, float eps,
-                               float* dx, float* dgain, float* dshift) {
+template <int C> void norm_relu_backward_rows(const float* x, const float* gain, const float* shift, const float* gradient, int64_t rows,
+                                              int any, float eps, float* dx, float* dgain, float* dshift) {
+    const int c = C ? C : any;
     std::vector<float> partial((size_t)NORM_CHUNKS * 2 * c, 0.f);
     const int64_t chunk = (rows + NORM_CHUNKS - 1) / NORM_CHUNKS;
 #pragma omp parallel
@@ -65,8 +70,8 @@ inline void norm_relu_backward(const float* x, const float* gain, const float* s
         for (int n = 0; n < NORM_CHUNKS; n++) {
             float *to_gain = partial.data() + (size_t)n * 2 * c, *to_shift = to_gain + c;
             for (int64_t r = n * chunk; r < rows && r < (n + 1) * chunk; r++) {
-                const float inverse = normalise(x + r * c, c, eps, unit.data());
-                pull_back_row(unit.data(), gain, shift, gradient + r * c, c, inverse, above.data(), to_gain, to_shift, dx + r * c);
+                const float inverse = normalise<C>(x + r * c, c, eps, unit.data());
+                pull_back_row<C>(unit.data(), gain, shift, gradient + r * c, c, inverse, above.data(), to_gain, to_shift, dx + r * c);
             }
         }
     }
@@ -77,6 +82,18 @@ inline void norm_relu_backward(const float* x, const float* gain, const float* s
             dshift[j] += partial[(size_t)n * 2 * c + c + j];
         }
     }
+}
+
+inline void norm_relu(const float* x, const float* gain, const float* shift, int64_t rows, int c, float eps, float* y) {
+    const auto f = c == 16 ? norm_relu_rows<16> : c == 24 ? norm_relu_rows<24> : c == 32 ? norm_relu_rows<32> : norm_relu_rows<0>;
+    f(x, gain, shift, rows, c, eps, y);
+}
+
+inline void norm_relu_backward(const float* x, const float* gain, const float* shift, const float* gradient, int64_t rows, int c, float eps,
+                               float* dx, float* dgain, float* dshift) {
+    const auto f = c == 16 ? norm_relu_backward_rows<16> : c == 24 ? norm_relu_backward_rows<24>
+                 : c == 32 ? norm_relu_backward_rows<32> : norm_relu_backward_rows<0>;
+    f(x, gain, shift, gradient, rows, c, eps, dx, dgain, dshift);
 }
 
 }  // namespace jgrid
