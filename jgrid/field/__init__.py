@@ -1,0 +1,55 @@
+"""Fields: a grid or nothing, then a network or nothing; and the configs that build them.
+
+A config is a frozen dataclass; its fields are the command line's flags, and `build(dim, n_out, aspect, place)` makes the field.
+`aspect` (dim,) says how long the domain is along each axis relative to the others: cells come out square, and as many as in
+a square of the same resolution; `place(n)` -> (n, dim) in [0, 1] puts scattered nodes where the subject wants them (None: evenly).
+"""
+from dataclasses import asdict, fields
+
+from jgrid.field.base import Field, count_parameters
+from jgrid.field.grids import (
+    DecoderConfig,
+    DenseGridConfig,
+    FilterConfig,
+    FourierGridConfig,
+    HashGridConfig,
+    LiteralMulFAGridConfig,
+    MulFAGridConfig,
+    RadialGridConfig,
+    VMGridConfig,
+)
+from jgrid.field.networks import FourierNetConfig, MFNConfig, OptDNNConfig, OptDNNGridConfig, SirenConfig, WireConfig
+
+__all__ = ["DecoderConfig", "DenseGridConfig", "FIELDS", "Field", "FilterConfig", "FourierGridConfig", "FourierNetConfig",
+           "HashGridConfig", "LiteralMulFAGridConfig", "MFNConfig", "MulFAGridConfig", "OptDNNConfig", "OptDNNGridConfig",
+           "RadialGridConfig", "SirenConfig", "VMGridConfig", "WireConfig", "count_parameters", "field_from_dict", "field_to_dict"]
+
+FIELDS = {"grid:mulfa": MulFAGridConfig, "grid:mulfa-literal": LiteralMulFAGridConfig, "grid:hash": HashGridConfig,
+          "grid:dense": DenseGridConfig, "grid:fourier": FourierGridConfig, "grid:radial": RadialGridConfig, "grid:vm": VMGridConfig,
+          "net:siren": SirenConfig, "net:fourier": FourierNetConfig, "net:mfn": MFNConfig, "net:wire": WireConfig,
+          "net:optdnn": OptDNNConfig, "grid:optdnn": OptDNNGridConfig}
+
+
+def field_to_dict(config):
+    """A field's config as plain data, with its command-line name under "kind"."""
+    kind = next(name for name, cls in FIELDS.items() if isinstance(config, cls))
+    return {"kind": kind, **asdict(config)}
+
+
+def field_from_dict(values):
+    """The inverse of `field_to_dict`. Raises ValueError for an unknown kind or entry."""
+    values = dict(values)
+    kind = values.pop("kind", None)
+    if kind not in FIELDS:
+        raise ValueError(f"unknown field {kind!r}; there are {', '.join(FIELDS)}")
+    for part, cls in (("decoder", DecoderConfig), ("filter", FilterConfig)):
+        if part in values:
+            values[part] = _from_dict(cls, values[part], f"{kind}'s {part}")
+    return _from_dict(FIELDS[kind], values, kind)
+
+
+def _from_dict(cls, values, name):
+    unknown = values.keys() - {f.name for f in fields(cls)}
+    if unknown:
+        raise ValueError(f"{name} has no {', '.join(sorted(unknown))}")
+    return cls(**values)
