@@ -40,7 +40,7 @@ SMALL = [
                     lr_features=0.02, lr_network=0.003),
     HashGridConfig(finest=19, coarsest=7, levels=2, channels=3, table_size=23, profile="linear", decoder=DecoderConfig(width=7, depth=1),
                    lr_features=0.02, lr_network=0.003),
-    MulFAGridConfig(finest=9, coarsest=4, levels=2, channels=3, table_size=61, kernels=1, octaves=1, profile="linear",
+    MulFAGridConfig(finest=9, coarsest=4, levels=2, channels=3, table_size=61, kernels=1, octaves=1, constant=0.5, profile="linear",
                     decoder=DecoderConfig(width=7, depth=1), filter=FilterConfig(width=5, depth=1, frequency=3.0),
                     lr_features=0.02, lr_network=0.003),
     LiteralMulFAGridConfig(finest=9, coarsest=4, levels=2, channels=3, octaves=1, floor=0.5,
@@ -114,7 +114,7 @@ def changed_configs(config):
             yield f"{f.name}.{name}".strip("."), dataclasses.replace(config, **{f.name: changed})
 
 
-ONLY_WITH_DECODER = {"channels", "decoder.width", "lr_network", "kernels"}
+ONLY_WITH_DECODER = {"channels", "decoder.width", "lr_network", "kernels", "spread", "constant"}
 ONLY_WITHOUT_DECODER = {"filter.width", "filter.depth", "filter.frequency"}
 
 
