@@ -23,7 +23,7 @@ from typing_extensions import Literal
 # The fields' own defaults are for pictures; these are for surfaces, below 900,000 parameters
 MULFA = MulFAGridConfig(finest=192, coarsest=16, levels=6, channels=2, table_size=2**16, kernels=1, spread=0.1, constant=1.0,
                         lr_features=1e-2, lr_network=5e-3)
-HASH = HashGridConfig(finest=256, coarsest=16, levels=8, channels=2, table_size=2**16, lr_features=1e-2, lr_network=5e-3)
+HASH = HashGridConfig(finest=192, coarsest=16, levels=6, channels=2, table_size=2**16, lr_features=1e-2, lr_network=5e-3)
 DENSE = DenseGridConfig(finest=70, coarsest=16, levels=3, channels=2, lr_features=1e-2, lr_network=5e-3)
 
 
