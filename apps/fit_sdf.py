@@ -24,7 +24,7 @@ from typing_extensions import Literal
 DECODER = DecoderConfig(depth=2)
 MULFA = MulFAGridConfig(finest=192, coarsest=16, levels=6, channels=2, table_size=2**16, spread=0.1, constant=1.0, decoder=DECODER,
                         lr_features=1e-2, lr_network=5e-3)
-HASH = HashGridConfig(finest=256, coarsest=16, levels=8, channels=2, table_size=2**16, decoder=DECODER, lr_features=1e-2, lr_network=5e-3)
+HASH = HashGridConfig(finest=192, coarsest=16, levels=6, channels=2, table_size=2**16, decoder=DECODER, lr_features=1e-2, lr_network=5e-3)
 DENSE = DenseGridConfig(finest=70, coarsest=16, levels=3, channels=2, decoder=DECODER, lr_features=1e-2, lr_network=5e-3)
 
 
