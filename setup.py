@@ -18,6 +18,7 @@ setup(
         "pillow>=10.1",
         "tqdm",
         "trimesh",
+        "embreex",  # casts trimesh's rays
         "scikit-image",
         "scipy",
         "matplotlib",

@@ -34,12 +34,17 @@ if sys.argv[:1] != ["-m"]:
     from jgrid.index import FourierIndex, GridIndex, PointIndex  # noqa: E402
     from jgrid.kernel import InterpolationKernel, MulFAGainKernel, MulFAKernel, MulFALiteralKernel, RadialKernel  # noqa: E402
     from jgrid.network import MFN, MLP, FourierFilter, GaborFilter, Siren, Wire  # noqa: E402
+    from jgrid.radiance import RadianceConfig, RadianceField  # noqa: E402
+    from jgrid.render import Box, Camera, Occupancy  # noqa: E402
     from jgrid.solver import SolveConfig, Solver, project, solve, warm_start  # noqa: E402
     from jgrid.tasks.image import ImageTask, load_image  # noqa: E402
+    from jgrid.tasks.scene import Views, load_views, make_scene  # noqa: E402
+    from jgrid.tasks.views import ViewsTask  # noqa: E402
     from jgrid.trainer import TrainConfig, Trainer  # noqa: E402
 
     __all__ = ["DenseGridConfig", "Field", "FourierFeatures", "FourierFilter", "FourierGridConfig", "FourierIndex", "FourierNetConfig",
                "GaborFilter", "Grid", "GridIndex", "HashGridConfig", "ImageTask", "InterpolationKernel", "LiteralMulFAGridConfig", "MFN",
                "MFNConfig", "MLP", "MulFAGainKernel", "MulFAGridConfig", "MulFAKernel", "MulFALiteralKernel", "PointIndex",
                "ProductGrid", "RadialGridConfig", "RadialKernel", "Siren", "SirenConfig", "SolveConfig", "Solver", "TrainConfig",
-               "Trainer", "VMGridConfig", "Wire", "WireConfig", "load_image", "project", "solve", "warm_start"]
+               "Trainer", "VMGridConfig", "Wire", "WireConfig", "load_image", "project", "solve", "warm_start",
+               "Box", "Camera", "Occupancy", "RadianceConfig", "RadianceField", "Views", "ViewsTask", "load_views", "make_scene"]
