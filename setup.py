@@ -19,6 +19,7 @@ setup(
         "tqdm",
         "trimesh",
         "libigl",
+        "embreex",  # casts trimesh's rays
         "scikit-image",
         "scipy",
         "matplotlib",

@@ -60,7 +60,7 @@ class Config:
     """With --from: a transforms file whose poses to render; without it, a turntable."""
     ops: Literal["fused", "plain"] = "fused"
     """fused: one op for a grid or an MLP, the fast way; plain: Jittor's own ops, to compare or to look inside."""
-    train: TrainConfig = field(default_factory=lambda: TrainConfig(steps=3000, eval_every=1000))
+    train: TrainConfig = field(default_factory=lambda: TrainConfig(steps=6000, batch=2**14, eval_every=2000))
     colour: RadianceConfig = field(default_factory=RadianceConfig)
     field: cli.any_field(*FIELDS) = FIELDS[0]
 

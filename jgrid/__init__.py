@@ -39,15 +39,19 @@ if sys.argv[:1] != ["-m"]:
     from jgrid.network import MFN, MLP, FourierFilter, GaborFilter, Siren, Wire  # noqa: E402
     from jgrid.optdnn.methods import METHODS, Method, analyse, find_method  # noqa: E402
     from jgrid.optdnn.network import OptDNN  # noqa: E402
+    from jgrid.radiance import RadianceConfig, RadianceField  # noqa: E402
+    from jgrid.render import Box, Camera, Occupancy  # noqa: E402
     from jgrid.solver import SolveConfig, Solver, project, solve, warm_start  # noqa: E402
     from jgrid.tasks.image import ImageTask, load_image  # noqa: E402
+    from jgrid.tasks.scene import Views, load_views, make_scene  # noqa: E402
     from jgrid.tasks.sdf import SDFConfig, SDFTask  # noqa: E402
+    from jgrid.tasks.views import ViewsTask  # noqa: E402
     from jgrid.trainer import TrainConfig, Trainer  # noqa: E402
 
-    __all__ = ["DenseGridConfig", "Field", "FourierFeatures", "FourierFilter", "FourierGridConfig", "FourierIndex", "FourierNetConfig",
-               "GaborFilter", "Grid", "GridIndex", "HashGridConfig", "ImageTask", "InterpolationKernel", "LiteralMulFAGridConfig",
-               "METHODS", "MFN", "MFNConfig", "MLP", "Mesh", "Method", "MulFAGainKernel", "MulFAGridConfig", "MulFAKernel",
-               "MulFALiteralKernel", "OptDNN", "OptDNNConfig", "OptDNNGridConfig", "PointIndex", "ProductGrid", "RadialGridConfig",
-               "RadialKernel", "SDFConfig", "SDFTask", "Siren", "SirenConfig", "SolveConfig", "Solver", "TrainConfig", "Trainer",
-               "VMGridConfig", "Wire", "WireConfig", "analyse", "find_method", "load_image", "load_mesh", "make_mesh", "project", "solve",
-               "warm_start"]
+    __all__ = ["Box", "Camera", "DenseGridConfig", "Field", "FourierFeatures", "FourierFilter", "FourierGridConfig", "FourierIndex",
+               "FourierNetConfig", "GaborFilter", "Grid", "GridIndex", "HashGridConfig", "ImageTask", "InterpolationKernel",
+               "LiteralMulFAGridConfig", "METHODS", "MFN", "MFNConfig", "MLP", "Mesh", "Method", "MulFAGainKernel", "MulFAGridConfig",
+               "MulFAKernel", "MulFALiteralKernel", "Occupancy", "OptDNN", "OptDNNConfig", "OptDNNGridConfig", "PointIndex", "ProductGrid",
+               "RadialGridConfig", "RadialKernel", "RadianceConfig", "RadianceField", "SDFConfig", "SDFTask", "Siren", "SirenConfig",
+               "SolveConfig", "Solver", "TrainConfig", "Trainer", "VMGridConfig", "Views", "ViewsTask", "Wire", "WireConfig", "analyse",
+               "find_method", "load_image", "load_mesh", "load_views", "make_mesh", "make_scene", "project", "solve", "warm_start"]

@@ -1,4 +1,5 @@
 """Novel views: a radiance field from photographs with known cameras."""
+import time
 from dataclasses import asdict
 from pathlib import Path
 
@@ -118,7 +119,8 @@ class ViewsTask(AbstractTask):
         distance = float(np.median(np.linalg.norm(train.poses[:, :3, 3] - np.asarray(box.centre), axis=1)))
         self.viewer = Viewer(self.occupancy, train.camera, box, background, distance)
         self._pixels = train.pixels.reshape(-1, 4)
-        self.samples, self._per_ray = [], 32.0
+        self.samples, self._per_ray = [], 32.0         # of each step; of a ray, lately
+        self._rays, self._looked = 0, time.time()      # since the progress bar last asked
 
     def sample(self, step, n):
         """Rays that together have about n samples."""
@@ -138,6 +140,7 @@ class ViewsTask(AbstractTask):
             self.occupancy.update(model.density, everything=not self.samples)
         values, n = render_rays(model, self.occupancy, batch["origin"], batch["direction"], batch["jitter"])
         self.samples.append(n)
+        self._rays += len(values)
         self._per_ray = 0.9 * self._per_ray + 0.1 * n / len(values)
         opacity = values[:, 3:]
         losses = {"mse": ((values[:, :3] + (1.0 - opacity) * batch["behind"] - batch["colour"]) ** 2).mean()}
@@ -147,7 +150,9 @@ class ViewsTask(AbstractTask):
         return losses
 
     def status(self):
-        return {"rays": f"{self.samples[-1] / self._per_ray:.0f}" if self.samples else "", "samples/ray": f"{self._per_ray:.1f}"}
+        now = time.time()
+        rate, self._rays, self._looked = self._rays / max(now - self._looked, 1e-6), 0, now
+        return {"rays/s": f"{rate:,.0f}", "samples/ray": f"{self._per_ray:.1f}"}
 
     def evaluate(self, model):
         rendered = [self.viewer.picture(model, pose, self.test.camera)[0] for pose in self.test.poses]
@@ -164,8 +169,8 @@ class ViewsTask(AbstractTask):
             error = np.abs(colour - truth).max(axis=2)
             paths += [picture.save(out_dir / "test" / f"{n:03d}.png", colour),
                       picture.save(out_dir / "comparison" / f"{n:03d}.png", picture.side_by_side(
-                          [("truth", truth), (f"rendered, {psnr(truth, colour):.2f} dB", colour),
-                           ("absolute error", picture.with_scale(picture.heat(error, 0.2), 0.2)), ("depth", depth_picture(depth))]))]
+                          [("truth", truth), (f"{psnr(truth, colour):.2f} dB", colour),
+                           ("error", picture.with_scale(picture.heat(error, 0.2), 0.2)), ("depth", depth_picture(depth))]))]
         return paths + [self.viewer.turntable(model, out_dir / "turntable.gif")]
 
 
