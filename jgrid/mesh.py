@@ -82,7 +82,7 @@ class Mesh:
     @functools.cached_property
     def report(self):
         """{"vertices", "faces", "closed", "components", "genus"}; the genus of all components together, None where there is none."""
-        counts = _edge_uses(self.hull)[1]
+        counts, _ = _edge_uses(self.hull)
         parts = int(igl.facet_components(self.hull)[0])
         used = len(np.unique(self.hull))
         closed = bool((counts == 2).all())
@@ -139,8 +139,8 @@ def make_mesh(vertices, faces, name="mesh"):
     if not len(faces):
         raise ValueError(f"{name}: all its faces are degenerate")
     faces = _orient(vertices, faces, notes)
-    edges, counts, directed = _edge_uses(faces)
-    simple = bool((counts == 2).all() and directed)
+    counts, oriented = _edge_uses(faces)
+    simple = bool((counts == 2).all() and oriented)
     if not simple:
         many, open_ = (counts > 2).sum(), (counts == 1).sum()
         notes.append(f"not closed or not a manifold ({open_:,} open edges, {many:,} of more than two faces): inside is where the winding "
@@ -237,16 +237,16 @@ def _weld(vertices, faces):
 
 
 def _edge_uses(faces):
-    """(undirected edges as numbers, how many faces have each, whether no directed edge is used twice)."""
+    """(how many faces each edge has, (E,), whether no two faces run through an edge in the same direction)."""
     edges = np.stack([faces, np.roll(faces, -1, axis=1)], -1).reshape(-1, 2)
     n = faces.max() + 1
-    unique, counts = np.unique(edges.min(1) * n + edges.max(1), return_counts=True)
-    return unique, counts, len(np.unique(edges[:, 0] * n + edges[:, 1])) == len(edges)
+    _, counts = np.unique(edges.min(1) * n + edges.max(1), return_counts=True)
+    return counts, len(np.unique(edges[:, 0] * n + edges[:, 1])) == len(edges)
 
 
 def _orient(vertices, faces, notes):
     """Faces turned alike within each patch, as most of its area was, and the whole outwards."""
-    if not _edge_uses(faces)[2]:
+    if not _edge_uses(faces)[1]:
         turned, patch = igl.bfs_orient(faces)
         area = np.linalg.norm(_cross(vertices, faces), axis=1)
         kept = np.where((_cross(vertices, faces) * _cross(vertices, turned)).sum(1) > 0, area, -area)
