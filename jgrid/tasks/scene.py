@@ -92,7 +92,7 @@ def _pose(matrix, name):
     if not np.isfinite(pose).all():
         raise ValueError(f"{name}: transform_matrix has values that are not finite")
     turn = pose[:3, :3]
-    if np.abs(turn.T @ turn - np.eye(3)).max() > 1e-2 or False:
+    if np.abs(turn.T @ turn - np.eye(3)).max() > 1e-2 or np.linalg.det(turn) < 0:
         raise ValueError(f"{name}: transform_matrix is no rotation and shift (its axes are not orthonormal and right-handed)")
     return np.concatenate([pose[:3], [[0, 0, 0, 1]]])
 
