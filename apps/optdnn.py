@@ -194,7 +194,6 @@ def images(config, names, data):
                                             learnable=name.endswith(LEARNABLE), **shared)
         model = Field(None, network, {"network": config.lr})
         result = Trainer(task, model, config.train).fit()
-        model.eval()
         rows[name] = {"test_accuracy": result["test_accuracy"], "parameters": count_parameters(model),
                       "multiply_adds": multiply_adds(network, task.standardised(task.test[0][:16])) / 16,
                       "seconds_train": result["seconds_train"], "loss": result["loss"]}

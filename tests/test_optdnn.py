@@ -268,7 +268,7 @@ def test_anderson_solves_linear_equations():
     A, b = rng.normal(size=(6, 6)) * 0.3, rng.normal(size=(3, 6))
     y, evaluations, residual = anderson(lambda y: y @ A.T + b, np.zeros((3, 6)), tolerance=1e-12, memory=8)
     np.testing.assert_allclose(y, np.linalg.solve(np.eye(6) - A, b.T).T, rtol=1e-9)
-    assert residual < 1e-12 and evaluations < 20  # plain iteration takes 40 times as many
+    assert residual < 1e-12 and evaluations < 20  # by plain iteration 36
     assert np.abs(np.linalg.eigvals(A)).max() < 1.2
 
 
@@ -485,14 +485,14 @@ def test_app_toys(tmp_path, experiment, keys):
 
 
 def test_app_images(digits, tmp_path):
-    train = optdnn.TrainConfig(steps=12, batch=30, eval_every=12, warmup=0)
+    train = optdnn.TrainConfig(steps=30, batch=30, eval_every=30, warmup=0)
     names = ("apg2", "densenet", "proximal-gradient")
     optdnn.main(optdnn.Config("images", out=tmp_path / "out", device=DEVICE, methods=names, data=digits, channels=(4,), layers=1, lr=2e-2,
                               train=train))
     rows = result(tmp_path / "out")
     assert rows["apg2"]["test_accuracy"] > 0.9
     assert rows["proximal-gradient"]["multiply_adds"] > rows["apg2"]["multiply_adds"] > 0
-    assert set(rows) == set(names)
+    assert set(rows) == set(names) and all(row["parameters"] > 100 for row in rows.values())
 
 
 WRONG = {

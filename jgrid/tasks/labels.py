@@ -46,6 +46,12 @@ def _read_cifar(path):
     return rows[:, 1:].reshape(-1, *CIFAR).astype(np.float32) / 255, rows[:, 0].astype(np.int32)
 
 
+def set_training(model, training):
+    """Whether the batch norms of a model normalise by the batch, or by what they have seen (Jittor's eval() would stop gradients)."""
+    for module in model.modules():
+        module.is_train = training
+
+
 class LabelTask(AbstractTask):
     """Pictures (N, C, H, W) in [0, 1] with labels (N,) from 0; `test`, pictures and labels likewise, is never trained on.
 
@@ -78,12 +84,12 @@ class LabelTask(AbstractTask):
         return {"x": self.standardised(pictures), "y": jt.array(self.labels[chosen])}
 
     def loss(self, model, batch):
-        model.train()
+        set_training(model, True)
         return {"cross_entropy": nn.cross_entropy_loss(model(batch["x"]), batch["y"])}
 
     def predict(self, model, pictures):
         """The classes (N,) a model sees in pictures."""
-        model.eval()
+        set_training(model, False)
         with jt.no_grad():
             return np.concatenate([model(self.standardised(pictures[i:i + CHUNK])).numpy().argmax(1)
                                    for i in range(0, len(pictures), CHUNK)])
