@@ -23,7 +23,7 @@ from jgrid.weightspace.baselines import align
 from jgrid.weightspace.grids import PARTS, GridPictures
 from jgrid.weightspace.models import MODELS, NetConfig
 from jgrid.weightspace.subjects import Sines, load_pictures
-from jgrid.weightspace.tasks import EmbedTask, ForwardTask, Projected, Reader, ReadTask, Weights, outputs, split
+from jgrid.weightspace.tasks import EmbedTask, ForwardTask, Projected, Reader, ReadTask, Weights, canonical_signs, outputs, split
 from jgrid.weightspace.zoo import FitConfig, Zoo, fit_zoo
 
 import jittor as jt
@@ -70,8 +70,9 @@ class Config:
     """Of the corrupted domain, standard deviation."""
     models: tuple[Literal[tuple(MODELS)], ...] = ("dwsnet", "mlp")
     """Networks to train and compare."""
-    signs: bool = False
-    """Vary the fields' weights in training by the signs of neurons: sin(-u) = -sin(u), so that the field does not change."""
+    signs: Literal["canonical", "vary", "keep"] = "canonical"
+    """A neuron of sines may change sign, sin(-u) = -sin(u), and the field stays: give all neurons the sign of a rule, vary the signs in
+    training, or do neither."""
     view_noise: float = 0.0
     """Noise on the weights in training, in their standard deviations."""
     view_drop: float = 0.0
@@ -104,10 +105,10 @@ class Config:
 SINES = TrainConfig(steps=1000, batch=64, warmup=100, decay=0.01, eval_every=250)
 DEFAULTS = {
     "zoo": Config(),
-    "classify": Config(job="classify", subject="mnist", fields=8000, held_out=1200, signs=True,
+    "classify": Config(job="classify", subject="mnist", fields=8000, held_out=1200,
                        train=TrainConfig(steps=850, batch=128, warmup=100, decay=0.01, eval_every=425)),
-    "regress": Config(job="regress", fit=FitConfig(steps=500), net=NetConfig(channels=16, depth=3), signs=True, train=SINES),
-    "embed": Config(job="embed", lowest=0.0, amplitude=10.0, view_noise=0.2, view_drop=0.5, fit=FitConfig(steps=500), signs=True,
+    "regress": Config(job="regress", fit=FitConfig(steps=500), net=NetConfig(channels=16, depth=3), train=SINES),
+    "embed": Config(job="embed", lowest=0.0, amplitude=10.0, view_noise=0.2, view_drop=0.5, fit=FitConfig(steps=500),
                     net=NetConfig(channels=16, depth=3), train=replace(SINES, batch=128)),
     "adapt": Config(job="adapt", subject="mnist", fields=600, held_out=120, fit=FitConfig(steps=100), seeds=3,
                     net=NetConfig(channels=8, depth=3, lr=1e-3), train=TrainConfig(steps=400, batch=16, eval_every=100)),
@@ -212,9 +213,12 @@ def weights(config, zoo, train, name=None):
     starts = tuple(start for part in config.read for start in PARTS[part])
     space = zoo.space.part([key for key in zoo.weights if key.startswith(starts)])
     values = {key: zoo.weights[key] for key, _ in space.tensors}
+    sines = zoo.config["activation"] == "sine"
+    if sines and config.signs == "canonical":
+        values = canonical_signs(values)
     if name == "mlp-aligned":
         values = align(space, values, {key: value[train[0]] for key, value in values.items()})
-    return Weights(space, values, train, permute=name == "mlp-permuted", signs=config.signs and zoo.config["activation"] == "sine",
+    return Weights(space, values, train, permute=name == "mlp-permuted", signs=sines and config.signs == "vary",
                    noise=config.view_noise, drop=config.view_drop)
 
 
