@@ -59,7 +59,9 @@ class Config:
     crop: int = 20
     """Pixels along a side of the middle of the pictures that is used; 0: the largest square."""
     lowest: float = 0.5
-    """Lowest frequency of the sines; the highest is 10."""
+    """Lowest frequency of the sines, which are seen on [-pi, pi]."""
+    highest: float = 10.0
+    """Highest frequency of the sines."""
     amplitude: float = 0.0
     """Largest amplitude of the sines; 0: all have amplitude 1."""
     held_out: int = 500
@@ -92,8 +94,9 @@ class Config:
         if self.crop < 0 or self.noise < 0 or self.view_noise < 0 or not 0 <= self.view_drop < 1:
             raise ValueError("--crop, --noise and --view-noise must not be negative and --view-drop in [0, 1), got "
                              f"{self.crop}, {self.noise}, {self.view_noise} and {self.view_drop}")
-        if not 0 <= self.lowest < 10 or self.amplitude < 0:
-            raise ValueError(f"--lowest must be in [0, 10) and --amplitude not negative, got {self.lowest} and {self.amplitude}")
+        if not 0 <= self.lowest < self.highest or self.amplitude < 0:
+            raise ValueError("--lowest must be in [0, --highest) and --amplitude not negative, got "
+                             f"{self.lowest}, {self.highest} and {self.amplitude}")
         if not self.models or not self.read:
             raise ValueError("--models and --read want one at least")
         if self.kind == "mulfa" and (self.job not in ("zoo", "classify") or {"inr2vec", "transformer"} & set(self.models)):
@@ -112,7 +115,7 @@ DEFAULTS = {
                     net=NetConfig(channels=16, depth=3), train=replace(SINES, batch=128)),
     "adapt": Config(job="adapt", subject="mnist", fields=600, held_out=120, fit=FitConfig(steps=100), seeds=3,
                     net=NetConfig(channels=8, depth=3, lr=1e-3), train=TrainConfig(steps=400, batch=16, eval_every=100)),
-    "forward": Config(job="forward", net=NetConfig(channels=32, depth=4), train=replace(SINES, batch=256)),
+    "forward": Config(job="forward", highest=2.0, net=NetConfig(channels=16, depth=3), train=replace(SINES, batch=128)),
 }
 Command = Union[tuple(Annotated[Config, tyro.conf.subcommand(name, default=config, prefix_name=False)]
                       for name, config in DEFAULTS.items())]
@@ -178,7 +181,7 @@ def make_zoo(config, pictures, out):
     if config.job == "adapt":
         subject = Classifiers(halves(pictures)[0])
     else:
-        subject = pictures or Sines(lowest=config.lowest, amplitude=config.amplitude)
+        subject = pictures or Sines(lowest=config.lowest, highest=config.highest, amplitude=config.amplitude)
         subject = GridPictures(pictures) if config.kind == "mulfa" else subject
     return fit_zoo(subject, config.fields, config.fit, out)[0]
 
