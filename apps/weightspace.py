@@ -108,13 +108,14 @@ class Config:
 SINES = TrainConfig(steps=1000, batch=64, warmup=100, decay=0.01, eval_every=250)
 DEFAULTS = {
     "zoo": Config(),
-    "classify": Config(job="classify", subject="mnist", fields=8000, held_out=1200,
+    # fields that are fitted gently are easier to read than those of many more decibels
+    "classify": Config(job="classify", subject="mnist", fields=8000, held_out=1200, fit=FitConfig(lr=3e-3), net=NetConfig(channels=16),
                        train=TrainConfig(steps=850, batch=128, warmup=100, decay=0.01, eval_every=425)),
     "regress": Config(job="regress", fit=FitConfig(steps=500), net=NetConfig(channels=16, depth=3), train=SINES),
     "embed": Config(job="embed", lowest=0.0, amplitude=10.0, view_noise=0.2, view_drop=0.5, fit=FitConfig(steps=500),
                     net=NetConfig(channels=16, depth=3), train=replace(SINES, batch=128)),
     "adapt": Config(job="adapt", subject="mnist", fields=600, held_out=120, fit=FitConfig(steps=100), seeds=3,
-                    net=NetConfig(channels=8, depth=3, lr=1e-3), train=TrainConfig(steps=400, batch=16, eval_every=100)),
+                    net=NetConfig(channels=8, depth=3, lr=3e-4), train=TrainConfig(steps=400, batch=16, eval_every=100)),
     "forward": Config(job="forward", highest=2.0, net=NetConfig(channels=16, depth=3), train=replace(SINES, batch=128)),
 }
 Command = Union[tuple(Annotated[Config, tyro.conf.subcommand(name, default=config, prefix_name=False)]
