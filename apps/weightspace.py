@@ -23,7 +23,7 @@ from jgrid.weightspace.baselines import align
 from jgrid.weightspace.grids import PARTS, GridPictures
 from jgrid.weightspace.models import MODELS, NetConfig
 from jgrid.weightspace.subjects import Sines, load_pictures
-from jgrid.weightspace.tasks import EmbedTask, ForwardTask, Projected, Reader, ReadTask, Weights, outputs, split
+from jgrid.weightspace.tasks import EmbedTask, ForwardTask, Projected, Reader, ReadTask, Weights, canonical_signs, outputs, split
 from jgrid.weightspace.zoo import FitConfig, Zoo, fit_zoo
 
 import jittor as jt
@@ -59,7 +59,9 @@ class Config:
     crop: int = 20
     """Pixels along a side of the middle of the pictures that is used; 0: the largest square."""
     lowest: float = 0.5
-    """Lowest frequency of the sines; the highest is 10."""
+    """Lowest frequency of the sines, which are seen on [-pi, pi]."""
+    highest: float = 10.0
+    """Highest frequency of the sines."""
     amplitude: float = 0.0
     """Largest amplitude of the sines; 0: all have amplitude 1."""
     held_out: int = 500
@@ -70,8 +72,9 @@ class Config:
     """Of the corrupted domain, standard deviation."""
     models: tuple[Literal[tuple(MODELS)], ...] = ("dwsnet", "mlp")
     """Networks to train and compare."""
-    signs: bool = False
-    """Vary the fields' weights in training by the signs of neurons: sin(-u) = -sin(u), so that the field does not change."""
+    signs: Literal["canonical", "vary", "keep"] = "canonical"
+    """A neuron of sines may change sign, sin(-u) = -sin(u), and the field stays: give all neurons the sign of a rule, vary the signs in
+    training, or do neither."""
     view_noise: float = 0.0
     """Noise on the weights in training, in their standard deviations."""
     view_drop: float = 0.0
@@ -91,8 +94,9 @@ class Config:
         if self.crop < 0 or self.noise < 0 or self.view_noise < 0 or not 0 <= self.view_drop < 1:
             raise ValueError("--crop, --noise and --view-noise must not be negative and --view-drop in [0, 1), got "
                              f"{self.crop}, {self.noise}, {self.view_noise} and {self.view_drop}")
-        if not 0 <= self.lowest < 10 or self.amplitude < 0:
-            raise ValueError(f"--lowest must be in [0, 10) and --amplitude not negative, got {self.lowest} and {self.amplitude}")
+        if not 0 <= self.lowest < self.highest or self.amplitude < 0:
+            raise ValueError("--lowest must be in [0, --highest) and --amplitude not negative, got "
+                             f"{self.lowest}, {self.highest} and {self.amplitude}")
         if not self.models or not self.read:
             raise ValueError("--models and --read want one at least")
         if self.kind == "mulfa" and (self.job not in ("zoo", "classify") or {"inr2vec", "transformer"} & set(self.models)):
@@ -104,14 +108,15 @@ class Config:
 SINES = TrainConfig(steps=1000, batch=64, warmup=100, decay=0.01, eval_every=250)
 DEFAULTS = {
     "zoo": Config(),
-    "classify": Config(job="classify", subject="mnist", fields=8000, held_out=1200, signs=True,
+    # fields that are fitted gently are easier to read than those of many more decibels
+    "classify": Config(job="classify", subject="mnist", fields=8000, held_out=1200, fit=FitConfig(lr=3e-3), net=NetConfig(channels=16),
                        train=TrainConfig(steps=850, batch=128, warmup=100, decay=0.01, eval_every=425)),
-    "regress": Config(job="regress", fit=FitConfig(steps=500), net=NetConfig(channels=16, depth=3), signs=True, train=SINES),
-    "embed": Config(job="embed", lowest=0.0, amplitude=10.0, view_noise=0.2, view_drop=0.5, fit=FitConfig(steps=500), signs=True,
+    "regress": Config(job="regress", fit=FitConfig(steps=500), net=NetConfig(channels=16, depth=3), train=SINES),
+    "embed": Config(job="embed", lowest=0.0, amplitude=10.0, view_noise=0.2, view_drop=0.5, fit=FitConfig(steps=500),
                     net=NetConfig(channels=16, depth=3), train=replace(SINES, batch=128)),
     "adapt": Config(job="adapt", subject="mnist", fields=600, held_out=120, fit=FitConfig(steps=100), seeds=3,
-                    net=NetConfig(channels=8, depth=3, lr=1e-3), train=TrainConfig(steps=400, batch=16, eval_every=100)),
-    "forward": Config(job="forward", net=NetConfig(channels=32, depth=4), train=replace(SINES, batch=256)),
+                    net=NetConfig(channels=8, depth=3, lr=3e-4), train=TrainConfig(steps=400, batch=16, eval_every=100)),
+    "forward": Config(job="forward", highest=2.0, net=NetConfig(channels=16, depth=3), train=replace(SINES, batch=128)),
 }
 Command = Union[tuple(Annotated[Config, tyro.conf.subcommand(name, default=config, prefix_name=False)]
                       for name, config in DEFAULTS.items())]
@@ -177,7 +182,7 @@ def make_zoo(config, pictures, out):
     if config.job == "adapt":
         subject = Classifiers(halves(pictures)[0])
     else:
-        subject = pictures or Sines(lowest=config.lowest, amplitude=config.amplitude)
+        subject = pictures or Sines(lowest=config.lowest, highest=config.highest, amplitude=config.amplitude)
         subject = GridPictures(pictures) if config.kind == "mulfa" else subject
     return fit_zoo(subject, config.fields, config.fit, out)[0]
 
@@ -212,9 +217,12 @@ def weights(config, zoo, train, name=None):
     starts = tuple(start for part in config.read for start in PARTS[part])
     space = zoo.space.part([key for key in zoo.weights if key.startswith(starts)])
     values = {key: zoo.weights[key] for key, _ in space.tensors}
+    sines = zoo.config["activation"] == "sine"
+    if sines and config.signs == "canonical":
+        values = canonical_signs(values)
     if name == "mlp-aligned":
         values = align(space, values, {key: value[train[0]] for key, value in values.items()})
-    return Weights(space, values, train, permute=name == "mlp-permuted", signs=config.signs and zoo.config["activation"] == "sine",
+    return Weights(space, values, train, permute=name == "mlp-permuted", signs=sines and config.signs == "vary",
                    noise=config.view_noise, drop=config.view_drop)
 
 

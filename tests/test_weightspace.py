@@ -18,7 +18,7 @@ from jgrid.weightspace.layers import Dropout, DWSNet, Equivariant, EquivariantLi
 from jgrid.weightspace.models import MODELS, NetConfig
 from jgrid.weightspace.space import WeightSpace, mlp_space
 from jgrid.weightspace.subjects import Sines, load_pictures
-from jgrid.weightspace.tasks import EmbedTask, ForwardTask, ReadTask, Weights, epoch_batch, field_values, split
+from jgrid.weightspace.tasks import EmbedTask, ForwardTask, ReadTask, Weights, canonical_signs, epoch_batch, field_values, split
 from jgrid.weightspace.zoo import FitConfig, Zoo, fit_sirens, fit_zoo, relu_networks, siren_start
 
 import jittor as jt
@@ -155,6 +155,7 @@ def test_the_variance_is_kept():
                         for v in to_features(space, variables(random_weights(space, 1, RNG(0))))]
             for _ in range(5):
                 features = EquivariantLinear(space, 8, 8, pool)(features)
+                jt.sync(features)
             assert 0.3 < np.sqrt(np.mean([v.numpy().var() for v in features])) < 3
 
 
@@ -341,6 +342,11 @@ def test_weights_are_standardised_and_varied(sines):
         moved = varied.raw(index, RNG(0))
         np.testing.assert_allclose(sirens(x, 30.0, *variables(moved).values()).numpy(), truth, atol=1e-4)
         assert distance(moved, plain.raw(index)) > 0.01 and distance(varied.raw(index), plain.raw(index)) == 0
+    canonical = [canonical_signs(Weights(sines.space, sines.weights, known, signs=True).raw(index, RNG(n))) for n in range(2)]
+    assert distance(*canonical) < 1e-6  # one for all signs, and still the same fields
+    np.testing.assert_allclose(sirens(x, 30.0, *variables(canonical[0]).values()).numpy(), truth, atol=1e-4)
+    order = sines.space.random_permutations(RNG(5))
+    assert distance(canonical_signs(sines.space.permute(plain.raw(index), order)), sines.space.permute(canonical[0], order)) < 1e-6
     for options in ({"noise": 0.3}, {"drop": 0.5}):
         varied = Weights(sines.space, sines.weights, known, **options)
         assert np.abs(varied.features(index, RNG(0))[2].numpy() - plain.features(index)[2].numpy()).max() > 0.01

@@ -14,17 +14,17 @@ X_LARGEST = np.pi  # sine waves are seen on [-pi, pi]
 
 
 class Sines:
-    """y = a sin(b x) on [-pi, pi], b uniform in [lowest, 10], a uniform in [0, amplitude], or 1 where amplitude is 0.
+    """y = a sin(b x) on [-pi, pi], b uniform in [lowest, highest], a uniform in [0, amplitude], or 1 where amplitude is 0.
 
     The fields see x / pi in [-1, 1], and targets divided by the largest amplitude. Labels (F, 2): a and b.
     """
 
     activation, quality = "sine", "psnr"
 
-    def __init__(self, points=64, lowest=0.5, amplitude=0.0):
-        self.config = {"kind": "sines", "points": points, "lowest": lowest, "amplitude": amplitude}
+    def __init__(self, points=64, lowest=0.5, highest=10.0, amplitude=0.0):
+        self.config = {"kind": "sines", "points": points, "lowest": lowest, "highest": highest, "amplitude": amplitude}
         self.points = np.linspace(-1, 1, points, dtype=np.float32)[:, None]
-        self.lowest, self.amplitude = lowest, amplitude
+        self.lowest, self.highest, self.amplitude = lowest, highest, amplitude
 
     def space(self, config):
         return mlp_space((1, *config.hidden, 1))
@@ -36,7 +36,7 @@ class Sines:
 
     def draw(self, n, rng):
         """Targets (n, N, 1) and labels (n, 2)."""
-        b = rng.uniform(self.lowest, 10, n)
+        b = rng.uniform(self.lowest, self.highest, n)
         a = rng.uniform(0, self.amplitude, n) if self.amplitude else np.ones(n)
         y = a[:, None] * np.sin(b[:, None] * X_LARGEST * self.points[:, 0])
         return (y / max(self.amplitude, 1.0)).astype(np.float32)[..., None], np.stack([a, b], 1).astype(np.float32)

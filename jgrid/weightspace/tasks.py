@@ -69,6 +69,22 @@ class Weights:
         return to_features(self.space, scaled)
 
 
+def canonical_signs(weights):
+    """The same fields with one of the 2^neurons choices of signs, sin(-u) = -sin(u): {name: (F, *sizes)} of MLPs of sines.
+
+    A neuron of the first layer gets the sign that makes its weight of the first input positive, those of later layers the sign that makes
+    the sum of their outgoing weights positive, from the last layer to the first. Every neuron's sign depends on the others' only through
+    sums, so that permutations commute with it.
+    """
+    weights = dict(weights)
+    for m in range(len(weights) // 2 - 1, 0, -1):
+        decisive = weights["W1"][:, :, 0] if m == 1 else weights[f"W{m + 1}"].sum(1)
+        sign = np.where(decisive < 0, np.float32(-1), np.float32(1))
+        weights[f"W{m}"], weights[f"b{m}"] = weights[f"W{m}"] * sign[:, :, None], weights[f"b{m}"] * sign
+        weights[f"W{m + 1}"] = weights[f"W{m + 1}"] * sign[:, None]
+    return weights
+
+
 def split(n, held_out, seed):
     """(fields to train on, held-out fields): sorted numbers below n, `held_out` of them held out at random."""
     order = np.random.default_rng(seed).permutation(n)
