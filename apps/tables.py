@@ -38,9 +38,7 @@ MULFA = "MulFAGrid"
 MODELS = {
     MULFA: MulFAGridConfig(),
     "MulFAGrid, two kernels per channel": MulFAGridConfig(kernels=2),
-    "MulFAGrid, 4 channels of two kernels": MulFAGridConfig(kernels=2, channels=4, finest=266),
     "linear grid, same levels and decoder": DenseGridConfig(),
-    "linear grid, 4 channels on finer nodes": DenseGridConfig(channels=4, finest=266),
     "linear grid, 4 levels, two hidden layers": DenseGridConfig(finest=235, coarsest=30, levels=4, channels=4,
                                                                  decoder=DecoderConfig(depth=2)),
     "hash grid": HashGridConfig(),
