@@ -13,9 +13,9 @@ from typing import Optional
 
 from jgrid import checkpoint, cli, picture
 from jgrid.field import DecoderConfig, DenseGridConfig, HashGridConfig, MulFAGridConfig, field_from_dict, field_to_dict
-from jgrid.isosurface import extract, preview
+from jgrid.isosurface import preview
 from jgrid.mesh import gyroid_ball, load_mesh
-from jgrid.tasks.sdf import ISO_LINES, SDFConfig, SDFTask, slice_through, values_of, write_surface
+from jgrid.tasks.sdf import ISO_LINES, SDFConfig, SDFTask, slice_through, surface_of, values_of, write_surface
 from jgrid.trainer import TrainConfig, Trainer, TrainingStopped
 
 from typing_extensions import Literal
@@ -88,7 +88,7 @@ def fit(config, device):
         cli.save_model(out, model, model_config)  # what there is: the last good weights, or those of the last step
         raise
     cli.save_model(out, model, model_config)
-    surface = extract(values_of(model), config.resolution, progress=True)
+    surface = surface_of(model, config.resolution, progress=True)
     result = {**result, **task.measure(surface), "mesh": mesh.report, "seconds_data": round(seconds_data, 3),
               "seconds_total": round(time.time() - started, 3), "device": device}
     cli.write_run(out, config, result)
@@ -114,7 +114,7 @@ def mesh_again(config):
         checkpoint.assign(model, tensors, str(config.from_))
         out = cli.make_folder(config.out or Path("out") / f"fit_sdf-{config.from_.stem}-meshed")
     function, up = values_of(model), "xyz".index(config.up)
-    vertices, faces = extract(function, config.resolution, progress=True)
+    vertices, faces = surface_of(model, config.resolution, progress=True)
     if not len(faces):
         cli.fail("the field is nowhere 0, so there is no surface to mesh", code=1)
     paths = [write_surface(out / "mesh.ply", vertices * scale + offset, faces),

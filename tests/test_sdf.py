@@ -18,7 +18,7 @@ from jgrid.isosurface import extract
 from jgrid.mesh import load_mesh, make_mesh
 from jgrid.tasks import sdf
 from jgrid.tasks.image import load_image
-from jgrid.tasks.sdf import SDFConfig, SDFTask, pointwise_loss, slice_through, values_of
+from jgrid.tasks.sdf import SDFConfig, SDFTask, pointwise_loss, slice_through, surface_of, values_of
 from jgrid.trainer import TrainConfig
 
 import fit_sdf
@@ -154,6 +154,13 @@ def test_evaluation_is_the_same_for_every_seed(ball, few):
     assert SDFTask(ball, POOL, seed=1).evaluate(Distance()) == SDFTask(ball, POOL, seed=2).evaluate(Distance())
 
 
+def test_surfaces_are_closed_where_the_field_leaves_the_cube():
+    made = trimesh.Trimesh(*surface_of(Distance(shift=-0.3), 16), process=False)  # a ball that the cube's sides cut
+    assert made.is_watertight and made.bounds == pytest.approx(np.array([[0.01] * 3, [0.99] * 3]), abs=1e-3)
+    plain = extract(values_of(Distance()), 16)
+    np.testing.assert_allclose(surface_of(Distance(), 16)[0], plain[0], atol=1e-6)
+
+
 def test_slices_look_along_the_axis_after_up(few):
     for up in range(3):
         values = slice_through(lambda p: p @ np.float32([1, 10, 100]), up)
@@ -282,7 +289,7 @@ def test_a_user_error_is_one_line_and_exit_code_2(ball_file, tmp_path, monkeypat
 def test_warnings_and_a_field_without_surface(tmp_path, few, monkeypatch, capsys):
     (tmp_path / "turned.off").write_text(trimesh.Trimesh(BALL.vertices, BALL.faces[:, ::-1], process=False).export(file_type="off"))
     field = dataclasses.replace(SMALL[0], lr_features=1e-12, lr_network=1e-12)  # learns nothing: 0 nowhere but by chance
-    monkeypatch.setattr(fit_sdf, "extract", lambda *_, **__: (np.zeros((0, 3)), np.zeros((0, 3), int)))
+    monkeypatch.setattr(fit_sdf, "surface_of", lambda *_, **__: (np.zeros((0, 3)), np.zeros((0, 3), int)))
     with pytest.raises(SystemExit) as ended:
         fit_sdf.main(config(tmp_path / "turned.off", tmp_path / "out", field, train=dataclasses.replace(TRAIN, steps=2)))
     assert ended.value.code == 1

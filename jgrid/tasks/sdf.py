@@ -18,6 +18,7 @@ EVALUATED = 2**20    # uniform points of `evaluate`
 NEAR = 2**17         # its points near the surface
 NEAR_SPREAD = 0.01   # their distance from it, a standard deviation
 SLICE = 384          # pixels along the sides of a slice
+BORDER = 0.01        # of the cube, in which no fitted surface lies
 ISO_LINES = 0.05     # apart, in units of the cube
 
 
@@ -57,6 +58,15 @@ def values_of(model):
         return np.concatenate(parts) if parts else np.zeros(0, np.float32)
 
     return function
+
+
+def surface_of(model, resolution, progress=False):
+    """The field's zero set as a closed mesh in the cube (vertices, faces): what reaches the last BORDER of the cube is cut off there.
+
+    A mesh that was fitted ends before; specks of a field that knows little of the cube's border would leave the mesh open.
+    """
+    function = values_of(model)
+    return extract(lambda points: np.maximum(function(points), np.abs(points - 0.5).max(1) - (0.5 - BORDER)), resolution, progress=progress)
 
 
 def pointwise_loss(kind, f, d, clamp=0.1):
@@ -173,7 +183,7 @@ class SDFTask(AbstractTask):
     def export(self, model, out_dir, surface=None, up=1):
         """The surface in the user's units, the same coloured by its error, pictures of both and of a slice; surface: None extracts it."""
         out_dir, function, mesh = Path(out_dir), values_of(model), self.mesh
-        vertices, faces = extract(function, 256) if surface is None else surface
+        vertices, faces = surface_of(model, 256) if surface is None else surface
         error = np.abs(mesh.signed_distance(vertices))
         top = float(np.quantile(error, 0.99)) if len(error) else 1.0
 
