@@ -156,22 +156,28 @@ def test_visible_samples_are_those_before_darkness():
     assert visible(density, delta, first, 1e-3).numpy().tolist() == [2, 3, 0]
 
 
+MARK = np.array([0.4, 0.15, 0.25])
+
+
 def cube(x):
-    """Density of a cube around the world's (0.4, 0, 0) for a box of half side 1."""
-    return np.where(np.abs((x - 0.5) * 2 - [0.4, 0, 0]).max(1) < 0.1, 1e4, 0.0)
+    """Density of a cube of side 0.2 around MARK, in a box of half side 1."""
+    return np.where(np.abs((x - 0.5) * 2 - MARK).max(1) < 0.1, 1e4, 0.0)
 
 
-@pytest.mark.parametrize("eye, row, column", [((0, -3, 0), 31, 46), ((0, 3, 0), 31, 16), ((3, 0, 0.001), 31, 31), ((0, 0, 3), 31, 46)])
-def test_a_marked_cube_is_where_the_camera_should_see_it(eye, row, column):
-    """Right is +x for a camera that looks along +y with +z up; from above, up is +y."""
+# the eye, then which coordinates of the mark lie to the right, up, and towards it
+@pytest.mark.parametrize("eye, right, up, near", [((0, -3, 0), 0.4, 0.25, -0.15), ((0, 3, 0), -0.4, 0.25, 0.15),
+                                                 ((3, 0, 0), 0.15, 0.25, 0.4), ((0, 0, 3), 0.4, 0.15, 0.25)])
+def test_a_marked_cube_is_where_the_camera_should_see_it(eye, right, up, near):
+    """For a camera that looks along +y with +z up, right is +x; from above with +y up too; to the sides as a walk around it says."""
     camera = Camera(63, 63, 109.0, 109.0, 31.5, 31.5)
-    up = (0, 1, 0) if eye[2] > 1 else (0, 0, 1)
-    colour, depth, opacity = picture(Medium(cube), Occupancy(8, 0.005), camera, look_at(eye, up=up), Box(1.0), 1.0)
+    pose = look_at(eye, up=(0, 1, 0) if eye[2] else (0, 0, 1))
+    colour, depth, opacity = picture(Medium(cube), Occupancy(8, 0.005), camera, pose, Box(1.0), 1.0)
     rows, columns = np.nonzero(opacity > 0.5)
-    assert abs(rows.mean() - row) < 0.7 and abs(columns.mean() - column) < 0.7
+    scale = 109 / (3 - near - 0.05)  # pixels a unit, between the cube's middle and its front
+    assert abs(columns.mean() - (31 + scale * right)) < 0.8 and abs(rows.mean() - (31 - scale * up)) < 0.8
     np.testing.assert_allclose(colour[0, 0], 1)
-    front = np.linalg.norm(eye) - (0.5 if eye[0] else 0.1)
-    assert abs(np.median(depth[opacity > 0.99]) - front) < 0.1
+    front = np.linalg.norm(np.asarray(eye) - MARK) - 0.1
+    assert abs(depth[opacity > 0.99].min() - front) < 0.06
 
 
 def test_distortion_is_inverted():
@@ -200,7 +206,7 @@ def test_occupancy_follows_the_density_and_forgets():
     for _ in range(6):
         occupancy.update(medium.density, everything=True)
     centres = occupancy.centres()
-    near = np.abs((centres - 0.5) * 2 - [0.4, 0, 0]).max(1)
+    near = np.abs((centres - 0.5) * 2 - MARK).max(1)
     assert not occupancy.occupied[near > 0.3].any() and occupancy.occupied.any()
     for _ in range(40):
         occupancy.update(lambda x: jt.zeros(x.shape[0]), everything=True)

@@ -307,7 +307,7 @@ def ends_with_one_line(arguments, words, tmp_path, monkeypatch, capfd):
 def test_a_wrong_scene_is_one_line_and_exit_code_2(ball, tmp_path, monkeypatch, capfd, spoil, words):
     folder = copied(ball, tmp_path)
     spoil(folder)
-    ends_with_one_line(["--scene", str(folder)], words, tmp_path, monkeypatch, capfd)
+    ends_with_one_line(["--scene", str(folder), "--train.steps", "1"], words, tmp_path, monkeypatch, capfd)
 
 
 WRONG = {
