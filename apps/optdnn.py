@@ -44,7 +44,7 @@ class Toy:
     batch: int = 256
 
 
-TOYS = {"rings": Toy(2, 16, 12, "tanh", 1e-2, 1500), "parity": Toy(8, 16, 8, "relu", 1e-2, 1000),
+TOYS = {"rings": Toy(2, 16, 12, "tanh", 1e-2, 1000), "parity": Toy(8, 16, 8, "relu", 1e-2, 600),
         "telgarsky": Toy(4, 8, 10, "relu", 1e-2, 3000)}
 
 

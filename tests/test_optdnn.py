@@ -231,22 +231,22 @@ def test_optdnn_runs_the_method(name, learnable):
     blocks = [numpy_module(block) for block in net.blocks]
     T = [blocks[k * net.stages:(k + 1) * net.stages] for k in range(LAYERS)]
     np.testing.assert_allclose(net(jt.array(x)).numpy(), LOOPS[name](T, x.astype(np.float64)), rtol=2e-4, atol=2e-5)
-    assert ("coefficients" in net.state_dict()) == learnable
+    assert any(name.startswith("coefficients") for name in net.state_dict()) == learnable
 
 
 @pytest.mark.parametrize("name", ["nesterov", "dual-averaging"])
 def test_learned_coefficients_get_gradients(name):
     net = OptDNN(find_method(name), lambda contract=False: TwoLayer(DIM, 8, "tanh"), 3, learnable=True)
     x, step = jt.randn((6, DIM)), 1e-2
-    found = jt.grad((net(x) ** 2).sum(), net.coefficients).numpy()
-    start = net.coefficients.numpy()
-    assert (found != 0).sum() > len(found) / 2
-    for i in (0, len(start) // 2, len(start) - 1):
-        values = []
-        for sign in (1, -1):
-            net.coefficients.assign(start + sign * step * np.eye(len(start), dtype=np.float32)[i])
+    coefficients = list(net.coefficients)
+    found = [g.item() for g in jt.grad((net(x) ** 2).sum(), coefficients)]
+    assert np.count_nonzero(found) > len(found) / 2
+    for i in (0, len(found) // 2, len(found) - 1):
+        start, values = coefficients[i].numpy(), []
+        for moved in (start + step, start - step):
+            coefficients[i].assign(moved)
             values.append((net(x) ** 2).sum().item())
-        net.coefficients.assign(start)
+        coefficients[i].assign(start)
         assert found[i] == pytest.approx((values[0] - values[1]) / (2 * step), rel=2e-2, abs=1e-2)
 
 
@@ -415,7 +415,7 @@ def test_label_task_samples_every_picture_once_an_epoch():
     orders = [np.concatenate([task.sample(step, 5)["y"].numpy() for step in steps]) for steps in ((0, 1), (2, 3))]
     assert all(sorted(order) == list(range(10)) for order in orders) and list(orders[0]) != list(orders[1])
     batch = task.sample(0, 5)
-    np.testing.assert_allclose(batch["x"].numpy().ravel() * task.deviation + task.mean, batch["y"].numpy() / 10, rtol=1e-5)
+    np.testing.assert_allclose(batch["x"].numpy().ravel() * task.deviation + task.mean, batch["y"].numpy() / 10, atol=1e-6)
     whole = LabelTask(np.eye(9, dtype=np.float32).reshape(1, 1, 9, 9), np.zeros(1), (pictures, np.arange(10)), shift=2)
     assert whole.sample(0, 1)["x"].shape == [1, 1, 9, 9]
     shifted = [whole.sample(step, 1)["x"].numpy() for step in range(9)]

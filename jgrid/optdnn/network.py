@@ -26,7 +26,8 @@ class OptDNN(nn.Module):
         self.readout = sparse(method.readout(len(tableaux[-1].V))[None])[0]
         if learnable:
             rows = [row for t in self.layers for matrix in (t.U, t.V, t.B) for row in matrix] + [self.readout]
-            self.coefficients = jt.array(np.float32([c for row in rows for _, c in row]))
+            # one variable each: kernels into which Jittor fuses slices of one vector do not always compile
+            self.coefficients = nn.ParameterList([jt.array(np.float32([c])) for row in rows for _, c in row])
             self.layers, self.readout = self._numbered()
 
     def _numbered(self):
