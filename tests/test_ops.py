@@ -6,6 +6,9 @@ import sys
 
 from jgrid import MLP, Grid, GridIndex, MulFAGainKernel, MulFAKernel
 from jgrid.ops.channels import add_scaled, dot
+from jgrid.ops.norm import fused_norm_relu
+from jgrid.ops.siren import fused_siren_errors
+from jgrid.weightspace.zoo import siren_start
 
 import jittor as jt
 import numpy as np
@@ -30,6 +33,12 @@ def digest():
             found.update(value.numpy().tobytes())
     a = jt.array(x)
     for value in (dot(a, a), add_scaled(a, jt.array([2.0, 3.0]), a), grid.fused.squares(a, grid.kernel.collapse(grid.w)[0])):
+        found.update(value.numpy().tobytes())
+    rows, scale = jt.array(np.random.normal(size=(5001, 16)).astype(np.float32)), jt.array(np.random.normal(size=16).astype(np.float32))
+    normed = fused_norm_relu(rows, scale, scale)
+    fields = [jt.array(v) for v in siren_start((2, 16, 16, 1), 50, 30.0, np.random.default_rng(0)).values()]
+    errors = fused_siren_errors(jt.array(x[:100]), jt.array(x[:5000, :1].reshape(50, 100, 1)), 30.0, *fields)
+    for value in (normed, *jt.grad((normed * rows).sum(), [rows, scale]), errors, *jt.grad(errors.sum(), fields)):
         found.update(value.numpy().tobytes())
     return found.hexdigest()
 
