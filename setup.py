@@ -23,6 +23,7 @@ setup(
         "scikit-image",
         "scipy",
         "matplotlib",
+        "scikit-learn",
         "tyro",
         "safetensors",
         # the matrix products Jittor would otherwise fetch from the internet at its first import

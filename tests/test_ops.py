@@ -6,7 +6,10 @@ import sys
 
 from jgrid import MLP, Grid, GridIndex, MulFAGainKernel, MulFAKernel
 from jgrid.ops.channels import add_scaled, dot
+from jgrid.ops.norm import fused_norm_relu
+from jgrid.ops.siren import fused_siren_errors
 from jgrid.optimizer import Adam
+from jgrid.weightspace.zoo import siren_start
 
 import jittor as jt
 import numpy as np
@@ -36,6 +39,12 @@ def digest():
     for _ in range(3):
         optimizer.step((grid(a) ** 2).sum())
     found.update(grid.w.numpy().tobytes())
+    rows, scale = jt.array(np.random.normal(size=(5001, 16)).astype(np.float32)), jt.array(np.random.normal(size=16).astype(np.float32))
+    normed = fused_norm_relu(rows, scale, scale)
+    fields = [jt.array(v) for v in siren_start((2, 16, 16, 1), 50, 30.0, np.random.default_rng(0)).values()]
+    errors = fused_siren_errors(jt.array(x[:100]), jt.array(x[:5000, :1].reshape(50, 100, 1)), 30.0, *fields)
+    for value in (normed, *jt.grad((normed * rows).sum(), [rows, scale]), errors, *jt.grad(errors.sum(), fields)):
+        found.update(value.numpy().tobytes())
     return found.hexdigest()
 
 

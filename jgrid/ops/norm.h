@@ -8,7 +8,9 @@
 
 namespace jgrid {
 
-constexpr int NORM_CHUNKS = 32;  // partial sums of the gradients of gain and shift: a fixed number, so that results do not depend on the threads
+// Rows are handled, and the gradients of gain and shift summed, in a fixed number of chunks: the compiler takes several rows at once, and
+// rounds differently at the end of a run of rows, which must not depend on the threads.
+constexpr int NORM_CHUNKS = 32;
 
 // Row lengths the compiler knows (C, usual numbers of features) are several times as fast; C = 0 is any other, c.
 // The normalised row; returns 1 / its deviation.
@@ -28,15 +30,17 @@ template <int C> inline float normalise(const float* __restrict x, int any, floa
 
 template <int C> void norm_relu_rows(const float* x, const float* gain, const float* shift, int64_t rows, int any, float eps, float* y) {
     const int c = C ? C : any;
+    const int64_t chunk = (rows + NORM_CHUNKS - 1) / NORM_CHUNKS;
 #pragma omp parallel for schedule(static)
-    for (int64_t r = 0; r < rows; r++) {
-        float* row = y + r * c;
-        normalise<C>(x + r * c, c, eps, row);
-        for (int j = 0; j < c; j++) {
-            const float value = row[j] * gain[j] + shift[j];
-            row[j] = value > 0.f ? value : 0.f;
+    for (int n = 0; n < NORM_CHUNKS; n++)
+        for (int64_t r = n * chunk; r < rows && r < (n + 1) * chunk; r++) {
+            float* row = y + r * c;
+            normalise<C>(x + r * c, c, eps, row);
+            for (int j = 0; j < c; j++) {
+                const float value = row[j] * gain[j] + shift[j];
+                row[j] = value > 0.f ? value : 0.f;
+            }
         }
-    }
 }
 
 // One row's gradient, and its parts of those of gain and shift. In loops of few arrays, which the compiler can do many numbers at a time.
