@@ -32,7 +32,7 @@ BALL = trimesh.creation.icosphere(4)
 DECODER = DecoderConfig(width=8, depth=1)
 SMALL = [
     MulFAGridConfig(finest=8, coarsest=4, levels=2, channels=2, kernels=1, spread=0.1, constant=1.0, decoder=DECODER),
-    HashGridConfig(finest=16, coarsest=4, levels=2, channels=2, table_size=2000, lr_features=1e-1, lr_network=1e-2, decoder=DECODER),
+    HashGridConfig(finest=16, coarsest=4, levels=2, channels=2, table_size=2000, lr_features=2e-2, lr_network=1e-2, decoder=DECODER),
     DenseGridConfig(finest=8, coarsest=4, levels=2, channels=2, lr_network=2e-2, decoder=DECODER),
     RadialGridConfig(nodes=300, channels=2, lr_features=1e-1, decoder=DECODER),
     SirenConfig(width=16, depth=1, omega=5.0, lr=1e-2),
