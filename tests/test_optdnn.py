@@ -324,6 +324,17 @@ def test_two_layers_by_hand(name):
     np.testing.assert_allclose(block(jt.array(x)).numpy(), by_hand, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("name", ACTIVATIONS)
+def test_activations_are_finite_far_out(name):
+    x = jt.array(np.float32([-500, -89, -46, -16, -1, 0, 1, 16, 46, 89, 500]))
+    y = ACTIVATIONS[name](x)
+    slope = jt.grad(y.sum(), x).numpy()
+    assert np.isfinite(y.numpy()).all() and np.isfinite(slope).all()
+    if name == "tanh":
+        np.testing.assert_allclose(y.numpy(), np.tanh(x.numpy()), rtol=1e-6)
+        np.testing.assert_allclose(slope, 1 - np.tanh(x.numpy())**2, atol=1e-6)
+
+
 def test_norms_and_gains_count():
     x = jt.randn((4, DIM))
     block = TwoLayer(DIM, 5, norm=True)
