@@ -251,11 +251,14 @@ def test_learned_coefficients_get_gradients(name):
 
 
 def test_copies_are_independent_networks():
+    """Also their learned coefficients."""
     x = np.random.default_rng(0).normal(size=(2, 5, 4)).astype(np.float32)
-    net = coordinate_network(4, 2, find_method("nesterov"), width=6, hidden=8, layers=2, copies=(2,))
+    net = coordinate_network(4, 2, find_method("nesterov"), width=6, hidden=8, layers=2, learnable=True, copies=(2,))
+    for coefficient in net.state_dict().values():
+        coefficient.assign(coefficient.numpy() + np.float32([0, 0.1])[:, None, None])
     both = net(jt.array(x)).numpy()
     for copy in range(2):
-        alone = coordinate_network(4, 2, find_method("nesterov"), width=6, hidden=8, layers=2)
+        alone = coordinate_network(4, 2, find_method("nesterov"), width=6, hidden=8, layers=2, learnable=True)
         for name, value in alone.state_dict().items():
             value.assign(net.state_dict()[name].numpy()[copy].reshape(value.shape))
         np.testing.assert_allclose(alone(jt.array(x[copy])).numpy(), both[copy], rtol=1e-4, atol=1e-5)
