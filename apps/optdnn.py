@@ -41,7 +41,7 @@ class Toy:
     activation: str
     lr: float
     steps: int
-    batch: int = 256
+    batch: int = 64
 
 
 TOYS = {"rings": Toy(2, 16, 12, "tanh", 1e-2, 1000), "parity": Toy(8, 16, 8, "relu", 1e-2, 600),

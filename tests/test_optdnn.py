@@ -251,11 +251,14 @@ def test_learned_coefficients_get_gradients(name):
 
 
 def test_copies_are_independent_networks():
+    """Also their learned coefficients."""
     x = np.random.default_rng(0).normal(size=(2, 5, 4)).astype(np.float32)
-    net = coordinate_network(4, 2, find_method("nesterov"), width=6, hidden=8, layers=2, copies=(2,))
+    net = coordinate_network(4, 2, find_method("nesterov"), width=6, hidden=8, layers=2, learnable=True, copies=(2,))
+    for coefficient in net.state_dict().values():
+        coefficient.assign(coefficient.numpy() + np.float32([0, 0.1])[:, None, None])
     both = net(jt.array(x)).numpy()
     for copy in range(2):
-        alone = coordinate_network(4, 2, find_method("nesterov"), width=6, hidden=8, layers=2)
+        alone = coordinate_network(4, 2, find_method("nesterov"), width=6, hidden=8, layers=2, learnable=True)
         for name, value in alone.state_dict().items():
             value.assign(net.state_dict()[name].numpy()[copy].reshape(value.shape))
         np.testing.assert_allclose(alone(jt.array(x[copy])).numpy(), both[copy], rtol=1e-4, atol=1e-5)
@@ -322,6 +325,17 @@ def test_two_layers_by_hand(name):
     assert abs(b1).max() > 0.1
     by_hand = ACTIVATIONS[name](jt.array(x @ W1 + b1)).numpy() @ W2 + b2
     np.testing.assert_allclose(block(jt.array(x)).numpy(), by_hand, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ACTIVATIONS)
+def test_activations_are_finite_far_out(name):
+    x = jt.array(np.float32([-500, -89, -46, -16, -1, 0, 1, 16, 46, 89, 500]))
+    y = ACTIVATIONS[name](x)
+    slope = jt.grad(y.sum(), x).numpy()
+    assert np.isfinite(y.numpy()).all() and np.isfinite(slope).all()
+    if name == "tanh":
+        np.testing.assert_allclose(y.numpy(), np.tanh(x.numpy()), rtol=1e-6)
+        np.testing.assert_allclose(slope, 1 - np.tanh(x.numpy())**2, atol=1e-6)
 
 
 def test_norms_and_gains_count():

@@ -2,7 +2,13 @@
 import jittor as jt
 from jittor import nn
 
-ACTIVATIONS = {"relu": nn.relu, "gelu": nn.gelu, "sigmoid": jt.sigmoid, "tanh": jt.tanh}
+
+def tanh(x):
+    """tanh of any x; the gradient of Jittor's own is NaN from |x| of 45, and 1 - tanh(15) is less than float32 sees."""
+    return jt.tanh(jt.clamp(x, -15.0, 15.0))
+
+
+ACTIVATIONS = {"relu": nn.relu, "gelu": nn.gelu, "sigmoid": jt.sigmoid, "tanh": tanh}
 LIPSCHITZ = 0.9  # of a block that makes an implicit layer: below 1, so that y = r + T(y) has one solution and iterations find it
 
 

@@ -3,12 +3,14 @@ from pathlib import Path
 
 from jgrid.checkpoint import atomic_path
 
+import matplotlib
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 
 def _panels(n, columns, width=3.4, height=3.4):
+    columns = min(n, columns)
     rows = -(-n // columns)
     figure = Figure(figsize=(width * columns, height * rows), dpi=110, layout="constrained")
     FigureCanvasAgg(figure)
@@ -28,9 +30,9 @@ def save(path, figure):
 def convergence(depths, errors):
     """Errors against the flow over the depth, errors: {method: list}."""
     figure, (axis,) = _panels(1, 1, 7.5, 4.8)
-    marks = "osv^D<>*XPhd"
+    marks, colours = "osv^D<>*XPhd", matplotlib.colormaps["tab20"]
     for n, (name, values) in enumerate(errors.items()):
-        axis.loglog(depths, values, marker=marks[n % len(marks)], markersize=5, label=name)
+        axis.loglog(depths, values, marker=marks[n % len(marks)], markersize=5, color=colours(n % 20), label=name)
     axis.set(xlabel="layers", ylabel="largest error at time 1", title="networks with T = h f against the flow of x' = f(x)", xticks=depths)
     axis.set_xticklabels([str(d) for d in depths])
     axis.minorticks_off()
@@ -68,7 +70,7 @@ def costs(rows):
     """Accuracy over multiply-adds, rows {name: {"test_accuracy", "multiply_adds"}}."""
     figure, (axis,) = _panels(1, 1, 6.5, 4.5)
     for n, (name, row) in enumerate(rows.items()):
-        axis.plot(row["multiply_adds"] / 1e6, 100 * row["test_accuracy"], "o", color=f"C{n % 10}")
+        axis.plot(row["multiply_adds"] / 1e6, 100 * row["test_accuracy"], "o", color=f"C{n}")
         axis.annotate(name, (row["multiply_adds"] / 1e6, 100 * row["test_accuracy"]), fontsize=8, xytext=(5, 4), textcoords="offset points")
     axis.set(xlabel="million multiply-adds per picture", ylabel="test accuracy (%)", xscale="log")
     axis.grid(alpha=0.3, which="both")

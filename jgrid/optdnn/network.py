@@ -13,10 +13,11 @@ class OptDNN(nn.Module):
 
     make_block(contract=False) makes a module T of x's shape to x's shape; with contract=True one that makes an implicit layer and so
     must be a contraction. learnable: the coefficients U, V, B (the methods' alpha and beta) that are not 0 are trained too, which
-    frees the network of the method's convergence condition. solver: for implicit layers.
+    frees the network of the method's convergence condition. solver: for implicit layers. copies=(K,): x is (K, N, n), and each copy has
+    its own coefficients.
     """
 
-    def __init__(self, method, make_block, layers, learnable=False, solver=None):
+    def __init__(self, method, make_block, layers, learnable=False, solver=None, copies=()):
         super().__init__()
         self.start, self.solver = method.start, solver or Solver()
         tableaux = [method.tableau(k) for k in range(layers)]
@@ -27,7 +28,8 @@ class OptDNN(nn.Module):
         if learnable:
             rows = [row for t in self.layers for matrix in (t.U, t.V, t.B) for row in matrix] + [self.readout]
             # one variable each: kernels into which Jittor fuses slices of one vector do not always compile
-            self.coefficients = nn.ParameterList([jt.array(np.float32([c])) for row in rows for _, c in row])
+            shape = (*copies, 1, 1) if copies else (1,)
+            self.coefficients = nn.ParameterList([jt.array(np.full(shape, c, np.float32)) for row in rows for _, c in row])
             self.layers, self.readout = self._numbered()
 
     def _numbered(self):
@@ -61,4 +63,4 @@ def coordinate_network(n_in, n_out, method, width=64, hidden=64, layers=4, activ
     lift = [] if n_in == width else [Affine(n_in, width, copies, bias=0.5)]
     out = Affine(width, n_out, copies)
     out.bias = out.bias + bias
-    return nn.Sequential(*lift, OptDNN(method, block, layers, learnable), out)
+    return nn.Sequential(*lift, OptDNN(method, block, layers, learnable, copies=copies), out)
