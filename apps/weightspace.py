@@ -173,6 +173,9 @@ def check(config, zoo, pictures):
     if zoo is not None and (zoo.config["quality"] == "accuracy") != (config.job == "adapt"):
         kind = "fields" if config.job == "adapt" else "classifiers"
         raise ValueError(f"{config.zoo}: its networks are {kind}, of no use to {config.job}")
+    rows = {"inr2vec", "transformer"} & set(config.models)
+    if zoo is not None and "features" in zoo.weights and (config.job != "classify" or rows):
+        raise ValueError(f"{config.zoo}: its fields are grids, which only classify reads, and not with models of rows")
     classes = zoo.labels.ndim == 1 if zoo else pictures is not None
     if config.job in ("classify", "regress", "embed") and classes != (config.job == "classify"):
         raise ValueError(f"{config.job} wants fields {'with classes' if config.job == 'classify' else 'of sines'}")
@@ -207,7 +210,8 @@ def over_seeds(config, out, make):
             cli.save_model(folder, network, {"job": config.job, "model": name, "seed": seed})
             print(f"{name}, seed {seed}: {task.metric} {runs[-1][task.metric]:.4f}", flush=True)
         networks[name] = (task, reader)
-        results[name] = {key: float(np.mean([run[key] for run in runs])) for key in runs[0]}
+        results[name] = {key: value if isinstance(value, int) else float(np.mean([run[key] for run in runs]))
+                         for key, value in runs[0].items()}
         results[name][f"{task.metric}_seeds"] = [run[task.metric] for run in runs]
     return results, networks
 

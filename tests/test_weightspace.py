@@ -510,6 +510,9 @@ def test_reading_kernels_and_decoders(digits, tmp_path):
     part = weightspace.main(replace(weightspace.DEFAULTS["classify"], out=tmp_path / "part", read=("kernel", "decoder"),
                                     zoo=tmp_path / "whole" / "zoo.safetensors", **TINY))
     assert whole["dwsnet"]["parameters"] > part["dwsnet"]["parameters"] > 0
+    for job, models in (("forward", ("dwsnet",)), ("classify", ("inr2vec",))):
+        with pytest.raises(SystemExit):
+            weightspace.main(replace(weightspace.DEFAULTS[job], zoo=tmp_path / "whole" / "zoo.safetensors", **TINY, models=models))
 
 
 def test_the_zoo_job(digits, tmp_path):
