@@ -23,7 +23,7 @@ from conftest import DEVICE
 from PIL import Image
 
 DECODER = DecoderConfig(width=16, depth=1)
-FIELD = HashGridConfig(finest=16, coarsest=4, levels=2, channels=4, table_size=2000, decoder=DECODER, lr_features=3e-2)
+FIELD = HashGridConfig(finest=16, coarsest=4, levels=2, channels=4, table_size=2000, decoder=DECODER, lr_features=3e-2, lr_network=1e-2)
 TRAIN = TrainConfig(steps=4, batch=2000, eval_every=2, warmup=1)
 SIZE = 24
 
