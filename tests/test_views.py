@@ -352,3 +352,9 @@ def test_a_pose_may_have_three_rows(ball, tmp_path):
 def test_real_scenes_read(data_folder):
     train, test = load_views(data_folder / "scenes" / "chair", "train"), load_views(data_folder / "scenes" / "chair", "test")
     assert train.pixels.shape == (100, 200, 200, 4) and len(test.poses) == 25 and train.transparent
+
+
+def test_the_app_has_its_own_defaults_for_fields():
+    assert cli.parse(fit_views.Config, []).field == fit_views.FIELDS[0]
+    assert cli.parse(fit_views.Config, ["grid:dense"]).field == fit_views.FIELDS[2]
+    assert cli.parse(fit_views.Config, ["grid:dense", "--field.finest", "9"]).field.coarsest == fit_views.FIELDS[2].coarsest
