@@ -38,7 +38,7 @@ LINEAR = DecoderConfig(depth=0)
 LEVELS = {"finest": 235, "coarsest": 30, "levels": 4, "decoder": LINEAR}  # four levels, since without a decoder each adds but one number
 MODELS = {
     "linear grid": DenseGridConfig(**LEVELS),
-    "hash grid": HashGridConfig(decoder=LINEAR),
+    "hash grid": HashGridConfig(table_size=20000, decoder=LINEAR),
     "smooth grid": DenseGridConfig(profile="smooth", **LEVELS),
     "FourierGrid": FourierGridConfig(decoder=LINEAR),
     "radial kernels": RadialGridConfig(decoder=LINEAR),
