@@ -17,6 +17,7 @@ from jgrid.kernel import InterpolationKernel, MulFAKernel
 from jgrid.network import MLP
 from jgrid.ops.channels import add_scaled, dot
 from jgrid.ops.gather import scatter, weighted_gather
+from jgrid.optimizer import Adam
 
 import jittor as jt
 import numpy as np
@@ -218,7 +219,7 @@ def project(grid, x, y, steps=100, lr=1e-2, iterations=3, tikhonov=0.0, callback
     parameters = [p for p in grid.kernel.parameters() if not p.is_stop_grad()]
     if not parameters:
         raise ValueError("variable projection wants a kernel with parameters to train")
-    optimizer = jt.optim.Adam(parameters, lr=lr, eps=1e-15, betas=(0.9, 0.99))
+    optimizer = Adam([{"params": parameters, "lr": lr}])
     for step in trange(1, steps + 1, disable=not progress, unit="step", dynamic_ncols=True):
         if step > 1:
             optimizer.step(((grid(x) - y) ** 2).mean())

@@ -24,6 +24,12 @@ template <class F> void over_points(F f, int64_t n, int64_t tasks) {
     for (int64_t i = 0; i < n; i++)
         for (int64_t t = 0; t < tasks; t++) f(i, t);
 }
+// The same for bodies that take more time for some points, rays, than for others.
+template <class F> void over_rays(F f, int64_t n, int64_t tasks) {
+#pragma omp parallel for schedule(dynamic, 256)
+    for (int64_t i = 0; i < n; i++)
+        for (int64_t t = 0; t < tasks; t++) f(i, t);
+}
 // What a task writes has one writer, so sums need no atomics and do not depend on the number of threads.
 template <class F> void over_tasks(F f, int64_t n, int64_t tasks) {
 #pragma omp parallel for schedule(dynamic, 1)

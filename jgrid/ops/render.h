@@ -1,14 +1,7 @@
-// Per-ray bodies of volume rendering on packed samples, for CPU and CUDA: no Jittor symbol in here. The samples of ray r are
+// Per-ray bodies of volume rendering on packed samples, for CPU and CUDA: no Jittor symbol in here, launch.h before it. The samples of ray r are
 // the rows first[r] .. first[r + 1] - 1 of every array of samples, front to back.
 #pragma once
 #include <cmath>
-#include <cstdint>
-
-#if defined(JIT_cuda) || defined(__CUDACC__)
-#define JG_RENDER __host__ __device__ __forceinline__
-#else
-#define JG_RENDER inline __attribute__((always_inline))
-#endif
 
 namespace jgrid {
 
@@ -23,7 +16,7 @@ template <bool FILL> struct March {
     int32_t* count;
     float *x, *t;                              // (S, 3), (S,)
     int32_t* ray;                              // (S,)
-    JG_RENDER void operator()(int64_t r) const {
+    JG_FUNCTION void operator()(int64_t r, int64_t) const {
         const float *o = origin + 3 * r, *d = direction + 3 * r;
         float inverse[3], near = 0.f, far = 1e30f;
         for (int a = 0; a < 3; a++) {
@@ -78,7 +71,7 @@ struct Visible {
     const int32_t* first;
     float least;
     int32_t* count;
-    JG_RENDER void operator()(int64_t r) const {
+    JG_FUNCTION void operator()(int64_t r, int64_t) const {
         const float depth = -logf(least);
         float sum = 0.f;
         int32_t s = first[r];
@@ -92,7 +85,7 @@ template <int V> struct Composite {
     const float *density, *value, *delta;
     const int32_t* first;
     float* result;  // (R, V + 1)
-    JG_RENDER void operator()(int64_t r) const {
+    JG_FUNCTION void operator()(int64_t r, int64_t) const {
         float sum[V + 1] = {0.f}, through = 1.f;
         for (int64_t s = first[r]; s < first[r + 1]; s++) {
             const float left = expf(-density[s] * delta[s]), w = through * (1.f - left);
@@ -110,7 +103,7 @@ template <int V> struct CompositeBackward {
     const int32_t* first;
     const float* gradient;  // (R, V + 1)
     float *d_density, *d_value;
-    JG_RENDER void operator()(int64_t r) const {
+    JG_FUNCTION void operator()(int64_t r, int64_t) const {
         const float* g = gradient + r * (V + 1);
         float depth = 0.f, behind = 0.f;
         for (int64_t s = first[r]; s < first[r + 1]; s++) depth += density[s] * delta[s];
@@ -128,20 +121,5 @@ template <int V> struct CompositeBackward {
         }
     }
 };
-
-#if defined(JIT_cuda) || defined(__CUDACC__)
-template <class F> __global__ void ray_kernel(F f, int64_t n) {
-    const int64_t r = blockIdx.x * (int64_t)blockDim.x + threadIdx.x;
-    if (r < n) f(r);
-}
-template <class F> void over_rays(F f, int64_t n) {
-    if (n) ray_kernel<<<(unsigned)((n + 127) / 128), 128>>>(f, n);
-}
-#else
-template <class F> void over_rays(F f, int64_t n) {
-#pragma omp parallel for schedule(dynamic, 256)
-    for (int64_t r = 0; r < n; r++) f(r);
-}
-#endif
 
 }  // namespace jgrid

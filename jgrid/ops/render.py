@@ -9,7 +9,7 @@ import jittor as jt
 import numpy as np
 from scipy.ndimage import distance_transform_cdt
 
-HEADER = header("render.h")
+HEADER = header("launch.h", "render.h")
 RAYS = 'in0_p, in1_p, in2_p, in3_p, (int)in3_shape0, (float)data["step"]'  # what both ways of marching begin with
 
 
@@ -125,5 +125,5 @@ class _CompositeAdjoint(Function):
 
 def _code(shapes, dtypes, inputs, body, rays="out0_shape0", **data):
     """One op: a body of render.h over all rays. The number of samples may change from call to call; nothing is compiled for it."""
-    source = f"using namespace jgrid; {body} over_rays(f, {rays});"
-    return jt.code(shapes, dtypes, inputs, cpu_header=HEADER, cpu_src=source, cuda_header=HEADER, cuda_src=source, data=data)
+    cpu, cuda = (f"using namespace jgrid; {body} {launcher}(f, {rays}, 1);" for launcher in ("over_rays", "launch"))
+    return jt.code(shapes, dtypes, inputs, cpu_header=HEADER, cpu_src=cpu, cuda_header=HEADER, cuda_src=cuda, data=data)
