@@ -5,6 +5,7 @@ import importlib.metadata
 import io
 import platform
 import re
+import signal
 import sys
 import tempfile
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import Annotated, Union
 
 from jgrid import checkpoint
 from jgrid.field import FIELDS, field_to_dict
-from jgrid.trainer import TrainingStopped
+from jgrid.trainer import Interrupted, TrainingStopped
 
 import jittor as jt
 import tyro
@@ -61,10 +62,14 @@ def parse(config_class, arguments=None):
 
 def run(config_class, main):
     """Parse the command line, call main(config), and end as a command should."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # Jittor would quit at once, temporary files and all
+    signal.signal(signal.SIGTERM, lambda *_: fail("terminated", code=128 + signal.SIGTERM))
     try:
         main(parse(config_class))
     except TrainingStopped as stopped:
         fail(stopped, code=1)
+    except Interrupted as interrupted:
+        fail(interrupted, code=128 + interrupted.signal)
     except KeyboardInterrupt:
         fail("interrupted", code=130)
 

@@ -149,6 +149,22 @@ class ViewsTask(AbstractTask):
             losses["entropy"] = -self.entropy * (o * jt.log(o) + (1 - o) * jt.log(1 - o)).mean()
         return losses
 
+    def state(self):
+        return {"density": self.occupancy.density, "updates": np.array([self.occupancy.updates]),
+                "samples": np.array(self.samples, np.int64), "per_ray": np.array([self._per_ray])}
+
+    def restore(self, state, name):
+        own = self.state()
+        for problem, entries in (("lacks", own.keys() - state.keys()), ("has unknown", state.keys() - own.keys())):
+            if entries:
+                raise ValueError(f"{name} {problem} {', '.join(f'task.{entry}' for entry in sorted(entries))}")
+        for entry, wanted in own.items():
+            found = state[entry]
+            if found.dtype != wanted.dtype or found.ndim != wanted.ndim or entry != "samples" and found.shape != wanted.shape:
+                raise ValueError(f"{name}: task.{entry} is {found.dtype} {found.shape}, wanted {wanted.dtype} {wanted.shape}")
+        self.occupancy.restore(state["density"], int(state["updates"][0]))
+        self.samples, self._per_ray = state["samples"].tolist(), float(state["per_ray"][0])
+
     def status(self):
         now = time.time()
         rate, self._rays, self._looked = self._rays / max(now - self._looked, 1e-6), 0, now
