@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Optional
 
-from jgrid import checkpoint, cli, picture, resume
+from jgrid import checkpoint, cli, parallel, picture, resume
 from jgrid.field import MulFAGridConfig, field_from_dict, field_to_dict
 from jgrid.solver import SolveConfig, Solver
 from jgrid.tasks.image import ImageTask, load_image, render
@@ -57,7 +57,7 @@ class Config:
 def main(config):
     """Run the app; returns the paths of what it wrote."""
     with cli.user_errors():
-        device = cli.start(config.device, config.train.seed)
+        device = cli.start(config.device, config.train.seed, several=config.from_ is None and config.solver == "adam")
     return render_again(config) if config.from_ else fit(config, device)
 
 
@@ -81,8 +81,11 @@ def fit(config, device):
     try:
         result = {**trainer.fit(), "device": device}
     except (TrainingStopped, Interrupted, KeyboardInterrupt):
-        cli.save_model(out, model, model_config)  # what there is: the last good weights, or those of the last step
+        if parallel.first:
+            cli.save_model(out, model, model_config)  # what there is: the last good weights, or those of the last step
         raise
+    if not parallel.first:
+        return []
     cli.save_model(out, model, model_config)
     cli.write_run(out, config, result)
     seconds, decibels = ([line[name] for line in trainer.history] for name in ("seconds", "psnr"))

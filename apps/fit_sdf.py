@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Optional
 
-from jgrid import checkpoint, cli, picture, resume
+from jgrid import checkpoint, cli, parallel, picture, resume
 from jgrid.field import DecoderConfig, DenseGridConfig, HashGridConfig, MulFAGridConfig, field_from_dict, field_to_dict
 from jgrid.isosurface import preview
 from jgrid.mesh import gyroid_ball, load_mesh
@@ -63,7 +63,7 @@ class Config:
 def main(config):
     """Run the app; returns the paths of what it wrote."""
     with cli.user_errors():
-        device = cli.start(config.device, config.train.seed)
+        device = cli.start(config.device, config.train.seed, several=config.from_ is None)
     return mesh_again(config) if config.from_ else fit(config, device)
 
 
@@ -78,10 +78,10 @@ def fit(config, device):
         saved = resume.find(out, run, config.resume)
         config.field.build(3, 1)  # a wrong flag of it ends here, before the distances are computed
         cli.make_folder(out)
-    for note in mesh.notes:
+    for note in mesh.notes if parallel.first else []:
         print(f"warning: {note}", file=sys.stderr)
     print(", ".join(f"{key} {value}" for key, value in mesh.report.items()))
-    task = SDFTask(mesh, config.sdf, config.train.seed, progress=True)
+    task = SDFTask(mesh, config.sdf, config.train.seed, progress=parallel.first)
     model = config.field.build(task.dim, task.n_out, task.aspect, task.place).start_at(0.0)
     if config.ops == "plain":
         model.use_plain_ops()
@@ -94,8 +94,11 @@ def fit(config, device):
     try:
         result = trainer.fit()
     except (TrainingStopped, Interrupted, KeyboardInterrupt):
-        cli.save_model(out, model, model_config)  # what there is: the last good weights, or those of the last step
+        if parallel.first:
+            cli.save_model(out, model, model_config)  # what there is: the last good weights, or those of the last step
         raise
+    if not parallel.first:
+        return []
     cli.save_model(out, model, model_config)
     surface = surface_of(model, config.resolution, progress=True)
     result = {**result, **task.measure(surface), "mesh": mesh.report, "seconds_data": round(seconds_data, 3),

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Optional
 
-from jgrid import cli, picture, resume
+from jgrid import cli, parallel, picture, resume
 from jgrid.field import DecoderConfig, DenseGridConfig, FourierGridConfig, HashGridConfig, MulFAGridConfig, VMGridConfig, field_to_dict
 from jgrid.radiance import RadianceConfig
 from jgrid.render import Box
@@ -86,7 +86,7 @@ class Config:
 def main(config):
     """Run the app; returns the paths of what it wrote."""
     with cli.user_errors():
-        device = cli.start(config.device, config.train.seed)
+        device = cli.start(config.device, config.train.seed, several=config.from_ is None)
     return render_again(config) if config.from_ else fit(config, device)
 
 
@@ -110,7 +110,10 @@ def fit(config, device):
         if config.ops == "plain":
             model.use_plain_ops()
         mesh = None if config.scene else load_mesh(config.make_scene) if config.make_scene else knot()
-        folder = config.scene or make_scene(cli.make_folder(out) / "scene", mesh)
+        folder = config.scene or out / "scene"
+        if mesh and parallel.first:
+            make_scene(cli.make_folder(out) / "scene", mesh)
+        parallel.total(0)  # all wait for the scene
         train, test = load_views(folder, "train"), load_views(folder, "test")
         needed, there = memory_needed(model, train.pixels.size // 4, config.train.batch, config.cells), memory_there()
         if device == "cpu" and needed > there:
@@ -127,8 +130,11 @@ def fit(config, device):
     try:
         result = {**trainer.fit(), "device": device}
     except (TrainingStopped, Interrupted, KeyboardInterrupt):
-        task.viewer.save(out / "model.safetensors", model, configs)  # the last good weights, or those of the last step
+        if parallel.first:
+            task.viewer.save(out / "model.safetensors", model, configs)  # the last good weights, or those of the last step
         raise
+    if not parallel.first:
+        return []
     task.viewer.save(out / "model.safetensors", model, configs)
     result["samples_per_second"] = round(sum(task.samples[COMPILING_STEPS:]) / max(result["seconds_train"], 1e-3))
     cli.write_run(out, config, result)

@@ -3,6 +3,7 @@ import contextlib
 import dataclasses
 import importlib.metadata
 import io
+import os
 import platform
 import re
 import signal
@@ -11,7 +12,7 @@ import tempfile
 from pathlib import Path
 from typing import Annotated, Union
 
-from jgrid import checkpoint
+from jgrid import checkpoint, parallel
 from jgrid.field import FIELDS, field_to_dict
 from jgrid.trainer import Interrupted, TrainingStopped
 
@@ -33,7 +34,8 @@ Device = Literal["auto", "cpu", "cuda"]
 
 
 def fail(message, code=2):
-    print("error: " + " ".join(str(message).split()), file=sys.stderr)
+    where = f" (process {parallel.rank} of {parallel.n_processes})" if parallel.n_processes > 1 else ""
+    print(f"error{where}: " + " ".join(str(message).split()), file=sys.stderr)
     raise SystemExit(code)
 
 
@@ -66,20 +68,29 @@ def run(config_class, main):
     signal.signal(signal.SIGTERM, lambda *_: fail("terminated", code=128 + signal.SIGTERM))
     try:
         main(parse(config_class))
-    except TrainingStopped as stopped:
-        fail(stopped, code=1)
-    except Interrupted as interrupted:
-        fail(interrupted, code=128 + interrupted.signal)
-    except KeyboardInterrupt:
-        fail("interrupted", code=130)
+    except (TrainingStopped, Interrupted) as ended:  # all processes come here alike, so that one may speak for them
+        code = 1 if isinstance(ended, TrainingStopped) else 128 + ended.signal
+        fail(ended, code) if parallel.first else sys.exit(code)
+    except BaseException as error:
+        parallel.abort(error)
+        if isinstance(error, KeyboardInterrupt):
+            fail("interrupted", code=130)
+        raise
 
 
-def start(device, seed):
-    """Set Jittor's device and seed: auto takes CUDA where Jittor has it. Returns "cpu" or "cuda"; ValueError without a wanted CUDA."""
+def start(device, seed, several=False):
+    """Set Jittor's device and seed: auto takes CUDA where Jittor has it. Returns "cpu" or "cuda"; ValueError without a wanted CUDA.
+
+    several: whether what follows can be shared by several processes, of which the first alone prints; ValueError where it cannot.
+    """
+    if parallel.n_processes > 1 and not several:
+        raise ValueError("this runs in one process, without mpirun; several share the training of fit_image, fit_sdf and fit_views")
+    if not parallel.first:
+        sys.stdout = open(os.devnull, "w")
     if device == "cuda" and not jt.has_cuda:
         raise ValueError("--device cuda: Jittor has no usable CUDA here; python -m jgrid.runtime says why")
     jt.flags.use_cuda = int(bool(jt.has_cuda) and device != "cpu")
-    jt.set_global_seed(seed)
+    jt.set_global_seed(seed, different_seed_for_mpi=False)
     return "cuda" if jt.flags.use_cuda else "cpu"
 
 

@@ -2,7 +2,7 @@
 import sys
 from pathlib import Path
 
-from jgrid import checkpoint
+from jgrid import checkpoint, parallel
 
 NAME = "resume.safetensors"
 FREE = ("out", "resume", "train.save_every")  # flags that change no weight, so that they may differ
@@ -33,7 +33,7 @@ def find(folder, run, wanted):
     if not path.exists():
         if wanted and (Path(folder) / "result.json").exists():
             raise ValueError(f"{folder} holds the results of a finished run: there is nothing to resume")
-        if wanted:
+        if wanted and parallel.first:
             print(f"no checkpoint in {folder}: beginning anew", file=sys.stderr)
         return None
     if not wanted:

@@ -7,7 +7,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from jgrid import checkpoint, resume
+from jgrid import checkpoint, parallel, resume
 from jgrid.field import count_parameters
 from jgrid.optimizer import Adam
 
@@ -108,9 +108,10 @@ class Trainer:
     """
 
     def __init__(self, task, model, config, out_dir=None, progress=True, run=None):
-        self.task, self.model, self.config, self.progress, self.run = task, model, config, progress, run
+        self.task, self.model, self.config, self.progress, self.run = task, model, config, progress and parallel.first, run
         self.out_dir = Path(out_dir) if out_dir is not None else None
-        self.optimizer = Adam(model.parameter_groups(), clip=config.clip)
+        parallel.broadcast(list(model.state_dict().values()))
+        self.optimizer = Adam(model.parameter_groups(), clip=config.clip, reduce=parallel.add)
         self.parameters = self.optimizer.parameters
         self.average = [p.copy().stop_grad() for p in self.parameters] if config.ema else []
         self.step, self.seconds, self.loss, self.history, self.advanced = 0, 0.0, None, [], 0
@@ -129,25 +130,27 @@ class Trainer:
             while True:
                 compiling = self.step - first < COMPILING_STEPS
                 clock = self.seconds + (0.0 if compiling else time.time() - mark)
+                saving = time.time() - saved >= config.save_every > 0
+                clock, saving, stopping = parallel.agree(clock, saving, bool(received))
                 last = clock >= 60 * config.minutes if config.minutes else self.step == config.steps
-                if self.run and self.step > first and (received or time.time() - saved >= config.save_every > 0):
+                if self.run and self.step > first and (saving or stopping):
                     self._check()
                     self.seconds += time.time() - mark
                     self.save()
                     mark = saved = time.time()
-                if received:
-                    raise Interrupted(received[0], self.step, self.run and self.step and self.out_dir)
+                if stopping:
+                    raise Interrupted((received or [signal.SIGTERM])[0], self.step, self.run and self.step and self.out_dir)
                 if self.step and (last or self.step % config.eval_every == 0) and not self._evaluated():
                     self._check()
                     self.seconds += time.time() - mark
                     with self._averaged():
-                        metrics = self.task.evaluate(self.model)
+                        metrics = self.task.evaluate(self.model) if parallel.first else {}
                     self.history.append({"step": self.step, "seconds": round(self.seconds, 3), "loss": self.loss.item(), **metrics})
                     if log:
                         log.write(checkpoint.to_json(self.history[-1]) + "\n")
                         log.flush()
                     mark = time.time()
-                if last and not received:  # a signal that came while it was evaluated is still to be heard
+                if last and not parallel.agree(0.0, False, bool(received))[2]:  # or else a signal came while it was evaluated
                     break
                 if last:
                     continue
@@ -176,7 +179,12 @@ class Trainer:
         return state
 
     def save(self):
-        """Write the checkpoint."""
+        """Write the checkpoint; all processes wait until it is written."""
+        if parallel.first:
+            self._save()
+        parallel.total(0)
+
+    def _save(self):
         tensors = {name: value.numpy() for name, value in self.state_dict().items()}
         tensors.update({f"task.{name}": value for name, value in self.task.state().items()})
         checkpoint.save(self.out_dir / resume.NAME, tensors, {"run": self.run, "step": self.step, "seconds": self.seconds,
@@ -205,9 +213,9 @@ class Trainer:
         jt.sync_all(True)
 
     def _step(self, step, seconds=0.0):
-        losses = self.task.loss(self.model, self.task.sample(step, self.config.batch))
-        loss = sum(losses.values())
-        self.optimizer.step(loss, self.config.rate(step, seconds))
+        batch, fraction = parallel.share(self.task.sample(step, self.config.batch))
+        loss = sum(self.task.loss(self.model, batch).values())
+        loss = self.optimizer.step(loss if fraction == 1 else loss * fraction, self.config.rate(step, seconds))
         if self.average:
             for a, p in zip(self.average, self.parameters):
                 a.update(a * self.config.ema + p.detach() * (1 - self.config.ema))
@@ -240,7 +248,7 @@ class Trainer:
     @contextlib.contextmanager
     def _log(self):
         """metrics.jsonl, holding the lines so far, to write more; None without a folder."""
-        if self.out_dir is None:
+        if self.out_dir is None or not parallel.first:
             yield None
             return
         path = self.out_dir / "metrics.jsonl"
@@ -264,7 +272,7 @@ class Trainer:
 
     def _stop(self, what):
         self._restore(self.good)
-        if self.run:
+        if self.run and parallel.first:
             resume.finish(self.out_dir)  # it would only come to the same end
         rates = ", ".join(f"{g.get('name', 'all')} {g['lr']:.3g}" for g in self.optimizer.param_groups)
         raise TrainingStopped(f"{what} is not finite at step {self.step} (learning rates: {rates}); kept the weights of the last "

@@ -4,6 +4,7 @@
 """
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -30,6 +31,7 @@ COMMANDS = {
 
 
 def start(app, out, *more):
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # Jittor would take the killed child for a worker of its own, and quit
     command = [sys.executable, str(APPS / f"{app}.py"), "--out", str(out), *COMMON, *COMMANDS[app], *more, *FIELD]
     return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
 

@@ -4,7 +4,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 import jgrid.render as rendering
-from jgrid import checkpoint, picture
+from jgrid import checkpoint, parallel, picture
 from jgrid.field import count_parameters
 from jgrid.metrics import psnr, ssim
 from jgrid.radiance import radiance_from_dict
@@ -139,9 +139,10 @@ class ViewsTask(AbstractTask):
         if len(self.samples) % UPDATE_EVERY == 0:
             self.occupancy.update(model.density, everything=not self.samples)
         values, n = render_rays(model, self.occupancy, batch["origin"], batch["direction"], batch["jitter"])
-        self.samples.append(n)
-        self._rays += len(values)
-        self._per_ray = 0.9 * self._per_ray + 0.1 * n / len(values)
+        n, rays = parallel.total(n, len(values))
+        self.samples.append(int(n))
+        self._rays += rays
+        self._per_ray = 0.9 * self._per_ray + 0.1 * n / rays
         opacity = values[:, 3:]
         losses = {"mse": ((values[:, :3] + (1.0 - opacity) * batch["behind"] - batch["colour"]) ** 2).mean()}
         if self.entropy:
