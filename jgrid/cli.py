@@ -9,6 +9,7 @@ import re
 import signal
 import sys
 import tempfile
+import traceback
 from pathlib import Path
 from typing import Annotated, Union
 
@@ -33,9 +34,14 @@ From = Annotated[Union[Path, None], tyro.conf.arg(name="from")]
 Device = Literal["auto", "cpu", "cuda"]
 
 
-def fail(message, code=2):
+def say(message):
+    """An error's one line on stderr."""
     where = f" (process {parallel.rank} of {parallel.n_processes})" if parallel.n_processes > 1 else ""
     print(f"error{where}: " + " ".join(str(message).split()), file=sys.stderr)
+
+
+def fail(message, code=2):
+    say(message)
     raise SystemExit(code)
 
 
@@ -62,19 +68,44 @@ def parse(config_class, arguments=None):
         raise
 
 
+def handle_signals():
+    """SIGINT and SIGTERM raise KeyboardInterrupt, where Jittor would quit at once: so temporary files go, and training ends with a step."""
+    def interrupt(number, frame):
+        raise KeyboardInterrupt(number)
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, interrupt)
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # a Ctrl-C ends Jittor's compiling children too, and Jittor would quit for that
+
+
+def leave(code):
+    """End at once. An ordinary exit waits for children, which the signal may have ended in the wrong moment, and for other processes of
+    MPI, which may be waiting for this one."""
+    for stream in (sys.stdout, sys.stderr):
+        stream.flush()
+    os._exit(code)
+
+
 def run(config_class, main):
     """Parse the command line, call main(config), and end as a command should."""
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # Jittor would quit at once, temporary files and all
-    signal.signal(signal.SIGTERM, lambda *_: fail("terminated", code=128 + signal.SIGTERM))
+    handle_signals()
     try:
         main(parse(config_class))
-    except (TrainingStopped, Interrupted) as ended:  # all processes come here alike, so that one may speak for them
-        code = 1 if isinstance(ended, TrainingStopped) else 128 + ended.signal
-        fail(ended, code) if parallel.first else sys.exit(code)
+    except TrainingStopped as stopped:  # all processes come here alike, so that one may speak for them
+        fail(stopped, code=1) if parallel.first else sys.exit(1)
+    except Interrupted as interrupted:
+        if parallel.first:
+            say(interrupted)
+        parallel.total(0)  # wait until the first has saved
+        leave(128 + interrupted.signal)
+    except KeyboardInterrupt as interrupted:
+        say("interrupted")
+        leave(128 + (interrupted.args or [signal.SIGINT])[0])
     except BaseException as error:
-        parallel.abort(error)
-        if isinstance(error, KeyboardInterrupt):
-            fail("interrupted", code=130)
+        if parallel.n_processes > 1 and getattr(error, "code", 1):
+            if not isinstance(error, SystemExit):
+                traceback.print_exc()
+            leave(getattr(error, "code", 1))
         raise
 
 

@@ -3,10 +3,6 @@
 Each has all parameters. Of a batch of N rows a process takes about N / n_processes, and its losses, means over them, count by its
 share of the rows: added up, the losses and gradients of all are those of the whole batch.
 """
-import os
-import sys
-import traceback
-
 import jittor as jt
 import numpy as np
 
@@ -58,16 +54,3 @@ def share(batch):
         return batch, 1 / n_processes
     begin, end = n * rank // n_processes, n * (rank + 1) // n_processes
     return {name: values[begin:end] for name, values in batch.items()}, (end - begin) / n
-
-
-def abort(error):
-    """End this process for an error of its own, and so, by mpirun, the others: at an ordinary exit it would wait for them, and they for
-    it, for ever. Alone, nothing."""
-    code = {SystemExit: getattr(error, "code", 1), KeyboardInterrupt: 130}.get(type(error), 1)
-    if n_processes == 1 or not code:
-        return
-    if not isinstance(error, (SystemExit, KeyboardInterrupt)):
-        traceback.print_exception(type(error), error, error.__traceback__)
-    for stream in (sys.stdout, sys.stderr):
-        stream.flush()
-    os._exit(code)

@@ -46,6 +46,10 @@ def signals():
     usual = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield received
+    except RuntimeError:  # a signal to the whole group ends the compiler as well
+        for number in received:
+            signal.raise_signal(number)
+        raise
     finally:
         for number, handler in usual.items():
             signal.signal(number, handler)

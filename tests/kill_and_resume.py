@@ -54,16 +54,25 @@ def same(first, second):
     return lines == other_lines and weights.keys() == others.keys() and all(np.array_equal(weights[n], others[n]) for n in weights)
 
 
+def await_training(process, out):
+    """Wait until a run has imported and compiled what it needs, and begins to train."""
+    while process.poll() is None and not (out / "metrics.jsonl").exists():
+        time.sleep(0.01)
+
+
 def reference(app, out):
-    """(outcome, seconds) of a run that is left alone."""
+    """(outcome, seconds from the begin of its training to its end) of a run that is left alone."""
+    process = start(app, out)
+    await_training(process, out)
     begun = time.time()
-    complete(start(app, out))
+    complete(process)
     return outcome(out), time.time() - begun
 
 
 def kill_and_resume(app, out, seconds):
-    """SIGKILL a run `seconds` after its start and resume it; returns its outcome and where the checkpoint stood, None if there was none."""
+    """SIGKILL a run `seconds` after the begin of its training and resume it; returns its outcome and where its checkpoint stood, or None."""
     process = start(app, out)
+    await_training(process, out)
     try:
         process.wait(timeout=seconds)
     except subprocess.TimeoutExpired:
@@ -100,7 +109,7 @@ def main(config):
             moment = float(rng.uniform(0, seconds))
             found, step = kill_and_resume(app, Path(folder, f"{app}-{n}"), moment)
             rows.append({"app": app, "killed_after": round(moment, 2), "checkpoint_step": step, "exact": same(wanted, found)})
-            print(f"{n + 1}/{config.times} {app}: killed after {moment:.1f} of {seconds:.1f} s, resumed from step {step}: "
+            print(f"{n + 1}/{config.times} {app}: killed {moment:.1f} s into the {seconds:.1f} s after the begin of training, resumed from step {step}: "
                   f"{'exact' if rows[-1]['exact'] else 'DIFFERENT'}", flush=True)
     counts = {"kills": len(rows), "exact_resumes": sum(row["exact"] for row in rows), "runs": rows}
     print(f"{counts['kills']} kills, {counts['exact_resumes']} exact resumes")
