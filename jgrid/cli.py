@@ -118,6 +118,9 @@ def start(device, seed, several=False):
         raise ValueError("this runs in one process, without mpirun; several share the training of fit_image, fit_sdf and fit_views")
     if not parallel.first:
         sys.stdout = open(os.devnull, "w")
+    elif parallel.n_processes > 1:
+        print(f"{parallel.n_processes} processes share every batch; should one die, mpirun ends them all, and the same command with "
+              "--resume goes on from the last checkpoint", file=sys.stderr)
     if device == "cuda" and not jt.has_cuda:
         raise ValueError("--device cuda: Jittor has no usable CUDA here; python -m jgrid.runtime says why")
     jt.flags.use_cuda = int(bool(jt.has_cuda) and device != "cpu")

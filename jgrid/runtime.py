@@ -173,13 +173,16 @@ def _link(source, name):
     os.replace(temporary, name)
 
 
-def _prepare_mpi():
-    """Jittor compiles MPI's operators wherever it finds mpicc, and dies there without MPI's headers: only under mpirun."""
-    if "OMPI_COMM_WORLD_SIZE" not in os.environ:
-        _default("use_mpi", "0", "not started by mpirun")
-        return
+def has_mpi():
+    """True if mpicc and the headers it names are here: Debian has them in two packages."""
     flags = (_output(os.environ.get("mpicc_path", "mpicc"), "--showme:compile") or "").split()
-    if not any(Path(flag[2:], "mpi.h").is_file() for flag in flags if flag.startswith("-I")):
+    return any(Path(flag[2:], "mpi.h").is_file() for flag in flags if flag.startswith("-I"))
+
+
+def _prepare_mpi():
+    if "OMPI_COMM_WORLD_SIZE" not in os.environ:  # set by mpirun
+        _default("use_mpi", "0", "one process; Jittor would compile MPI's operators wherever it finds mpicc, and die without headers")
+    elif not has_mpi():
         raise ImportError("several processes need OpenMPI's compiler and headers (Debian: apt install libopenmpi-dev)")
 
 

@@ -70,7 +70,7 @@ def reference(app, out):
 
 
 def kill_and_resume(app, out, seconds):
-    """SIGKILL a run `seconds` after the begin of its training and resume it; returns its outcome and where its checkpoint stood, or None."""
+    """SIGKILL a run `seconds` after the begin of its training and resume it; returns its outcome and the step of its checkpoint, if any."""
     process = start(app, out)
     await_training(process, out)
     try:
@@ -109,8 +109,8 @@ def main(config):
             moment = float(rng.uniform(0, seconds))
             found, step = kill_and_resume(app, Path(folder, f"{app}-{n}"), moment)
             rows.append({"app": app, "killed_after": round(moment, 2), "checkpoint_step": step, "exact": same(wanted, found)})
-            print(f"{n + 1}/{config.times} {app}: killed {moment:.1f} s into the {seconds:.1f} s after the begin of training, resumed from step {step}: "
-                  f"{'exact' if rows[-1]['exact'] else 'DIFFERENT'}", flush=True)
+            print(f"{n + 1}/{config.times} {app}: killed {moment:.1f} of {seconds:.1f} s after the begin of training, resumed from step "
+                  f"{step}: {'exact' if rows[-1]['exact'] else 'DIFFERENT'}", flush=True)
     counts = {"kills": len(rows), "exact_resumes": sum(row["exact"] for row in rows), "runs": rows}
     print(f"{counts['kills']} kills, {counts['exact_resumes']} exact resumes")
     if config.out:

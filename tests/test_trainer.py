@@ -88,7 +88,7 @@ def outcome(config):
 # what to change each flag to; a new flag has to be added here, and then has to change the outcome
 CHANGED = {"steps": 13, "batch": 48, "seed": 1, "warmup": 5, "decay": 0.1, "eval_every": 5, "ema": 0.9, "clip": 1e-3,
            "minutes": 1e-9}
-FREE = {"save_every"}  # changes when checkpoints are written: tests/test_resume.py
+FREE = {"save_every"}  # says when checkpoints are written: tests/test_resume.py
 
 
 def test_every_flag_counts():
