@@ -12,7 +12,7 @@ from jgrid import checkpoint, cli, parallel, picture, resume
 from jgrid.field import MulFAGridConfig, field_from_dict, field_to_dict
 from jgrid.solver import SolveConfig, Solver
 from jgrid.tasks.image import ImageTask, load_image, render
-from jgrid.trainer import Interrupted, TrainConfig, Trainer, TrainingStopped
+from jgrid.trainer import TrainConfig, Trainer, TrainingStopped
 
 import skimage.data
 from typing_extensions import Literal
@@ -80,7 +80,7 @@ def fit(config, device):
     model_config = {"field": field_config, "width": task.width, "height": task.height, "n_out": task.n_out}
     try:
         result = {**trainer.fit(), "device": device}
-    except (TrainingStopped, Interrupted, KeyboardInterrupt):
+    except (TrainingStopped, KeyboardInterrupt):
         if parallel.first:
             cli.save_model(out, model, model_config)  # what there is: the last good weights, or those of the last step
         raise

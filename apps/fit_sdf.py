@@ -16,7 +16,7 @@ from jgrid.field import DecoderConfig, DenseGridConfig, HashGridConfig, MulFAGri
 from jgrid.isosurface import preview
 from jgrid.mesh import gyroid_ball, load_mesh
 from jgrid.tasks.sdf import ISO_LINES, SDFConfig, SDFTask, slice_through, surface_of, values_of, write_surface
-from jgrid.trainer import Interrupted, TrainConfig, Trainer, TrainingStopped
+from jgrid.trainer import TrainConfig, Trainer, TrainingStopped
 
 from typing_extensions import Literal
 
@@ -93,7 +93,7 @@ def fit(config, device):
             trainer.resume(*saved)
     try:
         result = trainer.fit()
-    except (TrainingStopped, Interrupted, KeyboardInterrupt):
+    except (TrainingStopped, KeyboardInterrupt):
         if parallel.first:
             cli.save_model(out, model, model_config)  # what there is: the last good weights, or those of the last step
         raise

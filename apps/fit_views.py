@@ -14,7 +14,7 @@ from jgrid.radiance import RadianceConfig
 from jgrid.render import Box
 from jgrid.tasks.scene import knot, load_mesh, load_views, make_scene, read_transforms
 from jgrid.tasks.views import ViewsTask, load_viewer, memory_needed, memory_there, save_gif
-from jgrid.trainer import COMPILING_STEPS, Interrupted, TrainConfig, Trainer, TrainingStopped
+from jgrid.trainer import COMPILING_STEPS, TrainConfig, Trainer, TrainingStopped
 
 from typing_extensions import Literal
 
@@ -129,7 +129,7 @@ def fit(config, device):
     configs = {"field": field_config, "colour": asdict(config.colour)}
     try:
         result = {**trainer.fit(), "device": device}
-    except (TrainingStopped, Interrupted, KeyboardInterrupt):
+    except (TrainingStopped, KeyboardInterrupt):
         if parallel.first:
             task.viewer.save(out / "model.safetensors", model, configs)  # the last good weights, or those of the last step
         raise

@@ -40,8 +40,18 @@ def say(message):
     print(f"error{where}: " + " ".join(str(message).split()), file=sys.stderr)
 
 
+def leave(code):
+    """End at once. An ordinary exit waits for children, which a signal may have ended in the wrong moment, and for MPI's other processes,
+    which may be waiting for this one; mpirun ends those."""
+    for stream in (sys.stdout, sys.stderr):
+        stream.flush()
+    os._exit(code)
+
+
 def fail(message, code=2):
     say(message)
+    if parallel.n_processes > 1:
+        leave(code)
     raise SystemExit(code)
 
 
@@ -78,34 +88,25 @@ def handle_signals():
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # a Ctrl-C ends Jittor's compiling children too, and Jittor would quit for that
 
 
-def leave(code):
-    """End at once. An ordinary exit waits for children, which the signal may have ended in the wrong moment, and for other processes of
-    MPI, which may be waiting for this one."""
-    for stream in (sys.stdout, sys.stderr):
-        stream.flush()
-    os._exit(code)
-
-
 def run(config_class, main):
     """Parse the command line, call main(config), and end as a command should."""
     handle_signals()
     try:
         main(parse(config_class))
-    except TrainingStopped as stopped:  # all processes come here alike, so that one may speak for them
-        fail(stopped, code=1) if parallel.first else sys.exit(1)
-    except Interrupted as interrupted:
+    except (TrainingStopped, Interrupted) as ended:  # all processes come here alike, so that one speaks for them
         if parallel.first:
-            say(interrupted)
-        parallel.total(0)  # wait until the first has saved
-        leave(128 + interrupted.signal)
+            say(ended)
+        parallel.total(0)  # the others wait until it has written what there is
+        if isinstance(ended, Interrupted):
+            leave(128 + ended.signal)
+        sys.exit(1)
     except KeyboardInterrupt as interrupted:
         say("interrupted")
         leave(128 + (interrupted.args or [signal.SIGINT])[0])
-    except BaseException as error:
-        if parallel.n_processes > 1 and getattr(error, "code", 1):
-            if not isinstance(error, SystemExit):
-                traceback.print_exc()
-            leave(getattr(error, "code", 1))
+    except Exception:
+        if parallel.n_processes > 1:
+            traceback.print_exc()
+            leave(1)
         raise
 
 

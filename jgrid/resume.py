@@ -39,7 +39,8 @@ def find(folder, run, wanted):
     if not wanted:
         raise ValueError(f"{folder} holds a run that is not finished: --resume goes on with it; to begin anew, delete {path}")
     tensors, progress = checkpoint.read(path)
-    if not isinstance(progress, dict) or progress.keys() != {"run", "step", "seconds", "loss", "history"}:
+    types = {"run": dict, "step": int, "seconds": float, "loss": float, "history": list}
+    if not isinstance(progress, dict) or {name: type(value) for name, value in progress.items()} != types:
         raise ValueError(f"{path}: not a checkpoint to resume from; delete it to begin anew")
     changed = differences(progress["run"], run)
     if changed:

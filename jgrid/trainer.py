@@ -22,7 +22,7 @@ class TrainingStopped(RuntimeError):
     """Training could not go on; the message says why, and the model holds its last good weights."""
 
 
-class Interrupted(Exception):
+class Interrupted(KeyboardInterrupt):
     """A signal ended training after a whole step; `signal` is its number, and the message says how to go on."""
 
     def __init__(self, number, step, folder):
