@@ -93,5 +93,5 @@ PRESETS = {
     "sdf": {"cpu": Preset(SDF_SMALL, 200, 2**13, subjects=2), "paper": Preset(SDF, 20000, 2**18, 3)},
     "views": {"cpu": Preset(VIEWS_SMALL, 200, 2**12, side=64, subjects=1), "paper": Preset(VIEWS, 30000, 2**18, 3)},
     "theory": {"cpu": Preset(THEORY, 300, side=128, subjects=2), "paper": Preset(diagnose.MODELS, 2000)},
-    "fourier": {"cpu": Preset(ENCODINGS, 1000, seeds=2, side=64), "paper": Preset(ENCODINGS_LARGE, 2000, seeds=3, side=128)},
+    "fourier": {"cpu": Preset(ENCODINGS, 500, seeds=2, side=64), "paper": Preset(ENCODINGS_LARGE, 2000, seeds=3, side=128)},
 }

@@ -175,7 +175,7 @@ def find_scenes(config, sizes):
 
 
 def find_fourier_pictures(config, sizes):
-    text = {"text": crop(figures.text_picture(2 * sizes.side), sizes.side)}
+    text = {"text": crop(figures.text_picture(6 * sizes.side), sizes.side)}
     return {**text, **dict(list(find_pictures(config, sizes).items())[:1])}
 
 

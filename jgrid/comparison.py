@@ -143,6 +143,8 @@ class Comparison:
 
     def run(self, subject, name, protocol, steps, seed):
         """One run, or its result from an earlier call, by `kept`."""
+        if protocol == "time" and steps == self.train.steps:
+            return self.run(subject, name, "steps", steps, seed)
         config, folder = self.fields[name], self.out / subject / file_name(name) / f"{protocol}-{seed}"
         make_task = ((self.others or {}).get(protocol) or self.subjects)[subject]
         if protocol == "parameters":
