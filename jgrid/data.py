@@ -204,14 +204,18 @@ def verify(folder, sets=()):
     return results
 
 
-def main(arguments=None):
-    """The command; its exit code: 0 all whole, 1 something missing or damaged, 2 a wrong command."""
+def parse(arguments=None):
     parser = argparse.ArgumentParser("python -m jgrid.data", description="Check a folder of data sets (data/README.md), or make stand-ins.")
     parser.add_argument("folder", nargs="?", type=Path, default=Path(os.environ.get("JGRID_DATA") or "data"),
                         help="default $JGRID_DATA, or data")
     parser.add_argument("sets", nargs="*", help=f"of {', '.join(SETS)}; without any, those that are there")
     parser.add_argument("--stand-in", action="store_true", help=f"make small stand-ins instead, for {', '.join(STAND_INS)}")
-    chosen = parser.parse_args(arguments)
+    return parser.parse_args(arguments)
+
+
+def main(arguments=None):
+    """The command; its exit code: 0 all whole, 1 something missing or damaged, 2 a wrong command."""
+    chosen = parse(arguments)
     known = STAND_INS if chosen.stand_in else SETS
     unknown = [name for name in chosen.sets if name not in known]
     if unknown:
@@ -224,9 +228,11 @@ def main(arguments=None):
         return 2
     results = verify(chosen.folder, chosen.sets)
     for name, found in results.items():
-        print(f"{name:14} {'ok' if found.whole else 'incomplete':11} {found.hashed} as published, {found.formed} of the right form"
-              + "".join(f"\n    {line}" for line in (*found.problems, *([f"missing: {', '.join(found.missing)}"] if found.missing else []))))
-    print(f"not there      {', '.join(name for name in SETS if name not in results)}" if len(results) < len(SETS) else "")
+        print(f"{name:14} {'ok' if found.whole else 'incomplete':11} {found.hashed} as published, {found.formed} of the right form")
+        for line in (*found.problems, *([f"missing: {', '.join(found.missing)}"] if found.missing else [])):
+            print(f"    {line}")
+    if not chosen.sets:
+        print(f"not there      {', '.join(name for name in SETS if name not in results)}")
     return 1 if not results or not all(found.whole for found in results.values()) else 0
 
 
