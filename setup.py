@@ -32,7 +32,7 @@ setup(
     extras_require={
         "plot": ["matplotlib"],
         "docs": ["pdoc"],
-        "test": ["pytest", "hypothesis", "ruff"],
+        "test": ["pytest", "hypothesis", "ruff", "pdoc"],
         # of versions of Python they are made for; the benchmarks report a missing peer as such
         "bench": ['torch==2.13.0; python_version >= "3.10"', 'jax==0.7.1; python_version >= "3.11"'],
     },
