@@ -1,5 +1,6 @@
 """The documents: their links lead somewhere, their commands parse, their snippets and the lessons run."""
 import argparse
+import ast
 import dataclasses
 import importlib
 import re
@@ -51,13 +52,19 @@ def test_broken_links_are_seen(tmp_path):
     assert list(broken_links(tmp_path / "a.md", (tmp_path / "a.md").read_text())) == ["b.md", "#two"]
 
 
-def commands(text):
-    """Shell commands of a page: indented lines and fenced blocks that start a Python program of this repository."""
-    blocks = "\n".join(re.findall(r"^```(?:sh|bash|console)?\n(.*?)^```", text, re.MULTILINE | re.DOTALL))
-    lines = [*(line[4:] for line in text.splitlines() if line.startswith("    ")), *blocks.splitlines(), *re.findall(r"`([^`\n]+)`", text)]
+def commands(page):
+    """Shell commands of a page, or of the docstring of a script: indented, fenced or inline, that start a program of this repository."""
+    text = page.read_text(encoding="utf-8")
+    if page.suffix == ".py":
+        text = ast.get_docstring(ast.parse(text))
+    fenced = re.findall(r"^```(\w*)\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+    prose = re.sub(r"^```.*?^```", "", text, flags=re.MULTILINE | re.DOTALL)
+    lines = [*(line[4:] for line in prose.splitlines() if line.startswith("    ")),
+             *(line for language, block in fenced if language != "python" for line in block.splitlines()),
+             *(code for code in re.findall(r"`([^`\n]+)`", prose) if " " in code)]
     for line in lines:
-        if re.search(r"\bpython -m \w|\bpython \S+\.py\b|^apps/\w+\.py|^make \w+", line) and "THIS" not in line:
-            yield shlex.split(line, comments=True)
+        if re.match(r"(\S*python|mpirun .*python) (-m \w|\S+\.py\b)|apps/\w+\.py|make \w+", line):
+            yield shlex.split(line.partition("  #")[0])
 
 
 def parse(words):
@@ -90,16 +97,21 @@ def parse(words):
 @pytest.mark.parametrize("page", [*PAGES, *(REPOSITORY / "apps" / f"{name}.py" for name in APPS), *LESSONS],
                          ids=lambda page: str(page.relative_to(REPOSITORY)))
 def test_commands_parse(page, capsys):
-    for words in commands(page.read_text(encoding="utf-8")):
+    for words in commands(page):
         parse(words)
 
 
 @pytest.mark.parametrize("line", ["python apps/nope.py", "python apps/fit_image.py --nope 3", "python apps/tables.py paintings",
                                   "make lunch", "python -m jgrid.data x --nope"])
-def test_wrong_commands_are_seen(line, capsys):
-    (words,) = commands(f"    {line}\n")
+def test_wrong_commands_are_seen(line, tmp_path, capsys):
+    (tmp_path / "page.md").write_text(f"    {line}\n")
+    (words,) = commands(tmp_path / "page.md")
     with pytest.raises((AssertionError, SystemExit, argparse.ArgumentError)):
         parse(words)
+
+
+def test_commands_are_found():
+    assert len(list(commands(REPOSITORY / "README.md"))) > 20 and all(list(commands(path)) for path in LESSONS)
 
 
 def test_every_app_has_a_page():

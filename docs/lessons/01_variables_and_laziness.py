@@ -65,7 +65,9 @@ def fit(function, *parameters):
     return function(*parameters).numpy()
 
 
-laziness()
+for attempt in ("compiling", "compiled"):
+    print(attempt, end=": ")
+    laziness()
 a = jt.array([3.0])
 slope = jt.grad((a * a).sum(), a)  # d(a^2)/da = 2a, itself a variable / 梯度本身也是变量
 print("d(a^2)/da at 3:", slope.item())
