@@ -2,6 +2,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 RUN = $(VENV)/bin/python
+MODULES = $(patsubst %.__init__,%,$(subst /,.,$(basename $(sort $(wildcard jgrid/*.py jgrid/*/*.py)))))
 
 .PHONY: demo test docs
 
@@ -19,4 +20,4 @@ test: $(VENV)/ready
 
 docs: $(VENV)/ready
 	$(RUN) -m pip install --quiet --disable-pip-version-check --editable '.[docs]'
-	$(RUN) -m pdoc jgrid -o out/api
+	PDOC_ALLOW_EXEC=1 $(RUN) -m pdoc -o out/api $(MODULES)

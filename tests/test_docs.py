@@ -187,10 +187,10 @@ def test_both_readmes_say_the_same():
 
 def test_the_reference_is_built_from_docstrings(tmp_path):
     pdoc = pytest.importorskip("pdoc")
-    names = [f"jgrid.{name}" for name in ("index", "kernel", "grid", "field", "solver", "trainer", "comparison", "report", "data")]
-    pdoc.pdoc("jgrid", *names, output_directory=tmp_path)
+    names = ["jgrid", *(f"jgrid.{name}" for name in ("grid", "index", "kernel", "field", "field.grids", "trainer"))]  # make docs has all
+    pdoc.pdoc(*names, output_directory=tmp_path)
     pages = sorted(tmp_path.rglob("*.html"))
-    assert len(pages) > len(names)
+    assert len(pages) >= len(names)
     for page in pages:
         text = page.read_text(encoding="utf-8")
         for target in re.findall(r'href="([^"#:]+\.html)[#"]', text):

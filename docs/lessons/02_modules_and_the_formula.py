@@ -58,7 +58,7 @@ assert difference < 1e-5
 
 panels = []
 for name, kernel in (("nearest", InterpolationKernel("nearest")), ("linear", InterpolationKernel("linear")),
-                     ("smooth", InterpolationKernel("smooth")), ("MulFA, learned", MulFAKernel(2, 1, 3, spread=0.5, constant=1.0))):
+                     ("smooth", InterpolationKernel("smooth")), ("MulFA, learned", MulFAKernel(2, 1, 3, spread=0.2, constant=0.8))):
     grid = MyGrid(index, kernel, channels=3)
     grid.w.assign(mine.w)  # the same numbers every time / 每次都是同一组数
     with jt.no_grad():     # nothing will be differentiated: keep no graph / 不求导就不保留计算图
