@@ -24,7 +24,7 @@ from jittor import nn
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-STEPS = int(os.environ.get("STEPS", 1500))
+STEPS = int(os.environ.get("STEPS", 800))
 WAVES = (1, 2, 4, 8, 16)
 x = np.arange(128, dtype=np.float32)[:, None] / 128
 y = sum(np.sin(2 * np.pi * wave * x + wave) for wave in WAVES).astype(np.float32)
