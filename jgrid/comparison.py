@@ -14,31 +14,31 @@ import jittor as jt
 import numpy as np
 
 PROTOCOLS = ("parameters", "steps", "time")
-SIZES = ("table_size", "nodes", "rank", "width", "finest")  # what makes a field larger: the first of these that it has
+SIZES = ("table_size", "nodes", "rank", "width", "finest")  # what makes a field larger: the first of these that does
 NEAR = 0.03   # parameters that differ by less count as equal
 LEAST = 20    # steps of a run
 ROUNDS = 7    # of the paces
 
 
 def resized(config, wanted, count):
-    """A field's config with its size (cells, nodes, table, rank or width) such that count(config) comes nearest to `wanted`.
+    """A field's config with its size (table, nodes, rank, width or cells) such that count(config) comes nearest to `wanted`.
 
     count: config -> parameters, rising with the size; ValueError and MemoryError of it count as too large.
     """
-    name = next(name for name in SIZES if hasattr(config, name))
-    start = getattr(config, name)
-
-    def parameters(size):
+    def parameters(name, size):
         try:
             return count(replace(config, **{name: size}))
         except (ValueError, MemoryError):
             return np.inf
 
-    low, high = 1, 16 * start  # a size whose count is below `wanted`, and one beyond it
+    names = [name for name in SIZES if hasattr(config, name)]
+    # a table that no level fills makes nothing larger
+    name = next((n for n in names if parameters(n, 2 * getattr(config, n)) > parameters(n, getattr(config, n))), names[-1])
+    low, high = 1, 16 * getattr(config, name)  # a size whose count is below `wanted`, and one beyond it
     while high - low > 1:
         middle = (low + high) // 2
-        low, high = (middle, high) if parameters(middle) < wanted else (low, middle)
-    return replace(config, **{name: min((low, high), key=lambda size: abs(parameters(size) - wanted))})
+        low, high = (middle, high) if parameters(name, middle) < wanted else (low, middle)
+    return replace(config, **{name: min((low, high), key=lambda size: abs(parameters(name, size) - wanted))})
 
 
 def kept(folder, wanted, make):

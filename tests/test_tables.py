@@ -114,6 +114,7 @@ def test_equal_parameters():
     assert resized(SirenConfig(width=50), 1234, count).width == 123
     assert resized(SirenConfig(width=50), 1236, count).width == 124
     assert resized(SirenConfig(width=50), 9999, count).width == 300
+    assert resized(HashGridConfig(), 500, lambda config: config.finest).finest == 500  # whose tables are not full
     assert resized(HashGridConfig(), 7, lambda config: config.table_size).table_size == 7
     assert resized(DenseGridConfig(), 500, lambda config: config.finest).finest == 500
 
