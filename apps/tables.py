@@ -6,34 +6,28 @@
 Every finished run is kept in --out, so a table that was interrupted goes on where it stopped; a run that failed says why in its row
 and is tried again the next time. Writes TABLE.md and TABLE.csv, and with --pages the table's place in the page TABLE.md there.
 """
-import functools
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Optional
 
 from jgrid import cli, picture, report
 from jgrid.comparison import PROTOCOLS, Comparison, file_name, kept
 from jgrid.field import field_to_dict
-from jgrid.mesh import gyroid_ball, load_mesh
 from jgrid.radiance import RadianceConfig
-from jgrid.render import Box
 from jgrid.tasks.image import ImageTask, load_image, render
-from jgrid.tasks.scene import knot, load_views, make_scene
-from jgrid.tasks.sdf import SDFConfig, SDFTask, surface_of
-from jgrid.tasks.views import ViewsTask
+from jgrid.tasks.sdf import surface_of
 from jgrid.theory import figures
 from jgrid.theory.encodings import encoded_fit, kernel_fit
 from jgrid.trainer import TrainConfig
 
 import diagnose
 import numpy as np
-import skimage.data
 import tyro
 from table_presets import PRESETS
+from table_subjects import SUBJECTS, crop
 from typing_extensions import Literal
 
-PICTURES = ("astronaut", "coffee")
 HELD_OUT = 0.3  # of the pixels, in the image table's held-out column
 
 
@@ -101,11 +95,11 @@ def main(config):
             for table in config.tables():
                 report.check_place(config.pages / f"{table}.md", table)
         cli.make_folder(config.out)
-    found, began = {}, time.time()
+    found, began, version = {}, time.time(), report.version()  # before the pages change
     for table in config.tables():
         started = time.time()
         found[table], head, lines, notes = TABLES[table](config, config.chosen(table), subjects[table])
-        text = "\n".join([report.provenance(command_of(config, table)), "", report.markdown(head, lines), *notes])
+        text = "\n".join([report.provenance(command_of(config, table), version), "", report.markdown(head, lines), *notes])
         report.write_csv(config.out / f"{table}.csv", head, lines)
         report.write(config.out / f"{table}.md", text)
         if config.pages:
@@ -122,61 +116,6 @@ def command_of(config, table):
     flags += ["--fields " + " ".join(config.fields)] if config.fields else []
     flags += ["--data DATA"] if config.data else []
     return f"python apps/tables.py {table} {' '.join(flags)}" + (f" --seed {config.seed}" if config.seed else "")
-
-
-def found_in(config, sizes, folder, pattern):
-    """The subjects' paths in a folder of --data; ValueError where there are none."""
-    paths = sorted(path for path in (config.data / folder).glob(pattern) if not path.name.startswith("."))[:sizes.subjects]
-    if not paths:
-        raise ValueError(f"--data {config.data}: no {folder}/{pattern}; data/README.md says what it must hold")
-    return paths
-
-
-def crop(pixels, side):
-    """The square in the middle, at native resolution; side None: all."""
-    if side is None:
-        return pixels
-    top, left = ((n - min(n, side)) // 2 for n in pixels.shape[:2])
-    return pixels[top:top + side, left:left + side]
-
-
-def find_pictures(config, sizes):
-    paths = config.pictures or (found_in(config, sizes, "kodak", "*.png") if config.data else ())
-    pictures = {path.stem: load_image(path) for path in paths} or {name: getattr(skimage.data, name)() / 255 for name in PICTURES}
-    return {name: crop(pixels, sizes.side) for name, pixels in pictures.items()}
-
-
-def find_meshes(config, sizes):
-    meshes = {path.stem: load_mesh(path) for path in found_in(config, sizes, "meshes", "*.*")} if config.data else {"gyroid": gyroid_ball()}
-    pool = SDFConfig(pool=2**17 if config.preset == "cpu" else 2**20)
-    return {name: functools.cache(lambda seed, mesh=mesh: SDFTask(mesh, pool, seed)) for name, mesh in meshes.items()}
-
-
-def find_scenes(config, sizes):
-    """Scenes are loaded, or made, when they are first wanted."""
-    small = config.preset == "cpu"
-    folders = [path.parent for path in found_in(config, sizes, "scenes", "*/transforms_train.json")] if config.data else [None]
-
-    @functools.cache
-    def load(folder):
-        if folder is None:
-            folder = config.folder("views") / "scene"
-            if not (folder / "transforms_test.json").is_file():  # the last that make_scene writes
-                make_scene(folder, knot(), *((sizes.side, 30, 4) if small else (400, 100, 25)))
-        train, test = load_views(folder, "train"), load_views(folder, "test")
-        every = max(1, len(test.poses) // 4) if small else 1
-        return train, replace(test, pixels=test.pixels[::every], poses=test.poses[::every])
-
-    def make_task(seed, folder):
-        cells, steps = (48, 128) if small else (128, 1024)
-        return ViewsTask(*load(folder), Box(1.5), cells=cells, steps=steps, seed=seed)
-
-    return {folder.name if folder else "knot": functools.partial(make_task, folder=folder) for folder in folders}
-
-
-def find_fourier_pictures(config, sizes):
-    text = {"text": crop(figures.text_picture(6 * sizes.side), sizes.side)}
-    return {**text, **dict(list(find_pictures(config, sizes).items())[:1])}
 
 
 def race(config, table, sizes, subjects, build, metric, keep, extra, others=None):
@@ -319,7 +258,6 @@ def fourier(config, sizes, pictures):
     return rows, head, lines, notes
 
 
-SUBJECTS = {"image": find_pictures, "sdf": find_meshes, "views": find_scenes, "theory": find_pictures, "fourier": find_fourier_pictures}
 TABLES = {"image": image, "sdf": sdf, "views": views, "theory": theory, "fourier": fourier}
 
 

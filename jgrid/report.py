@@ -75,14 +75,18 @@ def beside(table, names):
     return found, notes
 
 
-def provenance(command):
-    """Which command at which commit made a table, and on what."""
+def version():
+    """The commit of this copy of jgrid, "-dirty" behind it where files have changed since; "unknown" outside a repository."""
     try:
-        version = subprocess.run(["git", "describe", "--always", "--dirty", "--abbrev=9"], cwd=Path(__file__).parent, capture_output=True,
-                                 text=True, timeout=10).stdout.strip()
+        return subprocess.run(["git", "describe", "--always", "--dirty", "--abbrev=9"], cwd=Path(__file__).parent, capture_output=True,
+                              text=True, timeout=10).stdout.strip() or "unknown"
     except (OSError, subprocess.TimeoutExpired):
-        version = ""
-    return f"`{command}`, commit {version or 'unknown'}; {machine()}."
+        return "unknown"
+
+
+def provenance(command, commit):
+    """Which command at which commit made a table, and on what."""
+    return f"`{command}`, commit {commit}; {machine()}."
 
 
 def machine():

@@ -11,6 +11,7 @@ from jgrid.theory import figures
 
 import numpy as np
 import pytest
+import table_subjects
 import tables
 import trimesh
 from conftest import DEVICE
@@ -74,13 +75,13 @@ def test_a_run_that_fails_says_why_and_is_tried_again(pictures, tmp_path, monkey
 
 
 def test_all_tables_fill_their_pages(tmp_path, monkeypatch):
-    monkeypatch.setattr(tables, "PICTURES", ("astronaut",))
+    monkeypatch.setattr(table_subjects, "PICTURES", ("astronaut",))
     monkeypatch.setattr(sdf_task, "EVALUATED", 1000)
     monkeypatch.setattr(sdf_task, "NEAR", 500)
     ball = trimesh.creation.icosphere(2)
-    monkeypatch.setattr(tables, "gyroid_ball", lambda: make_mesh(ball.vertices, ball.faces))
-    monkeypatch.setattr(tables, "knot", lambda: ball)
-    monkeypatch.setattr(tables, "SDFConfig", lambda pool: sdf_task.SDFConfig(pool=2000))
+    monkeypatch.setattr(table_subjects, "gyroid_ball", lambda: make_mesh(ball.vertices, ball.faces))
+    monkeypatch.setattr(table_subjects, "knot", lambda: ball)
+    monkeypatch.setattr(table_subjects, "SDFConfig", lambda pool: sdf_task.SDFConfig(pool=2000))
     monkeypatch.setattr(figures, "bound", lambda: (None, {"FourierGrid": {"difference_largest": 0.7, "difference_least": 0.0}}))
     monkeypatch.setattr(figures, "spectrum", lambda: (None, {"VoxelGrid": {"peak": 1.0}}))
     mulfa = {MULFA: FIELDS[MULFA]}
