@@ -90,10 +90,9 @@ def main(config):
     """Run, tabulate; returns {table: rows}."""
     with cli.user_errors():
         cli.start(config.device, config.seed)
+        for table in config.tables() if config.pages else ():
+            report.check_place(config.pages / f"{table}.md", table)
         subjects = {table: SUBJECTS[table](config, config.chosen(table)) for table in config.tables()}
-        if config.pages:
-            for table in config.tables():
-                report.check_place(config.pages / f"{table}.md", table)
         cli.make_folder(config.out)
     found, began, version = {}, time.time(), report.version()  # before the pages change
     for table in config.tables():
