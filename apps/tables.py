@@ -139,8 +139,8 @@ def race(config, table, sizes, subjects, build, metric, keep, extra, others=None
              f"in the table, {sizes.steps} steps; equal time: as many as take {first}'s time for these, by paces measured in turn."
              + (f" A dash: a step takes more than {sizes.patience} times {first}'s." if sizes.patience < np.inf else ""),
              "", "Published, each under a protocol of its own, so not comparable with what was measured here; MulFAGrid's own tables were "
-             "not available to this project. The hash grid's published rows are Instant-NGP's, the radial kernels' NeuRBF's (which has a hash "
-             "grid besides), VM's TensoRF's:", "", *(f"* {note}" for note in sources)]
+             "not available to this project. The hash grid's published rows are Instant-NGP's, the radial kernels' NeuRBF's (which has a "
+             "hash grid besides), VM's TensoRF's:", "", *(f"* {note}" for note in sources)]
     return rows, head, lines, notes
 
 
