@@ -138,6 +138,7 @@ class Trainer:
         jt.sync_all(True)
 
     def _step(self, step, seconds=0.0):
+        self.task.prepare(self.model, self.config.progress(step, seconds))
         losses = self.task.loss(self.model, self.task.sample(step, self.config.batch))
         loss = sum(losses.values())
         self.optimizer.step(loss, self.config.rate(step, seconds))

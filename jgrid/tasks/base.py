@@ -17,6 +17,10 @@ class AbstractTask(ABC):
     def loss(self, model, batch):
         """{name: scalar}; the optimiser minimises their sum."""
 
+    def prepare(self, model, progress):
+        """Called before each step, with how much of the training lies before it, from 0 to 1; most tasks do nothing."""
+        return
+
     def status(self):
         """{name: text} of what the progress bar shows besides the loss."""
         return {}
