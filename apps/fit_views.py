@@ -61,7 +61,7 @@ class Config:
     distortion: float = 0.0
     """Weight of the distortion loss (mip-NeRF 360): more gathers what a ray sees in one place."""
     tv: float = 0.0
-    """Weight of the total variation of the grids' features, of random cells at each step: more smooths."""
+    """Weight of the total variation of the grids' features, of random occupied cells at each step: more smooths."""
     coarse_to_fine: float = 0.0
     """Part of the training in which the levels of a grid come in one by one, the coarsest first; 0: all are there from the start."""
     paper: bool = False

@@ -132,6 +132,10 @@ class Occupancy:
         cell = np.stack([chosen % self.cells, chosen // self.cells % self.cells, chosen // self.cells**2], axis=1)
         return ((cell + inside) / self.cells).astype(np.float32)
 
+    def random_points(self, n, rng):
+        """n points (n, 3) of the unit cube in occupied cells, of which there must be some."""
+        return self._points(rng.choice(np.flatnonzero(self.occupied), n), rng.uniform(size=(n, 3)))
+
     def update(self, density, everything=False):
         """Look at the density of some cells, or at everything, once more."""
         n = max(1, int(self.fraction * len(self.density)))

@@ -68,18 +68,20 @@ def march_plain(origin, direction, jitter, occupied, step):
 
 def march_contracted_plain(origin, direction, jitter, occupied, step):
     """The same for `contracted`, and besides where each step begins and ends, (S, 2)."""
-    def radius(t):
-        return 4 * np.abs(origin + t[:, None] * direction - 0.5).max(1)
+    def at(t):
+        return origin[left] + t[:, None] * direction[left]
 
-    samples, edge = [], np.zeros(len(origin))
-    while (there := np.flatnonzero(4 * radius(edge) * step < 1)).size:
-        length = step * np.maximum(1, radius(edge) ** 2)
-        t = edge + jitter * length
-        x = contract(origin + t[:, None] * direction)
+    samples, left, edge = [], np.arange(len(origin)), np.zeros(len(origin))
+    while len(left):
+        radius = 4 * np.abs(at(edge) - 0.5).max(1)
+        left, edge, radius = (values[4 * radius * step < 1] for values in (left, edge, radius))
+        end = edge + step * np.maximum(1, radius**2)
+        t = edge + jitter[left] * (end - edge)
+        x = contract(at(t))
         cell = np.minimum((x * len(occupied)).astype(int), len(occupied) - 1)
-        chosen = there[occupied[cell[there, 2], cell[there, 1], cell[there, 0]]]
-        samples.append((chosen, x[chosen], t[chosen], np.stack([edge, edge + length], 1)[chosen]))
-        edge = edge + length
+        inside = occupied[cell[:, 2], cell[:, 1], cell[:, 0]]
+        samples.append([values[inside] for values in (left, x, t, np.stack([edge, end], 1))])
+        edge = end
     ray, x, t, ends = (np.concatenate(parts) for parts in zip(*samples))
     order = np.argsort(ray, kind="stable")
     return pack(np.bincount(ray, minlength=len(origin))), x[order], t[order], ray[order], ends[order]

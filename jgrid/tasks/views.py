@@ -177,14 +177,14 @@ class ViewsTask(AbstractTask):
             entropy (DVGO):               - o log o - (1 - o) log(1 - o), o the opacity
             sparsity (Plenoxels):         sum_s log(1 + 2 tau_s^2)
             distortion (mip-NeRF 360):    `ops.render.distortion`, in sides of the cube; a contracted cube's t > 1/2 become 1 - 1/(4t)
-            tv (TensoRF, DVGO):           `Grid.total_variation` of random cells, of all grids
+            tv (TensoRF, DVGO):           `Grid.total_variation` of all grids, at random in occupied cells
         """
         losses = {}
         if self.entropy:
             o = jt.clamp(opacity, 1e-5, 1 - 1e-5)
             losses["entropy"] = -self.entropy * (o * jt.log(o) + (1 - o) * jt.log(1 - o)).mean()
-        if self.tv:
-            x = np.random.default_rng((self.seed, len(self.samples), 1)).uniform(size=(TV_POINTS, 3)).astype(np.float32)
+        if self.tv and samples.first[-1]:  # Adam would move features that no ray sees as far as others, to and fro
+            x = self.occupancy.random_points(TV_POINTS, np.random.default_rng((self.seed, len(self.samples), 1)))
             grids = [module for module in model.modules() if isinstance(module, Grid) and isinstance(module.index, GridIndex)]
             losses["tv"] = self.tv * sum(grid.total_variation(jt.array(x[:, :grid.index.dim])) for grid in grids)
         if self.sparsity and samples.first[-1]:
