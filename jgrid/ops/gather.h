@@ -9,6 +9,9 @@
 #include <cmath>
 #include <cstring>
 #include <type_traits>
+#if !defined(JIT_cuda) && !defined(__CUDACC__)
+#include <omp.h>
+#endif
 
 namespace jgrid {
 
@@ -277,25 +280,26 @@ template <int WEIGHTS, int C, bool MIXED> struct Gather {
     }
 };
 
-// The adjoint, for C of the STRIDE channels of a row. Mixed: `gradient` is that of the sums, which are gathered again on the way.
-template <int WEIGHTS, int C, int STRIDE, bool MIXED, bool ATOMIC> struct Scatter {
+// The adjoint. Mixed: `gradient` is that of the sums, which are gathered again on the way. Else: only for rows from `low` to below `high`.
+template <int WEIGHTS, int C, bool MIXED, bool ATOMIC> struct Scatter {
     const float* table;
     float* d_table;
+    int64_t low, high;
     Row<C> gradient[MIXED ? WEIGHTS : 1], sum[MIXED ? WEIGHTS : 1];
-    JG_FUNCTION Scatter(const float* table, float* d_table) : table(table), d_table(d_table) {
+    JG_FUNCTION Scatter(const float* table, float* d_table, int64_t low, int64_t high) : table(table), d_table(d_table), low(low), high(high) {
         for (int p = 0; p < (MIXED ? WEIGHTS : 1); p++) gradient[p] = sum[p] = zeros<C>();
     }
     JG_FUNCTION void operator()(int64_t row, const float* weights) {
         if (MIXED) {
-            const Row<C> t = load<C>(table + row * STRIDE);
+            const Row<C> t = load<C>(table + row * C);
             Row<C> total = zeros<C>();
             for (int p = 0; p < WEIGHTS; p++) {
                 sum[p] += t * weights[p];
                 total += gradient[p] * weights[p];
             }
-            add<C, ATOMIC>(d_table + row * STRIDE, total);
-        } else {
-            for (int p = 0; p < WEIGHTS; p++) add<C, ATOMIC>(d_table + (row * WEIGHTS + p) * STRIDE, gradient[0] * weights[p]);
+            add<C, ATOMIC>(d_table + row * C, total);
+        } else if (row >= low && row < high) {
+            for (int p = 0; p < WEIGHTS; p++) add<C, ATOMIC>(d_table + (row * WEIGHTS + p) * C, gradient[0] * weights[p]);
         }
     }
 };
@@ -331,36 +335,35 @@ template <int D, int OCTAVES, int PROFILE, int C, int KERNELS, bool TANGENT> str
     }
 };
 
-// A task is a level and one of PARTS equal runs of its channels; the runs of one level lie apart in the order of tasks, as
-// threads that write to one level at a time fight for its cache lines. The gradient for `mix` is added up in `copies`, since
+// A task is a level and one of `parts` equal runs of its rows, 1 where mixed. The gradient for `mix` is added up in `copies`, since
 // under CUDA all points of a level write to the same few numbers.
-template <int D, int OCTAVES, int PROFILE, int CHANNELS, int KERNELS, bool TANGENT, int PARTS, bool ATOMIC> struct Backward {
-    static constexpr int BASIS = 1 + 2 * D * OCTAVES, OUT = KERNELS ? KERNELS : 1, C = CHANNELS / PARTS;
+template <int D, int OCTAVES, int PROFILE, int C, int KERNELS, bool TANGENT, bool ATOMIC> struct Backward {
+    static constexpr int BASIS = 1 + 2 * D * OCTAVES, OUT = KERNELS ? KERNELS : 1;
     static constexpr bool MIXED = KERNELS > 0;
     typedef Weights<D, OCTAVES, PROFILE, MIXED, TANGENT> W;
     const float *x, *direction, *table, *gradient, *mix;
     const Level* levels;
-    int64_t n_levels, groups;
+    int64_t n_levels, groups, parts;
     float *d_table, *d_mix;
     int64_t copies;
     template <class Real> JG_FUNCTION void visit(int64_t n, int64_t task) const {
-        const int64_t l = task % n_levels, channel = task / n_levels * C;
-        const float *t = table + channel, *coefficients = mix + l * OUT * BASIS * CHANNELS + channel;
+        const int64_t l = task % n_levels, part = task / n_levels, size = levels[l].size;
+        const int64_t low = levels[l].first + size * part / parts, high = levels[l].first + size * (part + 1) / parts;
         const typename W::template Place<Real> cell(x + n * D, levels[l]);
         for (int i = 0; i < Kind<Real>::POINTS; i++) {
-            const float *g = gradient + ((n + i) * groups + l / (n_levels / groups)) * OUT * CHANNELS + channel, *along = direction + (n + i) * D;
-            Scatter<W::SUMS, C, CHANNELS, MIXED, ATOMIC> visit(t, d_table + channel);
+            const float* g = gradient + ((n + i) * groups + l / (n_levels / groups)) * OUT * C;
+            Scatter<W::SUMS, C, MIXED, ATOMIC> visit(table, d_table, low, high);
             if (!MIXED) visit.gradient[0] = load<C>(g);
             for (int p = 0; MIXED && p < BASIS; p++) {
                 Row<C> of_sum = zeros<C>();  // the gradient for the sum over the corners with basis p
-                for (int k = 0; k < KERNELS; k++) of_sum += load<C>(coefficients + (k * BASIS + p) * CHANNELS) * load<C>(g + k * CHANNELS);
+                for (int k = 0; k < KERNELS; k++) of_sum += load<C>(mix + ((l * OUT + k) * BASIS + p) * C) * load<C>(g + k * C);
                 visit.gradient[W::of(p)] += of_sum * W::factor(cell, p, i);
             }
-            W::weigh(cell, i, along, visit);
-            float* of_mix = d_mix + ((((n + i) >> 8) & (copies - 1)) * n_levels + l) * OUT * BASIS * CHANNELS + channel;
+            W::weigh(cell, i, direction + (n + i) * D, visit);
+            float* of_mix = d_mix + ((((n + i) >> 8) & (copies - 1)) * n_levels + l) * OUT * BASIS * C;
             for (int p = 0; MIXED && p < BASIS; p++) {
                 const Row<C> sum = visit.sum[W::of(p)] * W::factor(cell, p, i);
-                for (int k = 0; k < KERNELS; k++) add<C, ATOMIC>(of_mix + (k * BASIS + p) * CHANNELS, sum * load<C>(g + k * CHANNELS));
+                for (int k = 0; k < KERNELS; k++) add<C, ATOMIC>(of_mix + (k * BASIS + p) * C, sum * load<C>(g + k * C));
             }
         }
     }
@@ -430,6 +433,7 @@ template <class F> struct OnePoint {
     F f;
     JG_FUNCTION void operator()(int64_t n, int64_t task) const { f.template visit<float>(n, task); }
 };
+inline int64_t parts_of_levels(int64_t) { return 1; }
 template <class F> void launch_visits(F f, int64_t n, int64_t tasks) { launch(OnePoint<F>{f}, n, tasks); }
 #else
 template <class F> void visit_run(const F& f, int64_t n, int64_t end, int64_t task) {
@@ -443,6 +447,8 @@ template <class F> void visit_points(const F& f, int64_t n, int64_t tasks) {
     for (int64_t start = 0; start < n; start += run)
         for (int64_t t = 0; t < tasks; t++) visit_run(f, start, start + run < n ? start + run : n, t);
 }
+// A few levels alone would leave threads without work. How many parts there are changes no sum.
+inline int64_t parts_of_levels(int64_t n_levels) { return (omp_get_max_threads() + n_levels - 1) / n_levels; }
 // What a task writes has one writer, so sums need no atomics and do not depend on the number of threads.
 template <class F> void visit_tasks(const F& f, int64_t n, int64_t tasks) {
 #pragma omp parallel for schedule(dynamic, 1)

@@ -85,13 +85,13 @@ class CollapsedGather:
     def backward(self, x, gradient, table, mix=None, direction=None):
         """The fused op: the gradients of sum(gradient * forward(...)) for the table and, where there is one, the mix."""
         inputs, kernels = self._inputs(x, table, mix, direction, gradient)
-        parts = 2 if table.shape[2] % 4 == 0 and self.index.n_levels == 1 else 1  # one level would leave threads without work
+        parts = "1" if kernels else "parts_of_levels(in2_shape0)"
         copies, d_mix = (CUDA_COPIES if jt.flags.use_cuda else 1), "out1_p, out1_shape0" if kernels else "nullptr, 0"
         d_table, *d_mix = _code(
             [table.shape] + ([[copies, *mix.shape]] if kernels else []), inputs,
-            lambda atomic: (f"Backward<{self._template(table)}, {kernels}, {_flag(direction)}, {parts}, {atomic}> f{{in0_p, "
+            lambda atomic: (f"Backward<{self._template(table)}, {kernels}, {_flag(direction)}, {atomic}> f{{in0_p, "
                             f"{_place(direction, inputs)}, in1_p, {_place(gradient, inputs)}, {_place(mix, inputs)}, (const Level*)in2_p, "
-                            f"in2_shape0, {self.groups}, out0_p, {d_mix}}};"),
+                            f"in2_shape0, {self.groups}, {parts}, out0_p, {d_mix}}};"),
             "visit_tasks", f"in2_shape0 * {parts}")
         return [d_table] + [d[0] if copies == 1 else d.sum(0) for d in d_mix]
 
