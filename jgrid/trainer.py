@@ -158,6 +158,7 @@ class Trainer:
                     break
                 if last:
                     continue
+                self.task.prepare(self.model, config.progress(self.step, clock))
                 self.loss = self._step(self.step, clock)
                 self.step += 1
                 bar.update()
@@ -217,7 +218,6 @@ class Trainer:
         jt.sync_all(True)
 
     def _step(self, step, seconds=0.0):
-        self.task.prepare(self.model, self.config.progress(step, seconds))
         batch, fraction = parallel.share(self.task.sample(step, self.config.batch))
         loss = sum(self.task.loss(self.model, batch).values())
         loss = self.optimizer.step(loss if fraction == 1 else loss * fraction, self.config.rate(step, seconds))
