@@ -118,7 +118,7 @@ class ViewsTask(AbstractTask):
         self.background, self.entropy, self.sparsity, self.distortion = BACKGROUNDS[background], entropy, sparsity, distortion
         self.tv, self.coarse_to_fine = tv, coarse_to_fine
         self.occupancy, self._transparent = Occupancy(cells, 1 / steps, seed=seed, contracted=box.contracted), train.transparent
-        farthest = np.abs(train.poses[:, :3, 3] - np.asarray(box.centre)).max() / box.half
+        farthest = np.abs(np.concatenate([train.poses, test.poses])[:, :3, 3] - np.asarray(box.centre)).max() / box.half
         if box.contracted and farthest > steps / 8:  # its first step might leap over the box
             raise ValueError(f"a camera is {farthest:.3g} times half the box's side away; raise --box or --samples")
         if carve and self._transparent and not box.contracted:
