@@ -239,7 +239,8 @@ class ViewsTask(AbstractTask):
 
 
 def depth_picture(depth):
-    """Expected depth (H, W), inf where nothing is, as colours: near bright, far dark, nothing white."""
+    """Expected depth (H, W), inf where nothing is, as colours, on a scale of logarithms: near bright, far dark, nothing white."""
+    depth = np.log(np.maximum(depth, 1e-6))
     there = np.isfinite(depth)
     if not there.any():
         return np.ones((*depth.shape, 3))
