@@ -10,7 +10,7 @@ setup(
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     packages=find_packages(include=["jgrid", "jgrid.*"]),
-    package_data={"jgrid.ops": ["*.h"]},
+    package_data={"jgrid": ["published.csv"], "jgrid.ops": ["*.h"]},
     python_requires=">=3.9,<3.13",
     install_requires=[
         "jittor==1.3.11.0",
@@ -30,7 +30,8 @@ setup(
     ],
     extras_require={
         "plot": ["matplotlib"],
-        "test": ["pytest", "hypothesis", "ruff"],
+        "docs": ["pdoc"],
+        "test": ["pytest", "hypothesis", "ruff", "pdoc"],
         # of versions of Python they are made for; the benchmarks report a missing peer as such
         "bench": ['torch==2.13.0; python_version >= "3.10"', 'jax==0.7.1; python_version >= "3.11"'],
     },

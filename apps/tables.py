@@ -1,193 +1,264 @@
-"""The image table: fields of about equal size on the same pictures, at equal steps and at equal seconds.
+"""The tables of docs/results: fields on subjects at equal parameters, equal steps and equal time, beside published values.
 
-    python apps/tables.py --pictures kodak/kodim05.png kodak/kodim15.png --steps 600
+    python apps/tables.py all --preset cpu --pages docs/results
+    python apps/tables.py image --pictures kodak/kodim05.png kodak/kodim15.png --steps 600
 
-Every finished run is kept in --out, so a table that was interrupted goes on where it stopped. Writes image.md, image.csv, and
-for each picture a comparison of all fields with their error maps.
+Every finished run is kept in --out, so a table that was interrupted goes on where it stopped; a run that failed says why in its row
+and is tried again the next time. Writes TABLE.md and TABLE.csv, and with --pages the table's place in the page TABLE.md there.
 """
-import csv
-import json
-import os
-import platform
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Optional
 
-from jgrid import checkpoint, cli, picture
-from jgrid.field import (
-    DecoderConfig,
-    DenseGridConfig,
-    FourierGridConfig,
-    FourierNetConfig,
-    HashGridConfig,
-    LiteralMulFAGridConfig,
-    MFNConfig,
-    MulFAGridConfig,
-    RadialGridConfig,
-    SirenConfig,
-    WireConfig,
-    field_to_dict,
-)
+from jgrid import cli, picture, report
+from jgrid.comparison import PROTOCOLS, Comparison, file_name, kept
+from jgrid.field import field_to_dict
+from jgrid.radiance import RadianceConfig
 from jgrid.tasks.image import ImageTask, load_image, render
-from jgrid.trainer import TrainConfig, Trainer
+from jgrid.tasks.sdf import surface_of
+from jgrid.theory import figures
+from jgrid.theory.encodings import encoded_fit, kernel_fit
+from jgrid.trainer import TrainConfig
 
-import jittor as jt
+import diagnose
 import numpy as np
+import tyro
+from table_presets import PRESETS
+from table_subjects import SUBJECTS, crop
+from typing_extensions import Literal
 
-MULFA = "MulFAGrid"
-MODELS = {
-    MULFA: MulFAGridConfig(),
-    "MulFAGrid, two kernels per channel": MulFAGridConfig(kernels=2),
-    "linear grid, same levels and decoder": DenseGridConfig(),
-    "linear grid, 4 levels, two hidden layers": DenseGridConfig(finest=235, coarsest=30, levels=4, channels=4,
-                                                                 decoder=DecoderConfig(depth=2)),
-    "hash grid": HashGridConfig(),
-    "FourierGrid": FourierGridConfig(),
-    "radial kernels": RadialGridConfig(),
-    "Fourier features": FourierNetConfig(),
-    "MFN": MFNConfig(),
-    "SIREN": SirenConfig(),
-    "WIRE": WireConfig(),
-    "literal kernel of the paper": LiteralMulFAGridConfig(),
-}
-HELD_OUT = 0.3
+HELD_OUT = 0.3  # of the pixels, in the image table's held-out column
 
 
 @dataclass(frozen=True)
 class Config:
-    """Fit every field to every picture and write the table."""
-    pictures: tuple[Path, ...]
-    """Pictures to fit."""
+    """Run fields on subjects and write the tables of docs/results."""
+    table: tyro.conf.Positional[Literal["image", "sdf", "views", "theory", "fourier", "all"]]
+    """image, sdf, views: fields at equal parameters, steps and time; theory: foretold beside trained; fourier: encodings and their NTK."""
+    preset: Literal["cpu", "paper"] = "cpu"
+    """cpu: small fields and subjects, minutes on two cores; paper: full sizes, for a CUDA machine."""
+    pictures: tuple[Path, ...] = ()
+    """image: pictures to fit, whole, by fields of full size."""
     fields: tuple[str, ...] = ()
-    """Which of the table's fields, by the start of their names; without it, all. MulFAGrid is always there."""
-    out: Path = Path("out/tables-image")
-    """Folder for the runs and the table."""
+    """Which of the table's fields, by the start of their names; without it, all. The first is always there."""
+    data: Optional[Path] = None
+    """Folder with kodak/*.png, meshes/* and scenes/*/ to take as subjects; without it, what packages ship and the app makes."""
+    pages: Optional[Path] = None
+    """Folder of pages whose places for tables are filled too: docs/results."""
+    out: Path = Path("out/tables")
+    """Folder for the runs and the tables."""
     device: cli.Device = "auto"
     """auto takes CUDA where it is usable."""
-    steps: int = 600
-    """Steps of the equal-steps column; the equal-seconds column has the seconds MulFAGrid needs for them."""
+    steps: Optional[int] = None
+    """Steps of the equal-steps column; default the preset's."""
+    seeds: Optional[int] = None
+    """Runs of each field on each subject; default the preset's."""
     seed: int = 0
-    """Of weights, samples and held-out pixels."""
+    """Of weights, samples and held-out pixels of the first."""
 
     def __post_init__(self):
-        if self.steps < 20:
+        if self.steps is not None and self.steps < 20:
             raise ValueError(f"--steps must be at least 20, got {self.steps}")
+        if self.seeds is not None and self.seeds < 1 or self.seed < 0:
+            raise ValueError(f"--seeds must be positive and --seed not negative, got {self.seeds} and {self.seed}")
+        if self.pictures and (self.table != "image" or self.data or self.pages):
+            raise ValueError("--pictures goes with the table image, and without --data and --pages")
         for start in self.fields:
-            if not any(name.startswith(start) for name in MODELS):
-                raise ValueError(f"--fields: no field starts with {start!r}; there are {', '.join(MODELS)}")
+            names = [name for table in self.tables() for name in self.sizes(table).fields]
+            if not any(name.startswith(start) for name in names):
+                raise ValueError(f"--fields: no field starts with {start!r}; there are {', '.join(dict.fromkeys(names))}")
 
-    def names(self):
-        return [name for name in MODELS if name == MULFA or not self.fields or name.startswith(self.fields)]
+    def tables(self):
+        return tuple(PRESETS) if self.table == "all" else (self.table,)
 
+    def sizes(self, table):
+        return PRESETS[table]["pictures" if self.pictures else self.preset]
 
-def run(config, path, name, steps, held_out, label):
-    """One run, or its result from an earlier call: result.json's content and the folder, which holds the fitted picture too."""
-    folder = config.out / path.stem / f"{field_to_dict(MODELS[name])['kind']}-{list(MODELS).index(name)}-{label}".replace(":", "-")
-    wanted = {"field": field_to_dict(MODELS[name]), "steps": steps, "held_out": held_out, "seed": config.seed}
-    if (folder / "result.json").is_file():
-        found = json.loads((folder / "result.json").read_text())
-        if all(found.get(key) == value for key, value in wanted.items()):
-            return {**found, "folder": folder}
-    folder.mkdir(parents=True, exist_ok=True)
-    jt.set_global_seed(config.seed)
-    task = ImageTask(load_image(path), config.seed, held_out)
-    model = MODELS[name].build(task.dim, task.n_out, task.aspect, task.place)
-    print(f"{path.stem}, {name}, {label}", flush=True)
-    result = Trainer(task, model, TrainConfig(steps=steps, eval_every=steps, seed=config.seed)).fit()
-    picture.save(folder / "prediction.png", render(model, task.height, task.width))
-    checkpoint.write_json(folder / "result.json", {**result, **wanted})
-    jt.gc()
-    return {**result, **wanted, "folder": folder}
+    def chosen(self, table):
+        """The preset of a table with the flags applied."""
+        sizes = self.sizes(table)
+        fields = {name: field for n, (name, field) in enumerate(sizes.fields.items())
+                  if n == 0 or not self.fields or name.startswith(self.fields)}
+        return sizes._replace(fields=fields, steps=self.steps or sizes.steps, seeds=self.seeds or sizes.seeds)
 
-
-def paces(config, path):
-    """{model: milliseconds a step}: medians of short runs in turn, as other work on the machine would make one long run unfair."""
-    file = config.out / path.stem / "pace.json"
-    found = json.loads(file.read_text()) if file.is_file() else {}
-    if set(config.names()) <= set(found):
-        return found
-    print(f"{path.stem}, milliseconds a step", flush=True)
-    task, trainers = ImageTask(load_image(path), config.seed), {}
-    for name in config.names():
-        model = MODELS[name].build(task.dim, task.n_out, task.aspect, task.place)
-        trainers[name] = Trainer(task, model, TrainConfig(), progress=False)
-    samples = {name: [] for name in trainers}
-    for _ in range(7):
-        for name, trainer in trainers.items():
-            trainer.advance(2)  # compiles, the first time, and warms the caches
-            steps = 2 if samples[name] and samples[name][0] > 0.2 else 8
-            began = time.perf_counter()
-            trainer.advance(steps)
-            samples[name].append((time.perf_counter() - began) / steps)
-    found = {name: 1e3 * float(np.median(values)) for name, values in samples.items()}
-    file.parent.mkdir(parents=True, exist_ok=True)
-    checkpoint.write_json(file, found)
-    return found
-
-
-def fit_all(config, path):
-    """{model: {"pace": ms a step, "steps": result or None, "seconds": result, "held_out": result or None}} on one picture."""
-    pace = paces(config, path)
-    reference, rows = run(config, path, MULFA, config.steps, 0.0, "steps"), {}
-    for name in config.names():
-        relative = pace[name] / pace[MULFA]
-        fast = relative < 2.5  # slower fields are run for the seconds only
-        steps = config.steps if name == MULFA else max(20, round(config.steps / relative / 10) * 10)
-        rows[name] = {"pace": pace[name], "steps": run(config, path, name, config.steps, 0.0, "steps") if fast else None,
-                      "seconds": reference if name == MULFA else run(config, path, name, steps, 0.0, "seconds"),
-                      "held_out": run(config, path, name, config.steps, HELD_OUT, "held-out") if fast else None}
-    return rows
-
-
-def mean(rows, name, column, metric):
-    values = [row[name][column][metric] for row in rows if row[name][column]]
-    return f"{np.mean(values):.4f}" if metric == "ssim" and values else f"{np.mean(values):.2f}" if values else "-"
-
-
-def write_tables(config, rows):
-    head = ["field", "parameters", "ms a step", "PSNR, equal steps", "PSNR, equal seconds", "SSIM", "steps", "held-out PSNR"]
-    lines = [[name, f"{rows[0][name]['seconds']['parameters']:,}", f"{np.mean([row[name]['pace'] for row in rows]):.0f}",
-              mean(rows, name, "steps", "psnr"), mean(rows, name, "seconds", "psnr"), mean(rows, name, "seconds", "ssim"),
-              f"{np.mean([row[name]['seconds']['steps'] for row in rows]):.0f}", mean(rows, name, "held_out", "psnr_held_out")]
-             for name in config.names()]
-    with checkpoint.atomic_path(config.out / "image.csv") as temporary, open(temporary, "w", newline="") as file:
-        csv.writer(file).writerows([head, *lines])
-    text = [f"Mean over {', '.join(p.stem for p in config.pictures)}; batch 65,536, {config.steps} steps in the equal-steps column, seed "
-            f"{config.seed}; equal seconds, and SSIM: as many steps as take MulFAGrid's time, by paces measured in turn; held-out PSNR "
-            f"is of {HELD_OUT:.0%} of the pixels that training did not see. A dash: a step takes more than 2.5 times MulFAGrid's. "
-            f"{platform.machine()}, {os.cpu_count()} cores, "
-            f"{'CUDA' if jt.flags.use_cuda else 'CPU'}.", "",
-            "| " + " | ".join(head) + " |", "|" + "---|" * len(head), *("| " + " | ".join(line) + " |" for line in lines), ""]
-    with checkpoint.atomic_path(config.out / "image.md") as temporary:
-        temporary.write_text("\n".join(text))
-    print("\n".join(text))
-
-
-def compare(config, path, rows, side=240):
-    """All fields on one picture: a detail of each fit, its error map below."""
-    target = load_image(path)
-    top, left = (target.shape[0] - side) // 2, (target.shape[1] - side) // 2
-    columns = [("target", target)]
-    for name, results in rows.items():
-        result = results["seconds"]
-        columns.append((f"{name.split(',')[0]} {result['psnr']:.1f}", load_image(result["folder"] / "prediction.png")))
-    fits = [(name, pixels[top:top + side, left:left + side]) for name, pixels in columns]
-    errors = [("", picture.heat(np.abs(pixels - fits[0][1]).max(axis=2), 0.1)) for _, pixels in fits]
-    return picture.save(config.out / f"{path.stem}.png", np.concatenate([picture.side_by_side(fits), picture.side_by_side(errors)]))
+    def folder(self, table):
+        return self.out / table / ("pictures" if self.pictures else self.preset)
 
 
 def main(config):
-    """Fit, tabulate, compare; returns {picture: {model: results}}."""
+    """Run, tabulate; returns {table: rows}."""
     with cli.user_errors():
         cli.start(config.device, config.seed)
-        for path in config.pictures:
-            load_image(path)
+        for table in config.tables() if config.pages else ():
+            report.check_place(config.pages / f"{table}.md", table)
+        subjects = {table: SUBJECTS[table](config, config.chosen(table)) for table in config.tables()}
         cli.make_folder(config.out)
-    rows = {path: fit_all(config, path) for path in config.pictures}
-    write_tables(config, list(rows.values()))
-    for path, row in rows.items():
-        print(compare(config, path, row))
-    return rows
+    found, began, version = {}, time.time(), report.version()  # before the pages change
+    for table in config.tables():
+        started = time.time()
+        found[table], head, lines, notes = TABLES[table](config, config.chosen(table), subjects[table])
+        text = "\n".join([report.provenance(command_of(config, table), version), "", report.markdown(head, lines), *notes])
+        report.write_csv(config.out / f"{table}.csv", head, lines)
+        report.write(config.out / f"{table}.md", text)
+        if config.pages:
+            report.insert(config.pages / f"{table}.md", table, text)
+        print(f"\n{text}\n\n{table}: {time.time() - started:.0f} s", flush=True)
+    print(f"all in {(time.time() - began) / 60:.1f} min: {config.out}")
+    return found
+
+
+def command_of(config, table):
+    """The command that makes a table again, without the folders of the machine."""
+    flags = ["--pictures " + " ".join(path.name for path in config.pictures)] if config.pictures else [f"--preset {config.preset}"]
+    flags += [f"--{name} {getattr(config, name)}" for name in ("steps", "seeds") if getattr(config, name)]
+    flags += ["--fields " + " ".join(config.fields)] if config.fields else []
+    flags += ["--data DATA"] if config.data else []
+    return f"python apps/tables.py {table} {' '.join(flags)}" + (f" --seed {config.seed}" if config.seed else "")
+
+
+def race(config, table, sizes, subjects, build, metric, keep, extra, others=None):
+    """Rows of a Comparison, with their table: metric and extra are (name, title, digits); extra ones also have a protocol."""
+    train = TrainConfig(steps=sizes.steps, batch=sizes.batch)
+    seeds = tuple(range(config.seed, config.seed + sizes.seeds))
+    rows = Comparison(sizes.fields, subjects, build, train, seeds, sizes.patience, config.folder(table), keep, others).rows()
+    name, title, digits = metric
+    published, sources = report.beside(table, sizes.fields)
+    head = ["field", "parameters", "ms a step", *(f"{title}, equal {protocol}" for protocol in PROTOCOLS), *(e[1] for e in extra),
+            "steps in equal time", "seconds of equal steps", f"{title}, published"]
+    lines = []
+    for field, row in rows.items():
+        at_all = [result for protocol in ("steps", "time") for result in row[protocol] if "failed" not in result]
+        parameters = f"{at_all[0]['parameters']:,}" if at_all else "-"
+        lines.append([field, parameters, f"{row['pace']:.3g}", *(report.cell(row[protocol], name, digits) for protocol in PROTOCOLS),
+                      *(report.cell(row[protocol], key, decimals) for key, _, decimals, protocol in extra),
+                      report.cell(row["time"], "steps", 0), report.cell(row["steps"], "seconds_train", 1), published[field]])
+    first = next(iter(sizes.fields))
+    notes = ["", f"Means over {', '.join(subjects)}{f', ± the standard deviation over {sizes.seeds} seeds' if sizes.seeds > 1 else ''}; "
+             f"{sizes.batch:,} points a step. Equal parameters: fields resized to {first}'s, {sizes.steps} steps; equal steps: the sizes "
+             f"in the table, {sizes.steps} steps; equal time: as many as take {first}'s time for these, by paces measured in turn."
+             + (f" A dash: a step takes more than {sizes.patience} times {first}'s." if sizes.patience < np.inf else ""),
+             "", "Published, each under a protocol of its own, so not comparable with what was measured here; MulFAGrid's own tables were "
+             "not available to this project. The hash grid's published rows are Instant-NGP's, the radial kernels' NeuRBF's (which has a "
+             "hash grid besides), VM's TensoRF's:", "", *(f"* {note}" for note in sources)]
+    return rows, head, lines, notes
+
+
+def image(config, sizes, pictures):
+    def task(name, held_out=0.0):
+        return lambda seed: ImageTask(pictures[name], seed, held_out)
+
+    def keep(task, model, folder):
+        picture.save(folder / "prediction.png", render(model, task.height, task.width))
+        return {}
+
+    found = race(config, "image", sizes, {name: task(name) for name in pictures},
+                 lambda field, task: field.build(task.dim, task.n_out, task.aspect, task.place), ("psnr", "PSNR", 2), keep,
+                 [("ssim", "SSIM, equal time", 4, "time"), ("psnr_held_out", f"PSNR of {HELD_OUT:.0%} held out", 2, "held-out")],
+                 {"held-out": {name: task(name, HELD_OUT) for name in pictures}})
+    for name, pixels in pictures.items():
+        print(compare(config.folder("image") / f"{name}.png", name, pixels, found[0]))
+    return found
+
+
+def compare(path, subject, target, rows, side=240):
+    """All fields on one picture at equal time: a detail of each fit, its error map below."""
+    columns = [("target", crop(target, side))]
+    for name, row in rows.items():
+        result = next((r for r in row["time"] if r["subject"] == subject and "failed" not in r), None)
+        if result:
+            pixels = load_image(result["folder"] / "prediction.png")
+            columns.append((f"{name.split(',')[0]} {result['psnr']:.1f}", crop(pixels, side)))
+    errors = [("", picture.heat(np.abs(pixels - columns[0][1]).max(axis=2), 0.1)) for _, pixels in columns]
+    return picture.save(path, np.concatenate([picture.side_by_side(columns), picture.side_by_side(errors)]))
+
+
+def sdf(config, sizes, meshes):
+    resolution = 96 if config.preset == "cpu" else 256
+    return race(config, "sdf", sizes, meshes, lambda field, task: field.build(task.dim, task.n_out, task.aspect, task.place).start_at(0.0),
+                ("iou", "IoU", 4), lambda task, model, folder: task.measure(surface_of(model, resolution)),
+                [("iou_near", "IoU near, equal time", 4, "time"), ("normal_error_deg", "normals, equal time (degrees)", 1, "time")])
+
+
+def views(config, sizes, scenes):
+    def keep(task, model, folder):
+        picture.save(folder / "prediction.png", task.viewer.picture(model, task.test.poses[0], task.test.camera)[0])
+        return {}
+
+    return race(config, "views", sizes, scenes, lambda field, task: RadianceConfig().build(field), ("psnr", "PSNR", 2), keep,
+                [("ssim", "SSIM, equal time", 4, "time")])
+
+
+def theory(config, sizes, pictures):
+    """What apps/diagnose.py foretells, beside training; and the published figures' numbers."""
+    settings, rows = diagnose.Config(steps=sizes.steps, seed=config.seed, device=config.device), {}
+    for name, field in sizes.fields.items():
+        rows[name] = []
+        for subject, pixels in pictures.items():
+            def run(name=name, field=field, pixels=pixels):
+                task = ImageTask(pixels, config.seed, settings.held_out)
+                row = diagnose.diagnose(settings, name, field, task)
+                diagnose.verify(settings, row, field, task)
+                trained = {key: row["trained"][key][-1] for key in ("psnr", "psnr_held_out")}
+                return {**row, "trained_psnr": trained["psnr"], "trained_psnr_held_out": trained["psnr_held_out"],
+                        "predict_seconds": row["predicted"]["seconds"], "train_seconds": row["trained"]["seconds"],
+                        "half_low": row["halving"].get("1/16 to 1/4"), "half_high": row["halving"].get("1/2 to 1")}
+
+            wanted = {"field": field_to_dict(field), "steps": sizes.steps, "seed": config.seed}
+            rows[name].append({**kept(config.folder("theory") / subject / file_name(name), wanted, run), "subject": subject})
+    columns = {"features": ("features", 0), "foretold PSNR": ("psnr", 2), "trained PSNR": ("trained_psnr", 2),
+               "largest error of the curve (dB)": ("prediction_error_db", 4), "foretold held out": ("psnr_held_out", 2),
+               "trained held out": ("trained_psnr_held_out", 2), "bound": ("bound", 3), "half of 1/16 to 1/4": ("half_low", 1),
+               "half of 1/2 to 1": ("half_high", 0), "foretold in (s)": ("predict_seconds", 2), "trained in (s)": ("train_seconds", 2)}
+    lines = [[name, *(report.cell(row, *column) for column in columns.values())] for name, row in rows.items()]
+
+    def published_figures():
+        bound, spectrum = figures.bound()[1]["FourierGrid"], figures.spectrum()[1]
+        maps = {f"{which} difference of the two-point maps, VoxelGrid - FourierGrid": bound[f"difference_{which}"]
+                for which in ("largest", "least")}
+        return {"values": {**maps, **{f"peak of the spectrum, {name}": row["peak"] for name, row in spectrum.items()}}}
+
+    values = kept(config.folder("theory") / "figures", {"seed": config.seed}, published_figures).get("values", {})
+    compared = [[row["field"], f"{values[row['field']]:.4f}" if row["field"] in values else "failed", row["value"],
+                 f"{row['source']}, {row['protocol']}"] for row in report.published("theory")]
+    notes = ["", f"{', '.join(pictures)}; {sizes.steps} steps of full-batch gradient descent at 1 / lambda_max, a quarter of the pixels "
+             "held out. Half of: steps until half of a band of frequencies is learned.", "",
+             report.markdown(["figure", "measured", "published", "source"], compared)]
+    return rows, ["field", *columns], lines, notes
+
+
+def fourier(config, sizes, pictures):
+    """Encodings on pictures: the network trained, and its kernel's regression, on every second pixel."""
+    rows = {}
+    for name, sigma in sizes.fields.items():
+        encoding = "log-linear" if name == "positional" else name.split(",")[0]
+        rows[name] = []
+        for subject, pixels in pictures.items():
+            for seed in range(config.seed, config.seed + sizes.seeds):
+                def run(encoding=encoding, sigma=sigma, pixels=pixels, seed=seed):
+                    print(f"{encoding} {sigma}, seed {seed}", flush=True)
+                    started = time.time()
+                    trained = encoded_fit(pixels, encoding, sigma, sizes.steps, seed=seed)
+                    return {"trained": trained, "seconds": time.time() - started, "kernel": kernel_fit(pixels, encoding, sigma, seed)}
+
+                wanted = {"encoding": encoding, "sigma": sigma, "steps": sizes.steps, "seed": seed}
+                folder = config.folder("fourier") / subject / f"{file_name(name)}-{seed}"
+                rows[name].append({**kept(folder, wanted, run), "subject": subject})
+    published, sources = report.beside("fourier", sizes.fields)
+    head = ["encoding", "sigma", *(f"test PSNR, {what}, {subject}" for subject in pictures for what in ("trained", "by the NTK")),
+            "seconds of training", "test PSNR, published"]
+    lines = [[name, sizes.fields[name] or "-",
+              *(report.cell([r for r in row if r["subject"] == subject], key) for subject in pictures for key in ("trained", "kernel")),
+              report.cell(row, "seconds", 1), published[name]] for name, row in rows.items()]
+    size = " x ".join(str(n) for n in next(iter(pictures.values())).shape[:2])
+    notes = ["", f"{size} pixels, every second trained, those between tested; a network of 3 x 128 and {sizes.steps} steps of Adam for "
+             "all, beside regression with the encoding's tangent kernel, which trains nothing"
+             + (f"; ± the standard deviation over {sizes.seeds} seeds." if sizes.seeds > 1 else "."),
+             "", "Published, under protocols of their own:", "", *(f"* {note}" for note in sources)]
+    return rows, head, lines, notes
+
+
+TABLES = {"image": image, "sdf": sdf, "views": views, "theory": theory, "fourier": fourier}
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 from jgrid import cli, parallel
+from jgrid.tasks import sdf
 from jgrid.tasks.image import ImageTask
 from jgrid.trainer import Trainer
 
@@ -46,6 +47,7 @@ def err(step, how, sample):
 def main(folder, *arguments):
     folder = Path(folder)
     sys.path.insert(0, str(APPS))
+    sdf.EVALUATED, sdf.NEAR = 2**12, 2**10  # it is about the losses
     Trainer.fit = note_weights(folder, Trainer.fit)
     for how in {"--kill", "--raise"}.intersection(arguments):
         ImageTask.sample = err(int(arguments[arguments.index(how) + 1]), how, ImageTask.sample)
@@ -54,6 +56,8 @@ def main(folder, *arguments):
         if app in arguments:
             module = __import__(app)
             flags = ["--out", str(folder / app), "--device", "cpu", "--train.steps", steps, "--train.eval-every", "5", *FLAGS[app]]
+            if app == "fit_views":
+                flags += ["--scene", str(folder.parent / "scene")]
             sys.argv = [app, *flags, *(["--resume"] if "--resume" in arguments else []), *FIELD]
             cli.run(module.Config, module.main)
 

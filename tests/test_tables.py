@@ -1,17 +1,26 @@
-"""The image table: what it runs, keeps and writes."""
+"""The tables: what they run, keep and write, and how they end when a run fails or the user errs."""
 import csv
+import json
 
-from jgrid import cli
-from jgrid.field import DecoderConfig, MulFAGridConfig, SirenConfig
+from jgrid import cli, comparison, report
+from jgrid.comparison import resized
+from jgrid.field import DecoderConfig, DenseGridConfig, HashGridConfig, LiteralMulFAGridConfig, MulFAGridConfig, SirenConfig
+from jgrid.mesh import make_mesh
+from jgrid.tasks import sdf as sdf_task
+from jgrid.theory import figures
 
 import numpy as np
 import pytest
+import table_subjects
 import tables
+import trimesh
 from conftest import DEVICE
 from PIL import Image
+from table_presets import MULFA, PRESETS, Preset
 
-MODELS = {tables.MULFA: MulFAGridConfig(finest=8, coarsest=4, levels=2, channels=2, decoder=DecoderConfig(width=8, depth=1)),
-          "SIREN": SirenConfig(width=11, depth=1)}
+DECODER = DecoderConfig(width=8, depth=1)
+FIELDS = {MULFA: MulFAGridConfig(finest=8, coarsest=4, levels=2, channels=2, decoder=DECODER), "SIREN": SirenConfig(width=11, depth=1)}
+LINEAR = DecoderConfig(depth=0)
 
 
 @pytest.fixture
@@ -22,34 +31,136 @@ def pictures(tmp_path):
     return tmp_path / "a.png", tmp_path / "b.png"
 
 
-def test_table_is_written_and_runs_are_kept(pictures, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(tables, "MODELS", MODELS)
-    config = tables.Config(pictures=pictures, out=tmp_path / "out", device=DEVICE, steps=20)
-    rows = tables.main(config)
-    assert set(rows) == set(pictures) and all(set(row) == set(MODELS) for row in rows.values())
-    table = list(csv.reader((tmp_path / "out" / "image.csv").open()))
-    assert [line[0] for line in table[1:]] == list(MODELS)
-    mean = np.mean([row[tables.MULFA]["steps"]["psnr"] for row in rows.values()])
-    assert table[1][3] == f"{mean:.2f}" and f"{mean:.2f}" in (tmp_path / "out" / "image.md").read_text()
-    assert all((tmp_path / "out" / f"{name}.png").is_file() for name in "ab")
-    for row in rows.values():  # equal seconds: as many steps as the paces say
-        share = row[tables.MULFA]["pace"] / row["SIREN"]["pace"]
-        assert row["SIREN"]["seconds"]["steps"] == max(20, round(20 * share / 10) * 10)
+def use(monkeypatch, table, name, preset):
+    monkeypatch.setitem(PRESETS[table], name, preset)
 
-    assert tables.Config(pictures=pictures, fields=("SI",)).names() == list(MODELS)
-    assert tables.Config(pictures=pictures, fields=(tables.MULFA,)).names() == [tables.MULFA]
-    monkeypatch.setattr(tables, "Trainer", None)  # a second call trains nothing
-    assert tables.main(config)[pictures[0]][tables.MULFA]["steps"]["psnr"] == rows[pictures[0]][tables.MULFA]["steps"]["psnr"]
+
+def test_the_image_table_is_written_and_runs_are_kept(pictures, tmp_path, monkeypatch, capsys):
+    use(monkeypatch, "image", "pictures", Preset(FIELDS, 20, 2**16, seeds=2, patience=100))
+    config = tables.Config(table="image", pictures=pictures, out=tmp_path / "out", device=DEVICE)
+    rows = tables.main(config)["image"]
+    assert set(rows) == set(FIELDS) and all(len(rows["SIREN"][protocol]) == 4 for protocol in comparison.PROTOCOLS)
+    table = list(csv.reader((tmp_path / "out" / "image.csv").open()))
+    assert [line[0] for line in table[1:]] == list(FIELDS)
+    by_seed = [np.mean([r["psnr"] for r in rows[MULFA]["steps"] if r["wanted"]["seed"] == seed]) for seed in (0, 1)]
+    assert table[1][4] == f"{np.mean(by_seed):.2f} ± {np.std(by_seed, ddof=1):.2f}"
+    written = (tmp_path / "out" / "image.md").read_text()
+    assert table[1][4] in written and "GaussianImage, table 1a" in written and "43.88" in written and str(tmp_path) not in written
+    assert all((tmp_path / "out" / "image" / "pictures" / f"{name}.png").is_file() for name in "ab")
+
+    reference = rows[MULFA]["steps"][0]["parameters"]
+    assert all(abs(r["parameters"] / reference - 1) < 0.1 for r in rows["SIREN"]["parameters"])
+    assert abs(rows["SIREN"]["steps"][0]["parameters"] / reference - 1) > 0.1
+    pace = json.loads((tmp_path / "out" / "image" / "pictures" / "a" / "pace.json").read_text())
+    steps = max(20, round(20 * pace[MULFA] / pace["SIREN"] / 10) * 10)  # equal time: as many steps as the paces say
+    assert {r["steps"] for r in rows["SIREN"]["time"] if r["subject"] == "a"} == {steps}
+    assert all("psnr_held_out" in r for r in rows["SIREN"]["held-out"])
+
+    monkeypatch.setattr(comparison.Trainer, "fit", None)  # a second call trains nothing
+    again = tables.main(config)["image"]
+    assert [r["psnr"] for r in again[MULFA]["steps"]] == [r["psnr"] for r in rows[MULFA]["steps"]]
+
+
+def test_a_run_that_fails_says_why_and_is_tried_again(pictures, tmp_path, monkeypatch):
+    use(monkeypatch, "image", "pictures", Preset({**FIELDS, "hash grid": HashGridConfig(finest=-3)}, 20, 2**16, patience=100))
+    config = tables.Config(table="image", pictures=pictures[:1], out=tmp_path / "out", device=DEVICE, fields=("hash",))
+    rows = tables.main(config)["image"]
+    assert "psnr" in rows[MULFA]["steps"][0] and "finest" in rows["hash grid"]["steps"][0]["failed"]
+    table = list(csv.reader((tmp_path / "out" / "image.csv").open()))
+    assert "failed on a" in table[2][4] and "finest must be positive" in table[2][4] and "failed" not in "".join(table[1])
+    use(monkeypatch, "image", "pictures", Preset({**FIELDS, "hash grid": HashGridConfig(finest=16, coarsest=4, levels=2, table_size=50,
+                                                                                        decoder=DECODER)}, 20, 2**16, patience=1e-9))
+    rows = tables.main(config)["image"]
+    assert rows["hash grid"]["steps"] == [] and rows["hash grid"]["time"][0]["steps"] >= 20  # patience: for the time only
+
+
+def test_all_tables_fill_their_pages(tmp_path, monkeypatch):
+    monkeypatch.setattr(table_subjects, "PICTURES", ("astronaut",))
+    monkeypatch.setattr(sdf_task, "EVALUATED", 1000)
+    monkeypatch.setattr(sdf_task, "NEAR", 500)
+    ball = trimesh.creation.icosphere(2)
+    monkeypatch.setattr(table_subjects, "gyroid_ball", lambda: make_mesh(ball.vertices, ball.faces))
+    monkeypatch.setattr(table_subjects, "knot", lambda: ball)
+    monkeypatch.setattr(table_subjects, "SDFConfig", lambda pool: sdf_task.SDFConfig(pool=2000))
+    monkeypatch.setattr(figures, "bound", lambda: (None, {"FourierGrid": {"difference_largest": 0.7, "difference_least": 0.0}}))
+    monkeypatch.setattr(figures, "spectrum", lambda: (None, {"VoxelGrid": {"peak": 1.0}}))
+    mulfa = {MULFA: FIELDS[MULFA]}
+    linear = {"linear": DenseGridConfig(finest=12, coarsest=4, levels=2, decoder=LINEAR),
+              "literal": LiteralMulFAGridConfig(finest=8, coarsest=4, levels=2, decoder=LINEAR)}
+    small = {"image": Preset(mulfa, 20, 64, side=24), "sdf": Preset(mulfa, 20, 64), "views": Preset(mulfa, 20, 64, side=12),
+             "theory": Preset(linear, 20, side=24), "fourier": Preset({"none": 0, "gaussian": 2}, 2, side=16)}
+    for table, preset in small.items():
+        use(monkeypatch, table, "cpu", preset)
+        (tmp_path / f"{table}.md").write_text(f"before {table}\n<!-- table: {table} -->\nSTALE\n<!-- end -->\nafter\n")
+    found = tables.main(tables.Config(table="all", pages=tmp_path, out=tmp_path / "out", device=DEVICE))
+    assert set(found) == set(tables.TABLES)
+    for table in tables.TABLES:
+        page = (tmp_path / f"{table}.md").read_text()
+        assert page.startswith(f"before {table}\n<!-- table: {table} -->\n") and page.endswith("\n<!-- end -->\nafter\n")
+        assert "STALE" not in page and f"`python apps/tables.py {table} --preset cpu`, commit " in page
+        assert "failed" not in page.split("| figure")[0]
+    assert all(row["steps"][0]["iou"] >= 0 for row in found["sdf"].values()) and found["views"][MULFA]["steps"][0]["psnr"] > 0
+    assert found["theory"]["linear"][0]["prediction_error_db"] < 0.01
+    assert "| 0.7000 | 0.75 |" in (tmp_path / "theory.md").read_text()
+    assert found["fourier"]["gaussian"][0]["kernel"] > 3
+
+
+def test_equal_parameters():
+    """The size whose count comes nearest, where there is a largest that may be asked for too."""
+    def count(config):
+        if config.width > 300:
+            raise ValueError("too large")
+        return 10 * config.width
+
+    assert resized(SirenConfig(width=50), 1234, count).width == 123
+    assert resized(SirenConfig(width=50), 1236, count).width == 124
+    assert resized(SirenConfig(width=50), 9999, count).width == 300
+    assert resized(HashGridConfig(), 500, lambda config: config.finest).finest == 500  # whose tables are not full
+    assert resized(HashGridConfig(), 7, lambda config: config.table_size).table_size == 7
+    assert resized(DenseGridConfig(), 500, lambda config: config.finest).finest == 500
+
+
+def test_cells_of_a_table():
+    runs = [{"psnr": value, "wanted": {"seed": seed}, "subject": "a"} for value, seed in ((1.0, 0), (3.0, 0), (4.0, 1), (6.0, 1))]
+    assert report.cell(runs[:2], "psnr") == "2.00" and report.cell(runs, "psnr", 1) == "3.5 ± 2.1" and report.cell([], "psnr") == "-"
+    assert report.cell([*runs, {"failed": "why", "subject": "b"}], "psnr") == "failed on b: why"
+    assert report.cell([{**runs[0], "psnr": None}], "psnr") == "nan"
+    assert report.markdown(["a", "b"], [["x|y", 1]]).splitlines()[-1] == "| x/y | 1 |"
+
+
+def test_published_values_are_whole():
+    for table in tables.TABLES:
+        rows = report.published(table)
+        assert rows and all(row[name] for row in rows for name in ("field", "data", "protocol", "source"))
+        assert all(np.isfinite(float(row["value"])) for row in rows)
+        known = {name for preset in PRESETS[table].values() for name in preset.fields}
+        assert table == "theory" or known & {row["field"] for row in rows}  # else no row would have one beside it
+    assert not any("MulFA" in row["field"] for table in tables.TABLES for row in report.published(table))
+
+
+def test_a_page_without_its_place_is_refused_before_anything_runs(tmp_path, capsys):
+    (tmp_path / "sdf.md").write_text("no place")
+    with pytest.raises(SystemExit) as stop:
+        tables.main(tables.Config(table="sdf", pages=tmp_path, out=tmp_path / "out", device=DEVICE))
+    assert stop.value.code == 2 and "<!-- table: sdf -->" in capsys.readouterr().err and not (tmp_path / "out").exists()
 
 
 def test_wrong_flags_end_with_one_line(pictures, tmp_path, capsys):
     picture = ["--pictures", str(pictures[0])]
-    for arguments in ([*picture, "--steps", "3"], ["--steps", "30"], [*picture, "--fields", "nope"]):
+    for arguments in (["image", *picture, "--steps", "3"], [], ["image", "--fields", "nope"], ["sdf", *picture], ["image", "--seeds", "0"],
+                      ["image", *picture, "--pages", "docs"], ["paintings"]):
         with pytest.raises(SystemExit) as stop:
             cli.parse(tables.Config, arguments)
         assert stop.value.code == 2
         error = capsys.readouterr().err
         assert error.startswith("error: ") and error.count("\n") == 1
-    with pytest.raises(SystemExit):
-        tables.main(tables.Config(pictures=(tmp_path / "nowhere.png",), out=tmp_path / "out", device=DEVICE, steps=20))
-    assert not (tmp_path / "out").exists()
+    for wrong in ({"pictures": (tmp_path / "nowhere.png",)}, {"data": tmp_path}):
+        with pytest.raises(SystemExit):
+            tables.main(tables.Config(table="image", out=tmp_path / "out", device=DEVICE, **wrong))
+        assert not (tmp_path / "out").exists()
+
+
+def test_the_published_presets_can_be_built():
+    for table in ("image", "sdf", "views"):
+        for name, config in PRESETS[table]["cpu"].fields.items():
+            assert config.build(2 if table == "image" else 3, 3) is not None, name

@@ -7,23 +7,21 @@ linear grid's.
 from pathlib import Path
 
 from jgrid.checkpoint import atomic_path
-from jgrid.encoding import FREQUENCIES, FourierFeatures
 from jgrid.field import Field
 from jgrid.grid import Grid
 from jgrid.index import GridIndex
 from jgrid.kernel import MulFAGainKernel, MulFAKernel, MulFALiteralKernel
-from jgrid.metrics import psnr
 from jgrid.network import MLP
 from jgrid.theory import published
 from jgrid.theory.bound import complexity
 from jgrid.theory.dynamics import gradient_descent, predicted_outputs
+from jgrid.theory.encodings import encoded_fit
 from jgrid.theory.gtk import design_matrix, drift, gtk
 from jgrid.theory.ntk import composed_ntk, empirical_ntk, kernel_regression
 from jgrid.theory.spectrum import row_spectrum
 
 import jittor as jt
 import numpy as np
-from jittor import nn
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from PIL import Image, ImageDraw, ImageFont
@@ -292,30 +290,12 @@ def fourier(pixels=None, steps=1500):
         numbers["modes"][f"p = {p}"] = {"steps": checks, "foretold": foretold.tolist(), "observed": observed.tolist()}
     axes[0].set(title="composed NTK: spectrum by bandwidth", xlabel="frequency")
     axes[1].set(title=f"residual after {checks[-1]} steps, 4 x 1024 MLP", xlabel="frequency", ylabel="of the first", ylim=(1e-4, 3))
-    for name, encoding, sigma in (("none", None, 0), ("basic", "basic", 0), ("positional", "log-linear", 5), ("gaussian 1", "gaussian", 1),
-                                  ("gaussian 14", "gaussian", 14), ("gaussian 60", "gaussian", 60)):
-        numbers["picture"][name] = _encoded_fit(pixels, encoding, sigma, steps)
+    for name, encoding, sigma in (("none", "none", 0), ("basic", "basic", 0), ("positional", "log-linear", 5),
+                                  ("gaussian 1", "gaussian", 1), ("gaussian 14", "gaussian", 14), ("gaussian 60", "gaussian", 60)):
+        numbers["picture"][name] = encoded_fit(pixels, encoding, sigma, steps)
     axes[2].barh(list(numbers["picture"]), list(numbers["picture"].values()))
     axes[2].invert_yaxis()
     axes[2].set(title=f"test PSNR (dB) on a picture, {steps} steps of Adam", xlim=(8, None))
     for axis in axes[:2]:
         axis.legend(fontsize=7)
     return figure, numbers
-
-
-def _encoded_fit(pixels, encoding, sigma, steps, batch=4096):
-    """Test PSNR of an MLP on an encoding of the pixels' corners."""
-    jt.set_global_seed(0)
-    np.random.seed(0)
-    height, width, channels = pixels.shape
-    y, x = np.meshgrid(np.arange(height) / height, np.arange(width) / width, indexing="ij")
-    points = np.stack([x, y], axis=-1).astype(np.float32)
-    gamma = None if encoding is None else FourierFeatures(FREQUENCIES[encoding](2, 128, sigma))
-    mlp = MLP(2 if gamma is None else gamma.n_out, channels, 128, 3)
-    model = nn.Sequential(*([] if gamma is None else [gamma]), mlp, nn.Sigmoid())
-    inputs, wanted = points[::2, ::2].reshape(-1, 2), pixels[::2, ::2].reshape(-1, channels).astype(np.float32)
-    optimizer, random = jt.optim.Adam(list(mlp.parameters()), lr=1e-3), np.random.default_rng(0)
-    for _ in range(steps):
-        chosen = random.choice(len(inputs), min(batch, len(inputs)), replace=False)
-        optimizer.step(((model(jt.array(inputs[chosen])) - jt.array(wanted[chosen])) ** 2).mean())
-    return psnr(pixels[1::2, 1::2].reshape(-1, channels), model(jt.array(points[1::2, 1::2].reshape(-1, 2))).numpy())
