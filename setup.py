@@ -19,7 +19,6 @@ setup(
         "tqdm",
         "trimesh",
         "libigl",
-        "embreex",  # casts trimesh's rays
         "scikit-image",
         "scipy",
         "matplotlib",

@@ -6,7 +6,9 @@ from pathlib import Path
 from jgrid import checkpoint, picture
 from jgrid.render import Camera, look_at
 from jgrid.tasks.image import load_image
+from jgrid.tasks.surroundings import surroundings as seen_around
 
+import igl
 import numpy as np
 import trimesh
 
@@ -195,17 +197,21 @@ class MeshScene:
 
         colour = albedo(p) (ambient + diffuse max(0, n . l)) + gloss max(0, n . h)^shininess,   h between lamp l and viewer.
 
-    The albedo is the mesh's own vertex colours where it has them, else bands of colour along p.
+    The albedo is the mesh's own vertex colours where it has them, else bands of colour along p. surroundings: what `tasks.surroundings`
+    shows is around it; else nothing, transparent.
     """
 
     LAMP = np.array([0.48, 0.36, 0.8])
     AMBIENT, DIFFUSE, GLOSS, SHININESS = 0.35, 0.6, 0.45, 40
 
-    def __init__(self, mesh):
+    def __init__(self, mesh, surroundings=False):
         mesh = mesh.copy()
         mesh.vertices = mesh.vertices - mesh.bounds.mean(0)
         mesh.vertices /= np.linalg.norm(mesh.vertices, axis=1).max()
-        self.mesh = mesh
+        self.mesh, self.surroundings = mesh, surroundings
+        self._solid = np.ascontiguousarray(mesh.vertices, np.float64), np.ascontiguousarray(mesh.faces, np.int64)
+        self._tree = igl.AABB()
+        self._tree.init(*self._solid)
         visual = mesh.visual
         self.colours = np.asarray(visual.vertex_colors)[:, :3] / 255 if getattr(visual, "kind", None) == "vertex" else None
 
@@ -233,17 +239,20 @@ class MeshScene:
         fine = Camera(camera.width * samples, camera.height * samples, camera.fx * samples, camera.fy * samples, camera.cx * samples,
                       camera.cy * samples, camera.distortion)
         origin, direction = (a.astype(float) for a in fine.rays(pose))
-        points, ray, face = self.mesh.ray.intersects_location(origin, direction, multiple_hits=False)[:3]
-        rgba = np.zeros((len(origin), 4))
-        rgba[ray] = np.concatenate([self.shade(points, face, direction[ray]), np.ones((len(ray), 1))], axis=1)
+        face, t, _ = self._tree.intersect_ray_first(*self._solid, np.ascontiguousarray(origin), np.ascontiguousarray(direction))
+        hit, rgba = face >= 0, np.zeros((len(origin), 4))
+        rgba[hit, :3] = self.shade((origin + t[:, None] * direction)[hit], face[hit], direction[hit])
+        rgba[:, 3] = hit | self.surroundings
+        if self.surroundings:
+            rgba[~hit, :3] = seen_around(origin[~hit], direction[~hit])
         tiles = rgba.reshape(camera.height, samples, camera.width, samples, 4).mean((1, 3))  # of premultiplied colours
         tiles[..., :3] /= np.maximum(tiles[..., 3:], 1e-6)
         return np.round(np.clip(tiles, 0, 1) * 255).astype(np.uint8)
 
 
-def make_scene(folder, mesh, size=100, train=40, test=8, distance=3.2, angle=0.7):
+def make_scene(folder, mesh, size=100, train=40, test=8, distance=3.2, angle=0.7, surroundings=False):
     """Render a mesh from all around and save it as a scene: exact cameras and exact truth."""
-    scene = MeshScene(mesh)
+    scene = MeshScene(mesh, surroundings)
     camera = Camera(size, size, *[size / 2 / np.tan(angle / 2)] * 2, size / 2, size / 2)
     for split, n, turn in (("train", train, 0.0), ("test", test, 1.0)):
         poses = sphere_poses(n, distance, turn=turn)
