@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Optional
 
-from jgrid import checkpoint, cli, picture
+from jgrid import checkpoint, cli, parallel, picture, resume
 from jgrid.field import MulFAGridConfig, field_from_dict, field_to_dict
 from jgrid.solver import SolveConfig, Solver
 from jgrid.tasks.image import ImageTask, load_image, render
@@ -25,6 +25,8 @@ class Config:
     """Any picture Pillow reads; without it, scikit-image's astronaut."""
     out: Optional[Path] = None
     """Folder for the results; default out/fit_image-PICTURE-FIELD."""
+    resume: bool = False
+    """Go on with the run of --out from its last checkpoint; the other flags must be the same."""
     device: cli.Device = "auto"
     """auto takes CUDA where it is usable."""
     held_out: float = 0.0
@@ -48,12 +50,14 @@ class Config:
             raise ValueError(f"--held-out must be at least 0 and less than 1, got {self.held_out}")
         if self.from_ is not None and self.image is not None:
             raise ValueError("--from renders a fitted field and takes no --image")
+        if self.resume and (self.from_ is not None or self.solver == "cg"):
+            raise ValueError("--resume goes on with training, which --from and --solver cg do not do")
 
 
 def main(config):
     """Run the app; returns the paths of what it wrote."""
     with cli.user_errors():
-        device = cli.start(config.device, config.train.seed)
+        device = cli.start(config.device, config.train.seed, several=config.from_ is None and config.solver == "adam")
     return render_again(config) if config.from_ else fit(config, device)
 
 
@@ -67,19 +71,27 @@ def fit(config, device):
         field_config = field_to_dict(config.field)
         name = f"fit_image-{config.image.stem if config.image else 'astronaut'}-{field_config['kind'].replace(':', '-')}"
         out = config.out or Path("out") / name
-        trainer = Solver(task, model, config.solve, out) if config.solver == "cg" else Trainer(task, model, config.train, out)
+        run = cli.to_json(config)
+        saved = resume.find(out, run, config.resume)
+        trainer = Solver(task, model, config.solve, out) if config.solver == "cg" else Trainer(task, model, config.train, out, run=run)
         cli.make_folder(out)
+        if saved:
+            trainer.resume(*saved)
     model_config = {"field": field_config, "width": task.width, "height": task.height, "n_out": task.n_out}
     try:
         result = {**trainer.fit(), "device": device}
     except (TrainingStopped, KeyboardInterrupt):
-        cli.save_model(out, model, model_config)  # what there is: the last good weights, or those of the last step
+        if parallel.first:
+            cli.save_model(out, model, model_config)  # what there is: the last good weights, or those of the last step
         raise
+    if not parallel.first:
+        return []
     cli.save_model(out, model, model_config)
     cli.write_run(out, config, result)
     seconds, decibels = ([line[name] for line in trainer.history] for name in ("seconds", "psnr"))
     paths = task.export(model, out) + [picture.curve(out / "psnr.png", seconds, decibels, "seconds of training", "PSNR (dB)")]
     paths += enlarge(config, model, task.height, task.width, out)
+    resume.finish(out)
     print(f"PSNR {result['psnr']:.2f} dB, SSIM {result['ssim']:.4f}, {result['parameters']:,} parameters, "
           f"{result['seconds_train']:.1f} s of training on {device}\n" + "\n".join(str(p) for p in paths))
     return paths

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Optional
 
-from jgrid import checkpoint, cli, picture
+from jgrid import checkpoint, cli, parallel, picture, resume
 from jgrid.field import DecoderConfig, DenseGridConfig, HashGridConfig, MulFAGridConfig, field_from_dict, field_to_dict
 from jgrid.isosurface import preview
 from jgrid.mesh import gyroid_ball, load_mesh
@@ -35,6 +35,8 @@ class Config:
     """Any mesh trimesh reads (OBJ, PLY, STL, OFF, GLB ...); without it, a ball with a gyroid cut out."""
     out: Optional[Path] = None
     """Folder for the results; default out/fit_sdf-MESH-FIELD."""
+    resume: bool = False
+    """Go on with the run of --out from its last checkpoint; the other flags must be the same."""
     device: cli.Device = "auto"
     """auto takes CUDA where it is usable."""
     resolution: int = 256
@@ -54,12 +56,14 @@ class Config:
             raise ValueError(f"--resolution must be from 8 to 4096, got {self.resolution}")
         if self.from_ is not None and self.mesh is not None:
             raise ValueError("--from meshes a fitted field and takes no --mesh")
+        if self.from_ is not None and self.resume:
+            raise ValueError("--resume goes on with training, which --from does not do")
 
 
 def main(config):
     """Run the app; returns the paths of what it wrote."""
     with cli.user_errors():
-        device = cli.start(config.device, config.train.seed)
+        device = cli.start(config.device, config.train.seed, several=config.from_ is None)
     return mesh_again(config) if config.from_ else fit(config, device)
 
 
@@ -70,33 +74,43 @@ def fit(config, device):
         field_config = field_to_dict(config.field)
         name = f"fit_sdf-{config.mesh.stem if config.mesh else 'gyroid'}-{field_config['kind'].replace(':', '-')}"
         out = config.out or Path("out") / name
+        run = cli.to_json(config)
+        saved = resume.find(out, run, config.resume)
         config.field.build(3, 1)  # a wrong flag of it ends here, before the distances are computed
         cli.make_folder(out)
-    for note in mesh.notes:
+    for note in mesh.notes if parallel.first else []:
         print(f"warning: {note}", file=sys.stderr)
     print(", ".join(f"{key} {value}" for key, value in mesh.report.items()))
-    task = SDFTask(mesh, config.sdf, config.train.seed, progress=True)
+    task = SDFTask(mesh, config.sdf, config.train.seed, progress=parallel.first)
     model = config.field.build(task.dim, task.n_out, task.aspect, task.place).start_at(0.0)
     if config.ops == "plain":
         model.use_plain_ops()
     model_config = {"field": field_config, "scale": mesh.scale, "offset": mesh.offset.tolist()}
     seconds_data = time.time() - started
-    trainer = Trainer(task, model, config.train, out)
+    trainer = Trainer(task, model, config.train, out, run=run)
+    if saved:
+        with cli.user_errors():
+            trainer.resume(*saved)
     try:
         result = trainer.fit()
     except (TrainingStopped, KeyboardInterrupt):
-        cli.save_model(out, model, model_config)  # what there is: the last good weights, or those of the last step
+        if parallel.first:
+            cli.save_model(out, model, model_config)  # what there is: the last good weights, or those of the last step
         raise
+    if not parallel.first:
+        return []
     cli.save_model(out, model, model_config)
     surface = surface_of(model, config.resolution, progress=True)
     result = {**result, **task.measure(surface), "mesh": mesh.report, "seconds_data": round(seconds_data, 3),
               "seconds_total": round(time.time() - started, 3), "device": device}
     cli.write_run(out, config, result)
     if not len(surface[1]):
+        resume.finish(out)
         cli.fail("the field is nowhere 0, so there is no surface to mesh; train longer", code=1)
     seconds, values = ([line[name] for line in trainer.history] for name in ("seconds", "iou"))
     paths = task.export(model, out, surface, "xyz".index(config.up))
     paths += [picture.curve(out / "iou.png", seconds, values, "seconds of training", "IoU")]
+    resume.finish(out)
     print(f"IoU {result['iou']:.4f}, near the surface {result['iou_near']:.4f}, Chamfer {result['chamfer']:.2e}, normals "
           f"{result['normal_error_deg']:.2f} degrees, {result['parameters']:,} parameters, {result['seconds_train']:.1f} s of training "
           f"on {device}\n" + "\n".join(str(p) for p in paths))

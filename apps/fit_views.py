@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Optional
 
-from jgrid import cli, picture
+from jgrid import cli, parallel, picture, resume
 from jgrid.field import DecoderConfig, DenseGridConfig, FourierGridConfig, HashGridConfig, MulFAGridConfig, VMGridConfig, field_to_dict
 from jgrid.radiance import RadianceConfig
 from jgrid.render import Box
@@ -38,6 +38,8 @@ class Config:
     """A mesh to make a scene of, which is then fitted and kept in the folder of results."""
     out: Optional[Path] = None
     """Folder for the results; default out/fit_views-SCENE-FIELD."""
+    resume: bool = False
+    """Go on with the run of --out from its last checkpoint; the other flags must be the same."""
     device: cli.Device = "auto"
     """auto takes CUDA where it is usable."""
     box: float = 1.5
@@ -75,6 +77,8 @@ class Config:
             raise ValueError("--from renders a fitted field and takes no --scene or --make-scene")
         if self.scene is not None and self.make_scene is not None:
             raise ValueError("--scene and --make-scene exclude each other")
+        if self.from_ is not None and self.resume:
+            raise ValueError("--resume goes on with training, which --from does not do")
         if self.path is not None and self.from_ is None:
             raise ValueError("--path says what to render of a model that --from names")
 
@@ -82,7 +86,7 @@ class Config:
 def main(config):
     """Run the app; returns the paths of what it wrote."""
     with cli.user_errors():
-        device = cli.start(config.device, config.train.seed)
+        device = cli.start(config.device, config.train.seed, several=config.from_ is None)
     return render_again(config) if config.from_ else fit(config, device)
 
 
@@ -100,11 +104,16 @@ def fit(config, device):
         subject = config.scene.name if config.scene else config.make_scene.stem if config.make_scene else "knot"
         field_config = field_to_dict(config.field)
         out = config.out or Path("out") / f"fit_views-{subject}-{field_config['kind'].replace(':', '-')}"
+        run = cli.to_json(config)
+        saved = resume.find(out, run, config.resume)
         model = config.colour.build(config.field)
         if config.ops == "plain":
             model.use_plain_ops()
         mesh = None if config.scene else load_mesh(config.make_scene) if config.make_scene else knot()
-        folder = config.scene or make_scene(cli.make_folder(out) / "scene", mesh)
+        folder = config.scene or out / "scene"
+        if mesh and parallel.first:
+            make_scene(cli.make_folder(out) / "scene", mesh)
+        parallel.total(0)  # all wait for the scene
         train, test = load_views(folder, "train"), load_views(folder, "test")
         needed, there = memory_needed(model, train.pixels.size // 4, config.train.batch, config.cells), memory_there()
         if device == "cpu" and needed > there:
@@ -113,18 +122,25 @@ def fit(config, device):
         task = ViewsTask(train, test, Box(config.box), config.background, config.cells, config.samples, config.carve, config.entropy,
                          config.train.seed)
         cli.make_folder(out)
+        trainer = Trainer(task, model, config.train, out, run=run)
+        if saved:
+            trainer.resume(*saved)
     print(f"{len(train.poses)} views of {train.camera.width} x {train.camera.height} pixels; about {needed / 2**30:.2f} GiB of memory")
-    trainer, configs = Trainer(task, model, config.train, out), {"field": field_config, "colour": asdict(config.colour)}
+    configs = {"field": field_config, "colour": asdict(config.colour)}
     try:
         result = {**trainer.fit(), "device": device}
     except (TrainingStopped, KeyboardInterrupt):
-        task.viewer.save(out / "model.safetensors", model, configs)  # the last good weights, or those of the last step
+        if parallel.first:
+            task.viewer.save(out / "model.safetensors", model, configs)  # the last good weights, or those of the last step
         raise
+    if not parallel.first:
+        return []
     task.viewer.save(out / "model.safetensors", model, configs)
     result["samples_per_second"] = round(sum(task.samples[COMPILING_STEPS:]) / max(result["seconds_train"], 1e-3))
     cli.write_run(out, config, result)
     seconds, decibels = ([line[name] for line in trainer.history] for name in ("seconds", "psnr"))
     paths = task.export(model, out) + [picture.curve(out / "psnr.png", seconds, decibels, "seconds of training", "PSNR (dB)")]
+    resume.finish(out)
     print(f"PSNR {result['psnr']:.2f} dB, SSIM {result['ssim']:.4f} of {len(test.poses)} test views on {config.background}, "
           f"{result['parameters']:,} parameters, {result['seconds_train']:.1f} s of training on {device}, "
           f"{result['samples_per_second']:,} samples/s\n" + "\n".join(str(p) for p in paths if p.parent == out))

@@ -3,16 +3,19 @@ import contextlib
 import dataclasses
 import importlib.metadata
 import io
+import os
 import platform
 import re
+import signal
 import sys
 import tempfile
+import traceback
 from pathlib import Path
 from typing import Annotated, Union
 
-from jgrid import checkpoint
+from jgrid import checkpoint, parallel
 from jgrid.field import FIELDS, field_to_dict
-from jgrid.trainer import TrainingStopped
+from jgrid.trainer import Interrupted, TrainingStopped
 
 import jittor as jt
 import tyro
@@ -31,8 +34,24 @@ From = Annotated[Union[Path, None], tyro.conf.arg(name="from")]
 Device = Literal["auto", "cpu", "cuda"]
 
 
+def say(message):
+    """An error's one line on stderr."""
+    where = f" (process {parallel.rank} of {parallel.n_processes})" if parallel.n_processes > 1 else ""
+    print(f"error{where}: " + " ".join(str(message).split()), file=sys.stderr)
+
+
+def leave(code):
+    """End at once. An ordinary exit waits for children, which a signal may have ended in the wrong moment, and for MPI's other processes,
+    which may be waiting for this one; mpirun ends those."""
+    for stream in (sys.stdout, sys.stderr):
+        stream.flush()
+    os._exit(code)
+
+
 def fail(message, code=2):
-    print("error: " + " ".join(str(message).split()), file=sys.stderr)
+    say(message)
+    if parallel.n_processes > 1:
+        leave(code)
     raise SystemExit(code)
 
 
@@ -59,22 +78,54 @@ def parse(config_class, arguments=None):
         raise
 
 
+def handle_signals():
+    """SIGINT and SIGTERM raise KeyboardInterrupt, where Jittor would quit at once: so temporary files go, and training ends with a step."""
+    def interrupt(number, frame):
+        raise KeyboardInterrupt(number)
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, interrupt)
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # a Ctrl-C ends Jittor's compiling children too, and Jittor would quit for that
+
+
 def run(config_class, main):
     """Parse the command line, call main(config), and end as a command should."""
+    handle_signals()
     try:
         main(parse(config_class))
-    except TrainingStopped as stopped:
-        fail(stopped, code=1)
-    except KeyboardInterrupt:
-        fail("interrupted", code=130)
+    except (TrainingStopped, Interrupted) as ended:  # all processes come here alike, so that one speaks for them
+        if parallel.first:
+            say(ended)
+        parallel.total(0)  # the others wait until it has written what there is
+        if isinstance(ended, Interrupted):
+            leave(128 + ended.signal)
+        sys.exit(1)
+    except KeyboardInterrupt as interrupted:
+        say("interrupted")
+        leave(128 + (interrupted.args or [signal.SIGINT])[0])
+    except Exception:
+        if parallel.n_processes > 1:
+            traceback.print_exc()
+            leave(1)
+        raise
 
 
-def start(device, seed):
-    """Set Jittor's device and seed: auto takes CUDA where Jittor has it. Returns "cpu" or "cuda"; ValueError without a wanted CUDA."""
+def start(device, seed, several=False):
+    """Set Jittor's device and seed: auto takes CUDA where Jittor has it. Returns "cpu" or "cuda"; ValueError without a wanted CUDA.
+
+    several: whether what follows can be shared by several processes, of which the first alone prints; ValueError where it cannot.
+    """
+    if parallel.n_processes > 1 and not several:
+        raise ValueError("this runs in one process, without mpirun; several share the training of fit_image, fit_sdf and fit_views")
+    if not parallel.first:
+        sys.stdout = open(os.devnull, "w")
+    elif parallel.n_processes > 1:
+        print(f"{parallel.n_processes} processes share every batch; should one die, mpirun ends them all, and the same command with "
+              "--resume goes on from the last checkpoint", file=sys.stderr)
     if device == "cuda" and not jt.has_cuda:
         raise ValueError("--device cuda: Jittor has no usable CUDA here; python -m jgrid.runtime says why")
     jt.flags.use_cuda = int(bool(jt.has_cuda) and device != "cpu")
-    jt.set_global_seed(seed)
+    jt.set_global_seed(seed, different_seed_for_mpi=False)
     return "cuda" if jt.flags.use_cuda else "cpu"
 
 

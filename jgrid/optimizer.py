@@ -10,25 +10,28 @@ class Adam:
     groups: [{"params", "lr"}], and "lazy": True for tables of features, in which a row that a batch does not touch, so that its gradient is
     zero, keeps its value and moments (Mueller et al. 2022 do the same): a step costs what it touches. Other parameters, and all
     with lazy False, follow the formula of `ops.adam`. clip: largest norm of all gradients together, 0 for none.
+    reduce: of [loss, *gradients] before they are used, such as a sum over processes.
     State: steps, and m and v for each parameter in the order of `parameters`.
     """
 
-    def __init__(self, groups, betas=(0.9, 0.99), eps=1e-15, clip=0.0, fused=True):
+    def __init__(self, groups, betas=(0.9, 0.99), eps=1e-15, clip=0.0, fused=True, reduce=list):
         self.param_groups, self.betas, self.eps, self.clip, self.fused = [dict(group) for group in groups], betas, eps, clip, fused
+        self.reduce = reduce
         self.parameters = [p for group in self.param_groups for p in group["params"]]
         self.m, self.v = ([jt.zeros(p.shape).stop_grad() for p in self.parameters] for _ in "mv")
         self.steps = 0
         jt.sync(self.m + self.v)
 
     def step(self, loss, factor=1.0):
-        """Lower the loss; the groups' rates count `factor` times."""
-        gradients = jt.grad(loss, self.parameters)
+        """Lower the loss; the groups' rates count `factor` times. Returns the loss, reduced."""
+        loss, *gradients = self.reduce([loss, *jt.grad(loss, self.parameters)])
         scale = jt.ones(1)
         if self.clip:
             norm = jt.sqrt(sum((g * g).sum() for g in gradients))
             scale = jt.minimum(self.clip / (norm + 1e-30), scale)
         jt.sync([loss, *gradients, *self.parameters])  # parameters change in place: what reads them must be done
         self.apply(gradients, scale, factor)
+        return loss
 
     def apply(self, gradients, scale, factor=1.0):
         """A step along gradients that have been computed."""

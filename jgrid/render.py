@@ -101,7 +101,7 @@ class Occupancy:
         if cells < 1 or not 0 < step < 1:
             raise ValueError(f"an occupancy grid wants cells >= 1 and a step between 0 and 1, got {cells} and {step}")
         self.cells, self.step, self.fraction, self.decay, self.least = cells, step, fraction, decay, least
-        self._rng, self._keep = np.random.default_rng(seed), np.ones(cells**3, bool)
+        self.seed, self.updates, self._keep = seed, 0, np.ones(cells**3, bool)
         self.density = np.full(cells**3, np.inf, np.float32)
         self._set(self._keep)
 
@@ -123,20 +123,31 @@ class Occupancy:
         return ((cell + inside) / self.cells).astype(np.float32)
 
     def update(self, density, everything=False):
-        """Look at the density of some cells, or at everything, once more."""
+        """Look at the density of some cells, or at everything, once more; the seed and the number of updates say which."""
+        rng, self.updates = np.random.default_rng((self.seed, self.updates)), self.updates + 1
         n = max(1, int(self.fraction * len(self.density)))
         if everything:
             chosen = np.arange(len(self.density))
         else:
             alive = np.flatnonzero(self.occupied)
-            again = alive[self._rng.integers(0, len(alive), min(n // 2, len(alive)))] if len(alive) else alive
-            chosen = np.unique(np.concatenate([self._rng.integers(0, len(self.density), n // 2), again]))
+            again = alive[rng.integers(0, len(alive), min(n // 2, len(alive)))] if len(alive) else alive
+            chosen = np.unique(np.concatenate([rng.integers(0, len(self.density), n // 2), again]))
         chosen = chosen[self._keep[chosen]]
-        points = self._points(chosen, self._rng.uniform(size=(len(chosen), 3)))
+        points = self._points(chosen, rng.uniform(size=(len(chosen), 3)))
         with jt.no_grad():
             seen = np.concatenate([density(jt.array(points[i:i + 2**17])).numpy() for i in range(0, len(points), 2**17)])
         old = self.density[chosen]
         self.density[chosen] = np.where(np.isfinite(old), np.maximum(self.decay * old, seen), seen)
+        self._judge()
+
+    def restore(self, density, updates):
+        """Take over the densities (cells^3,) and the number of updates of a grid of the same size, carved alike."""
+        self.density, self.updates = density, updates
+        if updates:
+            self._judge()
+
+    def _judge(self):
+        """Which cells are occupied, by their densities."""
         opacity = self.density * np.float32(self.step)
         self._set(opacity > max(FAINTEST, min(self.least, float(opacity[self._keep & np.isfinite(opacity)].mean()))))
 

@@ -181,10 +181,23 @@ def _link(source, name):
     os.replace(temporary, name)
 
 
+def has_mpi():
+    """True if mpicc and the headers it names are here: Debian has them in two packages."""
+    flags = (_output(os.environ.get("mpicc_path", "mpicc"), "--showme:compile") or "").split()
+    return any(Path(flag[2:], "mpi.h").is_file() for flag in flags if flag.startswith("-I"))
+
+
+def _prepare_mpi():
+    if "OMPI_COMM_WORLD_SIZE" not in os.environ:  # set by mpirun
+        _default("use_mpi", "0", "one process; Jittor would compile MPI's operators wherever it finds mpicc, and die without headers")
+    elif not has_mpi():
+        raise ImportError("several processes need OpenMPI's compiler and headers (Debian: apt install libopenmpi-dev)")
+
+
 def prepare():
     """Make the first `import jittor` work and be fast; does nothing if Jittor is already imported.
 
-    Raises ImportError, in one sentence, where Jittor cannot work: numpy 2, or no C++ compiler.
+    Raises ImportError, in one sentence, where Jittor cannot work: numpy 2, no C++ compiler, or mpirun without MPI's headers.
     """
     refuse_numpy_2()
     if "jittor" in sys.modules:
@@ -198,6 +211,7 @@ def prepare():
     _prepare_python_config()
     _prepare_cuda()
     _prepare_onednn()
+    _prepare_mpi()
     if core_is_compiled():
         _default("log_silent", "1", "nothing left to say")
     else:

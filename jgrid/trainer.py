@@ -1,12 +1,13 @@
 """The one training loop."""
 import contextlib
-import itertools
 import math
+import signal
+import threading
 import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from jgrid import checkpoint
+from jgrid import checkpoint, parallel, resume
 from jgrid.field import count_parameters
 from jgrid.optimizer import Adam
 
@@ -19,6 +20,39 @@ COMPILING_STEPS = 2  # the first steps compile kernels; they are left out of sec
 
 class TrainingStopped(RuntimeError):
     """Training could not go on; the message says why, and the model holds its last good weights."""
+
+
+class Interrupted(KeyboardInterrupt):
+    """A signal ended training after a whole step; `signal` is its number, and the message says how to go on."""
+
+    def __init__(self, number, step, folder):
+        super().__init__(f"interrupted by {signal.Signals(number).name} after step {step}" +
+                         (f"; saved in {folder}, the same command with --resume goes on" if folder else ""))
+        self.signal = number
+
+
+@contextlib.contextmanager
+def signals():
+    """A list that SIGINT and SIGTERM append themselves to inside the block, the second time with their usual effect."""
+    received = []
+    if threading.current_thread() is not threading.main_thread():  # only the main thread may handle signals
+        yield received
+        return
+
+    def note(number, frame):
+        received.append(number)
+        signal.signal(number, usual[number])
+
+    usual = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield received
+    except RuntimeError:  # a signal to the whole group ends the compiler as well
+        for number in received:
+            signal.raise_signal(number)
+        raise
+    finally:
+        for number, handler in usual.items():
+            signal.signal(number, handler)
 
 
 @dataclass(frozen=True)
@@ -43,12 +77,17 @@ class TrainConfig:
     minutes: float = 0.0
     """Train for this many minutes, without compilation and evaluations, however many steps that are; 0: `steps` decide."""
 
+    save_every: float = 60.0
+    """Seconds between checkpoints from which --resume goes on; 0: one only where a signal interrupts the run."""
+
     def __post_init__(self):
         for name in ("steps", "batch", "eval_every"):
             if getattr(self, name) < 1:
                 raise ValueError(f"--train.{name.replace('_', '-')} must be at least 1, got {getattr(self, name)}")
         if not 0 <= self.minutes < math.inf:
             raise ValueError(f"--train.minutes must not be negative, got {self.minutes}")
+        if not 0 <= self.save_every < math.inf:
+            raise ValueError(f"--train.save-every must not be negative, got {self.save_every}")
         if not (self.warmup >= 0 and 0 < self.decay <= 1 and 0 <= self.ema < 1 and self.clip >= 0 and self.seed >= 0):
             raise ValueError("--train wants warmup >= 0, 0 < decay <= 1, 0 <= ema < 1, clip >= 0 and seed >= 0, got "
                              f"{self.warmup}, {self.decay}, {self.ema}, {self.clip} and {self.seed}")
@@ -65,70 +104,110 @@ class TrainConfig:
 
 
 class Trainer:
-    """Fits `model` to `task`; metrics go to out_dir/metrics.jsonl, one line per evaluation. out_dir None: no files."""
+    """Fits `model` to `task`; metrics go to out_dir/metrics.jsonl, one line per evaluation. out_dir None: no files.
 
-    def __init__(self, task, model, config, out_dir=None, progress=True):
-        self.task, self.model, self.config, self.progress = task, model, config, progress
+    run: the config of the run as JSON-able data; with it, checkpoints go to out_dir/resume.safetensors, and a run that was killed
+    goes on from there (`resume`) to the same weights, bit for bit, as one that was not: all that is random in it depends on the seed
+    and the step alone. Not so with `minutes`, which the clock decides, and only up to rounding with another number of threads.
+    """
+
+    def __init__(self, task, model, config, out_dir=None, progress=True, run=None):
+        self.task, self.model, self.config, self.progress, self.run = task, model, config, progress and parallel.first, run
         self.out_dir = Path(out_dir) if out_dir is not None else None
-        self.optimizer = Adam(model.parameter_groups(), clip=config.clip)
+        parallel.broadcast(list(model.state_dict().values()))
+        self.optimizer = Adam(model.parameter_groups(), clip=config.clip, reduce=parallel.add)
         self.parameters = self.optimizer.parameters
-        self.average = [p.copy().stop_grad() for p in self.parameters] if config.ema else None
-        self.history, self.advanced = [], 0
+        self.average = [p.copy().stop_grad() for p in self.parameters] if config.ema else []
+        self.step, self.seconds, self.loss, self.history, self.advanced = 0, 0.0, None, [], 0
 
     def fit(self):
-        """Train; returns the result: last metrics, loss, steps, parameters, seconds_train, seconds_total.
+        """Train; returns the result: last metrics, loss, steps, parameters, seconds_train, seconds_total (of this process).
 
-        Raises TrainingStopped where the loss or a weight is no longer finite.
+        Raises TrainingStopped where the loss or a weight is no longer finite, and Interrupted after SIGINT or SIGTERM.
         """
-        config, started, seconds, mark = self.config, time.time(), 0.0, time.time()
-        metrics, good = {}, self._weights()
-        log = open(self.out_dir / "metrics.jsonl", "w") if self.out_dir else None
-        bar = tqdm(total=None if config.minutes else config.steps, disable=not self.progress, unit="step", dynamic_ncols=True)
-        try:
-            for step in itertools.count():
-                compiling = step < COMPILING_STEPS
-                loss = self._step(step, 0.0 if compiling else seconds + time.time() - mark)
-                if config.minutes:
-                    last = not compiling and seconds + time.time() - mark >= 60 * config.minutes
-                else:
-                    last = step == config.steps - 1
-                if step + 1 == COMPILING_STEPS and not last:
-                    jt.sync_all()
-                    mark = time.time()
-                evaluating = last or (step + 1) % config.eval_every == 0
-                if step % 20 == 0 or evaluating:
-                    value = loss.item()
-                    if not math.isfinite(value):
-                        self._restore(good)
-                        raise TrainingStopped(self._not_finite("the loss", step))
-                    bar.set_postfix({"loss": f"{value:.3g}", **self.task.status(),
-                                     **{k: f"{v:.2f}" for k, v in metrics.items() if k == self.task.metric}})
-                bar.update()
-                if evaluating:
-                    jt.sync_all()
-                    seconds += time.time() - mark
-                    weights = self._weights()
-                    if not all(np.isfinite(w).all() for w in weights):
-                        self._restore(good)
-                        raise TrainingStopped(self._not_finite("a weight", step))
-                    good = weights
+        config, started, first = self.config, time.time(), self.step
+        metrics = self.history[-1] if self.history else {}
+        self.good, mark, saved = self._weights(), started, started
+        bar = tqdm(total=None if config.minutes else config.steps, initial=first, disable=not self.progress, unit="step",
+                   dynamic_ncols=True)
+        with bar, self._log() as log, signals() as received:
+            while True:
+                compiling = self.step - first < COMPILING_STEPS
+                clock = self.seconds + (0.0 if compiling else time.time() - mark)
+                saving = time.time() - saved >= config.save_every > 0
+                clock, saving, stopping = parallel.agree(clock, saving, bool(received))
+                last = clock >= 60 * config.minutes if config.minutes else self.step == config.steps
+                if self.run and self.step > first and (saving or stopping):
+                    self._check()
+                    self.seconds += time.time() - mark
+                    self.save()
+                    mark = saved = time.time()
+                if stopping:
+                    raise Interrupted((received or [signal.SIGTERM])[0], self.step, self.run and self.step and self.out_dir)
+                if self.step and (last or self.step % config.eval_every == 0) and not self._evaluated():
+                    self._check()
+                    self.seconds += time.time() - mark
                     with self._averaged():
-                        metrics = self.task.evaluate(self.model)
-                    self.history.append({"step": step + 1, "seconds": round(seconds, 3), "loss": value, **metrics})
+                        metrics = self.task.evaluate(self.model) if parallel.first else {}
+                    self.history.append({"step": self.step, "seconds": round(self.seconds, 3), "loss": self.loss.item(), **metrics})
                     if log:
                         log.write(checkpoint.to_json(self.history[-1]) + "\n")
                         log.flush()
                     mark = time.time()
-                if last:
+                if last and not parallel.agree(0.0, False, bool(received))[2]:  # or else a signal came while it was evaluated
                     break
-        finally:
-            bar.close()
-            if log:
-                log.close()
+                if last:
+                    continue
+                self.loss = self._step(self.step, clock)
+                self.step += 1
+                bar.update()
+                if self.step % 20 == 1:
+                    self._check_loss()
+                    bar.set_postfix({"loss": f"{self.loss.item():.3g}", **self.task.status(),
+                                     **{k: f"{v:.2f}" for k, v in metrics.items() if k == self.task.metric}})
+                if self.step - first == COMPILING_STEPS and (config.minutes or self.step != config.steps):
+                    jt.sync_all()
+                    mark = time.time()
         if self.average:
             self._restore([a.numpy() for a in self.average])
-        return {**metrics, "loss": value, "steps": step + 1, "parameters": count_parameters(self.model),
-                "seconds_train": round(seconds, 3), "seconds_total": round(time.time() - started, 3)}
+        line = {name: value for name, value in self.history[-1].items() if name not in ("step", "seconds")}
+        return {**line, "steps": self.step, "parameters": count_parameters(self.model),
+                "seconds_train": round(self.seconds, 3), "seconds_total": round(time.time() - started, 3)}
+
+    def state_dict(self):
+        """All variables that the next step depends on, but for the task's: the model's, Adam's moments, the average."""
+        names = {id(value): name for name, value in self.model.state_dict().items()}
+        state = {f"model.{name}": value for name, value in self.model.state_dict().items()}
+        for kind, values in (("m", self.optimizer.m), ("v", self.optimizer.v), ("average", self.average)):
+            state.update({f"{kind}.{names[id(p)]}": value for p, value in zip(self.parameters, values)})
+        return state
+
+    def save(self):
+        """Write the checkpoint; all processes wait until it is written."""
+        if parallel.first:
+            self._save()
+        parallel.total(0)
+
+    def _save(self):
+        tensors = {name: value.numpy() for name, value in self.state_dict().items()}
+        tensors.update({f"task.{name}": value for name, value in self.task.state().items()})
+        checkpoint.save(self.out_dir / resume.NAME, tensors, {"run": self.run, "step": self.step, "seconds": self.seconds,
+                                                              "loss": self.loss.item(), "history": self.history})
+
+    def resume(self, tensors, progress):
+        """Go on from what `resume.find` returned; ValueError, naming the entry, where it does not fit."""
+        name = str(self.out_dir / resume.NAME)
+        own = {entry: value for entry, value in tensors.items() if not entry.startswith("task.")}
+        fixed = [value for value in self.state_dict().values() if value.is_stop_grad()]
+        checkpoint.assign(self, own, name)
+        for value in fixed:
+            value.stop_grad()
+        for value in self.parameters:
+            value.start_grad()
+        self.task.restore({entry[len("task."):]: value for entry, value in tensors.items() if entry not in own}, name)
+        self.optimizer.steps = self.step = progress["step"]
+        self.seconds, self.history, self.loss = progress["seconds"], progress["history"], jt.array([np.float32(progress["loss"])])
+        jt.sync_all()
 
     def advance(self, steps):
         """Some steps more, at the schedule's start, and wait for them: for timings."""
@@ -138,9 +217,9 @@ class Trainer:
         jt.sync_all(True)
 
     def _step(self, step, seconds=0.0):
-        losses = self.task.loss(self.model, self.task.sample(step, self.config.batch))
-        loss = sum(losses.values())
-        self.optimizer.step(loss, self.config.rate(step, seconds))
+        batch, fraction = parallel.share(self.task.sample(step, self.config.batch))
+        loss = sum(self.task.loss(self.model, batch).values())
+        loss = self.optimizer.step(loss if fraction == 1 else loss * fraction, self.config.rate(step, seconds))
         if self.average:
             for a, p in zip(self.average, self.parameters):
                 a.update(a * self.config.ema + p.detach() * (1 - self.config.ema))
@@ -167,7 +246,38 @@ class Trainer:
         finally:
             self._restore(current)
 
-    def _not_finite(self, what, step):
+    def _evaluated(self):
+        return bool(self.history) and self.history[-1]["step"] == self.step
+
+    @contextlib.contextmanager
+    def _log(self):
+        """metrics.jsonl, holding the lines so far, to write more; None without a folder."""
+        if self.out_dir is None or not parallel.first:
+            yield None
+            return
+        path = self.out_dir / "metrics.jsonl"
+        with checkpoint.atomic_path(path) as temporary:
+            temporary.write_text("".join(checkpoint.to_json(line) + "\n" for line in self.history))
+        with open(path, "a") as log:
+            yield log
+
+    def _check_loss(self):
+        if not math.isfinite(self.loss.item()):
+            self._stop("the loss")
+
+    def _check(self):
+        """Wait for the steps so far; note the weights, if they and the loss are finite."""
+        jt.sync_all()
+        self._check_loss()
+        weights = self._weights()
+        if not all(np.isfinite(w).all() for w in weights):
+            self._stop("a weight")
+        self.good = weights
+
+    def _stop(self, what):
+        self._restore(self.good)
+        if self.run and parallel.first:
+            resume.finish(self.out_dir)  # it would only come to the same end
         rates = ", ".join(f"{g.get('name', 'all')} {g['lr']:.3g}" for g in self.optimizer.param_groups)
-        return (f"{what} is not finite at step {step + 1} (learning rates: {rates}); kept the weights of the last evaluation; "
-                "lower the learning rates")
+        raise TrainingStopped(f"{what} is not finite at step {self.step} (learning rates: {rates}); kept the weights of the last "
+                              "evaluation or checkpoint; lower the learning rates")

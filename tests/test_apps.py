@@ -126,7 +126,7 @@ def test_a_solved_field_leaves_the_same_behind(photo, tmp_path, field, steps, li
 
 def test_the_app_has_no_other_flags():
     """The tests here make each of them count; a new one needs a test."""
-    flags = {"image", "out", "device", "held_out", "scale", "from_", "ops", "solver", "train", "solve", "field"}
+    flags = {"image", "out", "resume", "device", "held_out", "scale", "from_", "ops", "solver", "train", "solve", "field"}
     assert {f.name for f in dataclasses.fields(fit_image.Config)} == flags
 
 
@@ -187,6 +187,10 @@ WRONG = {
     "no iterations": (["--image", "{photo}", "--solve.iterations", "0"], "iterations"),
     "kernel without parameters": (["--image", "{photo}", "--solver", "cg", "--solve.kernel-steps", "2", "grid:dense",
                                    "--field.decoder.depth", "0"], "kernel-steps"),
+    "nothing to resume": (["--resume", "--from", "{tmp}/other.safetensors"], "--resume"),
+    "resume a solver": (["--image", "{photo}", "--resume", "--solver", "cg"], "--resume"),
+    "resume with another flag": (["--image", "{photo}", "--out", "{tmp}/unfinished", "--resume", "--train.steps", "7"], "--train.steps 7"),
+    "begin anew over a run": (["--image", "{photo}", "--out", "{tmp}/unfinished"], "--resume"),
     "no CUDA": (["--image", "{photo}", "--device", "cuda"], "cuda"),
     "out is a file": (["--image", "{photo}", "--out", "{tmp}/text.png"], "text.png"),
     "out in a file": (["--image", "{photo}", "--out", "{tmp}/text.png/deeper"], "text.png"),
@@ -196,6 +200,9 @@ WRONG = {
 def filled(arguments, photo, tmp_path):
     (tmp_path / "text.png").write_text("this is no picture")
     checkpoint.save(tmp_path / "other.safetensors", {"a": np.zeros(2, np.float32)}, {"field": {"kind": "grid:dense"}})
+    (tmp_path / "unfinished").mkdir(exist_ok=True)
+    checkpoint.save(tmp_path / "unfinished" / "resume.safetensors", {"a": np.zeros(2, np.float32)},
+                    {"run": {"train": {"steps": 6}}, "step": 3, "seconds": 1.0, "loss": 0.1, "history": []})
     arguments = [a.format(photo=photo, tmp=tmp_path) for a in arguments]
     return arguments if "--out" in arguments else ["--out", str(tmp_path / "out"), *arguments]
 

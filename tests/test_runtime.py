@@ -13,7 +13,7 @@ import jittor as jt
 import pytest
 
 OWN = ("nvcc_path", "use_mkl", "use_cutt", "use_cutlass", "conv_opt", "cache_name", "FIX_TORCH_ERROR", "OMP_WAIT_POLICY",
-       "python_config_path", "log_silent", "cc_path")
+       "python_config_path", "log_silent", "cc_path", "use_mpi", "mpicc_path", "OMPI_COMM_WORLD_SIZE")
 
 
 @pytest.fixture
@@ -53,6 +53,23 @@ def test_numpy_2_is_refused_in_one_sentence(machine, monkeypatch, version, refus
         runtime.prepare()
     assert version in str(error.value) and "numpy<2" in str(error.value) and "\n" not in str(error.value)
     assert "nvcc_path" not in os.environ
+
+
+def test_mpi_is_for_mpirun_and_wants_its_headers(machine, tmp_path):
+    """Debian has mpicc in one package and the headers, without which Jittor does not even import, in another."""
+    compiler = tmp_path / "mpicc"
+    compiler.write_text(f"#!/bin/sh\necho -I{tmp_path}/openmpi -I{tmp_path}/openmpi/more\n")
+    compiler.chmod(0o755)
+    os.environ["mpicc_path"] = str(compiler)
+    runtime.prepare()
+    assert os.environ.pop("use_mpi") == "0"
+    os.environ["OMPI_COMM_WORLD_SIZE"] = "2"
+    with pytest.raises(ImportError, match="libopenmpi-dev"):
+        runtime.prepare()
+    (tmp_path / "openmpi").mkdir()
+    (tmp_path / "openmpi" / "mpi.h").touch()
+    runtime.prepare()
+    assert "use_mpi" not in os.environ
 
 
 def test_no_compiler_is_refused(machine):

@@ -253,7 +253,7 @@ def test_plain_ops_train_alike(ball_file, tmp_path, few, monkeypatch):
 
 def test_the_app_has_no_other_flags():
     """The tests here make each of them count; a new one needs a test."""
-    flags = {"mesh", "out", "device", "resolution", "up", "from_", "ops", "sdf", "train", "field"}
+    flags = {"mesh", "out", "resume", "device", "resolution", "up", "from_", "ops", "sdf", "train", "field"}
     assert {f.name for f in dataclasses.fields(fit_sdf.Config)} == flags
     assert {f.name for f in dataclasses.fields(SDFConfig)} == {"pool", "noise", "spread", "loss", "clamp", "eikonal", "normal"}
 

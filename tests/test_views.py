@@ -3,16 +3,17 @@ import dataclasses
 import json
 import re
 import shutil
+import signal
 import sys
 
-from jgrid import checkpoint, cli
+from jgrid import checkpoint, cli, resume
 from jgrid.field import DecoderConfig, DenseGridConfig, HashGridConfig, field_to_dict
 from jgrid.radiance import RadianceConfig, spherical_harmonics
 from jgrid.render import Box, Camera, Occupancy, look_at
 from jgrid.tasks.image import load_image
 from jgrid.tasks.scene import MeshScene, Views, circle_poses, load_views, make_scene, read_transforms, sphere_poses
 from jgrid.tasks.views import ViewsTask, hull, memory_needed, save_gif
-from jgrid.trainer import TrainConfig, Trainer
+from jgrid.trainer import Interrupted, TrainConfig, Trainer
 
 import fit_views
 import jittor as jt
@@ -210,6 +211,28 @@ def test_a_saved_model_renders_the_same_pictures(finished, ball, tmp_path):
     assert (tmp_path / "table" / "turntable.gif").read_bytes() == (out / "turntable.gif").read_bytes()
 
 
+def test_an_interrupted_run_goes_on_to_the_bit(ball, tmp_path, monkeypatch):
+    """The occupied cells and the number of rays are of the steps before: more than one update of both, before and after."""
+    train = TrainConfig(steps=40, batch=2000, eval_every=20, warmup=1)
+    run(ball, tmp_path / "whole", train=train)
+    sample = ViewsTask.sample
+
+    def interrupted(self, step, n):
+        if step == 22:
+            signal.raise_signal(signal.SIGTERM)
+        return sample(self, step, n)
+
+    monkeypatch.setattr(ViewsTask, "sample", interrupted)
+    with pytest.raises(Interrupted):
+        run(ball, tmp_path / "parts", train=train)
+    monkeypatch.setattr(ViewsTask, "sample", sample)
+    assert checkpoint.read(tmp_path / "parts" / resume.NAME)[1]["step"] == 23
+    run(ball, tmp_path / "parts", train=train, resume=True)
+    (whole, _), (parts, _) = (checkpoint.read(tmp_path / name / "model.safetensors") for name in ("whole", "parts"))
+    assert whole.keys() == parts.keys() and all(np.array_equal(whole[name], parts[name]) for name in whole)
+    assert files(tmp_path / "whole") == files(tmp_path / "parts")
+
+
 CHANGED = {"box": 1.2, "background": "black", "cells": 8, "samples": 32, "carve": False, "entropy": 0.5, "ops": "plain",
            "colour": RadianceConfig(width=16)}
 
@@ -217,7 +240,7 @@ CHANGED = {"box": 1.2, "background": "black", "cells": 8, "samples": 32, "carve"
 def test_every_flag_counts(finished, ball, tmp_path):
     """Each changes the weights (or, `ops` and `background`, other things) of a run that is otherwise the same."""
     flags = {f.name for f in dataclasses.fields(fit_views.Config)}
-    assert flags == {*CHANGED, "scene", "make_scene", "out", "device", "paper", "from_", "path", "train", "field"}
+    assert flags == {*CHANGED, "scene", "make_scene", "out", "resume", "device", "paper", "from_", "path", "train", "field"}
     base = checkpoint.read(finished[0] / "model.safetensors")
     for name, value in CHANGED.items():
         run(ball, tmp_path / name, **{name: value})

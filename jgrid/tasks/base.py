@@ -11,11 +11,20 @@ class AbstractTask(ABC):
 
     @abstractmethod
     def sample(self, step, n):
-        """The batch of a step, about n points, as a dict of Jittor variables; the same for the same step in every run."""
+        """The batch of a step, about n points, as a dict of Jittor variables, a row for each; the same for the same step in every run."""
 
     @abstractmethod
     def loss(self, model, batch):
-        """{name: scalar}; the optimiser minimises their sum."""
+        """{name: scalar}, means over the batch's rows, which may be a share of them; the optimiser minimises their sum."""
+
+    def state(self):
+        """{name: array} of what later steps depend on besides their number and the model; most tasks have nothing of the kind."""
+        return {}
+
+    def restore(self, state, name):
+        """Take over a `state`; ValueError, naming the entry, where it does not fit. name: of the file, for messages."""
+        if state:
+            raise ValueError(f"{name} has unknown {', '.join(f'task.{entry}' for entry in sorted(state))}")
 
     def status(self):
         """{name: text} of what the progress bar shows besides the loss."""

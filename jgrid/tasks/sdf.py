@@ -151,6 +151,9 @@ class SDFTask(AbstractTask):
             batch = {name: values.take(chosen, axis=0) for name, values in self._pool.items() if name != "normal" or self.config.normal}
             if self.config.wander:
                 self._wander(np.random.default_rng((self.seed, 2**35, step)), batch, np.flatnonzero(chosen >= total // 2 + 3 * total // 8))
+        if self.config.normal:
+            on = (batch["normal"] ** 2).sum(1) > 0.5
+            batch["on"] = (on * (len(on) / max(on.sum(), 1))).astype(np.float32)  # a mean with these weights is one over the surface
         batch = {name: jt.array(values) for name, values in batch.items()}
         return {name: v if name == "x" and self._slopes else v.stop_grad() for name, v in batch.items()}
 
@@ -175,8 +178,7 @@ class SDFTask(AbstractTask):
         if self.config.eikonal:
             losses["eikonal"] = self.config.eikonal * (_length(slope) - 1).abs().mean()
         if self.config.normal:
-            on = batch["normal"].sqr().sum(1) > 0.5
-            losses["normal"] = self.config.normal * (_length(slope - batch["normal"]) * on).sum() / jt.maximum(on.sum(), 1)
+            losses["normal"] = self.config.normal * (_length(slope - batch["normal"]) * batch["on"]).mean()
         return losses
 
     def evaluate(self, model):

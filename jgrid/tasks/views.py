@@ -4,7 +4,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 import jgrid.render as rendering
-from jgrid import checkpoint, picture
+from jgrid import checkpoint, parallel, picture
 from jgrid.field import count_parameters
 from jgrid.metrics import psnr, ssim
 from jgrid.radiance import radiance_from_dict
@@ -139,15 +139,32 @@ class ViewsTask(AbstractTask):
         if len(self.samples) % UPDATE_EVERY == 0:
             self.occupancy.update(model.density, everything=not self.samples)
         values, n = render_rays(model, self.occupancy, batch["origin"], batch["direction"], batch["jitter"])
-        self.samples.append(n)
-        self._rays += len(values)
-        self._per_ray = 0.9 * self._per_ray + 0.1 * n / len(values)
+        n, rays = parallel.total(n, len(values))
+        self.samples.append(int(n))
+        self._rays += rays
+        self._per_ray = 0.9 * self._per_ray + 0.1 * n / rays
         opacity = values[:, 3:]
         losses = {"mse": ((values[:, :3] + (1.0 - opacity) * batch["behind"] - batch["colour"]) ** 2).mean()}
         if self.entropy:
             o = jt.clamp(opacity, 1e-5, 1 - 1e-5)
             losses["entropy"] = -self.entropy * (o * jt.log(o) + (1 - o) * jt.log(1 - o)).mean()
         return losses
+
+    def state(self):
+        return {"density": self.occupancy.density, "updates": np.array([self.occupancy.updates]),
+                "samples": np.array(self.samples, np.int64), "per_ray": np.array([self._per_ray])}
+
+    def restore(self, state, name):
+        own = self.state()
+        for problem, entries in (("lacks", own.keys() - state.keys()), ("has unknown", state.keys() - own.keys())):
+            if entries:
+                raise ValueError(f"{name} {problem} {', '.join(f'task.{entry}' for entry in sorted(entries))}")
+        for entry, wanted in own.items():
+            found = state[entry]
+            if found.dtype != wanted.dtype or found.ndim != wanted.ndim or entry != "samples" and found.shape != wanted.shape:
+                raise ValueError(f"{name}: task.{entry} is {found.dtype} {found.shape}, wanted {wanted.dtype} {wanted.shape}")
+        self.occupancy.restore(state["density"], int(state["updates"][0]))
+        self.samples, self._per_ray = state["samples"].tolist(), float(state["per_ray"][0])
 
     def status(self):
         now = time.time()

@@ -1,0 +1,164 @@
+"""Runs that go on: to the bit, from the checkpoint of a signal or of the clock, or with one clear error."""
+import dataclasses
+import json
+import signal
+
+from jgrid import checkpoint, resume
+from jgrid.trainer import Interrupted, Trainer
+
+import jittor as jt
+import kill_and_resume
+import numpy as np
+import pytest
+from test_trainer import BASE, Watched, same, small_field, values
+
+FLAGS = dataclasses.replace(BASE, ema=0.75, clip=1e-3)
+RUN = {"train": {"steps": 12, "save_every": 60.0}, "out": "a", "field": {"kind": "grid:dense"}}
+
+
+def trainer(out, factor=None, config=FLAGS):
+    jt.set_global_seed(config.seed)
+    task = Watched(config.seed, factor)
+    return Trainer(task, small_field().build(2, 2, task.aspect), config, out, progress=False, run=RUN)
+
+
+def lines(out):
+    """metrics.jsonl without its seconds."""
+    return [{k: v for k, v in json.loads(line).items() if k != "seconds"} for line in (out / "metrics.jsonl").read_text().splitlines()]
+
+
+@pytest.fixture
+def whole(tmp_path):
+    """(folder, trainer) of a run that nobody interrupted."""
+    (tmp_path / "whole").mkdir()
+    run = trainer(tmp_path / "whole")
+    run.fit()
+    return tmp_path / "whole", run
+
+
+def interrupted_at(step, number):
+    return lambda n: signal.raise_signal(number) or 1.0 if n == step - 1 else 1.0
+
+
+# within an epoch of evaluations, where an evaluation is due, and after the last step
+@pytest.mark.parametrize("step, number", [(1, signal.SIGTERM), (6, signal.SIGINT), (8, signal.SIGTERM), (12, signal.SIGINT)])
+def test_a_signal_ends_a_whole_step_from_which_the_run_goes_on_to_the_bit(whole, tmp_path, step, number):
+    out = tmp_path / "parts"
+    out.mkdir()
+    with pytest.raises(Interrupted, match=f"{signal.Signals(number).name} after step {step}.*--resume") as ended:
+        trainer(out, interrupted_at(step, number)).fit()
+    assert ended.value.signal == number
+    second = trainer(out)
+    second.resume(*resume.find(out, RUN, wanted=True))
+    assert second.step == step
+    result = second.fit()
+    assert same(values(whole[1].model), values(second.model)) and result["steps"] == 12
+    assert lines(whole[0]) == lines(out) and [line["step"] for line in lines(out)] == [4, 8, 12]
+    for name, value in whole[1].state_dict().items():
+        np.testing.assert_array_equal(value.numpy(), second.state_dict()[name].numpy(), err_msg=name)
+
+
+def test_handlers_are_those_of_before(whole):
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_lines_after_the_checkpoint_are_written_again_not_twice(tmp_path):
+    """A kill after an evaluation that no checkpoint has seen."""
+    with pytest.raises(Interrupted):
+        trainer(tmp_path, interrupted_at(6, signal.SIGTERM)).fit()
+    early = (tmp_path / resume.NAME).read_bytes()
+    run = trainer(tmp_path, interrupted_at(5, signal.SIGTERM))  # counts from its own first step
+    run.resume(*resume.find(tmp_path, RUN, wanted=True))
+    with pytest.raises(Interrupted):
+        run.fit()
+    assert [line["step"] for line in lines(tmp_path)] == [4, 8]
+    (tmp_path / resume.NAME).write_bytes(early)
+    last = trainer(tmp_path)
+    last.resume(*resume.find(tmp_path, RUN, wanted=True))
+    last.fit()
+    assert [line["step"] for line in lines(tmp_path)] == [4, 8, 12]
+
+
+def test_the_clock_saves(tmp_path, monkeypatch):
+    saved = []
+    monkeypatch.setattr(Trainer, "save", lambda self: saved.append(self.step))
+    trainer(tmp_path, config=dataclasses.replace(FLAGS, save_every=1e-9)).fit()
+    assert saved == list(range(1, 13))
+    saved.clear()
+    for seconds in (0.0, 1000.0):
+        trainer(tmp_path, config=dataclasses.replace(FLAGS, save_every=seconds)).fit()
+    assert saved == []
+
+
+@pytest.fixture
+def saved(tmp_path):
+    with pytest.raises(Interrupted):
+        trainer(tmp_path, interrupted_at(6, signal.SIGTERM)).fit()
+    return tmp_path
+
+
+def spoil(tensors, name, value):
+    return {**{k: v for k, v in tensors.items() if k != name}, **({} if value is None else {name: value})}
+
+
+SPOILED = {
+    "missing": ("m.grid.w", None, "lacks m.grid.w"),
+    "extra": ("v.more", np.zeros(3, np.float32), "unknown v.more"),
+    "extra of the task": ("task.more", np.zeros(3, np.float32), "unknown task.more"),
+    "shape": ("model.grid.w", np.zeros((2, 1), np.float32), "model.grid.w is float32 \\(2, 1\\)"),
+    "not finite": ("average.grid.w", np.nan, "average.grid.w has values"),
+    "type": ("v.grid.w", np.float64, "v.grid.w is float64"),
+}
+
+
+@pytest.mark.parametrize("name, value, message", SPOILED.values(), ids=SPOILED)
+def test_an_entry_that_does_not_fit_is_named(saved, name, value, message):
+    tensors, progress = resume.find(saved, RUN, wanted=True)
+    if value is np.float64:
+        value = tensors[name].astype(value)
+    elif value is np.nan:
+        value = np.full_like(tensors[name], value)
+    fresh = trainer(saved)
+    with pytest.raises(ValueError, match=message):
+        fresh.resume(spoil(tensors, name, value), progress)
+
+
+def test_a_truncated_checkpoint_is_refused(saved):
+    path = saved / resume.NAME
+    path.write_bytes(path.read_bytes()[:-9])
+    with pytest.raises(ValueError, match="resume.safetensors: damaged"):
+        resume.find(saved, RUN, wanted=True)
+
+
+def test_another_config_is_refused_by_its_flags(saved):
+    other = {"train": {"steps": 13, "save_every": 1.0}, "out": "b", "resume": True, "field": {"kind": "grid:hash"}}
+    with pytest.raises(ValueError, match="--field.kind grid:hash, not grid:dense; --train.steps 13, not 12$"):
+        resume.find(saved, other, wanted=True)
+    assert resume.find(saved, {**RUN, "out": "b", "resume": True}, wanted=True)
+
+
+def test_a_run_is_not_begun_anew_over_another(saved, capsys):
+    with pytest.raises(ValueError, match="--resume goes on"):
+        resume.find(saved, RUN, wanted=False)
+    resume.finish(saved)
+    assert resume.find(saved, RUN, wanted=False) is None and capsys.readouterr().err == ""
+    assert resume.find(saved, RUN, wanted=True) is None and "beginning anew" in capsys.readouterr().err
+    (saved / "result.json").write_text("{}")
+    with pytest.raises(ValueError, match="finished"):
+        resume.find(saved, RUN, wanted=True)
+
+
+def test_a_run_that_cannot_go_on_leaves_no_checkpoint(tmp_path):
+    config = dataclasses.replace(FLAGS, save_every=1e-9, steps=60)
+    with pytest.raises(Exception, match="not finite"):
+        trainer(tmp_path, lambda step: float("nan") if step > 5 else 1.0, config).fit()
+    assert not (tmp_path / resume.NAME).exists()
+
+
+def test_a_killed_command_ends_as_if_it_had_not_been(tmp_path):
+    wanted, seconds = kill_and_resume.reference("fit_image", tmp_path / "whole")
+    found, _ = kill_and_resume.kill_and_resume("fit_image", tmp_path / "parts", seconds / 2)
+    assert kill_and_resume.same(wanted, found)
+    others = {**found[0], "grid.w": found[0]["grid.w"] + np.float32(1e-6)}
+    assert not kill_and_resume.same(wanted, (others, found[1]))  # it would be seen
+    assert not (tmp_path / "parts" / resume.NAME).exists() and checkpoint.read(tmp_path / "parts" / "model.safetensors")
