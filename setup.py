@@ -15,7 +15,7 @@ setup(
     install_requires=[
         "jittor==1.3.11.0",
         "numpy>=1.21,<2",
-        "pillow>=10.1",
+        "pillow>=11",
         "tqdm",
         "trimesh",
         "libigl",

@@ -11,11 +11,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Optional
 
-from jgrid import checkpoint, cli, picture
-from jgrid.field import DecoderConfig, DenseGridConfig, HashGridConfig, MulFAGridConfig, field_from_dict, field_to_dict
+from jgrid import cli, picture
+from jgrid.field import DecoderConfig, DenseGridConfig, HashGridConfig, MulFAGridConfig, check_memory, field_to_dict
 from jgrid.isosurface import preview
 from jgrid.mesh import gyroid_ball, load_mesh
-from jgrid.tasks.sdf import ISO_LINES, SDFConfig, SDFTask, slice_through, surface_of, values_of, write_surface
+from jgrid.tasks.sdf import ISO_LINES, POINT_BYTES, SDFConfig, SDFTask, load_model, slice_through, surface_of, values_of, write_surface
 from jgrid.trainer import TrainConfig, Trainer, TrainingStopped
 
 from typing_extensions import Literal
@@ -70,7 +70,8 @@ def fit(config, device):
         field_config = field_to_dict(config.field)
         name = f"fit_sdf-{config.mesh.stem if config.mesh else 'gyroid'}-{field_config['kind'].replace(':', '-')}"
         out = config.out or Path("out") / name
-        config.field.build(3, 1)  # a wrong flag of it ends here, before the distances are computed
+        # a wrong flag of the field ends here, before the distances are computed
+        check_memory(config.field.build(3, 1), config.train.batch, POINT_BYTES * max(config.sdf.pool, config.train.batch))
         cli.make_folder(out)
     for note in mesh.notes:
         print(f"warning: {note}", file=sys.stderr)
@@ -105,13 +106,7 @@ def fit(config, device):
 
 def mesh_again(config):
     with cli.user_errors():
-        tensors, saved = checkpoint.read(config.from_)
-        try:
-            scale, offset = float(saved["scale"]), [float(v) for v in saved["offset"]]
-            model = field_from_dict(saved["field"]).build(3, 1)
-        except (KeyError, TypeError) as error:
-            raise ValueError(f"{config.from_}: not a model of fit_sdf ({error})") from None
-        checkpoint.assign(model, tensors, str(config.from_))
+        model, scale, offset = load_model(config.from_)
         out = cli.make_folder(config.out or Path("out") / f"fit_sdf-{config.from_.stem}-meshed")
     function, up = values_of(model), "xyz".index(config.up)
     vertices, faces = surface_of(model, config.resolution, progress=True)

@@ -9,11 +9,20 @@ from pathlib import Path
 from typing import Optional
 
 from jgrid import cli, picture
-from jgrid.field import DecoderConfig, DenseGridConfig, FourierGridConfig, HashGridConfig, MulFAGridConfig, VMGridConfig, field_to_dict
+from jgrid.field import (
+    DecoderConfig,
+    DenseGridConfig,
+    FourierGridConfig,
+    HashGridConfig,
+    MulFAGridConfig,
+    VMGridConfig,
+    check_memory,
+    field_to_dict,
+)
 from jgrid.radiance import RadianceConfig
 from jgrid.render import Box
 from jgrid.tasks.scene import knot, load_mesh, load_views, make_scene, read_transforms
-from jgrid.tasks.views import ViewsTask, load_viewer, memory_needed, memory_there, save_gif
+from jgrid.tasks.views import ViewsTask, load_viewer, save_gif
 from jgrid.trainer import COMPILING_STEPS, TrainConfig, Trainer, TrainingStopped
 
 from typing_extensions import Literal
@@ -106,10 +115,7 @@ def fit(config, device):
         mesh = None if config.scene else load_mesh(config.make_scene) if config.make_scene else knot()
         folder = config.scene or make_scene(cli.make_folder(out) / "scene", mesh)
         train, test = load_views(folder, "train"), load_views(folder, "test")
-        needed, there = memory_needed(model, train.pixels.size // 4, config.train.batch, config.cells), memory_there()
-        if device == "cpu" and needed > there:
-            raise ValueError(f"training takes about {needed / 2**30:.1f} GiB, and {there / 2**30:.1f} GiB are free; "
-                             "lower the field's size or --train.batch")
+        needed = check_memory(model, config.train.batch, train.pixels.nbytes + test.pixels.nbytes + 16 * config.cells**3)
         task = ViewsTask(train, test, Box(config.box), config.background, config.cells, config.samples, config.carve, config.entropy,
                          config.train.seed)
         cli.make_folder(out)

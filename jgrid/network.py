@@ -1,4 +1,5 @@
 """Networks on coordinates or features: MLP, SIREN, multiplicative filter networks, WIRE."""
+from jgrid import memory
 from jgrid.ops.mlp import fused_mlp, fused_squared_error, mlp, squared_error
 
 import jittor as jt
@@ -9,6 +10,7 @@ LEAST_EXPONENT = -20.0  # of Gaussians: less than float32 sees beside 1; subnorm
 
 
 def _uniform(shape, bound):
+    memory.require(12 * np.prod(shape, dtype=float), f"a layer of {' x '.join(map(str, shape))} weights", "its width")
     return jt.array(np.random.uniform(-bound, bound, shape).astype(np.float32))
 
 

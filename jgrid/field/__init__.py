@@ -6,7 +6,7 @@ a square of the same resolution; `place(n)` -> (n, dim) in [0, 1] puts scattered
 """
 from dataclasses import asdict, fields
 
-from jgrid.field.base import Field, count_parameters
+from jgrid.field.base import Field, check_memory, count_parameters
 from jgrid.field.grids import (
     DecoderConfig,
     DenseGridConfig,
@@ -22,7 +22,8 @@ from jgrid.field.networks import FourierNetConfig, MFNConfig, OptDNNConfig, OptD
 
 __all__ = ["DecoderConfig", "DenseGridConfig", "FIELDS", "Field", "FilterConfig", "FourierGridConfig", "FourierNetConfig",
            "HashGridConfig", "LiteralMulFAGridConfig", "MFNConfig", "MulFAGridConfig", "OptDNNConfig", "OptDNNGridConfig",
-           "RadialGridConfig", "SirenConfig", "VMGridConfig", "WireConfig", "count_parameters", "field_from_dict", "field_to_dict"]
+           "RadialGridConfig", "SirenConfig", "VMGridConfig", "WireConfig", "check_memory", "count_parameters", "field_from_dict",
+           "field_to_dict"]
 
 FIELDS = {"grid:mulfa": MulFAGridConfig, "grid:mulfa-literal": LiteralMulFAGridConfig, "grid:hash": HashGridConfig,
           "grid:dense": DenseGridConfig, "grid:fourier": FourierGridConfig, "grid:radial": RadialGridConfig, "grid:vm": VMGridConfig,

@@ -1,4 +1,5 @@
 """A field, and what the configs that build fields share."""
+from jgrid import memory
 from jgrid.grid import Grid
 from jgrid.network import MLP
 
@@ -6,6 +7,10 @@ import jittor as jt
 import numpy as np
 from jittor import nn
 
+# The most that entries of configs may be, where a mistyped one would build for ever or overflow
+MOST = {"levels": 64, "depth": 64, "octaves": 16, "kernels": 16, "channels": 2**10, "width": 2**14, "hidden": 2**14, "rank": 2**14,
+        "features": 2**16, "neighbours": 2**8}
+BYTES_PER_PARAMETER = 24  # itself, its gradient, Adam's two moments, and the copies that the trainer keeps of the last two evaluations
 
 class Field(nn.Module):
     """f(x) = network(grid(x)), either of which may be None: x (N, D) in [0, 1] -> (N, n_out).
@@ -58,7 +63,41 @@ def count_parameters(model):
 
 
 def positive(config, *names, prefix="--field."):
-    """ValueError, with the flag's name, where an entry of a config is not positive and finite."""
+    """ValueError, with the flag's name, where an entry of a config is not positive or, as `MOST` has it, out of all proportion."""
     for name in names:
-        if not 0 < getattr(config, name) < float("inf"):
-            raise ValueError(f"{prefix}{name.replace('_', '-')} must be positive, got {getattr(config, name)}")
+        value = getattr(config, name)
+        most = MOST.get(name, 2**31 - 1 if isinstance(value, int) else 1e30)
+        if not 0 < value <= most:
+            wanted = "positive" if not value > most else f"at most {most:,}"
+            raise ValueError(f"{prefix}{name.replace('_', '-')} must be {wanted}, got {value}")
+
+
+def training_bytes(model, batch):
+    """Bytes that the parameters and a step on `batch` points take, roughly: Adam's state, and each layer's outputs with their gradients."""
+    modules = list(model.modules())
+    per_point = 64 + sum(16 * max(p.shape[-2:]) for group in model.parameter_groups() if group["name"] not in ("features", "kernel")
+                         for p in group["params"] if len(p.shape) > 1)
+    for grid in modules:
+        if isinstance(grid, Grid):
+            per_point += 8 * grid.n_out
+            if not grid.fused:
+                nodes = getattr(grid.index, "k", grid.index.n_levels * 2**grid.index.dim)
+                per_point += 16 * nodes * (2 * grid.index.dim + grid.kernel.n_kernels * grid.w.shape[1])
+    return BYTES_PER_PARAMETER * count_parameters(model) + per_point * batch
+
+
+def check_memory(model, batch, data=0):
+    """Bytes that training a model takes, beside `data` bytes; memory.NotEnough, with that number and the flags that lower it, where they
+    are more than there are."""
+    sizes = {group["name"]: sum(int(np.prod(p.shape)) for p in group["params"]) for group in model.parameter_groups()}
+    needed, of_parameters = training_bytes(model, batch) + data, BYTES_PER_PARAMETER * sum(sizes.values())
+    if 2 * data > needed:
+        lower = "the size of the data"
+    elif 2 * of_parameters < needed:
+        lower = "--train.batch"
+    elif sizes.get("features", 0) > sum(sizes.values()) / 2:
+        lower = "--field.finest, --field.channels, --field.table-size, --field.rank or --field.nodes, whichever the field has"
+    else:
+        lower = "--field.width or --field.decoder.width"
+    memory.require(needed, f"training {sum(sizes.values()):,} parameters on {batch:,} points a step", lower)
+    return needed

@@ -5,7 +5,6 @@ from pathlib import Path
 
 import jgrid.render as rendering
 from jgrid import checkpoint, picture
-from jgrid.field import count_parameters
 from jgrid.metrics import psnr, ssim
 from jgrid.radiance import radiance_from_dict
 from jgrid.render import Box, Camera, Occupancy, render_rays
@@ -79,21 +78,6 @@ def load_viewer(path):
         raise ValueError(f"{path}: not a model of fit_views ({error})") from None
     checkpoint.assign(model, tensors, str(path))
     return viewer, model
-
-
-def memory_needed(model, n_pixels, batch, cells):
-    """Bytes that training takes at most, roughly: four arrays and two copies of the parameters, the pictures, and per sample the
-    inputs and outputs of every op and their gradients, about 2 kB."""
-    return 24 * count_parameters(model) + 8 * n_pixels + 2048 * batch + 16 * cells**3
-
-
-def memory_there():
-    """Bytes of main memory that are free or can be freed; infinite where the system does not say."""
-    try:
-        lines = Path("/proc/meminfo").read_text().splitlines()
-        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable"))
-    except (OSError, StopIteration):
-        return float("inf")
 
 
 class ViewsTask(AbstractTask):
