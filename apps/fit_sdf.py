@@ -32,7 +32,7 @@ DENSE = DenseGridConfig(finest=70, coarsest=16, levels=3, channels=2, decoder=DE
 class Config:
     """Fit the signed distance to a mesh with a neural field. Writes the field's own mesh, pictures, metrics and the model to a folder."""
     mesh: Optional[Path] = None
-    """Any mesh trimesh reads (OBJ, PLY, STL, OFF, GLB ...); without it, a ball with a gyroid cut out."""
+    """A mesh, OBJ, PLY, STL, OFF, GLB or glTF; without it, a ball with a gyroid cut out."""
     out: Optional[Path] = None
     """Folder for the results; default out/fit_sdf-MESH-FIELD."""
     device: cli.Device = "auto"

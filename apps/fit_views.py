@@ -69,6 +69,8 @@ class Config:
     """With --from: a transforms file whose poses to render; without it, a turntable."""
     ops: Literal["fused", "plain"] = "fused"
     """fused: one op for a grid or an MLP, the fast way; plain: Jittor's own ops, to compare or to look inside."""
+    outside: bool = False
+    """Read pictures that the scene's files name outside its folder."""
     train: TrainConfig = field(default_factory=lambda: TrainConfig(steps=6000, batch=2**14, eval_every=2000))
     colour: RadianceConfig = field(default_factory=RadianceConfig)
     field: cli.any_field(*FIELDS) = FIELDS[0]
@@ -114,7 +116,7 @@ def fit(config, device):
             model.use_plain_ops()
         mesh = None if config.scene else load_mesh(config.make_scene) if config.make_scene else knot()
         folder = config.scene or make_scene(cli.make_folder(out) / "scene", mesh)
-        train, test = load_views(folder, "train"), load_views(folder, "test")
+        train, test = (load_views(folder, split, config.outside) for split in ("train", "test"))
         needed = check_memory(model, config.train.batch, train.pixels.nbytes + test.pixels.nbytes + 16 * config.cells**3)
         task = ViewsTask(train, test, Box(config.box), config.background, config.cells, config.samples, config.carve, config.entropy,
                          config.train.seed)

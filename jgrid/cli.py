@@ -10,7 +10,7 @@ import tempfile
 from pathlib import Path
 from typing import Annotated, Union
 
-from jgrid import checkpoint
+from jgrid import checkpoint, memory
 from jgrid.field import FIELDS, field_to_dict
 from jgrid.trainer import TrainingStopped
 
@@ -65,6 +65,10 @@ def run(config_class, main):
         main(parse(config_class))
     except TrainingStopped as stopped:
         fail(stopped, code=1)
+    except (memory.NotEnough, OSError) as error:  # a disk may be full, and memory taken, at any time
+        fail(error)
+    except MemoryError as error:
+        fail(f"out of memory: {error}")
     except KeyboardInterrupt:
         fail("interrupted", code=130)
 

@@ -65,9 +65,16 @@ class Zoo:
         try:
             labels, quality, space = tensors.pop("labels"), tensors.pop("quality"), space_from_list(config["space"])
             shapes = {name: (len(quality), *(size for _, size in axes)) for name, axes in space.tensors}
-            if {name: value.shape for name, value in tensors.items()} != shapes or len(labels) != len(quality):
+            if {name: value.shape for name, value in tensors.items()} != shapes or len(labels) != len(quality) or quality.ndim != 1:
                 raise ValueError(f"its tensors are not those of {len(quality)} networks of its space")
-        except (KeyError, TypeError, ValueError) as error:
+            for name, value in {"labels": labels, "quality": quality, **tensors}.items():
+                if not np.issubdtype(value.dtype, np.number) or not np.isfinite(value).all() or not len(value):
+                    raise ValueError(f"{name} is empty or has values that are no finite numbers")
+            if config["activation"] not in ("sine", "relu") or config["quality"] not in ("psnr", "accuracy"):
+                raise ValueError("its activation or its quality is unknown")
+            if not all(isinstance(config[name], (int, float)) and 0 <= config[name] < 1e30 for name in ("omega", "seconds")):
+                raise ValueError("omega or seconds is no number")
+        except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
             raise ValueError(f"{path}: not a zoo ({error})") from None
         return Zoo(tensors, labels, quality, config)
 
@@ -84,7 +91,11 @@ def space_to_list(space):
 
 
 def space_from_list(values):
-    return WeightSpace(tuple((name, tuple((label, int(size)) for label, size in axes)) for name, axes in values))
+    tensors = tuple((name, tuple((label, size) for label, size in axes)) for name, axes in values)
+    for name, axes in tensors:
+        if not isinstance(name, str) or not all(type(size) is int and isinstance(label, (str, type(None))) for label, size in axes):
+            raise ValueError("its space is no list of names and axes")
+    return WeightSpace(tensors)
 
 
 def relu_networks(x, *weights_and_biases):
