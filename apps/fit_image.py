@@ -63,7 +63,8 @@ def fit(config, device):
         task = ImageTask(pixels, config.train.seed, config.held_out)
         model = config.field.build(task.dim, task.n_out, task.aspect, task.place)
         n_pixels = task.height * task.width
-        check_memory(model, min(config.train.batch, n_pixels), PIXEL_BYTES * n_pixels * config.scale**2)
+        check_memory(model, min(config.train.batch, n_pixels), PIXEL_BYTES * n_pixels * config.scale**2,
+                     "--scale or the size of the picture")
         if config.ops == "plain":
             model.use_plain_ops()
         field_config = field_to_dict(config.field)

@@ -71,7 +71,7 @@ def fit(config, device):
         name = f"fit_sdf-{config.mesh.stem if config.mesh else 'gyroid'}-{field_config['kind'].replace(':', '-')}"
         out = config.out or Path("out") / name
         # a wrong flag of the field ends here, before the distances are computed
-        check_memory(config.field.build(3, 1), config.train.batch, POINT_BYTES * max(config.sdf.pool, config.train.batch))
+        check_memory(config.field.build(3, 1), config.train.batch, POINT_BYTES * config.sdf.pool, "--sdf.pool")
         cli.make_folder(out)
     for note in mesh.notes:
         print(f"warning: {note}", file=sys.stderr)

@@ -117,7 +117,8 @@ def fit(config, device):
         mesh = None if config.scene else load_mesh(config.make_scene) if config.make_scene else knot()
         folder = config.scene or make_scene(cli.make_folder(out) / "scene", mesh)
         train, test = (load_views(folder, split, config.outside) for split in ("train", "test"))
-        needed = check_memory(model, config.train.batch, train.pixels.nbytes + test.pixels.nbytes + 16 * config.cells**3)
+        needed = check_memory(model, config.train.batch, train.pixels.nbytes + test.pixels.nbytes + 16 * config.cells**3,
+                              "--cells or the number or size of the pictures")
         task = ViewsTask(train, test, Box(config.box), config.background, config.cells, config.samples, config.carve, config.entropy,
                          config.train.seed)
         cli.make_folder(out)

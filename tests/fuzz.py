@@ -7,6 +7,7 @@ names that lead elsewhere, bombs and pickles. A reader may accept a case or refu
 exit code 0 or 2). Anything else is a traceback to users and is counted, with the cases that took too long, too much memory, or wrote a
 file, started a program or opened a connection. The first of each kind are printed.
 """
+import argparse
 import contextlib
 import faulthandler
 import io
@@ -29,7 +30,8 @@ from hypothesis import seed as seeded
 from tqdm import tqdm
 
 sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[1] / "apps")]
-from fuzz_cases import READERS, Link  # noqa: E402
+from fuzz_cases import READERS  # noqa: E402
+from fuzz_damage import Link  # noqa: E402
 
 SECONDS = 20              # that a case may take; a good one of this size takes a fraction of one
 MOST_BYTES = 3 * 2**30    # that a case may take of memory: a mesh may take 1 GiB whatever its file's size, a picture 90 million pixels
@@ -51,7 +53,8 @@ class Watch:
     def __enter__(self):
         if Watch.watching is None:
             sys.addaudithook(Watch._hear)  # for ever: Python knows no way back
-        self.acts = []
+        self.acts, self.bytecode = [], sys.dont_write_bytecode
+        sys.dont_write_bytecode = True  # a reader's late import would count as a write
         Watch.watching = self
         signal.signal(signal.SIGALRM, self._stop)
         signal.setitimer(signal.ITIMER_REAL, SECONDS)
@@ -59,7 +62,7 @@ class Watch:
 
     def __exit__(self, *_):
         signal.setitimer(signal.ITIMER_REAL, 0)
-        Watch.watching = False
+        Watch.watching, sys.dont_write_bytecode = False, self.bytecode
 
     @staticmethod
     def _hear(event, arguments):
@@ -109,7 +112,10 @@ def attempt(read, case, folder):
 
 
 def fuzz(name, cases, seed=0, strict=False, report=print, advance=lambda: None):
-    """{"cases", "refused", "tracebacks", "hangs", "memory", "escaped_writes"} of a reader; strict: an AssertionError with the least bad case."""
+    """{"cases", "refused", "tracebacks", "hangs", "memory", "escaped_writes"} of a reader.
+
+    strict: AssertionError, with the smallest case hypothesis finds, where it misbehaves.
+    """
     strategy, read = READERS[name]
     counts = Counter(dict.fromkeys(("cases", "refused", *KINDS), 0))
     phases = [Phase.generate, Phase.shrink] if strict else [Phase.generate]
@@ -142,15 +148,12 @@ def fuzz(name, cases, seed=0, strict=False, report=print, advance=lambda: None):
 
 
 def main(arguments=None):
-    import argparse
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--cases", type=int, default=2000, help="of each reader")
     parser.add_argument("--out", type=Path, help="a JSON file of the counts")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--readers", nargs="+", choices=list(READERS), default=list(READERS))
     config = parser.parse_args(arguments)
-    sys.dont_write_bytecode = True  # a reader's late import would count as a write
-    faulthandler.enable()
     results = {}
     for name in config.readers:
         started = time.time()
@@ -164,4 +167,5 @@ def main(arguments=None):
 
 
 if __name__ == "__main__":
+    faulthandler.enable()  # should a library's native code end the process
     sys.exit(main())

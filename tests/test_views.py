@@ -6,7 +6,7 @@ import shutil
 import sys
 
 from jgrid import checkpoint, cli
-from jgrid.field import DecoderConfig, DenseGridConfig, HashGridConfig, field_to_dict
+from jgrid.field import DecoderConfig, DenseGridConfig, HashGridConfig, check_memory, field_to_dict
 from jgrid.radiance import RadianceConfig, spherical_harmonics
 from jgrid.render import Box, Camera, Occupancy, look_at
 from jgrid.tasks.image import load_image

@@ -86,13 +86,13 @@ def training_bytes(model, batch):
     return BYTES_PER_PARAMETER * count_parameters(model) + per_point * batch
 
 
-def check_memory(model, batch, data=0):
+def check_memory(model, batch, data=0, lower_data="the size of the data"):
     """Bytes that training a model takes, beside `data` bytes; memory.NotEnough, with that number and the flags that lower it, where they
     are more than there are."""
     sizes = {group["name"]: sum(int(np.prod(p.shape)) for p in group["params"]) for group in model.parameter_groups()}
     needed, of_parameters = training_bytes(model, batch) + data, BYTES_PER_PARAMETER * sum(sizes.values())
     if 2 * data > needed:
-        lower = "the size of the data"
+        lower = lower_data
     elif 2 * of_parameters < needed:
         lower = "--train.batch"
     elif sizes.get("features", 0) > sum(sizes.values()) / 2:
