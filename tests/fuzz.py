@@ -23,7 +23,7 @@ import traceback
 from collections import Counter
 from pathlib import Path
 
-import jgrid  # noqa: F401  it prepares Jittor's installation, so it comes first
+from jgrid import memory
 
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import seed as seeded
@@ -88,7 +88,8 @@ def attempt(read, case, folder):
     """{kind: what was seen} of a reader on a case, {} where it behaves; whether it refused it."""
     seen, refused, before = {}, False, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     inside = {p: p.lstat().st_mtime_ns for p in folder.parent.rglob("*")}
-    with Watch() as watch, contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+    silent = io.StringIO()
+    with Watch() as watch, memory.bounded(2 * MOST_BYTES), contextlib.redirect_stdout(silent), contextlib.redirect_stderr(silent):
         try:
             read(case)
         except (ValueError, OSError) as error:
@@ -101,6 +102,8 @@ def attempt(read, case, folder):
             refused = ended.code == 2
             if ended.code not in (0, 2):
                 seen["tracebacks"] = traceback.format_exc()
+        except MemoryError:
+            seen["memory"] = traceback.format_exc()
         except Exception:
             seen["tracebacks"] = traceback.format_exc()
     grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024

@@ -81,10 +81,10 @@ def meshes():
 @st.composite
 def mesh_files(draw):
     ending, content = draw(st.sampled_from(meshes()))
-    if draw(st.integers(0, 9)) == 0:
-        ending = draw(st.sampled_from(["obj", "ply", "stl", "off", "glb", "gltf", "zip", "3mf", "dae", "xyz", "tar.gz", "PLY"]))
     if ending == "gltf" and draw(st.booleans()):
-        content = json.dumps(draw(altered(json.loads(content)))).encode()
+        content = to_bytes(draw(altered(json.loads(content))))
+    elif draw(st.integers(0, 9)) == 0:
+        ending = draw(st.sampled_from(["obj", "ply", "stl", "off", "glb", "gltf", "zip", "3mf", "dae", "xyz", "tar.gz", "PLY"]))
     return {f"mesh.{ending}": draw(damaged(content)) if draw(st.integers(0, 4)) else content}
 
 
