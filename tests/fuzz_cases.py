@@ -26,7 +26,7 @@ import optdnn
 import tables
 import trimesh
 import weightspace
-from fuzz_damage import Link, altered, damaged
+from fuzz_damage import Link, altered, damaged, one_in
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -83,9 +83,9 @@ def mesh_files(draw):
     ending, content = draw(st.sampled_from(meshes()))
     if ending == "gltf" and draw(st.booleans()):
         content = to_bytes(draw(altered(json.loads(content))))
-    elif draw(st.integers(0, 9)) == 0:
+    elif draw(one_in(10)):
         ending = draw(st.sampled_from(["obj", "ply", "stl", "off", "glb", "gltf", "zip", "3mf", "dae", "xyz", "tar.gz", "PLY"]))
-    return {f"mesh.{ending}": draw(damaged(content)) if draw(st.integers(0, 4)) else content}
+    return {f"mesh.{ending}": draw(damaged(content)) if not draw(one_in(5)) else content}
 
 
 def read_mesh(folder):
@@ -164,7 +164,7 @@ def idx_cases(draw):
         content = draw(damaged(content)) if n == part else content
         ending = ".gz" if pack is gzip.compress else ""
         files.update({f"{split}-{name}{ending}": content for split in ("train", "t10k")})
-    if draw(st.integers(0, 9)) == 0:
+    if draw(one_in(10)):
         files.update({name: draw(damaged(bytes(3073 * 2))) for name in ("data_batch_1.bin", "data_batch_2.bin")})
     return files
 
@@ -237,7 +237,7 @@ SPOILED = {"nan": lambda v: np.full_like(v, np.nan if v.dtype.kind == "f" else 1
 
 @st.composite
 def model_files(draw):
-    n = draw(st.integers(0, 3))
+    n = draw(st.sampled_from(range(4)))
     kind = draw(st.sampled_from(["bytes", "bytes", "config", "config", "tensors"]))
     if kind == "bytes":
         return {"model.safetensors": draw(damaged(model_bytes(n)))}
@@ -294,10 +294,10 @@ WORDS = st.sampled_from(ODD) | st.text(max_size=5)
 
 @st.composite
 def command_lines(draw):
-    n = draw(st.integers(0, len(COMMANDS) - 1))
+    n = draw(st.sampled_from(range(len(COMMANDS))))
     words = list(COMMANDS[n][1])
-    for _ in range(draw(st.integers(0, 3))):
-        at, kind = draw(st.integers(0, len(words))), draw(st.sampled_from(["replace", "replace", "insert", "remove", "swap"]))
+    for _ in range(draw(st.sampled_from([0, 1, 1, 2, 3]))):
+        at, kind = draw(st.sampled_from(range(len(words) + 1))), draw(st.sampled_from(["replace", "replace", "insert", "remove", "swap"]))
         if kind == "insert" or at >= len(words):
             words.insert(at, draw(WORDS))
         elif kind == "replace":
@@ -305,7 +305,7 @@ def command_lines(draw):
         elif kind == "remove":
             del words[at]
         else:
-            other = draw(st.integers(0, len(words) - 1))
+            other = draw(st.sampled_from(range(len(words))))
             words[at], words[other] = words[other], words[at]
     return n, tuple(words)
 
