@@ -1,6 +1,6 @@
 """A field, and what the configs that build fields share."""
 from jgrid import memory
-from jgrid.grid import Grid
+from jgrid.grid import LOWER, Grid
 from jgrid.network import MLP
 
 import jittor as jt
@@ -73,17 +73,23 @@ def positive(config, *names, prefix="--field."):
 
 
 def training_bytes(model, batch):
-    """Bytes that the parameters and a step on `batch` points take, roughly: Adam's state, and each layer's outputs with their gradients."""
-    modules = list(model.modules())
+    """Bytes that training on `batch` points a step takes, roughly: the parameters, Adam's state, and what each layer gives, with gradients.
+
+    Behind a grid, where one op computes the decoder, it is less.
+    """
     per_point = 64 + sum(16 * max(p.shape[-2:]) for group in model.parameter_groups() if group["name"] not in ("features", "kernel")
                          for p in group["params"] if len(p.shape) > 1)
-    for grid in modules:
-        if isinstance(grid, Grid):
-            per_point += 8 * grid.n_out
-            if not grid.fused:
-                nodes = getattr(grid.index, "k", grid.index.n_levels * 2**grid.index.dim)
-                per_point += 16 * nodes * (2 * grid.index.dim + grid.kernel.n_kernels * grid.w.shape[1])
-    return BYTES_PER_PARAMETER * count_parameters(model) + per_point * batch
+    whole = BYTES_PER_PARAMETER * count_parameters(model)
+    for grid in (module for module in model.modules() if isinstance(module, Grid)):
+        index, kernel, channels = grid.index, grid.kernel, grid.w.shape[1]
+        filters = sum(layer.weight.shape[0] for layer in getattr(kernel, "linear", []))
+        per_point += 8 * grid.n_out
+        if grid.fused and filters:
+            whole += 8 * index.n_nodes * (1 + 2 * index.dim * kernel.octaves) * (filters + channels)
+        elif not grid.fused:
+            nodes = getattr(index, "k", index.n_levels * 2**index.dim)
+            per_point += 16 * nodes * (2 * index.dim + kernel.n_kernels * channels + 2 * filters)
+    return whole + per_point * batch
 
 
 def check_memory(model, batch, data=0, lower_data="the size of the data"):
@@ -96,7 +102,7 @@ def check_memory(model, batch, data=0, lower_data="the size of the data"):
     elif 2 * of_parameters < needed:
         lower = "--train.batch"
     elif sizes.get("features", 0) > sum(sizes.values()) / 2:
-        lower = "--field.finest, --field.channels, --field.table-size, --field.rank or --field.nodes, whichever the field has"
+        lower = LOWER
     else:
         lower = "--field.width or --field.decoder.width"
     memory.require(needed, f"training {sum(sizes.values()):,} parameters on {batch:,} points a step", lower)
