@@ -41,11 +41,11 @@ class Toy:
     activation: str
     lr: float
     steps: int
-    batch: int = 64
+    batch: int
 
 
-TOYS = {"rings": Toy(2, 16, 12, "tanh", 1e-2, 1000), "parity": Toy(8, 16, 8, "relu", 1e-2, 600),
-        "telgarsky": Toy(4, 8, 10, "relu", 1e-2, 3000)}
+TOYS = {"rings": Toy(2, 16, 12, "tanh", 1e-2, 1500, 256), "parity": Toy(8, 16, 8, "relu", 1e-2, 1000, 256),
+        "telgarsky": Toy(4, 8, 10, "relu", 1e-2, 3000, 64)}
 
 
 @dataclass(frozen=True)

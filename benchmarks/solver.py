@@ -6,6 +6,7 @@ from jgrid.field import DecoderConfig, MulFAGridConfig
 from jgrid.grid import Grid
 from jgrid.index import GridIndex, geometric_levels
 from jgrid.kernel import InterpolationKernel
+from jgrid.optimizer import Adam
 from jgrid.solver import conjugate_gradients, place, project, solve, warm_start
 from jgrid.tasks.image import ImageTask
 from jgrid.trainer import TrainConfig, Trainer
@@ -45,7 +46,7 @@ def decibels(loss):
 
 def adam_curve(model, groups, x, y, steps, target=np.inf):
     """[(seconds, PSNR)] of full-batch Adam; the PSNR of a step is that of its own loss, so that nothing is evaluated apart."""
-    optimizer = jt.optim.Adam(groups, lr=1.0, eps=1e-15, betas=(0.9, 0.99))
+    optimizer = Adam(groups)
     curve, start = [], time.perf_counter()
     for _ in range(steps):
         before = time.perf_counter()

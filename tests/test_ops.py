@@ -4,7 +4,7 @@ import os
 import subprocess
 import sys
 
-from jgrid import MLP, Grid, GridIndex, MulFAGainKernel, MulFAKernel
+from jgrid import MLP, Grid, GridIndex, InterpolationKernel, MulFAGainKernel, MulFAKernel
 from jgrid.ops.channels import add_scaled, dot
 from jgrid.ops.norm import fused_norm_relu
 from jgrid.ops.siren import fused_siren_errors
@@ -33,6 +33,8 @@ def digest():
                       *jt.grad((jt.grad(grid(points).sum(), points) ** 2).sum(), [grid.w]), network(grid(points)), slope):
             found.update(value.numpy().tobytes())
     a = jt.array(x)
+    one_level = Grid(GridIndex(2, [50]), InterpolationKernel("linear"), 3)  # whose rows several threads share
+    found.update(jt.grad((one_level(a) * a[:, :1]).sum(), one_level.w).numpy().tobytes())
     for value in (dot(a, a), add_scaled(a, jt.array([2.0, 3.0]), a), grid.fused.squares(a, grid.kernel.collapse(grid.w)[0])):
         found.update(value.numpy().tobytes())
     optimizer = Adam([{"params": [grid.w], "lr": 0.1, "lazy": True}, {"params": [grid.kernel.last.weight], "lr": 0.1}])

@@ -2,12 +2,14 @@
 import importlib.metadata
 import os
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
 
 from jgrid import runtime
 
+import jittor as jt
 import pytest
 
 OWN = ("nvcc_path", "use_mkl", "use_cutt", "use_cutlass", "conv_opt", "cache_name", "FIX_TORCH_ERROR", "OMP_WAIT_POLICY",
@@ -220,9 +222,37 @@ def test_the_report_ends_with_2_where_jittor_cannot_run():
     assert "Jittor cannot run" in ended.stdout and "Traceback" not in ended.stderr
 
 
+def test_kernels_are_compiled_with_precompiled_headers(tmp_path):
+    """g++ takes the precompiled headers for what Jittor writes, and without them the same source compiles too."""
+    flags = shlex.split(jt.flags.cc_flags)
+    header = Path(flags[flags.index("-include") + 1])
+    assert header.with_suffix(".h.gch").stat().st_size > 2**20
+    (tmp_path / "a_op.cc").write_text('#define JIT 1\n#define JIT_cpu 1\n#include <cmath>\n#include "var.h"\n#include "ops/code_op.h"\n'
+                                      "namespace jittor { void CodeOp::jit_run() {} }\n")
+    command = [jt.flags.cc_path, *[f for f in flags if not f.startswith(("-l", "-L", "-shared"))], "-S", "-o", "a.s", "a_op.cc"]
+    taken = subprocess.run([*command, "-g", "-Winvalid-pch", "-H"], cwd=tmp_path, capture_output=True, text=True)
+    assert taken.returncode == 0 and f"! {header}.gch" in taken.stderr
+    refused = subprocess.run([*command, "-O0", "-fno-fast-math", "-Winvalid-pch"], cwd=tmp_path, capture_output=True, text=True)
+    assert refused.returncode == 0 and "-Winvalid-pch" in refused.stderr
+
+
+def test_headers_that_cannot_be_precompiled_change_nothing(monkeypatch, tmp_path):
+    monkeypatch.setattr(jt.compiler, "cache_path", str(tmp_path))
+    monkeypatch.setattr(runtime, "notes", [])
+    monkeypatch.setattr(runtime, "HEADERS", "#error no\n")
+    before, plain = jt.flags.cc_flags, "-O2"
+    try:
+        jt.flags.cc_flags = plain
+        runtime.precompile_headers()
+        assert jt.flags.cc_flags == plain and "not precompiled" in runtime.notes[0] and not list(tmp_path.iterdir())
+    finally:
+        jt.flags.cc_flags = before
+
+
 def test_the_library_sets_no_flag_of_jittor(repository):
-    """Only the apps' own cli may choose the device: what a library sets, its user's program inherits."""
-    setting = re.compile(r"flags\.\w+\s*=(?!=)|flag_scope|setattr\([^)]*flags")
+    """Only the apps' own cli may choose the device: what a library sets, its user's program inherits. Precompiled headers change
+    no result."""
+    setting = re.compile(r"flags\.(?!cc_flags \+= f' -include)\w+\s*[+]?=(?!=)|flag_scope|setattr\([^)]*flags")
     found = [f"{path.name}: {line.strip()}" for path in sorted((repository / "jgrid").rglob("*.py")) if path.name != "cli.py"
              for line in path.read_text().splitlines() if setting.search(line)]
     assert not found

@@ -71,7 +71,7 @@ def rows(variable):
 
 @pytest.mark.parametrize("noise, deviation", [("gaussian", 1.0), ("logistic", np.pi / np.sqrt(3))])
 def test_the_pool_is_half_on_three_eighths_near_and_one_eighth_anywhere(ball, noise, deviation):
-    pool = SDFTask(ball, SDFConfig(pool=8000, noise=noise, spread=0.02, normal=1.0)).sample(0, 8000)
+    pool = SDFTask(ball, SDFConfig(pool=8000, noise=noise, spread=0.02, wander=0, normal=1.0)).sample(0, 8000)
     x, distance, normal = (pool[name].numpy() for name in ("x", "distance", "normal"))
     np.testing.assert_allclose(distance, ball.signed_distance(x), atol=1e-6)
     on = distance == 0
@@ -88,15 +88,28 @@ def test_the_pool_is_half_on_three_eighths_near_and_one_eighth_anywhere(ball, no
 
 
 def test_batches_repeat_and_use_the_pool_up(ball):
-    task = SDFTask(ball, SDFConfig(pool=64), seed=3)
+    task = SDFTask(ball, SDFConfig(pool=64, wander=0), seed=3)
     batches = [task.sample(step, 16) for step in range(8)]
     assert set(batches[0]) == {"x", "distance"} and batches[0]["x"].is_stop_grad()
     epochs = [set().union(*(rows(b["x"]) for b in batches[i:i + 4])) for i in (0, 4)]
     assert epochs[0] == epochs[1] and len(epochs[0]) == 64
     np.testing.assert_array_equal(task.sample(2, 16)["x"].numpy(), batches[2]["x"].numpy())
-    other = SDFTask(ball, SDFConfig(pool=64), seed=4).sample(2, 16)
+    other = SDFTask(ball, SDFConfig(pool=64, wander=0), seed=4).sample(2, 16)
     assert not rows(other["x"]) & rows(batches[2]["x"])
     assert task.sample(0, 1000)["x"].shape == [64, 3]
+
+
+def test_points_anywhere_wander_as_far_as_their_distance_is_known(ball):
+    still, wandering = (SDFTask(ball, SDFConfig(pool=4000, wander=w)) for w in (0.0, 0.5))
+    batches = [{name: v.numpy() for name, v in task.sample(step, 4000).items()} for task in (still, wandering) for step in (0, 0, 1)]
+    places = [b["x"][np.lexsort(b["x"].T)] for b in batches]
+    np.testing.assert_array_equal(places[3], places[4])  # the same at the same step
+    moved = [(b["slack"] > 0).sum() for b in batches[3:]]
+    assert moved == [500, 500, 500] and "slack" not in batches[0]
+    for batch in batches[4:]:
+        away = np.abs(ball.signed_distance(batch["x"]) - batch["distance"])
+        assert (away <= batch["slack"] + 1e-5).all() and away.max() > 0.02
+        assert (batch["slack"] <= 0.5 * np.abs(batch["distance"]) + 1e-6).all()
 
 
 def test_fresh_points_differ_from_step_to_step(ball):
@@ -112,6 +125,8 @@ def test_losses_are_what_they_say():
                 "clamp": np.abs(np.clip(f, -0.1, 0.1) - np.clip(d, -0.1, 0.1))}
     for kind, values in expected.items():
         assert pointwise_loss(kind, jt.array(f), jt.array(d), 0.1).item() == pytest.approx(values.mean(), rel=1e-5), kind
+    assert pointwise_loss("l1", jt.array(f), jt.array(d), slack=jt.array(np.float32([0.2, 0.04, 0, 0]))).item() == pytest.approx(
+        (0.06 + 0.05 + 0.02) / 4, rel=1e-5)
 
 
 def test_slope_terms_have_their_closed_form(ball):

@@ -8,6 +8,10 @@
 #pragma once
 #include <cmath>
 #include <cstring>
+#include <type_traits>
+#if !defined(JIT_cuda) && !defined(__CUDACC__)
+#include <omp.h>
+#endif
 
 namespace jgrid {
 
@@ -26,152 +30,201 @@ JG_FUNCTION uint32_t remainder(uint32_t value, uint64_t magic, uint32_t size) {
 #endif
 }
 
-template <int D> JG_FUNCTION int64_t slot(const Level& level, const int32_t* corner) {
+// A Real is the float of one point or, on the CPU, the Lanes of eight, whose places in the grid are then found side by side.
+template <class Real> struct Kind { typedef int32_t Int; typedef uint32_t Bits; static constexpr int POINTS = 1; };
+JG_FUNCTION int32_t truncated(float v) { return (int32_t)v; }
+JG_FUNCTION float real(int32_t v) { return (float)v; }
+JG_FUNCTION float lane(float v, int) { return v; }
+JG_FUNCTION int32_t lane(int32_t v, int) { return v; }
+#if !defined(JIT_cuda) && !defined(__CUDACC__)
+typedef float Lanes __attribute__((vector_size(32)));
+template <> struct Kind<Lanes> {
+    typedef int32_t Int __attribute__((vector_size(32)));
+    typedef uint32_t Bits __attribute__((vector_size(32)));
+    static constexpr int POINTS = 8;
+};
+JG_FUNCTION Kind<Lanes>::Int truncated(Lanes v) { return __builtin_convertvector(v, Kind<Lanes>::Int); }
+JG_FUNCTION Lanes real(Kind<Lanes>::Int v) { return __builtin_convertvector(v, Lanes); }
+JG_FUNCTION float lane(const Lanes& v, int i) { return v[i]; }
+JG_FUNCTION int32_t lane(const Kind<Lanes>::Int& v, int i) { return v[i]; }
+JG_FUNCTION Kind<Lanes>::Bits remainder(Kind<Lanes>::Bits value, uint64_t magic, uint32_t size) {
+    if ((size & (size - 1)) == 0) return value & (size - 1);
+    for (int i = 0; i < 8; i++) value[i] = remainder((uint32_t)value[i], magic, size);
+    return value;
+}
+#endif
+
+template <int D, class Real> JG_FUNCTION typename Kind<Real>::Int slot(const Level& level, const typename Kind<Real>::Int* corner) {
+    typedef typename Kind<Real>::Int Int;
+    typedef typename Kind<Real>::Bits Bits;
     if (level.magic) {
         const uint32_t primes[3] = {1u, 2654435761u, 805459861u};
-        uint32_t hash = 0;
-        for (int d = 0; d < D; d++) hash ^= (uint32_t)corner[d] * primes[d];
-        return level.first + (int64_t)remainder(hash, level.magic, level.size);
+        Bits hash = (Bits)corner[0];
+        for (int d = 1; d < D; d++) hash ^= (Bits)corner[d] * primes[d];
+        return level.first + (Int)remainder(hash, level.magic, level.size);
     }
-    int64_t row = corner[D - 1];
+    Int row = corner[D - 1];
     for (int d = D - 2; d >= 0; d--) row = row * (level.cells[d] + 1) + corner[d];
     return level.first + row;
 }
 
-// A number and its derivatives along the axes of x.
-template <int D> struct Jet {
-    float v, d[D];
+// A Number is a Real, or a Jet: a Real and its derivatives along the axes of x.
+template <int D, class R> struct Jet {
+    R v, d[D];
     JG_FUNCTION Jet operator*(const Jet& o) const { Jet r; r.v = v * o.v; for (int i = 0; i < D; i++) r.d[i] = v * o.d[i] + d[i] * o.v; return r; }
     JG_FUNCTION Jet operator-(const Jet& o) const { Jet r; r.v = v - o.v; for (int i = 0; i < D; i++) r.d[i] = d[i] - o.d[i]; return r; }
 };
-template <int D> JG_FUNCTION Jet<D> constant(float v, const Jet<D>&) { Jet<D> r; r.v = v; for (int i = 0; i < D; i++) r.d[i] = 0.f; return r; }
-template <int D> JG_FUNCTION Jet<D> variable(float v, int axis, float slope, const Jet<D>& like) { Jet<D> r = constant(v, like); r.d[axis] = slope; return r; }
-template <int D> JG_FUNCTION Jet<D> chain(float v, float slope, const Jet<D>& u) { Jet<D> r; r.v = v; for (int i = 0; i < D; i++) r.d[i] = slope * u.d[i]; return r; }
-template <int D> JG_FUNCTION float value(const Jet<D>& u) { return u.v; }
-JG_FUNCTION float constant(float v, float) { return v; }
-JG_FUNCTION float variable(float v, int, float, float) { return v; }
-JG_FUNCTION float chain(float v, float, float) { return v; }
-JG_FUNCTION float value(float u) { return u; }
+template <class Number> struct Parts {
+    typedef Number Real;
+    static JG_FUNCTION Number number(Real v, Real, int) { return v; }                // v, whose derivative along an axis is slope
+    static JG_FUNCTION Number chain(Real v, Real, const Number&) { return v; }       // f(u) = v, whose derivative at u is slope
+    static JG_FUNCTION Real value(const Number& u) { return u; }
+};
+template <int D, class R> struct Parts<Jet<D, R>> {
+    typedef R Real;
+    typedef Jet<D, R> Number;
+    static JG_FUNCTION Number number(Real v, Real slope, int axis) { Number r; r.v = v; for (int i = 0; i < D; i++) r.d[i] = i == axis ? slope : Real{}; return r; }
+    static JG_FUNCTION Number chain(Real v, Real slope, const Number& u) { Number r; r.v = v; for (int i = 0; i < D; i++) r.d[i] = slope * u.d[i]; return r; }
+    static JG_FUNCTION Real value(const Number& u) { return u.v; }
+};
+template <int D, class R> JG_FUNCTION Jet<D, float> lane(const Jet<D, R>& u, int i) {
+    Jet<D, float> r;
+    r.v = lane(u.v, i);
+    for (int d = 0; d < D; d++) r.d[d] = lane(u.d[d], i);
+    return r;
+}
+template <class Number> JG_FUNCTION Number constant(float v) { typename Parts<Number>::Real zero{}; return Parts<Number>::number(zero + v, zero, 0); }
 
 template <int P, class Number> JG_FUNCTION Number profile(const Number& u) {  // P: a Profile
-    const float a = fabsf(value(u)), sign = value(u) < 0.f ? -1.f : 1.f;
-    if (P == nearest) return constant((value(u) > -0.5f && value(u) <= 0.5f) ? 1.f : 0.f, u);
-    if (P == linear) return chain(1.f - a, -sign, u);
-    return chain(1.f - a * a * (3.f - 2.f * a), -6.f * a * (1.f - a) * sign, u);
+    typedef Parts<Number> N;
+    typedef typename N::Real Real;
+    const Real one = Real{} + 1.f, v = N::value(u), sign = v < 0.f ? -one : one, a = v * sign;
+    if (P == nearest) return N::chain((v > -0.5f) & (v <= 0.5f) ? one : Real{}, Real{}, u);
+    if (P == linear) return N::chain(1.f - a, -sign, u);
+    return N::chain(1.f - a * a * (3.f - 2.f * a), -6.f * a * (1.f - a) * sign, u);
 }
 
 // sin and cos of pi f for f in [0, 1], by their series around 1/2: to 1e-7, the same on every device.
 template <class Number> JG_FUNCTION void half_turn(const Number& f, Number& sine, Number& cosine) {
-    const float pi = 3.14159265358979f, t = pi * (value(f) - 0.5f), q = t * t;
-    const float c = -t * (1.f + q * (-1.f / 6 + q * (1.f / 120 + q * (-1.f / 5040 + q * (1.f / 362880 - q / 39916800)))));
-    const float s = 1.f + q * (-1.f / 2 + q * (1.f / 24 + q * (-1.f / 720 + q * (1.f / 40320 + q * (-1.f / 3628800 + q / 479001600)))));
-    sine = chain(s, pi * c, f);
-    cosine = chain(c, -pi * s, f);
+    typedef Parts<Number> N;
+    typedef typename N::Real Real;
+    const float pi = 3.14159265358979f;
+    const Real t = pi * (N::value(f) - 0.5f), q = t * t;
+    const Real c = -t * (1.f + q * (-1.f / 6 + q * (1.f / 120 + q * (-1.f / 5040 + q * (1.f / 362880 - q / 39916800)))));
+    const Real s = 1.f + q * (-1.f / 2 + q * (1.f / 24 + q * (-1.f / 720 + q * (1.f / 40320 + q * (-1.f / 3628800 + q / 479001600)))));
+    sine = N::chain(s, pi * c, f);
+    cosine = N::chain(c, -pi * s, f);
 }
 
-// The cell of x at a level: its first corner, where x lies in it, and the sines and cosines of each octave there. Number: float, or
-// Jet<D> with the derivatives, which are zero along an axis on which x lies outside the grid.
-template <class Number, int D, int OCTAVES> struct Cell {
-    static constexpr int WAVES = OCTAVES ? OCTAVES : 1;
-    int32_t first[D];
-    Number fraction[D], sine[WAVES][D], cosine[WAVES][D];
+// The cell of a point (or eight) at a level: the rows of its corners b, whose bit d says whether it is the far one along axis d, the
+// windows there, and the sines and cosines of each octave. A Jet's derivatives are zero along an axis on which x lies outside the grid.
+template <class Number, int D, int OCTAVES, int PROFILE> struct Cell {
+    typedef Parts<Number> N;
+    typedef typename N::Real Real;
+    typedef typename Kind<Real>::Int Int;
+    static constexpr int CORNERS = 1 << D, BASIS = 1 + 2 * D * OCTAVES;
+    Int row[CORNERS];
+    Number window[CORNERS], factor[BASIS];  // basis p at corner b: the factor, with the sign of that corner
     JG_FUNCTION Cell(const float* x, const Level& level) {
+        Int corner[2][D];
+        Number edge[2][D];
+        factor[0] = constant<Number>(1.f);
         for (int d = 0; d < D; d++) {
-            const float unit = x[d] < 0.f ? 0.f : (x[d] > 1.f ? 1.f : x[d]);
-            const float scaled = unit * (float)level.cells[d];
-            first[d] = (int32_t)scaled;
-            if (first[d] > level.cells[d] - 1) first[d] = level.cells[d] - 1;
-            fraction[d] = variable(scaled - (float)first[d], d, unit == x[d] ? (float)level.cells[d] : 0.f, Number());
-            if (OCTAVES) {
-                half_turn(fraction[d], sine[0][d], cosine[0][d]);
-                for (int k = 1; k < OCTAVES; k++) {
-                    const Number twice = sine[k - 1][d] * constant(2.f, Number());
-                    sine[k][d] = twice * cosine[k - 1][d];
-                    cosine[k][d] = constant(1.f, Number()) - twice * sine[k - 1][d];
+            const Real last = Real{} + (float)(level.cells[d] - 1), at = coordinate(x + d);
+            const Real above = at < 0.f ? Real{} : at, unit = above > 1.f ? Real{} + 1.f : above;
+            const Real scaled = unit * (float)level.cells[d], floor = real(truncated(scaled)), first = floor > last ? last : floor;
+            corner[0][d] = truncated(first);
+            corner[1][d] = corner[0][d] + 1;
+            const Number f = N::number(scaled - first, unit == at ? Real{} + (float)level.cells[d] : Real{}, d);
+            edge[0][d] = profile<PROFILE>(f);
+            edge[1][d] = profile<PROFILE>(f - constant<Number>(1.f));
+            Number sine, cosine;
+            for (int k = 0; k < OCTAVES; k++) {
+                if (k == 0) {
+                    half_turn(f, sine, cosine);
+                } else {
+                    const Number twice = sine * constant<Number>(2.f), s = sine;
+                    sine = twice * cosine;
+                    cosine = constant<Number>(1.f) - twice * s;
                 }
+                factor[1 + (2 * k) * D + d] = sine;
+                factor[1 + (2 * k + 1) * D + d] = cosine;
             }
         }
+        for (int b = 0; b < CORNERS; b++) {
+            Int place[D];
+            for (int d = 0; d < D; d++) place[d] = corner[(b >> d) & 1][d];
+            row[b] = slot<D, Real>(level, place);
+            window[b] = edge[b & 1][0];
+            for (int d = 1; d < D; d++) window[b] = window[b] * edge[(b >> d) & 1][d];
+        }
     }
-    // Of corner b, whose bit d says whether it is the far one along axis d: the row of the table, and the window.
-    JG_FUNCTION int64_t row(const Level& level, int b) const {
-        int32_t corner[D];
-        for (int d = 0; d < D; d++) corner[d] = first[d] + ((b >> d) & 1);
-        return slot<D>(level, corner);
+    static JG_FUNCTION Real coordinate(const float* x) {
+        Real at;
+        for (int i = 0; i < Kind<Real>::POINTS; i++) ((float*)&at)[i] = x[i * D];
+        return at;
     }
-    template <int PROFILE> JG_FUNCTION Number window(int b) const {
-        Number w = constant(1.f, Number());
-        for (int d = 0; d < D; d++) w = w * profile<PROFILE>(fraction[d] - constant((float)((b >> d) & 1), Number()));
-        return w;
+    // One cell further, pi u changes by pi: the first octave changes sign, the higher ones do not.
+    static constexpr JG_FUNCTION bool turned(int p, int b) { return p >= 1 && p <= 2 * D && ((b >> ((p - 1) % D)) & 1); }
+    // window(u) basis_p(u) at corner b, of point i.
+    JG_FUNCTION auto weight(int p, int b, int i) const {
+        const auto w = lane(window[b], i) * lane(factor[p], i);
+        return turned(p, b) ? constant<decltype(lane(window[b], i))>(0.f) - w : w;
     }
 };
 
-// Calls visit(row, weights) for each corner of the cell of x, weights[p] = window(u) basis_p(u), 1 + 2 D OCTAVES of them.
-template <class Number, int D, int OCTAVES, int PROFILE, class Visit>
-JG_FUNCTION void corners(const float* x, const Level& level, Visit& visit) {
-    const Cell<Number, D, OCTAVES> cell(x, level);
-    for (int b = 0; b < (1 << D); b++) {
-        Number weights[1 + 2 * D * OCTAVES];
-        const Number w = weights[0] = cell.template window<PROFILE>(b);
-        // one cell further, pi u changes by pi: the first octave changes sign, the higher ones do not
-        for (int k = 0; k < OCTAVES; k++)
-            for (int d = 0; d < D; d++) {
-                const Number sign = (k == 0 && ((b >> d) & 1)) ? constant(0.f, Number()) - w : w;
-                weights[1 + (2 * k) * D + d] = sign * cell.sine[k][d];
-                weights[1 + (2 * k + 1) * D + d] = sign * cell.cosine[k][d];
-            }
-        visit(cell.row(level, b), weights);
-    }
-}
-
-// The sums over the corners for all functions of the basis follow from a few: of window(u), and of it with the sign by which the first
-// octave along axis d differs between the corners. Basis p is `factor[p]` times the sum `shared(p)`.
-template <int D, int OCTAVES, int PROFILE> struct Shared {
-    static constexpr int BASIS = 1 + 2 * D * OCTAVES, SUMS = OCTAVES ? 1 + D : 1;
-    const Level& level;
-    const Cell<float, D, OCTAVES> cell;
-    float factor[BASIS];
-    JG_FUNCTION Shared(const float* x, const Level& level) : level(level), cell(x, level) {
-        factor[0] = 1.f;
-        for (int k = 0; k < OCTAVES; k++)
-            for (int d = 0; d < D; d++) {
-                factor[1 + (2 * k) * D + d] = cell.sine[k][d];
-                factor[1 + (2 * k + 1) * D + d] = cell.cosine[k][d];
-            }
-    }
-    static constexpr JG_FUNCTION int shared(int p) { return p >= 1 && p <= 2 * D ? 1 + (p - 1) % D : 0; }
-    template <class Visit> JG_FUNCTION void visit_corners(Visit& visit) const {
+// Which weights the corners' rows get. Each: window(u) basis_p(u). Along: its derivatives along a direction. Shared: the sums over the corners
+// for all functions of the basis follow from those of window(u), and of it with the sign by which the first octave along axis d differs
+// between the corners. Basis p is factor(p) times the sum `of(p)`; weigh calls visit(row, weights) for each corner of the cell of point i.
+template <int D, int OCTAVES, int PROFILE> struct Each {
+    static constexpr int SUMS = 1 + 2 * D * OCTAVES;
+    template <class Real> using Place = Cell<Real, D, OCTAVES, PROFILE>;
+    static constexpr JG_FUNCTION int of(int p) { return p; }
+    template <class Place> static JG_FUNCTION float factor(const Place&, int, int) { return 1.f; }
+    template <class Place, class Visit> static JG_FUNCTION void weigh(const Place& cell, int i, const float*, Visit& visit) {
         for (int b = 0; b < (1 << D); b++) {
-            const float w = cell.template window<PROFILE>(b);
+            const float w = lane(cell.window[b], i);
+            float weights[SUMS];
+            weights[0] = w;
+            for (int p = 1; p < SUMS; p++) weights[p] = (cell.turned(p, b) ? -w : w) * lane(cell.factor[p], i);
+            visit(lane(cell.row[b], i), weights);
+        }
+    }
+};
+template <int D, int OCTAVES, int PROFILE> struct Along {
+    static constexpr int SUMS = 1 + 2 * D * OCTAVES;
+    template <class Real> using Place = Cell<Jet<D, Real>, D, OCTAVES, PROFILE>;
+    static constexpr JG_FUNCTION int of(int p) { return p; }
+    template <class Place> static JG_FUNCTION float factor(const Place&, int, int) { return 1.f; }
+    template <class Place, class Visit> static JG_FUNCTION void weigh(const Place& cell, int i, const float* direction, Visit& visit) {
+        for (int b = 0; b < (1 << D); b++) {
+            float weights[SUMS];
+            for (int p = 0; p < SUMS; p++) {
+                const Jet<D, float> weight = cell.weight(p, b, i);
+                weights[p] = 0.f;
+                for (int d = 0; d < D; d++) weights[p] += weight.d[d] * direction[d];
+            }
+            visit(lane(cell.row[b], i), weights);
+        }
+    }
+};
+template <int D, int OCTAVES, int PROFILE> struct Shared {
+    static constexpr int SUMS = OCTAVES ? 1 + D : 1;
+    template <class Real> using Place = Cell<Real, D, OCTAVES, PROFILE>;
+    static constexpr JG_FUNCTION int of(int p) { return p >= 1 && p <= 2 * D ? 1 + (p - 1) % D : 0; }
+    template <class Place> static JG_FUNCTION float factor(const Place& cell, int p, int i) { return lane(cell.factor[p], i); }
+    template <class Place, class Visit> static JG_FUNCTION void weigh(const Place& cell, int i, const float*, Visit& visit) {
+        for (int b = 0; b < (1 << D); b++) {
+            const float w = lane(cell.window[b], i);
             float weights[SUMS];
             weights[0] = w;
             for (int s = 1; s < SUMS; s++) weights[s] = ((b >> (s - 1)) & 1) ? -w : w;
-            visit(cell.row(level, b), weights);
+            visit(lane(cell.row[b], i), weights);
         }
     }
 };
-
-// The same with the weights' derivatives along a direction in their place, for TANGENT; else with the weights.
-template <int D, int BASIS, class Visit> struct Along {
-    Visit& visit;
-    const float* direction;
-    JG_FUNCTION void operator()(int64_t row, const Jet<D>* weights) {
-        float along[BASIS];
-        for (int p = 0; p < BASIS; p++) {
-            along[p] = 0.f;
-            for (int d = 0; d < D; d++) along[p] += weights[p].d[d] * direction[d];
-        }
-        visit(row, along);
-    }
-};
-template <int D, int OCTAVES, int PROFILE, bool TANGENT, class Visit>
-JG_FUNCTION void weigh(const float* x, const float* direction, const Level& level, Visit& visit) {
-    if (TANGENT) {
-        Along<D, 1 + 2 * D * OCTAVES, Visit> along{visit, direction};
-        corners<Jet<D>, D, OCTAVES, PROFILE>(x, level, along);
-    } else {
-        corners<float, D, OCTAVES, PROFILE>(x, level, visit);
-    }
-}
+template <int D, int OCTAVES, int PROFILE, bool MIXED, bool TANGENT> using Weights = typename std::conditional<
+    TANGENT, Along<D, OCTAVES, PROFILE>, typename std::conditional<MIXED, Shared<D, OCTAVES, PROFILE>, Each<D, OCTAVES, PROFILE>>::type>::type;
 
 // C channels of a node, in registers.
 template <int C, bool VECTOR> struct RowOf {
@@ -179,6 +232,7 @@ template <int C, bool VECTOR> struct RowOf {
     JG_FUNCTION void operator+=(const RowOf& other) { for (int c = 0; c < C; c++) v[c] += other.v[c]; }
     JG_FUNCTION RowOf operator*(const RowOf& other) const { RowOf r; for (int c = 0; c < C; c++) r.v[c] = v[c] * other.v[c]; return r; }
     JG_FUNCTION RowOf operator*(float scale) const { RowOf r; for (int c = 0; c < C; c++) r.v[c] = v[c] * scale; return r; }
+    JG_FUNCTION float total() const { float sum = 0.f; for (int c = 0; c < C; c++) sum += v[c]; return sum; }
 };
 #if !defined(JIT_cuda) && !defined(__CUDACC__)
 template <int C> struct RowOf<C, true> {
@@ -187,6 +241,7 @@ template <int C> struct RowOf<C, true> {
     JG_FUNCTION void operator+=(const RowOf& other) { v += other.v; }
     JG_FUNCTION RowOf operator*(const RowOf& other) const { return {v * other.v}; }
     JG_FUNCTION RowOf operator*(float scale) const { return {v * scale}; }
+    JG_FUNCTION float total() const { float parts[C], sum = 0.f; memcpy(parts, &v, sizeof(v)); for (float part : parts) sum += part; return sum; }
 };
 #endif
 #if defined(JIT_cuda) || defined(__CUDACC__)
@@ -225,25 +280,26 @@ template <int WEIGHTS, int C, bool MIXED> struct Gather {
     }
 };
 
-// The adjoint, for C of the STRIDE channels of a row. Mixed: `gradient` is that of the sums, which are gathered again on the way.
-template <int WEIGHTS, int C, int STRIDE, bool MIXED, bool ATOMIC> struct Scatter {
+// The adjoint. Mixed: `gradient` is that of the sums, which are gathered again on the way. Else: only for rows from `low` to below `high`.
+template <int WEIGHTS, int C, bool MIXED, bool ATOMIC> struct Scatter {
     const float* table;
     float* d_table;
+    int64_t low, high;
     Row<C> gradient[MIXED ? WEIGHTS : 1], sum[MIXED ? WEIGHTS : 1];
-    JG_FUNCTION Scatter(const float* table, float* d_table) : table(table), d_table(d_table) {
+    JG_FUNCTION Scatter(const float* table, float* d_table, int64_t low, int64_t high) : table(table), d_table(d_table), low(low), high(high) {
         for (int p = 0; p < (MIXED ? WEIGHTS : 1); p++) gradient[p] = sum[p] = zeros<C>();
     }
     JG_FUNCTION void operator()(int64_t row, const float* weights) {
         if (MIXED) {
-            const Row<C> t = load<C>(table + row * STRIDE);
+            const Row<C> t = load<C>(table + row * C);
             Row<C> total = zeros<C>();
             for (int p = 0; p < WEIGHTS; p++) {
                 sum[p] += t * weights[p];
                 total += gradient[p] * weights[p];
             }
-            add<C, ATOMIC>(d_table + row * STRIDE, total);
-        } else {
-            for (int p = 0; p < WEIGHTS; p++) add<C, ATOMIC>(d_table + (row * WEIGHTS + p) * STRIDE, gradient[0] * weights[p]);
+            add<C, ATOMIC>(d_table + row * C, total);
+        } else if (row >= low && row < high) {
+            for (int p = 0; p < WEIGHTS; p++) add<C, ATOMIC>(d_table + (row * WEIGHTS + p) * C, gradient[0] * weights[p]);
         }
     }
 };
@@ -251,79 +307,65 @@ template <int WEIGHTS, int C, int STRIDE, bool MIXED, bool ATOMIC> struct Scatte
 // TANGENT: the derivative of the values along `direction`, a vector for each x.
 template <int D, int OCTAVES, int PROFILE, int C, int KERNELS, bool TANGENT> struct Forward {
     static constexpr int BASIS = 1 + 2 * D * OCTAVES, OUT = KERNELS ? KERNELS : 1;
-    static constexpr bool MIXED = KERNELS > 0, SHARED = MIXED && !TANGENT;
+    static constexpr bool MIXED = KERNELS > 0;
+    typedef Weights<D, OCTAVES, PROFILE, MIXED, TANGENT> W;
     const float *x, *direction, *table, *mix;
     const Level* levels;
     int64_t n_levels, groups;
     float* result;
-    JG_FUNCTION void operator()(int64_t n, int64_t group) const {
+    template <class Real> JG_FUNCTION void visit(int64_t n, int64_t group) const {
+        constexpr int POINTS = Kind<Real>::POINTS;
         const int64_t run = n_levels / groups;
-        Row<C> out[OUT];
-        for (Row<C>& row : out) row = zeros<C>();
+        Row<C> values[POINTS * OUT];
+        for (Row<C>& row : values) row = zeros<C>();
         for (int64_t l = group * run; l < (group + 1) * run; l++) {
-            Row<C> sum[BASIS];  // over the corners, for each function of the basis
-            if (SHARED) {
-                const Shared<D, OCTAVES, PROFILE> cell(x + n * D, levels[l]);
-                Gather<Shared<D, OCTAVES, PROFILE>::SUMS, C, true> visit(table);
-                cell.visit_corners(visit);
-                for (int p = 0; p < BASIS; p++) sum[p] = visit.sum[cell.shared(p)] * cell.factor[p];
-            } else {
-                Gather<BASIS, C, MIXED> visit(table);
-                weigh<D, OCTAVES, PROFILE, TANGENT>(x + n * D, direction + n * D, levels[l], visit);
-                for (int p = 0; p < (MIXED ? BASIS : 1); p++) sum[p] = visit.sum[MIXED ? p : 0];
+            const typename W::template Place<Real> cell(x + n * D, levels[l]);
+            for (int i = 0; i < POINTS; i++) {
+                Gather<W::SUMS, C, MIXED> visit(table);
+                W::weigh(cell, i, direction + (n + i) * D, visit);
+                if (!MIXED) values[i * OUT] += visit.sum[0];
+                for (int p = 0; MIXED && p < BASIS; p++) {
+                    const Row<C> sum = visit.sum[W::of(p)] * W::factor(cell, p, i);
+                    for (int k = 0; k < KERNELS; k++) values[i * OUT + k] += load<C>(mix + ((l * OUT + k) * BASIS + p) * C) * sum;
+                }
             }
-            if (!MIXED) out[0] += sum[0];
-            for (int k = 0; k < KERNELS; k++)
-                for (int p = 0; p < BASIS; p++) out[k] += load<C>(mix + ((l * OUT + k) * BASIS + p) * C) * sum[p];
         }
-        for (int k = 0; k < OUT; k++) store<C>(result + ((n * groups + group) * OUT + k) * C, out[k]);
+        for (int i = 0; i < POINTS; i++)
+            for (int k = 0; k < OUT; k++) store<C>(result + (((n + i) * groups + group) * OUT + k) * C, values[i * OUT + k]);
     }
 };
 
-// A task is a level and one of PARTS equal runs of its channels; the runs of one level lie apart in the order of tasks, as
-// threads that write to one level at a time fight for its cache lines. The gradient for `mix` is added up in `copies`, since
+// A task is a level and one of `parts` equal runs of its rows, 1 where mixed. The gradient for `mix` is added up in `copies`, since
 // under CUDA all points of a level write to the same few numbers.
-template <int D, int OCTAVES, int PROFILE, int CHANNELS, int KERNELS, bool TANGENT, int PARTS, bool ATOMIC> struct Backward {
-    static constexpr int BASIS = 1 + 2 * D * OCTAVES, OUT = KERNELS ? KERNELS : 1, C = CHANNELS / PARTS;
-    static constexpr bool MIXED = KERNELS > 0, SHARED = MIXED && !TANGENT;
+template <int D, int OCTAVES, int PROFILE, int C, int KERNELS, bool TANGENT, bool ATOMIC> struct Backward {
+    static constexpr int BASIS = 1 + 2 * D * OCTAVES, OUT = KERNELS ? KERNELS : 1;
+    static constexpr bool MIXED = KERNELS > 0;
+    typedef Weights<D, OCTAVES, PROFILE, MIXED, TANGENT> W;
     const float *x, *direction, *table, *gradient, *mix;
     const Level* levels;
-    int64_t n_levels, groups;
+    int64_t n_levels, groups, parts;
     float *d_table, *d_mix;
     int64_t copies;
-    JG_FUNCTION void operator()(int64_t n, int64_t task) const {
-        const int64_t l = task % n_levels, channel = task / n_levels * C;
-        const float* g = gradient + (n * groups + l / (n_levels / groups)) * OUT * CHANNELS + channel;
-        const float *t = table + channel, *along = direction + n * D, *point = x + n * D;
-        float* d = d_table + channel;
-        if (!MIXED) {
-            Scatter<BASIS, C, CHANNELS, false, ATOMIC> visit(t, d);
-            visit.gradient[0] = load<C>(g);
-            weigh<D, OCTAVES, PROFILE, TANGENT>(point, along, levels[l], visit);
-            return;
+    template <class Real> JG_FUNCTION void visit(int64_t n, int64_t task) const {
+        const int64_t l = task % n_levels, part = task / n_levels, size = levels[l].size;
+        const int64_t low = levels[l].first + size * part / parts, high = levels[l].first + size * (part + 1) / parts;
+        const typename W::template Place<Real> cell(x + n * D, levels[l]);
+        for (int i = 0; i < Kind<Real>::POINTS; i++) {
+            const float* g = gradient + ((n + i) * groups + l / (n_levels / groups)) * OUT * C;
+            Scatter<W::SUMS, C, MIXED, ATOMIC> visit(table, d_table, low, high);
+            if (!MIXED) visit.gradient[0] = load<C>(g);
+            for (int p = 0; MIXED && p < BASIS; p++) {
+                Row<C> of_sum = zeros<C>();  // the gradient for the sum over the corners with basis p
+                for (int k = 0; k < KERNELS; k++) of_sum += load<C>(mix + ((l * OUT + k) * BASIS + p) * C) * load<C>(g + k * C);
+                visit.gradient[W::of(p)] += of_sum * W::factor(cell, p, i);
+            }
+            W::weigh(cell, i, direction + (n + i) * D, visit);
+            float* of_mix = d_mix + ((((n + i) >> 8) & (copies - 1)) * n_levels + l) * OUT * BASIS * C;
+            for (int p = 0; MIXED && p < BASIS; p++) {
+                const Row<C> sum = visit.sum[W::of(p)] * W::factor(cell, p, i);
+                for (int k = 0; k < KERNELS; k++) add<C, ATOMIC>(of_mix + (k * BASIS + p) * C, sum * load<C>(g + k * C));
+            }
         }
-        Row<C> sum[BASIS], of_sum[BASIS];  // over the corners, for each function of the basis, and the gradient for these
-        for (int p = 0; p < BASIS; p++) {
-            of_sum[p] = zeros<C>();
-            for (int k = 0; k < KERNELS; k++)
-                of_sum[p] += load<C>(mix + ((l * OUT + k) * BASIS + p) * CHANNELS + channel) * load<C>(g + k * CHANNELS);
-        }
-        if (SHARED) {
-            const Shared<D, OCTAVES, PROFILE> cell(point, levels[l]);
-            Scatter<Shared<D, OCTAVES, PROFILE>::SUMS, C, CHANNELS, true, ATOMIC> visit(t, d);
-            for (int p = 0; p < BASIS; p++) visit.gradient[cell.shared(p)] += of_sum[p] * cell.factor[p];
-            cell.visit_corners(visit);
-            for (int p = 0; p < BASIS; p++) sum[p] = visit.sum[cell.shared(p)] * cell.factor[p];
-        } else {
-            Scatter<BASIS, C, CHANNELS, true, ATOMIC> visit(t, d);
-            for (int p = 0; p < BASIS; p++) visit.gradient[p] = of_sum[p];
-            weigh<D, OCTAVES, PROFILE, TANGENT>(point, along, levels[l], visit);
-            for (int p = 0; p < BASIS; p++) sum[p] = visit.sum[p];
-        }
-        float* of_mix = d_mix + (((n >> 8) & (copies - 1)) * n_levels + l) * OUT * BASIS * CHANNELS + channel;
-        for (int k = 0; k < KERNELS; k++)
-            for (int p = 0; p < BASIS; p++)
-                add<C, ATOMIC>(of_mix + (k * BASIS + p) * CHANNELS, sum[p] * load<C>(g + k * CHANNELS));
     }
 };
 
@@ -335,35 +377,31 @@ template <int D, int OCTAVES, int PROFILE, int C, int KERNELS> struct Slope {
     const Level* levels;
     int64_t n_levels, groups;
     float* d_x;
-    struct Visit {
-        const float* table;
-        Row<C> gradient[MIXED ? BASIS : 1];  // of the sum for each function of the basis
-        float sum[D];
-        JG_FUNCTION void operator()(int64_t row, const Jet<D>* weights) {
-            const float* t = table + row * C * (MIXED ? 1 : BASIS);
-            for (int p = 0; p < BASIS; p++) {
-                const Row<C> product = load<C>(t + (MIXED ? 0 : p * C)) * gradient[MIXED ? p : 0];
-                float parts[C], total = 0.f;
-                store<C>(parts, product);
-                for (int c = 0; c < C; c++) total += parts[c];
-                for (int d = 0; d < D; d++) sum[d] += total * weights[p].d[d];
-            }
-        }
-    };
-    JG_FUNCTION void operator()(int64_t n, int64_t) const {
-        Visit visit;
-        visit.table = table;
-        for (int d = 0; d < D; d++) visit.sum[d] = 0.f;
+    template <class Real> JG_FUNCTION void visit(int64_t n, int64_t) const {
+        constexpr int POINTS = Kind<Real>::POINTS;
+        float sums[POINTS * D];
+        for (float& sum : sums) sum = 0.f;
         for (int64_t l = 0; l < n_levels; l++) {
-            const float* g = gradient + (n * groups + l / (n_levels / groups)) * OUT * C;
-            visit.gradient[0] = load<C>(g);
-            for (int p = 0; MIXED && p < BASIS; p++) {
-                visit.gradient[p] = zeros<C>();
-                for (int k = 0; k < KERNELS; k++) visit.gradient[p] += load<C>(mix + ((l * OUT + k) * BASIS + p) * C) * load<C>(g + k * C);
+            const Cell<Jet<D, Real>, D, OCTAVES, PROFILE> cell(x + n * D, levels[l]);
+            for (int i = 0; i < POINTS; i++) {
+                const float* g = gradient + ((n + i) * groups + l / (n_levels / groups)) * OUT * C;
+                Row<C> of_sum[MIXED ? BASIS : 1];  // the gradient of the sum for each function of the basis
+                of_sum[0] = load<C>(g);
+                for (int p = 0; MIXED && p < BASIS; p++) {
+                    of_sum[p] = zeros<C>();
+                    for (int k = 0; k < KERNELS; k++) of_sum[p] += load<C>(mix + ((l * OUT + k) * BASIS + p) * C) * load<C>(g + k * C);
+                }
+                for (int b = 0; b < (1 << D); b++) {
+                    const float* t = table + (int64_t)lane(cell.row[b], i) * C * (MIXED ? 1 : BASIS);
+                    for (int p = 0; p < BASIS; p++) {
+                        const float total = (load<C>(t + (MIXED ? 0 : p * C)) * of_sum[MIXED ? p : 0]).total();
+                        const Jet<D, float> weight = cell.weight(p, b, i);
+                        for (int d = 0; d < D; d++) sums[i * D + d] += total * weight.d[d];
+                    }
+                }
             }
-            corners<Jet<D>, D, OCTAVES, PROFILE>(x + n * D, levels[l], visit);
         }
-        for (int d = 0; d < D; d++) d_x[n * D + d] = visit.sum[d];
+        for (int i = 0; i < POINTS * D; i++) d_x[n * D + i] = sums[i];
     }
 };
 
@@ -382,10 +420,40 @@ template <int D, int OCTAVES, int PROFILE, int C, bool ATOMIC> struct Squares {
             add<C, ATOMIC>(result + row * C, phi * phi);
         }
     };
-    JG_FUNCTION void operator()(int64_t n, int64_t l) const {
+    template <class Real> JG_FUNCTION void visit(int64_t n, int64_t l) const {
+        const Cell<Real, D, OCTAVES, PROFILE> cell(x + n * D, levels[l]);
         Visit visit{table, result};
-        corners<float, D, OCTAVES, PROFILE>(x + n * D, levels[l], visit);
+        for (int i = 0; i < Kind<Real>::POINTS; i++) Each<D, OCTAVES, PROFILE>::weigh(cell, i, nullptr, visit);
     }
 };
+
+// Run a body's visit for all points and tasks.
+#if defined(JIT_cuda) || defined(__CUDACC__)
+template <class F> struct OnePoint {
+    F f;
+    JG_FUNCTION void operator()(int64_t n, int64_t task) const { f.template visit<float>(n, task); }
+};
+inline int64_t parts_of_levels(int64_t) { return 1; }
+template <class F> void launch_visits(F f, int64_t n, int64_t tasks) { launch(OnePoint<F>{f}, n, tasks); }
+#else
+template <class F> void visit_run(const F& f, int64_t n, int64_t end, int64_t task) {
+    for (; n + Kind<Lanes>::POINTS <= end; n += Kind<Lanes>::POINTS) f.template visit<Lanes>(n, task);
+    for (; n < end; n++) f.template visit<float>(n, task);
+}
+// Of a few points all tasks are done, which are levels, before the next few: what they write lies together.
+template <class F> void visit_points(const F& f, int64_t n, int64_t tasks) {
+    const int64_t run = 64;
+#pragma omp parallel for schedule(static)
+    for (int64_t start = 0; start < n; start += run)
+        for (int64_t t = 0; t < tasks; t++) visit_run(f, start, start + run < n ? start + run : n, t);
+}
+// A few levels alone would leave threads without work. How many parts there are changes no sum.
+inline int64_t parts_of_levels(int64_t n_levels) { return (omp_get_max_threads() + n_levels - 1) / n_levels; }
+// What a task writes has one writer, so sums need no atomics and do not depend on the number of threads.
+template <class F> void visit_tasks(const F& f, int64_t n, int64_t tasks) {
+#pragma omp parallel for schedule(dynamic, 1)
+    for (int64_t t = 0; t < tasks; t++) visit_run(f, 0, n, t);
+}
+#endif
 
 }  // namespace jgrid

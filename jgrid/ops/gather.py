@@ -79,20 +79,20 @@ class CollapsedGather:
         body = (f"Forward<{self._template(table)}, {kernels}, {_flag(direction)}> f{{in0_p, {_place(direction, inputs)}, in1_p, "
                 f"{_place(mix, inputs)}, (const Level*)in2_p, in2_shape0, {self.groups}, out0_p}};")
         shape = [x.shape[0], self.groups, kernels or 1, table.shape[2]]
-        (values,) = _code([shape], inputs, lambda atomic: body, "over_points", self.groups)
+        (values,) = _code([shape], inputs, lambda atomic: body, "visit_points", self.groups)
         return values
 
     def backward(self, x, gradient, table, mix=None, direction=None):
         """The fused op: the gradients of sum(gradient * forward(...)) for the table and, where there is one, the mix."""
         inputs, kernels = self._inputs(x, table, mix, direction, gradient)
-        parts = 2 if table.shape[2] % 4 == 0 and not kernels else 1  # few levels would leave threads without work
+        parts = "1" if kernels else "parts_of_levels(in2_shape0)"
         copies, d_mix = (CUDA_COPIES if jt.flags.use_cuda else 1), "out1_p, out1_shape0" if kernels else "nullptr, 0"
         d_table, *d_mix = _code(
             [table.shape] + ([[copies, *mix.shape]] if kernels else []), inputs,
-            lambda atomic: (f"Backward<{self._template(table)}, {kernels}, {_flag(direction)}, {parts}, {atomic}> f{{in0_p, "
+            lambda atomic: (f"Backward<{self._template(table)}, {kernels}, {_flag(direction)}, {atomic}> f{{in0_p, "
                             f"{_place(direction, inputs)}, in1_p, {_place(gradient, inputs)}, {_place(mix, inputs)}, (const Level*)in2_p, "
-                            f"in2_shape0, {self.groups}, out0_p, {d_mix}}};"),
-            "over_tasks", f"in2_shape0 * {parts}")
+                            f"in2_shape0, {self.groups}, {parts}, out0_p, {d_mix}}};"),
+            "visit_tasks", f"in2_shape0 * {parts}")
         return [d_table] + [d[0] if copies == 1 else d.sum(0) for d in d_mix]
 
     def slope(self, x, gradient, table, mix=None):
@@ -100,14 +100,14 @@ class CollapsedGather:
         inputs, kernels = self._inputs(x, table, mix, None, gradient)
         body = (f"Slope<{self._template(table)}, {kernels}> f{{in0_p, in1_p, {_place(gradient, inputs)}, {_place(mix, inputs)}, "
                 f"(const Level*)in2_p, in2_shape0, {self.groups}, out0_p}};")
-        (d_x,) = _code([x.shape], inputs, lambda atomic: body, "over_points", 1)
+        (d_x,) = _code([x.shape], inputs, lambda atomic: body, "visit_points", 1)
         return d_x
 
     def squares(self, x, table):
         """The fused op: the sum over x of phi^2 for each node and channel, (M, C), where `table` is the kernel's for features of one."""
         (total,) = _code([[self.index.n_nodes, table.shape[2]]], self._inputs(x, table)[0],
                          lambda atomic: f"Squares<{self._template(table)}, {atomic}> f{{in0_p, in1_p, (const Level*)in2_p, out0_p}};",
-                         "over_tasks", "in2_shape0")
+                         "visit_tasks", "in2_shape0")
         return total
 
     def _inputs(self, x, table, mix=None, *others):
@@ -130,14 +130,14 @@ def _flag(variable):
 def _code(shapes, inputs, body, launcher, tasks):
     """One fused op: a body of gather.h, body(atomic) -> "Body<...> f{...};", over all points of x and `tasks`; outputs start at zero
     where tasks add to them."""
-    adding = launcher == "over_tasks"
+    adding = launcher == "visit_tasks"
 
     def source(atomic, clear, launcher):
         zero = "".join(f"{clear}(out{i}_p, 0, out{i}->size); " for i in range(len(shapes)) if adding)
         return f"{zero}using namespace jgrid; {body(atomic)} {launcher}(f, in0_shape0, {tasks});"
 
     return jt.code(shapes, ["float32"] * len(shapes), inputs, cpu_header=HEADER, cuda_header=HEADER,
-                   cpu_src=source("false", "memset", launcher), cuda_src=source("true", "cudaMemsetAsync", "launch"))
+                   cpu_src=source("false", "memset", launcher), cuda_src=source("true", "cudaMemsetAsync", "launch_visits"))
 
 
 class _Gather(Function):

@@ -30,12 +30,6 @@ template <class F> void over_rays(F f, int64_t n, int64_t tasks) {
     for (int64_t i = 0; i < n; i++)
         for (int64_t t = 0; t < tasks; t++) f(i, t);
 }
-// What a task writes has one writer, so sums need no atomics and do not depend on the number of threads.
-template <class F> void over_tasks(F f, int64_t n, int64_t tasks) {
-#pragma omp parallel for schedule(dynamic, 1)
-    for (int64_t t = 0; t < tasks; t++)
-        for (int64_t i = 0; i < n; i++) f(i, t);
-}
 #endif
 
 }  // namespace jgrid

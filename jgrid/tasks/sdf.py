@@ -33,6 +33,9 @@ class SDFConfig:
     """How points near the surface are spread about points on it."""
     spread: float = 0.01
     """Scale of that noise along each axis, in units of the cube."""
+    wander: float = 0.5
+    """How far the pool's points anywhere move at random at every step, as a part of their distance to the surface, by which that distance
+    then changes at most: the loss forgives as much. 0: they stay."""
     loss: Literal["l1", "relative", "mape", "clamp"] = "l1"
     """l1: |f - d|; relative: (f - d)^2 / (d^2 + 0.01); mape: |f - d| / (|d| + 0.01); clamp: |f - d|, both cut at --sdf.clamp."""
     clamp: float = 0.1
@@ -45,6 +48,8 @@ class SDFConfig:
     def __post_init__(self):
         if self.pool < 0 or 0 < self.pool < 8:
             raise ValueError(f"--sdf.pool must be 0 or at least 8, got {self.pool}")
+        if not 0 <= self.wander < 1:
+            raise ValueError(f"--sdf.wander must be from 0 to below 1, got {self.wander}")
         for name, least in (("spread", True), ("clamp", True), ("eikonal", False), ("normal", False)):
             value = getattr(self, name)
             if not (0 < value < np.inf or value == 0 and not least):
@@ -85,13 +90,14 @@ def surface_of(model, resolution, progress=False):
     return extract(lambda points: np.maximum(function(points), np.abs(points - 0.5).max(1) - (0.5 - BORDER)), resolution, progress=progress)
 
 
-def pointwise_loss(kind, f, d, clamp=0.1):
-    """The mean of one of SDFConfig's losses over f and d, (N,) each."""
+def pointwise_loss(kind, f, d, clamp=0.1, slack=0.0):
+    """The mean of one of SDFConfig's losses over f and d, (N,) each, where |f - d| may be as large as `slack` for nothing."""
     if kind == "clamp":
-        return (f.clamp(-clamp, clamp) - d.clamp(-clamp, clamp)).abs().mean()
+        f, d = f.clamp(-clamp, clamp), d.clamp(-clamp, clamp)
+    error = jt.maximum((f - d).abs() - slack, 0.0)
     if kind == "relative":
-        return ((f - d) ** 2 / (d**2 + 0.01)).mean()
-    return ((f - d).abs() / (d.abs() + 0.01) if kind == "mape" else (f - d).abs()).mean()
+        return (error**2 / (d**2 + 0.01)).mean()
+    return (error / (d.abs() + 0.01) if kind == "mape" else error).mean()
 
 
 def _length(v):
@@ -159,8 +165,19 @@ class SDFTask(AbstractTask):
                 self._order = np.random.default_rng((self.seed, self._epoch)).permutation(total)
             chosen = self._order[step % per_epoch * n:][:n]
             batch = {name: values.take(chosen, axis=0) for name, values in self._pool.items() if name != "normal" or self.config.normal}
+            if self.config.wander:
+                self._wander(np.random.default_rng((self.seed, 2**35, step)), batch, np.flatnonzero(chosen >= total // 2 + 3 * total // 8))
         batch = {name: jt.array(values) for name, values in batch.items()}
         return {name: v if name == "x" and self._slopes else v.stop_grad() for name, v in batch.items()}
+
+    def _wander(self, rng, batch, anywhere):
+        """Move these points: a distance to a surface changes by no more than its point moves."""
+        way = rng.normal(size=(len(anywhere), 3))
+        far = self.config.wander * rng.uniform(size=len(anywhere)) * np.abs(batch["distance"][anywhere])
+        way *= (far / np.linalg.norm(way, axis=1))[:, None]
+        batch["slack"] = np.zeros_like(batch["distance"])
+        batch["slack"][anywhere] = far
+        batch["x"][anywhere] = np.clip(batch["x"][anywhere] + way, 0, 1)
 
     @property
     def _slopes(self):
@@ -168,7 +185,7 @@ class SDFTask(AbstractTask):
 
     def loss(self, model, batch):
         f = model(batch["x"])[:, 0]
-        losses = {self.config.loss: pointwise_loss(self.config.loss, f, batch["distance"], self.config.clamp)}
+        losses = {self.config.loss: pointwise_loss(self.config.loss, f, batch["distance"], self.config.clamp, batch.get("slack", 0.0))}
         if self._slopes:
             slope = jt.grad(f.sum(), batch["x"])
         if self.config.eikonal:
