@@ -31,7 +31,7 @@ setup(
     ],
     extras_require={
         "plot": ["matplotlib"],
-        "test": ["pytest", "hypothesis", "ruff"],
+        "test": ["pytest", "hypothesis", "ruff", "coverage>=7.10"],
         # of versions of Python they are made for; the benchmarks report a missing peer as such
         "bench": ['torch==2.13.0; python_version >= "3.10"', 'jax==0.7.1; python_version >= "3.11"'],
     },
