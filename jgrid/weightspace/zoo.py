@@ -4,7 +4,7 @@ import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from jgrid import checkpoint
+from jgrid import checkpoint, memory
 from jgrid.ops.siren import fused_siren_errors
 from jgrid.weightspace.space import WeightSpace
 
@@ -33,8 +33,9 @@ class FitConfig:
     """Start all fields from the same weights: a negative control, in which a plain MLP can compare weight by weight."""
 
     def __post_init__(self):
-        if not self.hidden or min(self.hidden) < 1 or self.steps < 1 or self.seed < 0 or min(self.omega, self.lr) <= 0:
-            raise ValueError("--fit wants hidden layers of >= 1 neurons, steps >= 1, seed >= 0, omega > 0 and lr > 0, got "
+        sizes = self.hidden and 1 <= min(self.hidden) <= max(self.hidden) <= 2**14
+        if not sizes or self.steps < 1 or self.seed < 0 or min(self.omega, self.lr) <= 0:
+            raise ValueError("--fit wants hidden layers of 1 to 16,384 neurons, steps >= 1, seed >= 0, omega > 0 and lr > 0, got "
                              f"{self.hidden}, {self.steps}, {self.seed}, {self.omega} and {self.lr}")
 
 
@@ -160,6 +161,8 @@ def fit_zoo(subject, fields, config, folder, progress=True):
     that a run that was interrupted goes on where it was; chunks of another subject or config are fitted again. Writes
     folder/zoo.safetensors.
     """
+    dim, together = subject.space(config).dim, min(fields, CHUNK)
+    memory.require(24 * together * dim + 4 * fields * dim, f"{together:,} fields of {dim:,} weights, fitted together", "--fit.hidden")
     parts = Path(folder) / "parts"
     parts.mkdir(parents=True, exist_ok=True)
     chunks, seconds = [], 0.0
