@@ -66,7 +66,7 @@ def _digest(arrays, config):
     digest = hashlib.sha256(config.encode())
     for name in sorted(arrays):
         digest.update(repr((name, str(arrays[name].dtype), arrays[name].shape)).encode())
-        digest.update(np.ascontiguousarray(arrays[name]).tobytes())
+        digest.update(np.ascontiguousarray(arrays[name]))
     return digest.hexdigest()
 
 

@@ -1,11 +1,12 @@
 """What is wrong with an input is said, and does no harm: a few cases of each target of `fuzz`, and by name what users fear most."""
+import gc
 import gzip
 import json
 import os
 import pickle
 import struct
 
-from jgrid import checkpoint
+from jgrid import checkpoint, cli
 from jgrid.idx import read_idx
 from jgrid.mesh import load_mesh
 from jgrid.tasks import image, sdf
@@ -13,6 +14,7 @@ from jgrid.tasks.scene import load_views
 from jgrid.tasks.views import load_viewer
 from jgrid.weightspace.zoo import Zoo
 
+import fit_views
 import fuzz
 import numpy as np
 import pytest
@@ -134,6 +136,19 @@ def test_a_whole_path_is_outside_too(tmp_path):
         load_views(folder, "train")
     inside = scene(tmp_path / "b", str(tmp_path / "b" / "scene" / "test" / "r_0.png"))
     assert len(load_views(inside, "train").poses) == 2
+
+
+def test_the_apps_flag_lets_a_scene_out(tmp_path, monkeypatch, capfd):
+    def read(*_):
+        raise ValueError("all was read")
+
+    folder = scene(tmp_path, **ESCAPES["up"], files={"transforms_test.json": to_bytes(transforms("test"))})
+    monkeypatch.setattr(fit_views, "check_memory", read)
+    for flags, words in (([], "--outside"), (["--outside"], "all was read")):
+        with pytest.raises(SystemExit) as ended:
+            fit_views.main(cli.parse(fit_views.Config, ["--scene", str(folder), "--out", str(tmp_path / "out"), *flags]))
+        assert ended.value.code == 2 and words in capfd.readouterr().err
+    gc.collect()  # Jittor would otherwise compute the weights of the models
 
 
 def test_a_folder_may_be_reached_by_a_link(tmp_path):
