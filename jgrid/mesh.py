@@ -119,6 +119,14 @@ def read_mesh(path, process=False):
         announced, held = int.from_bytes(header[80:], "little"), (size - 84) // 50
         if announced > held:
             raise ValueError(f"{path}: its header announces {announced:,} faces, but it holds {max(held, 0):,}")
+    if header[:4] == b"glTF":
+        with open(path, "rb") as file:  # trimesh would ask for as much memory as a chunk announces
+            end = 12
+            while end + 8 <= size:
+                file.seek(end)
+                end += 8 + int.from_bytes(file.read(4), "little")
+        if end > size:
+            raise ValueError(f"{path}: its chunks announce {end:,} bytes, but it holds {size:,}")
     try:
         with memory.bounded(min(memory.available(), MOST_BYTES + EXPANSION * size)):
             loaded = trimesh.load_scene(path, process=process, skip_materials=True).to_mesh()

@@ -18,7 +18,7 @@ import fit_views
 import fuzz
 import numpy as np
 import pytest
-from fuzz_cases import READERS, model_bytes, pictures, png16, to_bytes, transforms
+from fuzz_cases import READERS, meshes, model_bytes, pictures, png16, to_bytes, transforms
 from fuzz_damage import HOSTILE, Link, Payload, zipped
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -183,3 +183,13 @@ def test_16_bit_colours_keep_16_bits(tmp_path):
     np.testing.assert_array_equal(np.round(image.load_image(tmp_path / "a.png").astype(float) * 65535), values)
 
 
+
+
+def test_a_glb_that_announces_more_than_it_holds_is_refused(tmp_path):
+    content = bytearray(dict(meshes())["glb"])
+    (tmp_path / "a.glb").write_bytes(content)
+    assert len(load_mesh(tmp_path / "a.glb").faces) == 80
+    content[15] = 0x90
+    (tmp_path / "a.glb").write_bytes(content)
+    with pytest.raises(ValueError, match="its chunks announce 2,4"):
+        load_mesh(tmp_path / "a.glb")

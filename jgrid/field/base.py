@@ -88,7 +88,7 @@ def training_bytes(model, batch):
             whole += 8 * index.n_nodes * (1 + 2 * index.dim * kernel.octaves) * (filters + channels)
         elif not grid.fused:
             nodes = getattr(index, "k", index.n_levels * 2**index.dim)
-            per_point += 16 * nodes * (2 * index.dim + kernel.n_kernels * channels + 2 * filters)
+            per_point += 16 * nodes * (2 * index.dim + kernel.n_kernels * channels + 3 * filters)
     return whole + per_point * batch
 
 
