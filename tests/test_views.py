@@ -268,7 +268,7 @@ CHANGED = {"box": 1.2, "background": "black", "cells": 8, "samples": 32, "carve"
 def test_every_flag_counts(finished, ball, tmp_path):
     """Each changes the weights (or, `ops` and `background`, other things) of a run that is otherwise the same."""
     flags = {f.name for f in dataclasses.fields(fit_views.Config)}
-    others = {"scene", "make_scene", "surroundings", "out", "resume", "device", "paper", "from_", "path", "train", "field"}
+    others = {"scene", "make_scene", "surroundings", "outside", "out", "resume", "device", "paper", "from_", "path", "train", "field"}
     assert flags == {*CHANGED, *others}
     base = checkpoint.read(finished[0] / "model.safetensors")
     for name, value in CHANGED.items():
