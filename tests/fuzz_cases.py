@@ -283,7 +283,7 @@ COMMANDS = [
     (fit_sdf.Config, ["--mesh", "a.obj", "--resolution", "32", "--up", "z", "--sdf.pool", "1024", "net:siren", "--field.width", "8"]),
     (fit_views.Config, ["--scene", "a", "--box", "2", "--no-carve", "--colour.width", "8", "--train.minutes", "1"]),
     (diagnose.Config, ["--steps", "3", "--held-out", "0.1", "--fields", "linear", "hash", "--verify"]),
-    (tables.Config, ["--pictures", "a.png", "--steps", "30"]),
+    (tables.Config, ["image", "--pictures", "a.png", "--steps", "30"]),
     (optdnn.Config, ["images", "--channels", "4", "8", "--methods", "gd", "--lr", "0.1"]),
     (weightspace.Command, ["classify", "--fields", "600", "--models", "mlp", "--fit.hidden", "8", "8", "--kind", "siren"])]
 ODD = ["-1", "0", "nan", "inf", "-inf", "1e400", "9" * 50, "", " ", "--", "-", "--help", "-h", "../../x", "/etc/passwd", "x" * 3000, "{}",
