@@ -9,11 +9,20 @@ from pathlib import Path
 from typing import Optional
 
 from jgrid import cli, parallel, picture, resume
-from jgrid.field import DecoderConfig, DenseGridConfig, FourierGridConfig, HashGridConfig, MulFAGridConfig, VMGridConfig, field_to_dict
+from jgrid.field import (
+    DecoderConfig,
+    DenseGridConfig,
+    FourierGridConfig,
+    HashGridConfig,
+    MulFAGridConfig,
+    VMGridConfig,
+    check_memory,
+    field_to_dict,
+)
 from jgrid.radiance import RadianceConfig
 from jgrid.render import Box
 from jgrid.tasks.scene import knot, load_mesh, load_views, make_scene, read_transforms
-from jgrid.tasks.views import ViewsTask, load_viewer, memory_needed, memory_there, save_gif
+from jgrid.tasks.views import ViewsTask, load_viewer, save_gif
 from jgrid.trainer import COMPILING_STEPS, TrainConfig, Trainer, TrainingStopped
 
 from typing_extensions import Literal
@@ -36,6 +45,8 @@ class Config:
     that the app makes."""
     make_scene: Optional[Path] = None
     """A mesh to make a scene of, which is then fitted and kept in the folder of results."""
+    surroundings: bool = False
+    """Give the scene that the app makes ground, far balls and hills, without end; --contract sees them."""
     out: Optional[Path] = None
     """Folder for the results; default out/fit_views-SCENE-FIELD."""
     resume: bool = False
@@ -44,16 +55,26 @@ class Config:
     """auto takes CUDA where it is usable."""
     box: float = 1.5
     """Half the side of the cube around the origin that holds the scene, in the units of the poses."""
+    contract: bool = False
+    """Also see what lies outside the box, to infinity, contracted around it (mip-NeRF 360): for scenes without end."""
     background: Literal["white", "black"] = "white"
     """What transparent pixels show, in the renderings and in the PSNR."""
     cells: int = 96
     """Cells of the occupancy grid along an axis."""
     samples: int = 256
-    """Samples across the box; only those in occupied cells are computed."""
+    """Samples across the box, or with --contract across the cube of all space, twice as wide; only those in occupied cells are computed."""
     carve: bool = True
-    """Begin with the hull of the silhouettes, where the pictures are transparent, as the occupied cells."""
+    """Begin with the hull of the silhouettes, where the pictures are transparent, as the occupied cells; not with --contract."""
     entropy: float = 0.0
     """Weight of the entropy of the rays' opacity: more pushes them to be empty or opaque."""
+    sparsity: float = 0.0
+    """Weight of log(1 + 2 tau^2) of the samples' optical depths tau (Plenoxels): more thins what is dense."""
+    distortion: float = 0.0
+    """Weight of the distortion loss (mip-NeRF 360): more gathers what a ray sees in one place."""
+    tv: float = 0.0
+    """Weight of the total variation of the grids' features, of random occupied cells at each step: more smooths."""
+    coarse_to_fine: float = 0.0
+    """Part of the training in which the levels of a grid come in one by one, the coarsest first; 0: all are there from the start."""
     paper: bool = False
     """The size of the paper's scenes: 800 pixels, 30,000 steps, a finest level of at least 256 cells; for a CUDA machine."""
     from_: cli.From = None
@@ -62,6 +83,8 @@ class Config:
     """With --from: a transforms file whose poses to render; without it, a turntable."""
     ops: Literal["fused", "plain"] = "fused"
     """fused: one op for a grid or an MLP, the fast way; plain: Jittor's own ops, to compare or to look inside."""
+    outside: bool = False
+    """Read pictures that the scene's files name outside its folder."""
     train: TrainConfig = field(default_factory=lambda: TrainConfig(steps=6000, batch=2**14, eval_every=2000))
     colour: RadianceConfig = field(default_factory=RadianceConfig)
     field: cli.any_field(*FIELDS) = FIELDS[0]
@@ -71,8 +94,13 @@ class Config:
             raise ValueError(f"--box must be positive, got {self.box}")
         if not (1 <= self.cells <= 512 and 8 <= self.samples <= 4096):
             raise ValueError(f"--cells must be from 1 to 512 and --samples from 8 to 4096, got {self.cells} and {self.samples}")
-        if not 0 <= self.entropy < float("inf"):
-            raise ValueError(f"--entropy must not be negative, got {self.entropy}")
+        for name in ("entropy", "sparsity", "distortion", "tv"):
+            if not 0 <= getattr(self, name) < float("inf"):
+                raise ValueError(f"--{name} must not be negative, got {getattr(self, name)}")
+        if not 0 <= self.coarse_to_fine <= 0.9:
+            raise ValueError(f"--coarse-to-fine must be from 0 to 0.9, got {self.coarse_to_fine}")
+        if self.surroundings and self.scene is not None:
+            raise ValueError("--surroundings are for a scene that the app makes, not for --scene")
         if self.from_ is not None and (self.scene or self.make_scene):
             raise ValueError("--from renders a fitted field and takes no --scene or --make-scene")
         if self.scene is not None and self.make_scene is not None:
@@ -112,15 +140,15 @@ def fit(config, device):
         mesh = None if config.scene else load_mesh(config.make_scene) if config.make_scene else knot()
         folder = config.scene or out / "scene"
         if mesh and parallel.first:
-            make_scene(cli.make_folder(out) / "scene", mesh)
+            make_scene(cli.make_folder(out) / "scene", mesh, surroundings=config.surroundings)
         parallel.total(0)  # all wait for the scene
-        train, test = load_views(folder, "train"), load_views(folder, "test")
-        needed, there = memory_needed(model, train.pixels.size // 4, config.train.batch, config.cells), memory_there()
-        if device == "cpu" and needed > there:
-            raise ValueError(f"training takes about {needed / 2**30:.1f} GiB, and {there / 2**30:.1f} GiB are free; "
-                             "lower the field's size or --train.batch")
-        task = ViewsTask(train, test, Box(config.box), config.background, config.cells, config.samples, config.carve, config.entropy,
-                         config.train.seed)
+        train, test = (load_views(folder, split, config.outside) for split in ("train", "test"))
+        needed = check_memory(model, config.train.batch, train.pixels.nbytes + test.pixels.nbytes + 16 * config.cells**3,
+                              "--cells or the number or size of the pictures")
+        task = ViewsTask(train, test, Box(config.box, contracted=config.contract), config.background, config.cells, config.samples,
+                         config.carve, config.entropy, config.train.seed, config.sparsity, config.distortion, config.tv,
+                         config.coarse_to_fine)
+        task.check(model)
         cli.make_folder(out)
         trainer = Trainer(task, model, config.train, out, run=run)
         if saved:

@@ -1,8 +1,12 @@
 """The paper's general grid model, g(x) = sum over i in U(x) of phi(x, theta_i) w_i."""
+from jgrid import memory
 from jgrid.ops.gather import FUSED_CHANNELS, CollapsedGather, weighted_gather
 
 import jittor as jt
+import numpy as np
 from jittor import nn
+
+LOWER = "--field.finest, --field.channels, --field.table-size, --field.rank or --field.nodes, whichever the field has"
 
 
 class Grid(nn.Module):
@@ -17,12 +21,14 @@ class Grid(nn.Module):
         super().__init__()
         if channels < 1:
             raise ValueError(f"a grid wants at least 1 channel, got {channels}")
+        memory.require(24 * index.n_nodes * channels, f"a grid of {index.n_nodes:,} nodes with {channels} channels", LOWER)
         self.index, self.kernel = index, kernel
         self.w = (jt.rand((index.n_nodes, channels)) * 2.0 - 1.0) * scale
         self.groups = index.n_levels if concat else 1                                    # runs of levels that are summed
         fused = fused and index.fusible and kernel.fusible and channels <= FUSED_CHANNELS
         self.fused = CollapsedGather(index, kernel.profile, kernel.octaves, self.groups) if fused else None
         self.n_out = kernel.n_kernels * channels * self.groups
+        self._share = None
 
     def execute(self, x):
         """x (N, D) in [0, 1], clamped -> (N, n_out)."""
@@ -32,7 +38,25 @@ class Grid(nn.Module):
             node, offset = self.index(x)                                                 # U(x)
             phi = self.kernel(x, node, offset)                                           # phi(x, theta_i)
             levels = weighted_gather(phi, self.w, node, self.groups)                     # sum of phi_i w_i
+        if self._share is not None:
+            levels = levels * self._share
         return levels.reshape(x.shape[0], self.n_out)
+
+    def fade_in(self, progress):
+        """Count level l as (1 - cos(pi clamp(p (L-1) - l + 1, 0, 1))) / 2 from now on (BARF, Lin et al. 2021, eq. 14).
+
+        progress: p, from 0, the coarsest level alone, to 1, all. ValueError for levels that are summed.
+        """
+        if self.groups == 1:
+            raise ValueError("levels can fade in only where there are several, side by side in front of a decoder")
+        share = (1 - np.cos(np.pi * np.clip(progress * (self.groups - 1) - np.arange(self.groups) + 1, 0, 1))) / 2
+        self._share = None if progress >= 1 else jt.array(share.astype(np.float32).reshape(-1, 1, 1)).stop_grad()
+
+    def total_variation(self, x):
+        """The mean over levels and channels of sum_d (w[corner + e_d] - w[corner])^2, the first corners of the cells of x (N, D)."""
+        corners = self.index(x)[0].reshape(x.shape[0], self.index.n_levels, -1)
+        w = self.w[jt.stack([corners[:, :, i] for i in [0] + [1 << axis for axis in range(self.index.dim)]], dim=2)]  # (N, L, 1 + D, C)
+        return ((w[:, :, 1:] - w[:, :, :1]) ** 2).sum(2).mean()
 
 
 # Which axes each factor of a mode reads: in 3-D TensoRF's planes and lines, in fewer dimensions what is left of them

@@ -4,6 +4,7 @@ A radiance is any object with `density(x)` (N, 3) -> (N,) per unit of length, an
 -> density (N,) and colour (N, 3); x in the unit cube, direction (R, 3) of length 1, ray (N,) the row of each x's direction.
 """
 from dataclasses import dataclass
+from typing import NamedTuple, Optional
 
 from jgrid.ops.render import composite, distances, march, marched, pack, visible
 
@@ -80,12 +81,21 @@ def look_at(eye, target=(0.0, 0.0, 0.0), up=(0.0, 0.0, 1.0)):
 
 @dataclass(frozen=True)
 class Box:
-    """The cube of the world that is the unit cube of the field: centre (3,), half its side, in world units."""
+    """The cube of the world that is the unit cube of the field: centre (3,), half its side, in world units.
+
+    contracted: it is the middle of the unit cube, half as wide, and the rest of the world, contracted, is around it (`ops.render.march`).
+    """
     half: float
     centre: tuple = (0.0, 0.0, 0.0)
+    contracted: bool = False
+
+    @property
+    def side(self):
+        """The length, in world units, that is 1 in the unit cube."""
+        return (4 if self.contracted else 2) * self.half
 
     def to_unit(self, origin):
-        return ((origin - np.float32(self.centre)) / np.float32(2 * self.half) + np.float32(0.5)).astype(np.float32)
+        return ((origin - np.float32(self.centre)) / np.float32(self.side) + np.float32(0.5)).astype(np.float32)
 
 
 class Occupancy:
@@ -94,13 +104,13 @@ class Occupancy:
         density_c <- max(decay density_c, density(a random point of c));   occupied: density_c step > max(1e-6, min(least, its mean)).
 
     cells: along an axis; step: between samples, in sides of the cube; fraction: of the cells that an update looks at, half of them
-    occupied ones; least: the opacity of a step from which a cell counts.
+    occupied ones; least: the opacity of a step from which a cell counts; contracted: the cube holds all of space, as a Box says.
     """
 
-    def __init__(self, cells, step, fraction=0.25, decay=0.9, least=0.01, seed=0):
+    def __init__(self, cells, step, fraction=0.25, decay=0.9, least=0.01, seed=0, contracted=False):
         if cells < 1 or not 0 < step < 1:
             raise ValueError(f"an occupancy grid wants cells >= 1 and a step between 0 and 1, got {cells} and {step}")
-        self.cells, self.step, self.fraction, self.decay, self.least = cells, step, fraction, decay, least
+        self.cells, self.step, self.fraction, self.decay, self.least, self.contracted = cells, step, fraction, decay, least, contracted
         self.seed, self.updates, self._keep = seed, 0, np.ones(cells**3, bool)
         self.density = np.full(cells**3, np.inf, np.float32)
         self._set(self._keep)
@@ -121,6 +131,10 @@ class Occupancy:
     def _points(self, chosen, inside):
         cell = np.stack([chosen % self.cells, chosen // self.cells % self.cells, chosen // self.cells**2], axis=1)
         return ((cell + inside) / self.cells).astype(np.float32)
+
+    def random_points(self, n, rng):
+        """n points (n, 3) of the unit cube in occupied cells, of which there must be some."""
+        return self._points(rng.choice(np.flatnonzero(self.occupied), n), rng.uniform(size=(n, 3)))
 
     def update(self, density, everything=False):
         """Look at the density of some cells, or at everything, once more; the seed and the number of updates say which."""
@@ -154,11 +168,19 @@ class Occupancy:
     def march(self, origin, direction, jitter):
         """The rays' samples: first (R + 1,) numpy, and a function of it that gives x, t, ray of the first samples of each ray."""
         rays = [origin, direction, jitter, self._distance]
-        return pack(march(*rays, self.step).numpy()), lambda first: marched(*rays, self.step, first)
+        return (pack(march(*rays, self.step, self.contracted).numpy()),
+                lambda first: marched(*rays, self.step, first, self.contracted))
+
+
+class Samples(NamedTuple):
+    """What light reaches: first (R + 1,) numpy, density (S,) and t (S,) of the samples; the latter None where there are none."""
+    first: np.ndarray
+    density: Optional[jt.Var] = None
+    t: Optional[jt.Var] = None
 
 
 def render_rays(radiance, occupancy, origin, direction, jitter, with_depth=False):
-    """Colour along rays before any background, opacity, and the number of samples: [colour, opacity] (R, 4), int.
+    """Colour along rays before any background, opacity, and the samples: [colour, opacity] (R, 4), Samples.
 
     Unit-cube origin (R, 3), direction (R, 3), jitter (R,): Jittor variables. Samples light does not reach are found by the density
     alone and then left out. with_depth: [colour, t, opacity] (R, 5), t the expected length times the opacity.
@@ -169,12 +191,12 @@ def render_rays(radiance, occupancy, origin, direction, jitter, with_depth=False
             density = radiance.density(samples(first)[0])
             first = pack(visible(density, jt.full_like(density, occupancy.step), first, LEAST).numpy())
     if not first[-1]:
-        return jt.zeros((origin.shape[0], 5 if with_depth else 4)), 0
+        return jt.zeros((origin.shape[0], 5 if with_depth else 4)), Samples(first)
     x, t, ray = samples(first)
     density, value = radiance(x.stop_grad(), direction, ray.stop_grad())
     if with_depth:
         value = jt.concat([value, t.unsqueeze(1)], dim=1)
-    return composite(density, value, jt.full_like(density, occupancy.step).stop_grad(), first), int(first[-1])
+    return composite(density, value, jt.full_like(density, occupancy.step).stop_grad(), first), Samples(first, density, t)
 
 
 def picture(radiance, occupancy, camera, pose, box, background):
@@ -188,5 +210,5 @@ def picture(radiance, occupancy, camera, pose, box, background):
             parts.append(render_rays(radiance, occupancy, *rays, jitter, with_depth=True)[0].numpy())
     values = np.concatenate(parts).reshape(camera.height, camera.width, 5)
     colour, t, opacity = values[..., :3], values[..., 3], values[..., 4]
-    depth = np.where(opacity > 0.5, t / np.maximum(opacity, 1e-6), np.inf) * 2 * box.half
+    depth = np.where(opacity > 0.5, t / np.maximum(opacity, 1e-6), np.inf) * box.side
     return np.clip(colour + (1 - opacity[..., None]) * np.float32(background), 0, 1), depth, opacity

@@ -158,6 +158,7 @@ class Trainer:
                     break
                 if last:
                     continue
+                self.task.prepare(self.model, config.progress(self.step, clock))
                 self.loss = self._step(self.step, clock)
                 self.step += 1
                 bar.update()

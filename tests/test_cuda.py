@@ -7,7 +7,7 @@ from jgrid.grid import Grid
 from jgrid.index import GridIndex
 from jgrid.kernel import InterpolationKernel, MulFAGainKernel, MulFAKernel
 from jgrid.ops import function as ops
-from jgrid.ops.render import composite, distances, march, marched, pack, visible
+from jgrid.ops.render import composite, distances, distortion, march, marched, pack, visible
 from jgrid.optimizer import Adam
 
 import jittor as jt
@@ -45,6 +45,9 @@ def recorded_sources(monkeypatch):
     distance, jitter = jt.array(distances(np.ones((2, 2, 2), bool))), jt.array(np.zeros(2, np.float32))
     first = pack(march(rays, along, jitter, distance, 0.1).numpy())
     _, t, _ = marched(rays, along, jitter, distance, 0.1, first)
+    far = pack(march(rays, along, jitter, distance, 0.1, True).numpy())
+    marched(rays, along, jitter, distance, 0.1, far, True)[1].sync()
+    jt.grad(distortion(t, t.detach(), t.detach(), first).sum(), t).sync()
     visible(t, t, first, 0.1).sync()
     jt.grad(composite(t, t.unsqueeze(1), t, first).sum(), t).sync()
     return sources
@@ -55,7 +58,7 @@ def test_fused_ops_compile_for_cuda(tmp_path, monkeypatch):
     sources = {source: rest for source, *rest in recorded_sources(monkeypatch)}
     bodies = {re.search(r"(\w+)(<[^>]*>)? f\{", source)[0] for source in sources}
     assert {re.split("[< ]", body)[0] for body in bodies} == {"Forward", "Backward", "Slope", "Squares", "Adam", "March", "Visible",
-                                                              "Composite", "CompositeBackward"}
+                                                              "Composite", "CompositeBackward", "Distortion", "DistortionBackward"}
     assert {" true" in body for body in bodies if body.startswith("Forward")} == {True, False}  # tangents too
     lines = [*(f'#include "{name}.h"' for name in ("launch", "gather", "adam", "render")), "#include <map>", "#include <string>",
              "struct Bytes { size_t size, num; };", "std::map<std::string, double> data;"]

@@ -386,3 +386,28 @@ def test_literal_kernel_is_the_papers(dim):
     kernel.floor = float(np.median(np.abs(totals)))
     guarded = np.where(np.less(totals, 0), -1, 1) * np.maximum(np.abs(totals), kernel.floor)
     np.testing.assert_allclose(grid(jt.array(x)).numpy(), (np.array(sums) / guarded[:, None]).reshape(8, -1), rtol=2e-4, atol=2e-5)
+
+
+def test_total_variation_of_linear_features_is_their_slope():
+    """w = A (i, j, k) has differences A_d along axis d, whatever the cell; the levels' slopes are 1 and 2 times A."""
+    index = GridIndex(3, [3, 8])
+    grid, slope = Grid(index, InterpolationKernel("linear"), 2), np.array([[1.0, 0.5], [0.25, -2.0], [3.0, 0.0]])
+    level = np.repeat([0, 1], index.size)
+    grid.w.update(jt.array((index.positions() * np.array([3, 8])[level, None] @ slope * (1 + level[:, None])).astype(np.float32)))
+    grid.w.start_grad()
+    x = jt.array(np.random.default_rng(0).uniform(size=(60, 3)).astype(np.float32))
+    found = grid.total_variation(x)
+    np.testing.assert_allclose(found.item(), np.mean((slope**2).sum(0)) * (1 + 4) / 2, rtol=1e-4)
+    touched = np.abs(jt.grad(found, grid.w).numpy()).max(1) > 0
+    assert 0 < touched.mean() < 1 and not touched[np.setdiff1d(np.arange(index.n_nodes), index(x)[0].numpy())].any()
+
+
+def test_levels_fade_in_one_by_one():
+    grid = Grid(GridIndex(3, [2, 3, 5]), InterpolationKernel("linear"), 2, concat=True)
+    x = jt.array(np.random.default_rng(0).uniform(size=(7, 3)).astype(np.float32))
+    whole = grid(x).numpy()
+    for progress, share in ((0.0, [1, 0, 0]), (0.25, [1, 0.5, 0]), (0.5, [1, 1, 0]), (0.75, [1, 1, 0.5]), (1.0, [1, 1, 1])):
+        grid.fade_in(progress)
+        np.testing.assert_allclose(grid(x).numpy(), whole * np.repeat(share, 2), rtol=1e-5, atol=1e-9)
+    with pytest.raises(ValueError, match="decoder"):
+        Grid(GridIndex(3, [2, 3]), InterpolationKernel("linear"), 2).fade_in(0.5)

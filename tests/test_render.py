@@ -1,5 +1,18 @@
 """Volume rendering: exact integrals, the plain twins, gradients, cameras that see what they should."""
-from jgrid.ops.render import composite, composite_plain, distances, march, march_plain, marched, pack, visible
+from jgrid.ops.render import (
+    composite,
+    composite_plain,
+    contract,
+    distances,
+    distortion,
+    distortion_plain,
+    march,
+    march_contracted_plain,
+    march_plain,
+    marched,
+    pack,
+    visible,
+)
 from jgrid.render import Box, Camera, Occupancy, look_at, picture, render_rays
 
 import jittor as jt
@@ -107,6 +120,85 @@ def test_rays_along_an_axis_and_from_inside():
     direction = np.float32([[0, 0, 1], [0, -1, 0], [0, 1, 0], [0, 1, 0]])
     inputs = [jt.array(a) for a in (origin, direction, np.full(4, 0.5, np.float32), distances(np.ones((4, 4, 4), bool)))]
     assert march(*inputs, 0.1).numpy().tolist() == [10, 5, 0, 0]
+
+
+def test_contraction_keeps_the_box_and_holds_all_of_space():
+    rng = np.random.default_rng(0)
+    inside = rng.uniform(0.25, 0.75, (20, 3))
+    np.testing.assert_allclose(contract(inside), inside, rtol=1e-12)
+    # one, two, four and infinitely many half-sides from the centre: (2 - 1/r) of them, a quarter of the cube each
+    line = contract(np.array([0.5, 0.5, 0.5]) + np.array([[1], [2], [4], [1e12]]) * [0.25, -0.125, 0.0])
+    np.testing.assert_allclose(line - 0.5, np.array([[1], [1.5], [1.75], [2]]) * [0.25, -0.125, 0.0], atol=1e-9)
+
+
+def test_marching_through_contracted_space_finds_what_looking_everywhere_finds():
+    rng = np.random.default_rng(0)
+    occupied = rng.uniform(size=(12, 12, 12)) < 0.2
+    origin, direction = rays(200, rng)
+    origin[:100] = rng.uniform(0.2, 0.8, (100, 3))
+    jitter, step = rng.uniform(size=200).astype(np.float32), 0.013
+    inputs = [jt.array(a) for a in (origin, direction, jitter, distances(occupied))]
+    found = pack(march(*inputs, step, True).numpy())
+    wanted, x, t, ray, _ = march_contracted_plain(origin.astype(float), direction.astype(float), jitter, occupied, step)
+    same = np.diff(found) == np.diff(wanted)  # a sample on a cell's face may fall to either side
+    assert same.mean() > 0.97 and np.abs(np.diff(found) - np.diff(wanted)).max() <= 1 and wanted[-1] > 1000
+    ours = [v.numpy() for v in marched(*inputs, step, found, True)]
+    chosen, expected = same[ours[2]], same[ray]
+    np.testing.assert_array_equal(ours[2][chosen], ray[expected])
+    np.testing.assert_allclose(ours[0][chosen], x[expected], atol=1e-4)
+    np.testing.assert_allclose(ours[1][chosen], t[expected], rtol=1e-3)
+
+
+def test_contracted_steps_cover_a_ray_to_far_away_and_are_a_step_long_in_the_cube():
+    """Outwards from the box the contracted samples advance by `step` each; together the steps leave nothing out."""
+    step, direction = 0.01, np.array([[0.36, 0.48, 0.8]])
+    _, x, t, _, ends = march_contracted_plain(np.full((1, 3), 0.5), direction, np.zeros(1), np.ones((1, 1, 1), bool), step)
+    np.testing.assert_array_equal(ends[1:, 0], ends[:-1, 1])
+    assert ends[0, 0] == 0 and ends[-1, 1] * 0.8 * 4 > 1 / (4 * step) and len(t) < 1 / step
+    advance = np.diff(x[:, 2])
+    near = t * 0.8 * 4 < 5
+    assert (np.abs(advance[near[1:]] / (0.8 * step) - 1) < 0.25).all() and (advance > 0).all()
+    np.testing.assert_allclose(x[-1, 2], 1, atol=2 * step)
+
+
+def test_a_far_wall_is_seen_through_contracted_space():
+    """A wall 9 half-sides away, to within a step there."""
+    wall = contract(np.array([[0.5 + 9 / 4, 0.5, 0.5]]))[0, 0]
+    medium = Medium(lambda x: np.where(x[:, 0] > wall, 1e6, 0.0))
+    one = [jt.array(np.float32(v)) for v in ([[0.5, 0.5, 0.5]], [[1, 0, 0]], [0.5])]
+    seen = render_rays(medium, Occupancy(16, 0.002, contracted=True), *one, with_depth=True)[0].numpy()[0]
+    np.testing.assert_allclose(seen[:3], [0.2, 0.5, 0.9], rtol=1e-5)
+    assert abs(seen[3] - 9 / 4) < 1.5 * 0.002 * 81
+
+
+def double_sum(density, middle, delta, first):
+    """Equation 15 of mip-NeRF 360, as it reads."""
+    results = []
+    for a, b in zip(first[:-1], first[1:]):
+        through, total, w = 1.0, 0.0, []
+        for s in range(a, b):
+            w.append(through * (1 - np.exp(-density[s] * delta[s])))
+            through *= np.exp(-density[s] * delta[s])
+        for i in range(b - a):
+            total += w[i] ** 2 * delta[a + i] / 3 + sum(w[i] * w[j] * abs(middle[a + i] - middle[a + j]) for j in range(b - a))
+        results.append(total)
+    return np.array(results)
+
+
+def test_distortion_is_the_double_sum_and_its_gradients_are_differences():
+    rng = np.random.default_rng(4)
+    first, density, _, delta = packed(rng, [5, 0, 7, 1])
+    middle = np.concatenate([np.sort(rng.uniform(0, 3, n)) for n in np.diff(first)]).astype(np.float32)
+    exact = [v.numpy().astype(float) for v in (density, jt.array(middle), delta)]
+    cotangent = rng.normal(size=4)
+    found, twin = (f(density, jt.array(middle), delta, first) for f in (distortion, distortion_plain))
+    np.testing.assert_allclose(found.numpy(), double_sum(*exact, first), rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(twin.numpy(), double_sum(*exact, first), rtol=1e-4, atol=1e-6)
+    differences = [cotangent @ (double_sum(exact[0] + e, *exact[1:], first) - double_sum(exact[0] - e, *exact[1:], first)) / 2e-5
+                   for e in 1e-5 * np.eye(13)]
+    for value in (found, twin):
+        slope = jt.grad((value * jt.array(cotangent.astype(np.float32))).sum(), density).numpy()
+        np.testing.assert_allclose(slope, differences, atol=2e-5)
 
 
 @pytest.mark.parametrize("counts", [[3, 0, 5, 1], [1]])

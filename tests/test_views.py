@@ -7,12 +7,13 @@ import signal
 import sys
 
 from jgrid import checkpoint, cli, resume
-from jgrid.field import DecoderConfig, DenseGridConfig, HashGridConfig, field_to_dict
+from jgrid.field import DecoderConfig, DenseGridConfig, HashGridConfig, check_memory, field_to_dict
 from jgrid.radiance import RadianceConfig, spherical_harmonics
 from jgrid.render import Box, Camera, Occupancy, look_at
 from jgrid.tasks.image import load_image
 from jgrid.tasks.scene import MeshScene, Views, circle_poses, load_views, make_scene, read_transforms, sphere_poses
-from jgrid.tasks.views import ViewsTask, hull, memory_needed, save_gif
+from jgrid.tasks.surroundings import CENTRE, GROUND, RADIUS, surroundings
+from jgrid.tasks.views import ViewsTask, hull, load_viewer, save_gif
 from jgrid.trainer import Interrupted, TrainConfig, Trainer
 
 import fit_views
@@ -75,6 +76,33 @@ def test_highlights_move_with_the_viewer():
     towards, aside = -point / np.linalg.norm(point), -np.array([[0.9, -0.3, 0.3]])
     a, b = scene.shade(point, face, towards), scene.shade(point, face, aside)
     assert (a - b).max() > 0.2
+
+
+def test_surroundings_are_where_they_should_be():
+    """A ball is seen to the tangent of its outline and not beyond; the ground is one place from wherever it is seen."""
+    eye = np.array([0.0, 0.0, 1.0])
+    towards = CENTRE[0] - eye
+    far = np.linalg.norm(towards)
+    side = np.cross(towards / far, [0, 0, 1.0])
+    edge = np.arcsin(RADIUS[0] / far)
+    near, beyond, behind = (np.cos(a) * towards / far + np.sin(a) * side / np.linalg.norm(side) for a in (0.98 * edge, 1.02 * edge, np.pi))
+    seen = surroundings(np.tile(eye, (4, 1)), np.stack([towards / far, near, beyond, -behind]))
+    assert np.abs(seen[0] - seen[3]).max() < 1e-9 and np.abs(seen[1] - seen[2]).max() > 0.05
+    place, eyes = np.array([1.3, -0.7, GROUND]), np.array([[0, 0, 1.0], [2, 1, 3.0]])
+    direction = (place - eyes) / np.linalg.norm(place - eyes, axis=1, keepdims=True)
+    one, other = surroundings(eyes, direction)
+    assert np.abs(one - other).max() < 0.05  # they differ by the haze in front
+
+
+def test_contraction_sees_what_a_box_cannot(tmp_path):
+    scene = make_scene(tmp_path / "open", trimesh.creation.icosphere(subdivisions=2), size=32, train=16, test=3, surroundings=True)
+    decibels = []
+    for contracted in (True, False):
+        task = ViewsTask(load_views(scene, "train"), load_views(scene, "test"), Box(1.0, contracted=contracted), cells=16, steps=64)
+        model = RadianceConfig(width=16).build(dataclasses.replace(FIELD, finest=24))
+        trainer = Trainer(task, model, TrainConfig(steps=400, batch=8000, eval_every=400, warmup=5), progress=False)
+        decibels.append(trainer.fit()["psnr"])
+    assert decibels[0] > decibels[1] + 2
 
 
 def rewritten(folder, split="train", **changes):
@@ -234,13 +262,14 @@ def test_an_interrupted_run_goes_on_to_the_bit(ball, tmp_path, monkeypatch):
 
 
 CHANGED = {"box": 1.2, "background": "black", "cells": 8, "samples": 32, "carve": False, "entropy": 0.5, "ops": "plain",
-           "colour": RadianceConfig(width=16)}
+           "colour": RadianceConfig(width=16), "contract": True, "sparsity": 0.1, "distortion": 0.1, "tv": 1e3, "coarse_to_fine": 0.5}
 
 
 def test_every_flag_counts(finished, ball, tmp_path):
     """Each changes the weights (or, `ops` and `background`, other things) of a run that is otherwise the same."""
     flags = {f.name for f in dataclasses.fields(fit_views.Config)}
-    assert flags == {*CHANGED, "scene", "make_scene", "out", "resume", "device", "paper", "from_", "path", "train", "field"}
+    others = {"scene", "make_scene", "surroundings", "out", "resume", "device", "paper", "from_", "path", "train", "field"}
+    assert flags == {*CHANGED, *others}
     base = checkpoint.read(finished[0] / "model.safetensors")
     for name, value in CHANGED.items():
         run(ball, tmp_path / name, **{name: value})
@@ -254,17 +283,23 @@ def test_the_paper_size_is_one_flag():
     assert config.train.steps == 30000 and config.field.finest >= 256 and config.samples == 1024
     dense = fit_views.paper_size(fit_views.Config(paper=True, field=DenseGridConfig(finest=300)))
     assert dense.field.finest == 300
-    assert memory_needed(dense.colour.build(dense.field), 100 * 800 * 800, dense.train.batch, dense.cells) > 24 * 4 * 301**3
+    assert check_memory(dense.colour.build(dense.field), 2**10, 0) > 24 * 4 * 301**3
 
 
 def test_without_a_scene_the_app_makes_one(tmp_path, monkeypatch):
-    monkeypatch.setattr(fit_views, "make_scene", lambda folder, mesh: make_scene(folder, mesh, size=16, train=3, test=1))
+    def small(folder, mesh, surroundings):
+        return make_scene(folder, mesh, size=16, train=3, test=1, surroundings=surroundings)
+
+    monkeypatch.setattr(fit_views, "make_scene", small)
     out = tmp_path / "knot"
     run(None, out)
     assert {"scene/transforms_train.json", "scene/train/r_2.png", "test/000.png", "result.json"} <= set(files(out))
     trimesh.creation.box().export(tmp_path / "box.ply")
-    run(None, tmp_path / "made", make_scene=tmp_path / "box.ply")
-    assert load_views(tmp_path / "made" / "scene", "train").pixels.shape == (3, 16, 16, 4)
+    run(None, tmp_path / "made", make_scene=tmp_path / "box.ply", surroundings=True, contract=True)
+    made = load_views(tmp_path / "made" / "scene", "train")
+    assert made.pixels.shape == (3, 16, 16, 4) and not made.transparent and load_views(out / "scene", "train").transparent
+    viewer, _ = load_viewer(tmp_path / "made" / "model.safetensors")
+    assert viewer.box == Box(1.5, contracted=True) and viewer.occupancy.contracted
 
 
 def test_poses_look_at_the_middle():
@@ -338,6 +373,15 @@ WRONG = {
     "cells": (["--cells", "0"], "--cells"),
     "samples": (["--samples", "1"], "--samples"),
     "entropy": (["--entropy", "-1"], "--entropy"),
+    "sparsity": (["--sparsity", "-1"], "--sparsity"),
+    "distortion": (["--distortion", "nan"], "--distortion"),
+    "tv": (["--tv", "inf"], "--tv"),
+    "coarse to fine": (["--coarse-to-fine", "1"], "--coarse-to-fine"),
+    "surroundings of a scene": (["--scene", "{ball}", "--surroundings"], "--surroundings"),
+    "tv of a network": (["--scene", "{ball}", "--tv", "1", "net:siren"], "--tv wants"),
+    "levels of a network": (["--scene", "{ball}", "--coarse-to-fine", "0.5", "net:siren"], "--coarse-to-fine wants"),
+    "levels of planes": (["--scene", "{ball}", "--coarse-to-fine", "0.5", "grid:vm"], "--coarse-to-fine wants"),
+    "far cameras": (["--scene", "{ball}", "--contract", "--box", "0.01"], "camera is 3.* times"),
     "colour": (["--scene", "{ball}", "--colour.width", "0"], "--colour.width"),
     "minutes": (["--train.minutes", "-1"], "minutes"),
     "missing mesh": (["--make-scene", "{tmp}/nowhere.obj"], "nowhere.obj: no such file"),

@@ -6,8 +6,8 @@
 namespace jgrid {
 
 // Marches through the unit cube: the points o + t d, t = t_near + (k + jitter) step, in occupied cells, k = 0, 1, ... Counts
-// them, or with FILL writes the first (first[r + 1] - first[r]) of them.
-template <bool FILL> struct March {
+// them, or with FILL writes the first (first[r + 1] - first[r]) of them. CONTRACTED: through all of space, see ops/render.py.
+template <bool FILL, bool CONTRACTED> struct March {
     const float *origin, *direction, *jitter;  // (R, 3), (R, 3) of length 1, (R,) in [0, 1]
     const uint8_t* distance;                   // (cells, cells, cells), axis 0 fastest: 0 in an occupied cell, else to the nearest such
     int cells;
@@ -17,6 +17,28 @@ template <bool FILL> struct March {
     float *x, *t;                              // (S, 3), (S,)
     int32_t* ray;                              // (S,)
     JG_FUNCTION void operator()(int64_t r, int64_t) const {
+        const float end[3] = {0.f, 0.f, 0.f};
+        int64_t found = CONTRACTED ? through_space(r) : through_box(r);
+        if (!FILL) count[r] = (int32_t)found;
+        const int64_t rows = FILL ? first[r + 1] - first[r] : 0;  // counting may have rounded otherwise; no row may be left unwritten
+        for (; found < rows; found++) put(r, found, found ? x + 3 * (first[r] + found - 1) : end, found ? t[first[r] + found - 1] : 0.f);
+    }
+    JG_FUNCTION int64_t most(int64_t r) const { return FILL ? first[r + 1] - first[r] : (int64_t)1 << 30; }
+    JG_FUNCTION void put(int64_t r, int64_t found, const float* p, float at) const {
+        const int64_t s = first[r] + found;
+        for (int a = 0; a < 3; a++) x[3 * s + a] = p[a];
+        t[s] = at;
+        ray[s] = (int32_t)r;
+    }
+    // How far the nearest occupied cell is from the cell of p.
+    JG_FUNCTION int empty(const float* p, int* cell) const {
+        for (int a = 0; a < 3; a++) {
+            cell[a] = (int)(p[a] * cells);
+            if (cell[a] > cells - 1) cell[a] = cells - 1;
+        }
+        return distance[((int64_t)cell[2] * cells + cell[1]) * cells + cell[0]];
+    }
+    JG_FUNCTION int64_t through_box(int64_t r) const {
         const float *o = origin + 3 * r, *d = direction + 3 * r;
         float inverse[3], near = 0.f, far = 1e30f;
         for (int a = 0; a < 3; a++) {
@@ -26,42 +48,52 @@ template <bool FILL> struct March {
             near = fmaxf(near, fminf(t0, t1));
             far = fminf(far, fmaxf(t0, t1));
         }
-        const int64_t begin = FILL ? first[r] : 0, most = FILL ? first[r + 1] - first[r] : (int64_t)1 << 30;
         int64_t found = 0;
         int k = 0;
-        while (found < most) {
+        while (found < most(r)) {
             const float at = near + (k + jitter[r]) * step;
             if (!(at < far)) break;
             float p[3];
             int cell[3];
-            for (int a = 0; a < 3; a++) {
-                p[a] = fminf(fmaxf(o[a] + at * d[a], 0.f), 1.f);
-                cell[a] = (int)(p[a] * cells);
-                if (cell[a] > cells - 1) cell[a] = cells - 1;
-            }
-            const int empty = distance[((int64_t)cell[2] * cells + cell[1]) * cells + cell[0]];
-            if (!empty) {
-                if (FILL) {
-                    const int64_t s = begin + found;
-                    for (int a = 0; a < 3; a++) x[3 * s + a] = p[a];
-                    t[s] = at;
-                    ray[s] = (int32_t)r;
-                }
+            for (int a = 0; a < 3; a++) p[a] = fminf(fmaxf(o[a] + at * d[a], 0.f), 1.f);
+            const int away = empty(p, cell);
+            if (!away) {
+                if (FILL) put(r, found, p, at);
                 found++;
                 k++;
                 continue;
             }
             float exit = far;  // of the cube of empty cells around this one; the next sample lies behind it
-            for (int a = 0; a < 3; a++) exit = fminf(exit, ((cell[a] + (d[a] > 0.f ? empty : 1 - empty)) / (float)cells - o[a]) * inverse[a]);
+            for (int a = 0; a < 3; a++) exit = fminf(exit, ((cell[a] + (d[a] > 0.f ? away : 1 - away)) / (float)cells - o[a]) * inverse[a]);
             const int next = (int)ceilf((exit - near) / step - jitter[r]);
             k = next > k ? next : k + 1;
         }
-        if (!FILL) count[r] = (int32_t)found;
-        for (; FILL && found < most; found++) {  // counting may have rounded otherwise; no row may be left unwritten
-            for (int a = 0; a < 3; a++) x[3 * (begin + found) + a] = fminf(fmaxf(o[a] + far * d[a], 0.f), 1.f);
-            t[begin + found] = far;
-            ray[begin + found] = (int32_t)r;
+        return found;
+    }
+    // q = p - 1/2 at a place of the ray, and its size in the largest norm, 1 at the border of the box, which is half the cube wide.
+    JG_FUNCTION float radius(int64_t r, float at, float* q) const {
+        float size = 0.f;
+        for (int a = 0; a < 3; a++) {
+            q[a] = origin[3 * r + a] + at * direction[3 * r + a] - 0.5f;
+            size = fmaxf(size, 4.f * fabsf(q[a]));
         }
+        return size;
+    }
+    JG_FUNCTION int64_t through_space(int64_t r) const {
+        int64_t found = 0;
+        float edge = 0.f, p[3];
+        int cell[3];
+        for (float size = radius(r, edge, p); found < most(r) && 4.f * size * step < 1.f; size = radius(r, edge, p)) {
+            const float length = step * fmaxf(1.f, size * size), at = edge + jitter[r] * length;
+            const float there = fmaxf(1.f, radius(r, at, p));
+            for (int a = 0; a < 3; a++) p[a] = fminf(fmaxf(0.5f + (2.f - 1.f / there) / there * p[a], 0.f), 1.f);
+            if (!empty(p, cell)) {
+                if (FILL) put(r, found, p, at);
+                found++;
+            }
+            edge += length;
+        }
+        return found;
     }
 };
 
@@ -118,6 +150,55 @@ template <int V> struct CompositeBackward {
             }
             d_density[s] = delta[s] * (after * a - behind);
             behind += w * a;
+        }
+    }
+};
+
+// result[r] = sum_ij w_i w_j |m_i - m_j| + 1/3 sum_i w_i^2 delta_i: as m ascends, sums over what lies in front make the double sum a single one.
+struct Distortion {
+    const float *density, *middle, *delta;
+    const int32_t* first;
+    float* result;  // (R,)
+    JG_FUNCTION void operator()(int64_t r, int64_t) const {
+        float through = 1.f, weight = 0.f, moment = 0.f, sum = 0.f;
+        for (int64_t s = first[r]; s < first[r + 1]; s++) {
+            const float left = expf(-density[s] * delta[s]), w = through * (1.f - left), m = middle[s] - middle[first[r]];
+            sum += 2.f * w * (m * weight - moment) + w * w * delta[s] / 3.f;
+            weight += w;
+            moment += w * m;
+            through *= left;
+        }
+        result[r] = sum;
+    }
+};
+
+// The adjoint: a_s = d result / d w_s = 2 (m_s (W_front - W_behind) - (M_front - M_behind)) + 2/3 w_s delta_s, then as in CompositeBackward.
+struct DistortionBackward {
+    const float *density, *middle, *delta;
+    const int32_t* first;
+    const float* gradient;  // (R,)
+    float* d_density;
+    JG_FUNCTION void operator()(int64_t r, int64_t) const {
+        float depth = 0.f, through = 1.f, weight = 0.f, moment = 0.f;  // at first of all samples, then of those in front
+        for (int64_t s = first[r]; s < first[r + 1]; s++) {
+            depth += density[s] * delta[s];
+            const float after = expf(-depth), w = through - after;
+            weight += w;
+            moment += w * (middle[s] - middle[first[r]]);
+            through = after;
+        }
+        float behind = 0.f, weight_behind = 0.f, moment_behind = 0.f;
+        for (int64_t s = (int64_t)first[r + 1] - 1; s >= first[r]; s--) {
+            const float after = expf(-depth), m = middle[s] - middle[first[r]];
+            depth -= density[s] * delta[s];
+            const float w = expf(-depth) - after;
+            weight -= w;
+            moment -= w * m;
+            const float a = gradient[r] * (2.f * (m * (weight - weight_behind) - moment + moment_behind) + 2.f / 3.f * w * delta[s]);
+            d_density[s] = delta[s] * (after * a - behind);
+            behind += w * a;
+            weight_behind += w;
+            moment_behind += w * m;
         }
     }
 };

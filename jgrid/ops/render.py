@@ -1,4 +1,4 @@
-"""Volume rendering on packed samples: marching through an occupancy grid, visibility, compositing; plain, and one op each.
+"""Volume rendering on packed samples: marching through an occupancy grid, visibility, compositing, distortion; plain, and one op each.
 
 The samples of ray r are rows first[r] .. first[r + 1] - 1 of every array of samples, front to back; `first` is a numpy
 array (R + 1,) int32.
@@ -18,22 +18,27 @@ def pack(count):
     return np.concatenate([[0], np.cumsum(count)]).astype(np.int32)
 
 
-def march(origin, direction, jitter, distance, step):
+def march(origin, direction, jitter, distance, step, contracted=False):
     """How many of the points o + t d, t = t_near + (k + jitter) step for k = 0, 1, ..., lie in occupied cells of the unit cube.
 
     origin, direction (R, 3), the latter of length 1; jitter (R,) in [0, 1]; distance (G, G, G) uint8 of `distances`; step: a length
     -> (R,) int32. t_near is where the ray enters the cube, or 0 if it begins inside.
+
+    contracted: all of space is looked at, through mip-NeRF 360's contraction (Barron et al. 2022, eq. 10) in the largest norm, which fills
+    the cube, and with the box half as wide as the cube: for q = p - 1/2 and r = 4 |q|, c(p) = p where r <= 1, else 1/2 + (2 - 1/r) q / r.
+    From the ray's origin on, a step that begins at radius r is max(1, r^2) step long, of which c makes `step` again along q; the
+    last one begins where less than a step is left to the border, which stands for infinity.
     """
     return _code([[origin.shape[0]]], ["int32"], [origin, direction, jitter, distance],
-                 f"March<false> f{{{RAYS}, nullptr, out0_p, nullptr, nullptr, nullptr}};",
+                 f"March<false, {_flag(contracted)}> f{{{RAYS}, nullptr, out0_p, nullptr, nullptr, nullptr}};",
                  step=float(step))[0]
 
 
-def marched(origin, direction, jitter, distance, step, first):
+def marched(origin, direction, jitter, distance, step, first, contracted=False):
     """The first first[r + 1] - first[r] of the points that `march` counts: x (S, 3) in the cube, t (S,), and their ray (S,) int32."""
     n = int(first[-1])
     return _code([[n, 3], [n], [n]], ["float32", "float32", "int32"], [origin, direction, jitter, distance, jt.array(first)],
-                 f"March<true> f{{{RAYS}, in4_p, nullptr, out0_p, out1_p, out2_p}};",
+                 f"March<true, {_flag(contracted)}> f{{{RAYS}, in4_p, nullptr, out0_p, out1_p, out2_p}};",
                  rays="in0_shape0", step=float(step))
 
 
@@ -59,6 +64,34 @@ def march_plain(origin, direction, jitter, occupied, step):
     cell = np.minimum((x * cells).astype(int), cells - 1)
     inside = (t < far[:, None]) & occupied[cell[..., 2], cell[..., 1], cell[..., 0]]
     return pack(inside.sum(1)), x[inside], t[inside], np.nonzero(inside)[0].astype(np.int32)
+
+
+def march_contracted_plain(origin, direction, jitter, occupied, step):
+    """The same for `contracted`, and besides where each step begins and ends, (S, 2)."""
+    def at(t):
+        return origin[left] + t[:, None] * direction[left]
+
+    samples, left, edge = [], np.arange(len(origin)), np.zeros(len(origin))
+    while len(left):
+        radius = 4 * np.abs(at(edge) - 0.5).max(1)
+        left, edge, radius = (values[4 * radius * step < 1] for values in (left, edge, radius))
+        end = edge + step * np.maximum(1, radius**2)
+        t = edge + jitter[left] * (end - edge)
+        x = contract(at(t))
+        cell = np.minimum((x * len(occupied)).astype(int), len(occupied) - 1)
+        inside = occupied[cell[:, 2], cell[:, 1], cell[:, 0]]
+        samples.append([values[inside] for values in (left, x, t, np.stack([edge, end], 1))])
+        edge = end
+    ray, x, t, ends = (np.concatenate(parts) for parts in zip(*samples))
+    order = np.argsort(ray, kind="stable")
+    return pack(np.bincount(ray, minlength=len(origin))), x[order], t[order], ray[order], ends[order]
+
+
+def contract(points):
+    """c(p) of `march`: (N, 3) anywhere, the box being [1/4, 3/4]^3 -> (N, 3) in the unit cube."""
+    q = points - 0.5
+    r = np.maximum(1, 4 * np.abs(q).max(-1, keepdims=True))
+    return 0.5 + (2 - 1 / r) / r * q
 
 
 def visible(density, delta, first, least):
@@ -87,6 +120,40 @@ def composite_plain(density, value, delta, first):
     before = depth @ jt.array(np.triu(np.ones((row.shape[1],) * 2, np.float32), 1))       # sums over the samples in front
     w = (jt.exp(-before) * (1.0 - jt.exp(-depth)) * there).unsqueeze(-1)                  # (R, S, 1)
     return jt.concat([(w * value[row]).sum(1), w.sum(1)], dim=1)
+
+
+def distortion(density, middle, delta, first):
+    """How far along each ray its weights w of `composite` lie apart (Barron et al. 2022, eq. 15), in one op, in time linear in S:
+
+        out_r = sum_ij w_i w_j |m_i - m_j| + 1/3 sum_i w_i^2 delta_i.
+
+    density, middle m, ascending along a ray, delta (S,) -> (R,); differentiable once, for the density.
+    """
+    return _Distortion(middle, delta, first)(density)
+
+
+def distortion_plain(density, middle, delta, first):
+    """The plain twin of `distortion`: the double sum, ray by ray."""
+    rays = []
+    for a, b in zip(first[:-1].tolist(), first[1:].tolist()):
+        depth, m = (density * delta)[a:b], middle[a:b]
+        w = jt.exp(-(jt.array(np.tril(np.ones((b - a,) * 2, np.float32), -1)) * depth).sum(1)) * (1.0 - jt.exp(-depth))
+        rays.append((w.unsqueeze(0) * w.unsqueeze(1) * jt.abs(m.unsqueeze(0) - m.unsqueeze(1))).sum() + (w * w * delta[a:b]).sum() / 3.0)
+    return jt.concat(rays)
+
+
+class _Distortion(Function):
+    def __init__(self, middle, delta, first):
+        super().__init__()
+        self.fixed = [middle, delta, jt.array(first)]
+
+    def execute(self, density):
+        return _code([[self.fixed[2].shape[0] - 1]], ["float32"], [density, *self.fixed],
+                     "Distortion f{in0_p, in1_p, in2_p, in3_p, out0_p};")[0]
+
+    def grad(self, gradient):
+        return _code([self.inputs[0].shape], ["float32"], [*self.inputs, *self.fixed, gradient],
+                     "DistortionBackward f{in0_p, in1_p, in2_p, in3_p, in4_p, out0_p};", rays="in3_shape0 - 1")[0]
 
 
 class _Composite(Function):
@@ -121,6 +188,10 @@ class _CompositeAdjoint(Function):
             return sum(((g * c).sum() for g, c in zip(gradients, cotangents) if c is not None and g is not None), start=jt.zeros(1))
 
         return pull_back(paired, self.inputs, jt.ones(1))
+
+
+def _flag(value):
+    return "true" if value else "false"
 
 
 def _code(shapes, dtypes, inputs, body, rays="out0_shape0", **data):

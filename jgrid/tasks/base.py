@@ -26,6 +26,10 @@ class AbstractTask(ABC):
         if state:
             raise ValueError(f"{name} has unknown {', '.join(f'task.{entry}' for entry in sorted(state))}")
 
+    def prepare(self, model, progress):
+        """Called before each step of a fit, with how much of the training lies before it, from 0 to 1; most tasks do nothing."""
+        return
+
     def status(self):
         """{name: text} of what the progress bar shows besides the loss."""
         return {}

@@ -4,12 +4,15 @@ from dataclasses import asdict
 from pathlib import Path
 
 import jgrid.render as rendering
-from jgrid import checkpoint, parallel, picture
-from jgrid.field import count_parameters
+from jgrid import checkpoint, memory, parallel, picture
+from jgrid.grid import Grid
+from jgrid.index import GridIndex
 from jgrid.metrics import psnr, ssim
+from jgrid.ops.render import distortion
 from jgrid.radiance import radiance_from_dict
 from jgrid.render import Box, Camera, Occupancy, render_rays
 from jgrid.tasks.base import AbstractTask
+from jgrid.tasks.image import PIXEL_BYTES
 from jgrid.tasks.scene import circle_poses
 
 import jittor as jt
@@ -21,6 +24,7 @@ BACKGROUNDS = {"white": 1.0, "black": 0.0}
 UPDATE_EVERY = 16     # steps between looks at the occupancy
 MOST_RAYS = 2**15     # of a step
 FRAMES = 36           # of a turntable
+TV_POINTS = 2**12     # whose cells' total variation a step looks at
 
 
 def hull(views, points, box, radius):
@@ -70,47 +74,55 @@ def load_viewer(path):
     """(viewer, model) of a file that `Viewer.save` wrote; ValueError, naming what is wrong, where it is another."""
     tensors, saved = checkpoint.read(path)
     try:
-        view, model = saved["view"], radiance_from_dict(saved)
-        occupancy = Occupancy(view["cells"], view["step"])
-        occupancy.carve(tensors.pop("occupied").astype(bool))
-        camera = Camera(**{**view["camera"], "distortion": tuple(view["camera"]["distortion"])})
-        viewer = Viewer(occupancy, camera, Box(view["box"]["half"], tuple(view["box"]["centre"])), view["background"], view["distance"])
-    except (KeyError, TypeError, IndexError) as error:
+        view, model, occupied = saved["view"], radiance_from_dict(saved), tensors.pop("occupied")
+        camera, box, cells = view["camera"], view["box"], view["cells"]
+        sizes = [camera["width"], camera["height"], cells]
+        lengths = [camera["fx"], camera["fy"], box["half"], view["distance"]]
+        places = [camera["cx"], camera["cy"], *camera["distortion"], *box["centre"]]
+        if not all(type(n) is int and 0 < n < 2**15 for n in sizes) or not _finite(lengths) or min(lengths) <= 0 or not _finite(places):
+            raise ValueError("its camera or its box")
+        memory.require(PIXEL_BYTES * sizes[0] * sizes[1], f"{path}: a view of {sizes[0]} x {sizes[1]} pixels", "its size")
+        if len(camera["distortion"]) != 4 or len(box["centre"]) != 3 or occupied.shape != (cells**3,):
+            raise ValueError("the sizes of its parts")
+        if view["background"] not in BACKGROUNDS or not _finite([view["step"]]) or type(box["contracted"]) is not bool:
+            raise ValueError("its background, its step or its contraction")
+        occupancy = Occupancy(cells, view["step"], contracted=box["contracted"])
+        occupancy.carve(occupied.astype(bool))
+        camera = Camera(**{**camera, "distortion": tuple(camera["distortion"])})
+        viewer = Viewer(occupancy, camera, Box(box["half"], tuple(box["centre"]), box["contracted"]), view["background"], view["distance"])
+    except memory.NotEnough:
+        raise
+    except (KeyError, TypeError, IndexError, AttributeError, ValueError) as error:
         raise ValueError(f"{path}: not a model of fit_views ({error})") from None
     checkpoint.assign(model, tensors, str(path))
     return viewer, model
 
 
-def memory_needed(model, n_pixels, batch, cells):
-    """Bytes that training takes at most, roughly: four arrays and two copies of the parameters, the pictures, and per sample the
-    inputs and outputs of every op and their gradients, about 2 kB."""
-    return 24 * count_parameters(model) + 8 * n_pixels + 2048 * batch + 16 * cells**3
-
-
-def memory_there():
-    """Bytes of main memory that are free or can be freed; infinite where the system does not say."""
-    try:
-        lines = Path("/proc/meminfo").read_text().splitlines()
-        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable"))
-    except (OSError, StopIteration):
-        return float("inf")
+def _finite(numbers):
+    return all(isinstance(n, (int, float)) and not isinstance(n, bool) and abs(n) < 1e30 for n in numbers)
 
 
 class ViewsTask(AbstractTask):
     """Mean squared error of the colours of random rays, each over a random background where the pictures are transparent.
 
     train, test: Views; box: of the world that holds the scene; background: what is behind it in the pictures, "white" or "black";
-    cells: of the occupancy grid along an axis; steps: samples across the box; carve: begin with the hull of the silhouettes;
-    entropy: weight of the binary entropy of the rays' opacity (DVGO).
+    cells: of the occupancy grid along an axis; steps: samples across the unit cube; carve: begin with the hull of the silhouettes, which
+    a contracted box has not; entropy, sparsity, distortion, tv: weights of the losses of `_priors`; coarse_to_fine: part of the training
+    in which the levels fade in.
     """
 
     dim, n_out, metric = 3, 4, "psnr"
 
-    def __init__(self, train, test, box, background="white", cells=96, steps=256, carve=True, entropy=0.0, seed=0):
+    def __init__(self, train, test, box, background="white", cells=96, steps=256, carve=True, entropy=0.0, seed=0,
+                 sparsity=0.0, distortion=0.0, tv=0.0, coarse_to_fine=0.0):
         self.train, self.test, self.box, self.seed = train, test, box, seed
-        self.background, self.entropy = BACKGROUNDS[background], entropy
-        self.occupancy, self._transparent = Occupancy(cells, 1 / steps, seed=seed), train.transparent
-        if carve and self._transparent:
+        self.background, self.entropy, self.sparsity, self.distortion = BACKGROUNDS[background], entropy, sparsity, distortion
+        self.tv, self.coarse_to_fine = tv, coarse_to_fine
+        self.occupancy, self._transparent = Occupancy(cells, 1 / steps, seed=seed, contracted=box.contracted), train.transparent
+        farthest = np.abs(np.concatenate([train.poses, test.poses])[:, :3, 3] - np.asarray(box.centre)).max() / box.half
+        if box.contracted and farthest > steps / 8:  # its first step might leap over the box
+            raise ValueError(f"a camera is {farthest:.3g} times half the box's side away; raise --box or --samples")
+        if carve and self._transparent and not box.contracted:
             keep = hull(train, self.occupancy.centres(), box, np.sqrt(3) / 2 / cells)
             if not keep.any():
                 raise ValueError(f"no part of the box (half its side {box.half}, centre {box.centre}) is covered in all pictures; "
@@ -138,16 +150,52 @@ class ViewsTask(AbstractTask):
     def loss(self, model, batch):
         if len(self.samples) % UPDATE_EVERY == 0:
             self.occupancy.update(model.density, everything=not self.samples)
-        values, n = render_rays(model, self.occupancy, batch["origin"], batch["direction"], batch["jitter"])
-        n, rays = parallel.total(n, len(values))
+        values, samples = render_rays(model, self.occupancy, batch["origin"], batch["direction"], batch["jitter"])
+        n, rays = parallel.total(int(samples.first[-1]), len(values))
         self.samples.append(int(n))
         self._rays += rays
         self._per_ray = 0.9 * self._per_ray + 0.1 * n / rays
         opacity = values[:, 3:]
-        losses = {"mse": ((values[:, :3] + (1.0 - opacity) * batch["behind"] - batch["colour"]) ** 2).mean()}
+        mse = ((values[:, :3] + (1.0 - opacity) * batch["behind"] - batch["colour"]) ** 2).mean()
+        return {"mse": mse, **self._priors(model, opacity, samples)}
+
+    def prepare(self, model, progress):
+        if self.coarse_to_fine:
+            for grid in (module for module in model.modules() if isinstance(module, Grid)):
+                grid.fade_in(progress / self.coarse_to_fine)
+
+    def check(self, model):
+        """ValueError, with the flag's name, where the model has not what the options want."""
+        grids = [module for module in model.modules() if isinstance(module, Grid)]
+        if self.tv and not any(isinstance(grid.index, GridIndex) for grid in grids):
+            raise ValueError("--tv wants a field of grids with cells")
+        if self.coarse_to_fine and not (grids and all(grid.groups > 1 for grid in grids)):
+            raise ValueError("--coarse-to-fine wants a field of several levels in front of a decoder")
+
+    def _priors(self, model, opacity, samples):
+        """Losses that know no picture, those with a weight, as means over the R rays; tau_s is the density of a sample times the step:
+
+            entropy (DVGO):               - o log o - (1 - o) log(1 - o), o the opacity
+            sparsity (Plenoxels):         sum_s log(1 + 2 tau_s^2)
+            distortion (mip-NeRF 360):    `ops.render.distortion`, in sides of the cube; a contracted cube's t > 1/2 become 1 - 1/(4t)
+            tv (TensoRF, DVGO):           `Grid.total_variation` of all grids, at random in occupied cells
+        """
+        losses = {}
         if self.entropy:
             o = jt.clamp(opacity, 1e-5, 1 - 1e-5)
             losses["entropy"] = -self.entropy * (o * jt.log(o) + (1 - o) * jt.log(1 - o)).mean()
+        if self.tv and samples.first[-1]:  # Adam would move features that no ray sees as far as others, to and fro
+            x = self.occupancy.random_points(TV_POINTS, np.random.default_rng((self.seed, len(self.samples), 1)))
+            grids = [module for module in model.modules() if isinstance(module, Grid) and isinstance(module.index, GridIndex)]
+            losses["tv"] = self.tv * sum(grid.total_variation(jt.array(x[:, :grid.index.dim])) for grid in grids)
+        if self.sparsity and samples.first[-1]:
+            losses["sparsity"] = self.sparsity * jt.log(1.0 + 2.0 * (samples.density * self.occupancy.step) ** 2).sum() / len(opacity)
+        if self.distortion and samples.first[-1]:
+            middle = samples.t
+            if self.box.contracted:
+                middle = jt.minimum(middle, 1.0 - 0.25 / jt.maximum(middle, 0.5))
+            step = jt.full_like(middle, self.occupancy.step).stop_grad()
+            losses["distortion"] = self.distortion * distortion(samples.density, middle, step, samples.first).mean()
         return losses
 
     def state(self):
@@ -192,7 +240,8 @@ class ViewsTask(AbstractTask):
 
 
 def depth_picture(depth):
-    """Expected depth (H, W), inf where nothing is, as colours: near bright, far dark, nothing white."""
+    """Expected depth (H, W), inf where nothing is, as colours, on a scale of logarithms: near bright, far dark, nothing white."""
+    depth = np.log(np.maximum(depth, 1e-6))
     there = np.isfinite(depth)
     if not there.any():
         return np.ones((*depth.shape, 3))
