@@ -76,7 +76,7 @@ def test_one_process_writes_and_speaks(runs):
     assert len(two.splitlines()) == len(one.splitlines())
 
 
-@pytest.mark.parametrize("how, message", [("--kill", "rank 1 .*signal 9"), ("--raise", "MemoryError: none left")])
+@pytest.mark.parametrize("how, message", [("--kill", "rank 1 .*signal 9"), ("--raise", "out of memory: none left")])
 def test_where_one_fails_the_job_ends_and_can_be_resumed(runs, tmp_path, how, message):
     code, _, messages = ended(start(2, tmp_path, "fit_image", how, "22"))
     assert code and re.search(message, messages) and "--resume" in messages
