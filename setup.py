@@ -15,7 +15,7 @@ setup(
     install_requires=[
         "jittor==1.3.11.0",
         "numpy>=1.21,<2",
-        "pillow>=10.1",
+        "pillow>=11",
         "tqdm",
         "trimesh",
         "libigl",
@@ -31,7 +31,7 @@ setup(
     extras_require={
         "plot": ["matplotlib"],
         "docs": ["pdoc"],
-        "test": ["pytest", "hypothesis", "ruff", "pdoc"],
+        "test": ["pytest", "hypothesis", "ruff", "pdoc", "coverage>=7.10"],
         # of versions of Python they are made for; the benchmarks report a missing peer as such
         "bench": ['torch==2.13.0; python_version >= "3.10"', 'jax==0.7.1; python_version >= "3.11"'],
     },

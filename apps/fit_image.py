@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Optional
 
-from jgrid import checkpoint, cli, parallel, picture, resume
-from jgrid.field import MulFAGridConfig, field_from_dict, field_to_dict
+from jgrid import cli, memory, parallel, picture, resume
+from jgrid.field import MulFAGridConfig, check_memory, field_to_dict
 from jgrid.solver import SolveConfig, Solver
-from jgrid.tasks.image import ImageTask, load_image, render
+from jgrid.tasks.image import PIXEL_BYTES, ImageTask, load_image, load_model, render
 from jgrid.trainer import TrainConfig, Trainer, TrainingStopped
 
 import skimage.data
@@ -66,6 +66,9 @@ def fit(config, device):
         pixels = load_image(config.image) if config.image else skimage.data.astronaut() / 255.0
         task = ImageTask(pixels, config.train.seed, config.held_out)
         model = config.field.build(task.dim, task.n_out, task.aspect, task.place)
+        n_pixels = task.height * task.width
+        check_memory(model, min(config.train.batch, n_pixels), PIXEL_BYTES * n_pixels * config.scale**2,
+                     "--scale or the size of the picture")
         if config.ops == "plain":
             model.use_plain_ops()
         field_config = field_to_dict(config.field)
@@ -99,14 +102,9 @@ def fit(config, device):
 
 def render_again(config):
     with cli.user_errors():
-        tensors, saved = checkpoint.read(config.from_)
-        try:
-            height, width, n_out = (int(saved[name]) for name in ("height", "width", "n_out"))
-            longest = max(height, width)
-            model = field_from_dict(saved["field"]).build(2, n_out, (width / longest, height / longest))
-        except (KeyError, TypeError) as error:
-            raise ValueError(f"{config.from_}: not a model of fit_image ({error})") from None
-        checkpoint.assign(model, tensors, str(config.from_))
+        model, height, width = load_model(config.from_)
+        memory.require(PIXEL_BYTES * height * width * config.scale**2, f"a picture of {height} x {width} pixels and --scale {config.scale}",
+                       "--scale")
         out = cli.make_folder(config.out or Path("out") / f"fit_image-{config.from_.stem}-rendered")
     paths = [picture.save(out / "prediction.png", render(model, height, width))] + enlarge(config, model, height, width, out)
     print("\n".join(str(p) for p in paths))

@@ -11,11 +11,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Optional
 
-from jgrid import checkpoint, cli, parallel, picture, resume
-from jgrid.field import DecoderConfig, DenseGridConfig, HashGridConfig, MulFAGridConfig, field_from_dict, field_to_dict
+from jgrid import cli, parallel, picture, resume
+from jgrid.field import DecoderConfig, DenseGridConfig, HashGridConfig, MulFAGridConfig, check_memory, field_to_dict
 from jgrid.isosurface import preview
 from jgrid.mesh import gyroid_ball, load_mesh
-from jgrid.tasks.sdf import ISO_LINES, SDFConfig, SDFTask, slice_through, surface_of, values_of, write_surface
+from jgrid.tasks.sdf import ISO_LINES, POINT_BYTES, SDFConfig, SDFTask, load_model, slice_through, surface_of, values_of, write_surface
 from jgrid.trainer import TrainConfig, Trainer, TrainingStopped
 
 from typing_extensions import Literal
@@ -32,7 +32,7 @@ DENSE = DenseGridConfig(finest=70, coarsest=16, levels=3, channels=2, decoder=DE
 class Config:
     """Fit the signed distance to a mesh with a neural field. Writes the field's own mesh, pictures, metrics and the model to a folder."""
     mesh: Optional[Path] = None
-    """Any mesh trimesh reads (OBJ, PLY, STL, OFF, GLB ...); without it, a ball with a gyroid cut out."""
+    """A mesh, OBJ, PLY, STL, OFF, GLB or glTF; without it, a ball with a gyroid cut out."""
     out: Optional[Path] = None
     """Folder for the results; default out/fit_sdf-MESH-FIELD."""
     resume: bool = False
@@ -76,7 +76,8 @@ def fit(config, device):
         out = config.out or Path("out") / name
         run = cli.to_json(config)
         saved = resume.find(out, run, config.resume)
-        config.field.build(3, 1)  # a wrong flag of it ends here, before the distances are computed
+        # a wrong flag of the field ends here, before the distances are computed
+        check_memory(config.field.build(3, 1), config.train.batch, POINT_BYTES * config.sdf.pool, "--sdf.pool")
         cli.make_folder(out)
     for note in mesh.notes if parallel.first else []:
         print(f"warning: {note}", file=sys.stderr)
@@ -119,13 +120,7 @@ def fit(config, device):
 
 def mesh_again(config):
     with cli.user_errors():
-        tensors, saved = checkpoint.read(config.from_)
-        try:
-            scale, offset = float(saved["scale"]), [float(v) for v in saved["offset"]]
-            model = field_from_dict(saved["field"]).build(3, 1)
-        except (KeyError, TypeError) as error:
-            raise ValueError(f"{config.from_}: not a model of fit_sdf ({error})") from None
-        checkpoint.assign(model, tensors, str(config.from_))
+        model, scale, offset = load_model(config.from_)
         out = cli.make_folder(config.out or Path("out") / f"fit_sdf-{config.from_.stem}-meshed")
     function, up = values_of(model), "xyz".index(config.up)
     vertices, faces = surface_of(model, config.resolution, progress=True)

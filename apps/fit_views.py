@@ -9,11 +9,20 @@ from pathlib import Path
 from typing import Optional
 
 from jgrid import cli, parallel, picture, resume
-from jgrid.field import DecoderConfig, DenseGridConfig, FourierGridConfig, HashGridConfig, MulFAGridConfig, VMGridConfig, field_to_dict
+from jgrid.field import (
+    DecoderConfig,
+    DenseGridConfig,
+    FourierGridConfig,
+    HashGridConfig,
+    MulFAGridConfig,
+    VMGridConfig,
+    check_memory,
+    field_to_dict,
+)
 from jgrid.radiance import RadianceConfig
 from jgrid.render import Box
 from jgrid.tasks.scene import knot, load_mesh, load_views, make_scene, read_transforms
-from jgrid.tasks.views import ViewsTask, load_viewer, memory_needed, memory_there, save_gif
+from jgrid.tasks.views import ViewsTask, load_viewer, save_gif
 from jgrid.trainer import COMPILING_STEPS, TrainConfig, Trainer, TrainingStopped
 
 from typing_extensions import Literal
@@ -74,6 +83,8 @@ class Config:
     """With --from: a transforms file whose poses to render; without it, a turntable."""
     ops: Literal["fused", "plain"] = "fused"
     """fused: one op for a grid or an MLP, the fast way; plain: Jittor's own ops, to compare or to look inside."""
+    outside: bool = False
+    """Read pictures that the scene's files name outside its folder."""
     train: TrainConfig = field(default_factory=lambda: TrainConfig(steps=6000, batch=2**14, eval_every=2000))
     colour: RadianceConfig = field(default_factory=RadianceConfig)
     field: cli.any_field(*FIELDS) = FIELDS[0]
@@ -131,11 +142,9 @@ def fit(config, device):
         if mesh and parallel.first:
             make_scene(cli.make_folder(out) / "scene", mesh, surroundings=config.surroundings)
         parallel.total(0)  # all wait for the scene
-        train, test = load_views(folder, "train"), load_views(folder, "test")
-        needed, there = memory_needed(model, train.pixels.size // 4, config.train.batch, config.cells), memory_there()
-        if device == "cpu" and needed > there:
-            raise ValueError(f"training takes about {needed / 2**30:.1f} GiB, and {there / 2**30:.1f} GiB are free; "
-                             "lower the field's size or --train.batch")
+        train, test = (load_views(folder, split, config.outside) for split in ("train", "test"))
+        needed = check_memory(model, config.train.batch, train.pixels.nbytes + test.pixels.nbytes + 16 * config.cells**3,
+                              "--cells or the number or size of the pictures")
         task = ViewsTask(train, test, Box(config.box, contracted=config.contract), config.background, config.cells, config.samples,
                          config.carve, config.entropy, config.train.seed, config.sparsity, config.distortion, config.tv,
                          config.coarse_to_fine)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Optional
 
 from jgrid import cli
-from jgrid.field import Field, count_parameters
+from jgrid.field import Field, check_memory, count_parameters
 from jgrid.optdnn import figures
 from jgrid.optdnn.classifier import dense_classifier, multiply_adds, optdnn_classifier, size
 from jgrid.optdnn.flow import DEPTHS, flow_errors, slope
@@ -193,6 +193,7 @@ def images(config, names, data):
                 network = optdnn_classifier(method_of(name), channels, task.n_out, side, block=config.block,
                                             learnable=name.endswith(LEARNABLE), **shared)
         model = Field(None, network, {"network": config.lr})
+        check_memory(model, config.train.batch)
         result = Trainer(task, model, config.train).fit()
         rows[name] = {"test_accuracy": result["test_accuracy"], "parameters": count_parameters(model),
                       "multiply_adds": multiply_adds(network, task.standardised(task.test[0][:16])) / 16,

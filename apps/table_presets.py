@@ -45,7 +45,7 @@ IMAGE_SMALL = {
     "hash grid": HashGridConfig(finest=62, coarsest=6, levels=6, table_size=900),
     "FourierGrid": FourierGridConfig(finest=20),
     "radial kernels": RadialGridConfig(nodes=960),
-    "Fourier features": FourierNetConfig(features=64, width=64),
+    "Fourier features": FourierNetConfig(features=64, sigma=5.0, width=64, lr=5e-3),
     "MFN": MFNConfig(width=64, scale=64.0),
     "SIREN": SirenConfig(width=64, lr=1e-3),
     "WIRE": WireConfig(width=45),
@@ -88,7 +88,7 @@ class Preset(NamedTuple):
 
 
 PRESETS = {
-    "image": {"cpu": Preset(IMAGE_SMALL, 300, 2**13, 2, side=128, subjects=2), "paper": Preset(IMAGE, 20000, 2**18, 3),
+    "image": {"cpu": Preset(IMAGE_SMALL, 300, 2**13, 2, patience=6, side=128, subjects=2), "paper": Preset(IMAGE, 20000, 2**18, 3),
               "pictures": Preset(IMAGE, 600, patience=2.5)},
     "sdf": {"cpu": Preset(SDF_SMALL, 200, 2**13, subjects=2), "paper": Preset(SDF, 20000, 2**18, 3)},
     "views": {"cpu": Preset(VIEWS_SMALL, 200, 2**12, side=64, subjects=1), "paper": Preset(VIEWS, 30000, 2**18, 3)},

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Annotated, Optional, Union
 
 from jgrid import cli
+from jgrid.field import check_memory
 from jgrid.theory.figures import save
 from jgrid.trainer import TrainConfig, Trainer
 from jgrid.weightspace import figures
@@ -206,6 +207,7 @@ def over_seeds(config, out, make):
             task, network = make(name, seed)
             rate = config.net.lr if name == "dwsnet" else config.net.lr_baselines
             reader, folder = Reader(network, rate, config.net.weight_decay), cli.make_folder(out / f"{name}-{seed}")
+            check_memory(reader, config.train.batch)
             runs.append(Trainer(task, reader, replace(config.train, seed=seed), folder).fit())
             cli.save_model(folder, network, {"job": config.job, "model": name, "seed": seed})
             print(f"{name}, seed {seed}: {task.metric} {runs[-1][task.metric]:.4f}", flush=True)

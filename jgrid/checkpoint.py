@@ -1,5 +1,6 @@
 """Files that survive: written whole or not at all, loaded strictly, never pickle."""
 import contextlib
+import hashlib
 import json
 import math
 import os
@@ -10,14 +11,20 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
-FORMAT = "jgrid-1"
+FORMAT = "jgrid-2"  # jgrid-1 had no checksum
 
 
 @contextlib.contextmanager
 def atomic_path(path):
-    """A temporary path beside `path` that replaces it when the block ends well, and vanishes when it does not."""
+    """A temporary path beside `path` that replaces it when the block ends well, and vanishes when it does not.
+
+    An OSError, such as that of a full disk, names `path`.
+    """
     path = Path(path)
-    handle, temporary = tempfile.mkstemp(prefix=f".{path.stem}-", suffix=path.suffix, dir=path.parent)
+    try:
+        handle, temporary = tempfile.mkstemp(prefix=f".{path.stem}-", suffix=path.suffix, dir=path.parent)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from None
     os.close(handle)
     try:
         yield Path(temporary)
@@ -25,9 +32,11 @@ def atomic_path(path):
             os.fsync(written.fileno())
         os.chmod(temporary, 0o666 & ~_umask())
         os.replace(temporary, path)
-    except BaseException:
-        with contextlib.suppress(FileNotFoundError):
+    except BaseException as error:
+        with contextlib.suppress(OSError):
             os.unlink(temporary)
+        if isinstance(error, OSError) and error.errno:
+            raise OSError(error.errno, error.strerror, str(path)) from None
         raise
 
 
@@ -52,11 +61,23 @@ def write_json(path, value):
         temporary.write_text(to_json(value, indent=2) + "\n")
 
 
+def _digest(arrays, config):
+    """SHA-256 of the names, types, shapes and bytes of arrays and of a JSON text, in hexadecimal."""
+    digest = hashlib.sha256(config.encode())
+    for name in sorted(arrays):
+        digest.update(repr((name, str(arrays[name].dtype), arrays[name].shape)).encode())
+        digest.update(np.ascontiguousarray(arrays[name]))
+    return digest.hexdigest()
+
+
 def save(path, tensors, config):
-    """Write named arrays and a JSON-able config to one safetensors file."""
-    arrays = {name: np.ascontiguousarray(value) for name, value in tensors.items()}
+    """Write named arrays and a JSON-able config, with a checksum of both, to one safetensors file."""
+    arrays, text = {name: np.ascontiguousarray(value) for name, value in tensors.items()}, json.dumps(config)
     with atomic_path(path) as temporary:
-        save_file(arrays, temporary, metadata={"format": FORMAT, "config": json.dumps(config)})
+        try:
+            save_file(arrays, temporary, metadata={"format": FORMAT, "config": text, "sha256": _digest(arrays, text)})
+        except SafetensorError as error:
+            raise OSError(f"{path}: cannot be written ({error})") from None
 
 
 def read(path):
@@ -68,9 +89,15 @@ def read(path):
             metadata = file.metadata() or {}
             if metadata.get("format") != FORMAT:
                 raise ValueError(f"{path}: not a jgrid model (format {metadata.get('format')!r}, wanted {FORMAT!r})")
-            return {name: file.get_tensor(name) for name in file.keys()}, json.loads(metadata["config"])
-    except (SafetensorError, OSError, KeyError, TypeError, json.JSONDecodeError) as error:
+            tensors = {name: file.get_tensor(name) for name in file.keys()}
+        if _digest(tensors, metadata["config"]) != metadata["sha256"]:
+            raise ValueError(f"{path}: damaged: its checksum is not that of its content")
+        config = json.loads(metadata["config"])
+    except (SafetensorError, OSError, KeyError, TypeError, AttributeError, RecursionError, json.JSONDecodeError) as error:
         raise ValueError(f"{path}: damaged or not a safetensors file ({error})") from None
+    if not isinstance(config, dict):
+        raise ValueError(f"{path}: its config is no JSON object")
+    return tensors, config
 
 
 def assign(model, tensors, name="model"):

@@ -13,7 +13,7 @@ import traceback
 from pathlib import Path
 from typing import Annotated, Union
 
-from jgrid import checkpoint, parallel
+from jgrid import checkpoint, memory, parallel
 from jgrid.field import FIELDS, field_to_dict
 from jgrid.trainer import Interrupted, TrainingStopped
 
@@ -103,6 +103,9 @@ def run(config_class, main):
     except KeyboardInterrupt as interrupted:
         say("interrupted")
         leave(128 + (interrupted.args or [signal.SIGINT])[0])
+    except (memory.NotEnough, MemoryError, OSError) as error:  # a disk may be full, and memory taken, at any time
+        say(f"out of memory: {error}" if isinstance(error, MemoryError) else error)
+        leave(2) if parallel.n_processes > 1 else sys.exit(2)
     except Exception:
         if parallel.n_processes > 1:
             traceback.print_exc()

@@ -1,9 +1,12 @@
 """The paper's general grid model, g(x) = sum over i in U(x) of phi(x, theta_i) w_i."""
+from jgrid import memory
 from jgrid.ops.gather import FUSED_CHANNELS, CollapsedGather, weighted_gather
 
 import jittor as jt
 import numpy as np
 from jittor import nn
+
+LOWER = "--field.finest, --field.channels, --field.table-size, --field.rank or --field.nodes, whichever the field has"
 
 
 class Grid(nn.Module):
@@ -18,6 +21,7 @@ class Grid(nn.Module):
         super().__init__()
         if channels < 1:
             raise ValueError(f"a grid wants at least 1 channel, got {channels}")
+        memory.require(24 * index.n_nodes * channels, f"a grid of {index.n_nodes:,} nodes with {channels} channels", LOWER)
         self.index, self.kernel = index, kernel
         self.w = (jt.rand((index.n_nodes, channels)) * 2.0 - 1.0) * scale
         self.groups = index.n_levels if concat else 1                                    # runs of levels that are summed

@@ -1,6 +1,8 @@
 """U(x): which nodes of a grid answer for a point."""
 import itertools
 
+from jgrid import memory
+
 import jittor as jt
 import numpy as np
 from jittor import nn
@@ -44,10 +46,11 @@ class GridIndex:
             raise ValueError(f"a grid index wants dim 1, 2 or 3 and cells >= 1 of shape (L, dim), got dim {dim}, {cells.tolist()}")
         if table_size is not None and table_size < 1:
             raise ValueError(f"a grid's table wants a size of at least 1, got {table_size}")
-        dense = np.prod(cells + 1, axis=1)
+        dense = np.minimum(np.prod(cells + 1.0, axis=1), 2.0**53).astype(np.int64)  # of which 64 bits might not hold the true number
         size = dense if table_size is None else np.minimum(dense, table_size)
         if size.sum() >= 2**31:
-            raise ValueError(f"a grid of {size.sum()} nodes does not fit into 32-bit indices; lower the resolution or table size")
+            raise ValueError(f"a grid of {size.sum():,} nodes or more does not fit into 32-bit indices; lower --field.finest or "
+                             "--field.table-size")
         self.dim, self.cells, self.size, self.hashed = dim, cells, size, dense > size
         self.first = np.concatenate([[0], np.cumsum(size)[:-1]])
         self.n_levels, self.n_nodes = len(cells), int(size.sum())
@@ -85,6 +88,7 @@ class GridIndex:
 
     def positions(self):
         """Where each node lies, (M, D) float32 in [0, 1]; a hashed slot serves many places and gets a fixed one of the R-sequence."""
+        memory.require(32 * self.dim * self.n_nodes, f"a grid of {self.n_nodes:,} nodes", "--field.finest or --field.table-size")
         parts = []
         for cells, size, hashed in zip(self.cells, self.size, self.hashed):
             if hashed:

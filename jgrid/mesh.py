@@ -3,13 +3,17 @@ import functools
 from dataclasses import dataclass
 from pathlib import Path
 
+from jgrid import memory
+
 import igl
 import numpy as np
 import trimesh
 from skimage.measure import marching_cubes
 from tqdm import tqdm
 
+FORMATS = (".obj", ".ply", ".stl", ".off", ".glb", ".gltf")
 MOST_FACES = 5_000_000
+MOST_BYTES, EXPANSION = 2**30, 64  # a reader may take so much memory, and so much for each byte of its file: headers can announce anything
 LONGEST = 0.9   # side of a normalised mesh's bounding box; the rest of the unit cube is air
 CHUNK = 2**18   # points per call of libigl, which builds its tree anew in each
 SKIN = 1e-4     # on which side of a face a point is, is asked this far from it
@@ -92,9 +96,20 @@ class Mesh:
 
 
 def load_mesh(path):
-    """Any mesh trimesh reads, scenes concatenated -> Mesh. Raises ValueError, saying what is wrong with the file."""
+    """A mesh file as `read_mesh` reads it -> Mesh. Raises ValueError, saying what is wrong with the file."""
+    loaded = read_mesh(path)
+    return make_mesh(np.asarray(loaded.vertices, np.float64), np.asarray(loaded.faces, np.int64), path)
+
+
+def read_mesh(path, process=False):
+    """An OBJ, PLY, STL, OFF, GLB or glTF file as one trimesh.Trimesh, scenes concatenated; process: vertices at one place merged.
+
+    Raises ValueError, saying what is wrong with the file. Of what else trimesh reads, archives could unpack to anything.
+    """
     if not Path(path).is_file():
         raise ValueError(f"{path}: no such file")
+    if Path(path).suffix.lower() not in FORMATS:
+        raise ValueError(f"{path}: not a mesh of a format that is read: {', '.join(FORMATS)}")
     size = Path(path).stat().st_size
     if size == 0:
         raise ValueError(f"{path}: empty")
@@ -104,12 +119,22 @@ def load_mesh(path):
         announced, held = int.from_bytes(header[80:], "little"), (size - 84) // 50
         if announced > held:
             raise ValueError(f"{path}: its header announces {announced:,} faces, but it holds {max(held, 0):,}")
+    if header[:4] == b"glTF":
+        with open(path, "rb") as file:  # trimesh would ask for as much memory as a chunk announces
+            end = 12
+            while end + 8 <= size:
+                file.seek(end)
+                end += 8 + int.from_bytes(file.read(4), "little")
+        if end > size:
+            raise ValueError(f"{path}: its chunks announce {end:,} bytes, but it holds {size:,}")
     try:
-        loaded = trimesh.load_scene(path, process=False).to_mesh()
-        vertices, faces = np.asarray(loaded.vertices, np.float64), np.asarray(loaded.faces, np.int64)
+        with memory.bounded(min(memory.available(), MOST_BYTES + EXPANSION * size)):
+            loaded = trimesh.load_scene(path, process=process, skip_materials=True).to_mesh()
+            if loaded.vertices.shape[1:] != (3,) or len(loaded.faces) and loaded.faces.shape[1:] != (3,):
+                raise ValueError(f"vertices {loaded.vertices.shape} and faces {loaded.faces.shape}")
     except Exception as error:  # trimesh's readers raise whatever a damaged file makes them raise
         raise ValueError(f"{path}: not a mesh trimesh can read ({type(error).__name__}: {error})") from None
-    return make_mesh(vertices, faces, path)
+    return loaded
 
 
 def make_mesh(vertices, faces, name="mesh"):

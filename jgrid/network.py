@@ -1,4 +1,5 @@
 """Networks on coordinates or features: MLP, SIREN, multiplicative filter networks, WIRE."""
+from jgrid import memory
 from jgrid.ops.mlp import fused_mlp, fused_squared_error, mlp, squared_error
 
 import jittor as jt
@@ -6,6 +7,12 @@ import numpy as np
 from jittor import nn
 
 LEAST_EXPONENT = -20.0  # of Gaussians: less than float32 sees beside 1; subnormal numbers would slow the matrix products
+
+
+def require_memory(sizes, copies=1):
+    """memory.NotEnough where layers of these sizes, in the order of the network, would not fit with what training them takes."""
+    weights = copies * sum(a * b for a, b in zip(sizes[:-1], sizes[1:]))
+    memory.require(24 * weights, f"a network of {weights:,} weights", "its width (--field.width, --field.decoder.width) or its depth")
 
 
 def _uniform(shape, bound):
@@ -22,6 +29,7 @@ class MLP(nn.Module):
         super().__init__()
         self.fused = fused
         sizes = [n_in] + [width] * depth + [n_out]
+        require_memory(sizes)
         self.layers = nn.ModuleList([nn.Linear(a, b) for a, b in zip(sizes[:-1], sizes[1:])])
         for layer, a, last in zip(self.layers, sizes, [False] * depth + [True]):
             layer.weight = _uniform(layer.weight.shape, np.sqrt((3.0 if last else 6.0) / a))
@@ -48,6 +56,7 @@ class Siren(nn.Module):
         super().__init__()
         self.omega = omega
         sizes = [dim] + [width] * depth + [n_out]
+        require_memory(sizes)
         self.layers = nn.ModuleList([nn.Linear(a, b) for a, b in zip(sizes[:-1], sizes[1:])])
         for n, (layer, a) in enumerate(zip(self.layers, sizes)):
             layer.weight = _uniform(layer.weight.shape, 1.0 / a if n == 0 else np.sqrt(6.0 / a) / omega)
@@ -106,6 +115,7 @@ class MFN(nn.Module):
         super().__init__()
         self.filters = nn.ModuleList(filters)
         width = filters[0].width
+        require_memory([width] * len(filters) + [n_out])
         self.layers = nn.ModuleList([nn.Linear(width, n) for n in [width] * (len(filters) - 1) + [n_out]])
         for layer in self.layers:
             layer.weight, layer.bias = (_uniform(p.shape, np.sqrt(1.0 / width)) for p in (layer.weight, layer.bias))
@@ -131,6 +141,7 @@ class Wire(nn.Module):
         super().__init__()
         self.omega, self.scale = omega, scale
         sizes = [dim] + [width] * depth + [n_out]
+        require_memory(sizes, copies=2)
         # [real, imaginary] rows of W, and b; the input has no imaginary part, and none of the first W and the output is used
         rows = [width] + [2 * n for n in sizes[2:-1]] + [2 * n_out]
         self.weight = nn.ParameterList([_uniform((n, a), 1.0 / np.sqrt(a)) for n, a in zip(rows, sizes)])

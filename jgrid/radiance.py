@@ -1,7 +1,8 @@
 """RadianceField: density and colour from any field."""
 from dataclasses import dataclass
 
-from jgrid.field import field_from_dict
+from jgrid.field import config_from_dict, field_from_dict
+from jgrid.field.base import positive
 from jgrid.network import MLP
 
 import jittor as jt
@@ -73,12 +74,10 @@ class RadianceConfig:
 
     def build(self, field_config):
         """The radiance field over a field of any kind."""
-        for name in ("features", "width", "depth", "lr"):
-            if not 0 < getattr(self, name) < float("inf"):
-                raise ValueError(f"--colour.{name} must be positive, got {getattr(self, name)}")
+        positive(self, "features", "width", "depth", "lr", prefix="--colour.")
         return RadianceField(field_config.build(3, 1 + self.features), self.features, self.width, self.depth, self.lr)
 
 
 def radiance_from_dict(values):
-    """The radiance field of {"field": of `field_to_dict`, "colour": a RadianceConfig's entries}; ValueError or TypeError otherwise."""
-    return RadianceConfig(**values["colour"]).build(field_from_dict(values["field"]))
+    """The radiance field of {"field": of `field_to_dict`, "colour": a RadianceConfig's entries}; ValueError or KeyError otherwise."""
+    return config_from_dict(RadianceConfig, values["colour"], "colour").build(field_from_dict(values["field"]))

@@ -82,7 +82,8 @@ def parse(words):
             import benchmarks.__main__ as benchmarks
             cli.parse(benchmarks.Config, arguments)
         else:
-            assert module in ("jgrid.runtime", "pip", "pdoc", "pytest", "ruff", "jittor_utils.install_cuda", "venv"), module
+            assert module in ("jgrid.runtime", "tests.fuzz", "tests.kill_and_resume", "pip", "pdoc", "pytest", "ruff",
+                              "jittor_utils.install_cuda", "venv"), module
         return
     script = REPOSITORY / words[0]
     assert script.is_file(), script

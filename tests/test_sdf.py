@@ -134,7 +134,7 @@ def test_slope_terms_have_their_closed_form(ball):
     task = SDFTask(ball, SDFConfig(pool=2**10, eikonal=0.25, normal=0.5))
     batch = task.sample(0, 2**10)
     losses = task.loss(Distance(2.0), batch)
-    assert set(losses) == {"l1", "eikonal", "normal"}
+    assert set(losses) == {"l1", "eikonal", "normal", "wander"}
     assert losses["eikonal"].item() == pytest.approx(0.25, rel=1e-3)
     assert losses["normal"].item() == pytest.approx(0.5, rel=0.01)  # facets stand a little askew
     assert task.loss(Distance(), batch)["normal"].item() < 0.05
@@ -255,7 +255,7 @@ def test_the_app_has_no_other_flags():
     """The tests here make each of them count; a new one needs a test."""
     flags = {"mesh", "out", "resume", "device", "resolution", "up", "from_", "ops", "sdf", "train", "field"}
     assert {f.name for f in dataclasses.fields(fit_sdf.Config)} == flags
-    assert {f.name for f in dataclasses.fields(SDFConfig)} == {"pool", "noise", "spread", "loss", "clamp", "eikonal", "normal"}
+    assert {f.name for f in dataclasses.fields(SDFConfig)} == {"pool", "noise", "spread", "loss", "clamp", "eikonal", "normal", "wander"}
 
 
 @pytest.mark.parametrize("name", [name for name in FIELDS if name.startswith("grid:")] + ["net:siren", "net:fourier"])

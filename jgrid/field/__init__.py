@@ -4,9 +4,9 @@ A config is a frozen dataclass; its fields are the command line's flags, and `bu
 `aspect` (dim,) says how long the domain is along each axis relative to the others: cells come out square, and as many as in
 a square of the same resolution; `place(n)` -> (n, dim) in [0, 1] puts scattered nodes where the subject wants them (None: evenly).
 """
-from dataclasses import asdict, fields
+from dataclasses import asdict, fields, is_dataclass
 
-from jgrid.field.base import Field, count_parameters
+from jgrid.field.base import Field, check_memory, count_parameters
 from jgrid.field.grids import (
     DecoderConfig,
     DenseGridConfig,
@@ -22,7 +22,8 @@ from jgrid.field.networks import FourierNetConfig, MFNConfig, OptDNNConfig, OptD
 
 __all__ = ["DecoderConfig", "DenseGridConfig", "FIELDS", "Field", "FilterConfig", "FourierGridConfig", "FourierNetConfig",
            "HashGridConfig", "LiteralMulFAGridConfig", "MFNConfig", "MulFAGridConfig", "OptDNNConfig", "OptDNNGridConfig",
-           "RadialGridConfig", "SirenConfig", "VMGridConfig", "WireConfig", "count_parameters", "field_from_dict", "field_to_dict"]
+           "RadialGridConfig", "SirenConfig", "VMGridConfig", "WireConfig", "check_memory", "config_from_dict", "count_parameters",
+           "field_from_dict", "field_to_dict"]
 
 FIELDS = {"grid:mulfa": MulFAGridConfig, "grid:mulfa-literal": LiteralMulFAGridConfig, "grid:hash": HashGridConfig,
           "grid:dense": DenseGridConfig, "grid:fourier": FourierGridConfig, "grid:radial": RadialGridConfig, "grid:vm": VMGridConfig,
@@ -37,19 +38,27 @@ def field_to_dict(config):
 
 
 def field_from_dict(values):
-    """The inverse of `field_to_dict`. Raises ValueError for an unknown kind or entry."""
-    values = dict(values)
-    kind = values.pop("kind", None)
-    if kind not in FIELDS:
+    """The inverse of `field_to_dict`. Raises ValueError for an unknown kind or entry, or one of another type."""
+    kind = values.get("kind") if isinstance(values, dict) else None
+    if not isinstance(kind, str) or kind not in FIELDS:
         raise ValueError(f"unknown field {kind!r}; there are {', '.join(FIELDS)}")
-    for part, cls in (("decoder", DecoderConfig), ("filter", FilterConfig)):
-        if part in values:
-            values[part] = _from_dict(cls, values[part], f"{kind}'s {part}")
-    return _from_dict(FIELDS[kind], values, kind)
+    return config_from_dict(FIELDS[kind], {name: value for name, value in values.items() if name != "kind"}, kind)
 
 
-def _from_dict(cls, values, name):
-    unknown = values.keys() - {f.name for f in fields(cls)}
+def config_from_dict(cls, values, name):
+    """A config of plain data, as `dataclasses.asdict` makes it; ValueError for what it has no entry for, or one of another type."""
+    if not isinstance(values, dict):
+        raise ValueError(f"{name} is no object with entries")
+    types = {f.name: f.type for f in fields(cls)}
+    unknown = values.keys() - types.keys()
     if unknown:
-        raise ValueError(f"{name} has no {', '.join(sorted(unknown))}")
-    return cls(**values)
+        raise ValueError(f"{name} has no {', '.join(sorted(map(str, unknown)))}")
+    made = {}
+    for entry, value in values.items():
+        wanted = types[entry]
+        if is_dataclass(wanted):
+            value = config_from_dict(wanted, value, f"{name}'s {entry}")
+        elif isinstance(value, bool) != (wanted is bool) or not isinstance(value, (int, float) if wanted is float else wanted):
+            raise ValueError(f"{name}'s {entry} must be of type {wanted.__name__}, got {value!r:.40}")
+        made[entry] = value
+    return cls(**made)

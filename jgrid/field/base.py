@@ -1,11 +1,16 @@
 """A field, and what the configs that build fields share."""
-from jgrid.grid import Grid
+from jgrid import memory
+from jgrid.grid import LOWER, Grid
 from jgrid.network import MLP
 
 import jittor as jt
 import numpy as np
 from jittor import nn
 
+# The most that entries of configs may be, where a mistyped one would build for ever or overflow
+MOST = {"levels": 64, "depth": 64, "octaves": 16, "kernels": 16, "channels": 2**10, "width": 2**14, "hidden": 2**14, "rank": 2**14,
+        "features": 2**16, "neighbours": 2**8}
+BYTES_PER_PARAMETER = 24  # itself, its gradient, Adam's two moments, and the copies that the trainer keeps of the last two evaluations
 
 class Field(nn.Module):
     """f(x) = network(grid(x)), either of which may be None: x (N, D) in [0, 1] -> (N, n_out).
@@ -58,7 +63,47 @@ def count_parameters(model):
 
 
 def positive(config, *names, prefix="--field."):
-    """ValueError, with the flag's name, where an entry of a config is not positive and finite."""
+    """ValueError, with the flag's name, where an entry of a config is not positive or, as `MOST` has it, out of all proportion."""
     for name in names:
-        if not 0 < getattr(config, name) < float("inf"):
-            raise ValueError(f"{prefix}{name.replace('_', '-')} must be positive, got {getattr(config, name)}")
+        value = getattr(config, name)
+        most = MOST.get(name, 2**31 - 1 if isinstance(value, int) else 1e30)
+        if not 0 < value <= most:
+            wanted = "positive" if not value > most else f"at most {most:,}"
+            raise ValueError(f"{prefix}{name.replace('_', '-')} must be {wanted}, got {value}")
+
+
+def training_bytes(model, batch):
+    """Bytes that training on `batch` points a step takes, roughly: the parameters, Adam's state, and what each layer gives, with gradients.
+
+    Behind a grid, where one op computes the decoder, it is less.
+    """
+    per_point = 64 + sum(16 * max(p.shape[-2:]) for group in model.parameter_groups() if group["name"] not in ("features", "kernel")
+                         for p in group["params"] if len(p.shape) > 1)
+    whole = BYTES_PER_PARAMETER * count_parameters(model)
+    for grid in (module for module in model.modules() if isinstance(module, Grid)):
+        index, kernel, channels = grid.index, grid.kernel, grid.w.shape[1]
+        filters = sum(layer.weight.shape[0] for layer in getattr(kernel, "linear", []))
+        per_point += 8 * grid.n_out
+        if grid.fused and filters:
+            whole += 8 * index.n_nodes * (1 + 2 * index.dim * kernel.octaves) * (filters + channels)
+        elif not grid.fused:
+            nodes = getattr(index, "k", index.n_levels * 2**index.dim)
+            per_point += 16 * nodes * (2 * index.dim + kernel.n_kernels * channels + 3 * filters)
+    return whole + per_point * batch
+
+
+def check_memory(model, batch, data=0, lower_data="the size of the data"):
+    """Bytes that training a model takes, beside `data` bytes; memory.NotEnough, with that number and the flags that lower it, where they
+    are more than there are."""
+    sizes = {group["name"]: sum(int(np.prod(p.shape)) for p in group["params"]) for group in model.parameter_groups()}
+    needed, of_parameters = training_bytes(model, batch) + data, BYTES_PER_PARAMETER * sum(sizes.values())
+    if 2 * data > needed:
+        lower = lower_data
+    elif 2 * of_parameters < needed:
+        lower = "--train.batch"
+    elif sizes.get("features", 0) > sum(sizes.values()) / 2:
+        lower = LOWER
+    else:
+        lower = "--field.width or --field.decoder.width"
+    memory.require(needed, f"training {sum(sizes.values()):,} parameters on {batch:,} points a step", lower)
+    return needed

@@ -1,7 +1,8 @@
 """Configs of grid fields."""
 from dataclasses import dataclass, field, fields
 
-from jgrid.field.base import Field, positive
+from jgrid import memory
+from jgrid.field.base import MOST, Field, positive
 from jgrid.grid import VM_AXES, Grid, ProductGrid
 from jgrid.index import FourierIndex, GridIndex, PointIndex, geometric_levels, r_sequence
 from jgrid.kernel import InterpolationKernel, MulFAGainKernel, MulFAKernel, MulFALiteralKernel, RadialKernel
@@ -50,8 +51,8 @@ def _check(config):
     """What all grid configs have."""
     positive(config, *(f.name for f in fields(config) if f.name.startswith("lr_") or f.name == "channels"))
     positive(config.decoder, "width", prefix="--field.decoder.")
-    if config.decoder.depth < 0:
-        raise ValueError(f"--field.decoder.depth must not be negative, got {config.decoder.depth}")
+    if not 0 <= config.decoder.depth <= MOST["depth"]:
+        raise ValueError(f"--field.decoder.depth must be from 0 to {MOST['depth']}, got {config.decoder.depth}")
 
 
 def _grid_field(config, index, make_kernel, n_out, rates, concat=True):
@@ -177,7 +178,7 @@ class FourierGridConfig:
     """Learning rate of the decoder."""
 
     def build(self, dim, n_out, aspect=None, place=None):
-        positive(self, "finest")
+        positive(self, "finest", *(["octaves"] if self.octaves > 0 else []))
         return _grid_field(self, FourierIndex(dim, _cells(self.finest, dim, aspect), self.octaves),
                            lambda index, channels: InterpolationKernel(self.profile, index.n_levels), n_out,
                            {"features": self.lr_features, "network": self.lr_network}, concat=False)
@@ -205,7 +206,8 @@ class RadialGridConfig:
     """Learning rate of the decoder."""
 
     def build(self, dim, n_out, aspect=None, place=None):
-        positive(self, "nodes", "neighbours", "sharpness")
+        positive(self, "nodes", "neighbours", "sharpness", *(["octaves"] if self.octaves > 0 else []))
+        memory.require(256 * self.nodes, f"placing {self.nodes:,} nodes", "--field.nodes")
         nodes = place(self.nodes) if place else r_sequence(self.nodes, dim)
         return _grid_field(self, PointIndex(nodes, self.neighbours),
                            lambda index, channels: RadialKernel(index.n_nodes, dim, channels, self.octaves, self.sharpness), n_out,

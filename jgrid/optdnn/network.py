@@ -1,4 +1,5 @@
 """Networks from methods: OptDNN, and networks of two-layer blocks on coordinates."""
+from jgrid.network import require_memory
 from jgrid.optdnn.blocks import Affine, TwoLayer
 from jgrid.optdnn.implicit import Solver
 from jgrid.optdnn.methods import Tableau, advance, combine, sparse
@@ -58,6 +59,8 @@ def coordinate_network(n_in, n_out, method, width=64, hidden=64, layers=4, activ
 
     copies=(K,): K such networks side by side, (K, N, n_in) -> (K, N, n_out). bias: the last bias starts there.
     """
+    require_memory([width, hidden] * layers + [width], copies=int(np.prod(copies)))
+
     def block(contract=False):
         return TwoLayer(width, hidden, activation, copies=copies, contract=contract)
     lift = [] if n_in == width else [Affine(n_in, width, copies, bias=0.5)]

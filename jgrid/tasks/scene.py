@@ -1,9 +1,11 @@
 """Scenes on disk: photographs with their cameras, in NeRF-synthetic's and instant-ngp's format; and scenes made from a mesh."""
 import json
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from jgrid import checkpoint, picture
+from jgrid import checkpoint, memory, picture
+from jgrid.mesh import read_mesh
 from jgrid.render import Camera, look_at
 from jgrid.tasks.image import load_image
 from jgrid.tasks.surroundings import surroundings as seen_around
@@ -13,6 +15,7 @@ import numpy as np
 import trimesh
 
 LARGEST_JSON = 2**26  # bytes
+LONGEST = 1e9         # number of a camera
 HELD_OUT = 8          # of a capture without splits every eighth picture is for testing
 INTRINSICS = ("fl_x", "fl_y", "cx", "cy", "k1", "k2", "p1", "p2", "camera_angle_x", "camera_angle_y")
 
@@ -34,10 +37,11 @@ class Views:
         return rgba[..., :3] * rgba[..., 3:] + (1 - rgba[..., 3:]) * np.float32(background)
 
 
-def load_views(folder, split):
+def load_views(folder, split, outside=False):
     """The split "train" or "test" of a scene: transforms_SPLIT.json, or a capture's transforms.json, every eighth frame for testing.
 
-    Raises ValueError, naming the file and what is wrong with it.
+    outside: the file may name pictures that are not in the folder, by "..", links or whole paths. Raises ValueError, naming the file and
+    what is wrong with it.
     """
     path, whole = Path(folder) / f"transforms_{split}.json", Path(folder) / "transforms.json"
     if not path.is_file() and whole.is_file():
@@ -53,10 +57,15 @@ def load_views(folder, split):
         if not isinstance(frame.get("file_path"), str):
             raise ValueError(f"{path}: a frame has no file_path")
         file = _picture_path(path.parent / frame["file_path"])
+        if not outside and Path(os.path.realpath(path.parent)) not in Path(os.path.realpath(file)).parents:
+            raise ValueError(f"{path}: names {frame['file_path']!r:.200}, which is not in its folder; --outside allows that")
         rgba = _rgba(load_image(file))
         if pixels and rgba.shape != pixels[0].shape:
             raise ValueError(f"{file}: {rgba.shape[1]} x {rgba.shape[0]} pixels, the pictures before it "
                              f"{pixels[0].shape[1]} x {pixels[0].shape[0]}")
+        if not pixels:
+            memory.require(2 * len(frames) * rgba.nbytes, f"{path}: {len(frames)} pictures of {rgba.shape[1]} x {rgba.shape[0]} pixels",
+                           "their number or size")
         pixels.append(rgba)
     return Views(np.stack(pixels), poses, _camera(read, pixels[0].shape[1], pixels[0].shape[0], path))
 
@@ -70,7 +79,7 @@ def read_transforms(path):
         raise ValueError(f"{path}: larger than {LARGEST_JSON // 2**20} MiB, which no scene's cameras need")
     try:
         read = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:
+    except (ValueError, RecursionError, MemoryError) as error:
         raise ValueError(f"{path}: not JSON ({type(error).__name__}: {error})") from None
     frames = read.get("frames") if isinstance(read, dict) else None
     if not isinstance(frames, list) or not frames:
@@ -81,18 +90,18 @@ def read_transforms(path):
 
 def _picture_path(path):
     """NeRF-synthetic leaves out the ending .png."""
-    return path if path.is_file() else path.with_name(path.name + ".png")
+    return path if path.is_file() else Path(f"{path}.png")
 
 
 def _pose(matrix, name):
     try:
         pose = np.array(matrix, float)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         pose = np.zeros(0)
     if pose.shape not in ((4, 4), (3, 4)):
         raise ValueError(f"{name}: transform_matrix is not 4 x 4 numbers")
-    if not np.isfinite(pose).all():
-        raise ValueError(f"{name}: transform_matrix has values that are not finite")
+    if not (np.abs(pose) < LONGEST).all():
+        raise ValueError(f"{name}: transform_matrix has values that are not finite or beyond {LONGEST:g}")
     turn = pose[:3, :3]
     if np.abs(turn.T @ turn - np.eye(3)).max() > 1e-2 or np.linalg.det(turn) < 0:
         raise ValueError(f"{name}: transform_matrix is no rotation and shift (its axes are not orthonormal and right-handed)")
@@ -104,12 +113,12 @@ def _camera(read, width, height, path):
     values = {}
     for name in INTRINSICS:
         if name in read:
-            if not isinstance(read[name], (int, float)) or not np.isfinite(read[name]):
-                raise ValueError(f"{path}: {name} is not a finite number")
+            if isinstance(read[name], bool) or not isinstance(read[name], (int, float)) or not abs(read[name]) < LONGEST:
+                raise ValueError(f"{path}: {name} is not a finite number below {LONGEST:g}")
             values[name] = float(read[name])
     for name, size in (("w", width), ("h", height)):
         if name in read and read[name] != size:
-            raise ValueError(f"{path}: {name} is {read[name]}, the pictures have {size}")
+            raise ValueError(f"{path}: {name} is {read[name]!r:.40}, the pictures have {size}")
     focal = {}
     for axis, size in (("x", width), ("y", height)):
         if f"fl_{axis}" in values:
@@ -181,14 +190,9 @@ def knot(points=400, around=32, thickness=0.28):
 
 def load_mesh(path):
     """A mesh file as one trimesh.Trimesh; ValueError where it is none."""
-    if not Path(path).is_file():
-        raise ValueError(f"{path}: no such file")
-    try:
-        mesh = trimesh.load(path, force="mesh")
-    except Exception as error:  # trimesh's readers raise whatever a damaged file makes them raise
-        raise ValueError(f"{path}: not a mesh trimesh can read ({type(error).__name__}: {error})") from None
-    if not isinstance(mesh, trimesh.Trimesh) or not len(mesh.faces) or not np.isfinite(mesh.vertices).all():
-        raise ValueError(f"{path}: no mesh with faces and finite vertices")
+    mesh = read_mesh(path, process=True)
+    if not len(mesh.faces) or not np.isfinite(mesh.vertices).all() or not 1e-30 < mesh.extents.max() < 1e30:
+        raise ValueError(f"{path}: no mesh with faces and finite vertices that are apart")
     return mesh
 
 

@@ -2,8 +2,9 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from jgrid import picture
+from jgrid import checkpoint, picture
 from jgrid.checkpoint import atomic_path
+from jgrid.field import field_from_dict
 from jgrid.isosurface import extract, preview
 from jgrid.mesh import compare, iou
 from jgrid.tasks.base import AbstractTask
@@ -20,6 +21,7 @@ NEAR_SPREAD = 0.01   # their distance from it, a standard deviation
 SLICE = 384          # pixels along the sides of a slice
 BORDER = 0.01        # of the cube, in which no fitted surface lies
 ISO_LINES = 0.05     # apart, in units of the cube
+POINT_BYTES = 160    # of a point of the pool while it is drawn
 
 
 @dataclass(frozen=True)
@@ -63,6 +65,20 @@ def values_of(model):
         return np.concatenate(parts) if parts else np.zeros(0, np.float32)
 
     return function
+
+
+def load_model(path):
+    """(model, scale, offset (3,)) of a file of fit_sdf; ValueError, naming what is wrong, where it is another."""
+    tensors, saved = checkpoint.read(path)
+    try:
+        scale, offset, model = saved["scale"], saved["offset"], field_from_dict(saved["field"]).build(3, 1)
+    except KeyError as error:
+        raise ValueError(f"{path}: not a model of fit_sdf ({error} is missing)") from None
+    numbers = [scale, *offset] if isinstance(offset, list) and len(offset) == 3 else [None]
+    if not all(isinstance(v, (int, float)) and abs(v) < 1e300 for v in numbers) or not scale > 0:
+        raise ValueError(f"{path}: scale and offset are not a positive number and three numbers")
+    checkpoint.assign(model, tensors, str(path))
+    return model, float(scale), [float(v) for v in offset]
 
 
 def surface_of(model, resolution, progress=False):

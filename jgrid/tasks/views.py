@@ -4,8 +4,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 import jgrid.render as rendering
-from jgrid import checkpoint, parallel, picture
-from jgrid.field import count_parameters
+from jgrid import checkpoint, memory, parallel, picture
 from jgrid.grid import Grid
 from jgrid.index import GridIndex
 from jgrid.metrics import psnr, ssim
@@ -13,6 +12,7 @@ from jgrid.ops.render import distortion
 from jgrid.radiance import radiance_from_dict
 from jgrid.render import Box, Camera, Occupancy, render_rays
 from jgrid.tasks.base import AbstractTask
+from jgrid.tasks.image import PIXEL_BYTES
 from jgrid.tasks.scene import circle_poses
 
 import jittor as jt
@@ -74,31 +74,32 @@ def load_viewer(path):
     """(viewer, model) of a file that `Viewer.save` wrote; ValueError, naming what is wrong, where it is another."""
     tensors, saved = checkpoint.read(path)
     try:
-        view, model = saved["view"], radiance_from_dict(saved)
-        box = Box(view["box"]["half"], tuple(view["box"]["centre"]), view["box"].get("contracted", False))
-        occupancy = Occupancy(view["cells"], view["step"], contracted=box.contracted)
-        occupancy.carve(tensors.pop("occupied").astype(bool))
-        camera = Camera(**{**view["camera"], "distortion": tuple(view["camera"]["distortion"])})
-        viewer = Viewer(occupancy, camera, box, view["background"], view["distance"])
-    except (KeyError, TypeError, IndexError) as error:
+        view, model, occupied = saved["view"], radiance_from_dict(saved), tensors.pop("occupied")
+        camera, box, cells = view["camera"], view["box"], view["cells"]
+        sizes = [camera["width"], camera["height"], cells]
+        lengths = [camera["fx"], camera["fy"], box["half"], view["distance"]]
+        places = [camera["cx"], camera["cy"], *camera["distortion"], *box["centre"]]
+        if not all(type(n) is int and 0 < n < 2**15 for n in sizes) or not _finite(lengths) or min(lengths) <= 0 or not _finite(places):
+            raise ValueError("its camera or its box")
+        memory.require(PIXEL_BYTES * sizes[0] * sizes[1], f"{path}: a view of {sizes[0]} x {sizes[1]} pixels", "its size")
+        if len(camera["distortion"]) != 4 or len(box["centre"]) != 3 or occupied.shape != (cells**3,):
+            raise ValueError("the sizes of its parts")
+        if view["background"] not in BACKGROUNDS or not _finite([view["step"]]) or type(box["contracted"]) is not bool:
+            raise ValueError("its background, its step or its contraction")
+        occupancy = Occupancy(cells, view["step"], contracted=box["contracted"])
+        occupancy.carve(occupied.astype(bool))
+        camera = Camera(**{**camera, "distortion": tuple(camera["distortion"])})
+        viewer = Viewer(occupancy, camera, Box(box["half"], tuple(box["centre"]), box["contracted"]), view["background"], view["distance"])
+    except memory.NotEnough:
+        raise
+    except (KeyError, TypeError, IndexError, AttributeError, ValueError) as error:
         raise ValueError(f"{path}: not a model of fit_views ({error})") from None
     checkpoint.assign(model, tensors, str(path))
     return viewer, model
 
 
-def memory_needed(model, n_pixels, batch, cells):
-    """Bytes that training takes at most, roughly: four arrays and two copies of the parameters, the pictures, and per sample the
-    inputs and outputs of every op and their gradients, about 2 kB."""
-    return 24 * count_parameters(model) + 8 * n_pixels + 2048 * batch + 16 * cells**3
-
-
-def memory_there():
-    """Bytes of main memory that are free or can be freed; infinite where the system does not say."""
-    try:
-        lines = Path("/proc/meminfo").read_text().splitlines()
-        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable"))
-    except (OSError, StopIteration):
-        return float("inf")
+def _finite(numbers):
+    return all(isinstance(n, (int, float)) and not isinstance(n, bool) and abs(n) < 1e30 for n in numbers)
 
 
 class ViewsTask(AbstractTask):

@@ -4,7 +4,7 @@ import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from jgrid import checkpoint
+from jgrid import checkpoint, memory
 from jgrid.ops.siren import fused_siren_errors
 from jgrid.weightspace.space import WeightSpace
 
@@ -33,8 +33,9 @@ class FitConfig:
     """Start all fields from the same weights: a negative control, in which a plain MLP can compare weight by weight."""
 
     def __post_init__(self):
-        if not self.hidden or min(self.hidden) < 1 or self.steps < 1 or self.seed < 0 or min(self.omega, self.lr) <= 0:
-            raise ValueError("--fit wants hidden layers of >= 1 neurons, steps >= 1, seed >= 0, omega > 0 and lr > 0, got "
+        sizes = self.hidden and 1 <= min(self.hidden) <= max(self.hidden) <= 2**14
+        if not sizes or self.steps < 1 or self.seed < 0 or min(self.omega, self.lr) <= 0:
+            raise ValueError("--fit wants hidden layers of 1 to 16,384 neurons, steps >= 1, seed >= 0, omega > 0 and lr > 0, got "
                              f"{self.hidden}, {self.steps}, {self.seed}, {self.omega} and {self.lr}")
 
 
@@ -65,9 +66,16 @@ class Zoo:
         try:
             labels, quality, space = tensors.pop("labels"), tensors.pop("quality"), space_from_list(config["space"])
             shapes = {name: (len(quality), *(size for _, size in axes)) for name, axes in space.tensors}
-            if {name: value.shape for name, value in tensors.items()} != shapes or len(labels) != len(quality):
+            if {name: value.shape for name, value in tensors.items()} != shapes or len(labels) != len(quality) or quality.ndim != 1:
                 raise ValueError(f"its tensors are not those of {len(quality)} networks of its space")
-        except (KeyError, TypeError, ValueError) as error:
+            for name, value in {"labels": labels, "quality": quality, **tensors}.items():
+                if not np.issubdtype(value.dtype, np.number) or not np.isfinite(value).all() or not len(value):
+                    raise ValueError(f"{name} is empty or has values that are no finite numbers")
+            if config["activation"] not in ("sine", "relu") or config["quality"] not in ("psnr", "accuracy"):
+                raise ValueError("its activation or its quality is unknown")
+            if not all(isinstance(config[name], (int, float)) and 0 <= config[name] < 1e30 for name in ("omega", "seconds")):
+                raise ValueError("omega or seconds is no number")
+        except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
             raise ValueError(f"{path}: not a zoo ({error})") from None
         return Zoo(tensors, labels, quality, config)
 
@@ -84,7 +92,11 @@ def space_to_list(space):
 
 
 def space_from_list(values):
-    return WeightSpace(tuple((name, tuple((label, int(size)) for label, size in axes)) for name, axes in values))
+    tensors = tuple((name, tuple((label, size) for label, size in axes)) for name, axes in values)
+    for name, axes in tensors:
+        if not isinstance(name, str) or not all(type(size) is int and isinstance(label, (str, type(None))) for label, size in axes):
+            raise ValueError("its space is no list of names and axes")
+    return WeightSpace(tensors)
 
 
 def relu_networks(x, *weights_and_biases):
@@ -149,6 +161,8 @@ def fit_zoo(subject, fields, config, folder, progress=True):
     that a run that was interrupted goes on where it was; chunks of another subject or config are fitted again. Writes
     folder/zoo.safetensors.
     """
+    dim, together = subject.space(config).dim, min(fields, CHUNK)
+    memory.require(24 * together * dim + 4 * fields * dim, f"{together:,} fields of {dim:,} weights, fitted together", "--fit.hidden")
     parts = Path(folder) / "parts"
     parts.mkdir(parents=True, exist_ok=True)
     chunks, seconds = [], 0.0
