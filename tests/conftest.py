@@ -1,5 +1,6 @@
 """What every test file shares: jgrid before Jittor, a fixed seed, the apps on the path, and where real data may lie."""
 import os
+import signal
 import sys
 from pathlib import Path
 
@@ -16,11 +17,15 @@ sys.path.insert(0, str(REPOSITORY / "apps"))
 
 @pytest.fixture(autouse=True)
 def seed():
-    """Every test draws the same numbers, in whatever order the tests run."""
+    """Every test draws the same numbers and finds the same signal handlers, in whatever order the tests run."""
     jt.sync_all()  # random numbers that an earlier test asked for and nobody has drawn yet would be drawn from this test's
     jt.flags.use_cuda = int(DEVICE == "cuda")
     jt.set_global_seed(0)
     np.random.seed(0)
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    yield
+    for number, handler in handlers.items():  # the apps' own stay for the process
+        signal.signal(number, handler)
 
 
 @pytest.fixture
