@@ -29,8 +29,8 @@ from typing_extensions import Literal
 
 SMALL = DecoderConfig(width=64, depth=1)
 # defaults for scenes on a CPU; those of jgrid.field are for pictures
-FIELDS = (MulFAGridConfig(finest=96, coarsest=32, levels=2, channels=8, table_size=2**18, decoder=SMALL,
-                          lr_features=3e-2, lr_network=2e-2),
+FIELDS = (MulFAGridConfig(finest=128, coarsest=16, levels=4, channels=4, table_size=2**17, spread=0.1, constant=1.0, decoder=SMALL,
+                          lr_features=4e-2, lr_network=1e-2),
           HashGridConfig(finest=128, coarsest=16, levels=4, channels=4, table_size=2**17, decoder=SMALL, lr_features=4e-2, lr_network=1e-2),
           DenseGridConfig(finest=80, coarsest=20, levels=3, channels=4, decoder=SMALL, lr_features=3e-2, lr_network=1e-2),
           VMGridConfig(finest=128, rank=16, decoder=SMALL),
