@@ -62,7 +62,7 @@ SDF_SMALL = {
 }
 VIEWS = dict(zip((MULFA, "hash grid", "linear grid", "VM", "FourierGrid"), fit_views.FIELDS))
 VIEWS_SMALL = {
-    MULFA: replace(VIEWS[MULFA], finest=40, coarsest=16, channels=4, table_size=2**16),
+    MULFA: replace(VIEWS[MULFA], finest=64, coarsest=8, table_size=2**14),
     "linear grid": replace(VIEWS["linear grid"], finest=40, coarsest=16, levels=2),
     "hash grid": replace(VIEWS["hash grid"], finest=64, coarsest=8, table_size=2**14),
     "VM": replace(VIEWS["VM"], finest=64, rank=12),
