@@ -73,7 +73,8 @@ def test_one_process_writes_and_speaks(runs):
     folder, (one, two) = runs
     for app in FLAGS:
         assert sorted(p.name for p in (folder / "1" / app).iterdir()) == sorted(p.name for p in (folder / "2" / app).iterdir())
-    assert len(two.splitlines()) == len(one.splitlines())
+    said = [[line for line in out.splitlines() if line.strip() and "Compiling" not in line] for out in (one, two)]  # Jittor, the first time
+    assert len(said[0]) == len(said[1]) > 0
 
 
 @pytest.mark.parametrize("how, message", [("--kill", "rank 1 .*signal 9"), ("--raise", "out of memory: none left")])

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from test_trainer import BASE, Watched, same, small_field, values
 
+BEFORE = signal.getsignal(signal.SIGINT)  # a shell lets what it starts in the background ignore it
 FLAGS = dataclasses.replace(BASE, ema=0.75, clip=1e-3)
 RUN = {"train": {"steps": 12, "save_every": 60.0}, "out": "a", "field": {"kind": "grid:dense"}}
 
@@ -59,7 +60,7 @@ def test_a_signal_ends_a_whole_step_from_which_the_run_goes_on_to_the_bit(whole,
 
 
 def test_handlers_are_those_of_before(whole):
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert signal.getsignal(signal.SIGINT) is BEFORE
 
 
 def test_lines_after_the_checkpoint_are_written_again_not_twice(tmp_path):
