@@ -209,7 +209,8 @@ def models():
     colour = {"features": 3, "width": 4, "depth": 1, "lr": 0.01}
     about = {"field": field, "colour": colour}
     view = {"camera": {"width": 4, "height": 4, "fx": 5.0, "fy": 5.0, "cx": 2.0, "cy": 2.0, "distortion": [0.0] * 4},
-            "box": {"half": 1.5, "centre": [0.0] * 3, "contracted": False}, "background": "white", "distance": 4.0, "cells": 3, "step": 0.01}
+            "box": {"half": 1.5, "centre": [0.0] * 3, "contracted": False}, "background": "white", "distance": 4.0, "cells": 3,
+            "step": 0.01}
     made.append(({**zeros(radiance_from_dict(about)), "occupied": np.ones(27, np.uint8)}, {**about, "view": view}))
     space = [["W1", [["h01", 4], [None, 2]]], ["b1", [["h01", 4]]]]
     tensors = {"W1": np.zeros((3, 4, 2), np.float32), "b1": np.zeros((3, 4), np.float32), "labels": np.zeros(3, np.int32),
