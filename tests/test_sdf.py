@@ -19,6 +19,7 @@ from jgrid.mesh import load_mesh, make_mesh
 from jgrid.tasks import sdf
 from jgrid.tasks.image import load_image
 from jgrid.tasks.sdf import SDFConfig, SDFTask, pointwise_loss, slice_through, surface_of, values_of
+from jgrid.trainer import TrainConfig, Trainer
 from jgrid.trainer import TrainConfig
 
 import fit_sdf
@@ -134,7 +135,7 @@ def test_slope_terms_have_their_closed_form(ball):
     task = SDFTask(ball, SDFConfig(pool=2**10, eikonal=0.25, normal=0.5))
     batch = task.sample(0, 2**10)
     losses = task.loss(Distance(2.0), batch)
-    assert set(losses) == {"l1", "eikonal", "normal", "wander"}
+    assert set(losses) == {"l1", "eikonal", "normal"}
     assert losses["eikonal"].item() == pytest.approx(0.25, rel=1e-3)
     assert losses["normal"].item() == pytest.approx(0.5, rel=0.01)  # facets stand a little askew
     assert task.loss(Distance(), batch)["normal"].item() < 0.05
@@ -317,7 +318,5 @@ def test_real_mesh_is_fitted(data_folder, few):
     """A minute's worth of quality is measured elsewhere; a few steps must already show the shape."""
     task = SDFTask(load_mesh(data_folder / "meshes" / "featuretype.stl"), SDFConfig(pool=2**14))
     field = HashGridConfig(finest=64, coarsest=8, levels=4, channels=2, table_size=2**13, decoder=DECODER).build(3, 1).start_at(0.0)
-    optimizer = jt.optim.Adam(field.parameters(), lr=2e-2)
-    for step in range(100):
-        optimizer.step(sum(task.loss(field, task.sample(step, 2**12)).values()))
-    assert task.evaluate(field)["iou"] > 0.75
+    result = Trainer(task, field, TrainConfig(steps=100, batch=2**12), progress=False).fit()  # with rates that fall, or it depends on luck
+    assert result["iou"] > 0.75
