@@ -20,7 +20,6 @@ from jgrid.tasks import sdf
 from jgrid.tasks.image import load_image
 from jgrid.tasks.sdf import SDFConfig, SDFTask, pointwise_loss, slice_through, surface_of, values_of
 from jgrid.trainer import TrainConfig, Trainer
-from jgrid.trainer import TrainConfig
 
 import fit_sdf
 import jittor as jt
