@@ -100,15 +100,20 @@ def read(path):
     return tensors, config
 
 
+def require_entries(wanted, found, name):
+    """ValueError, naming them, where two sets of entries' names differ."""
+    for problem, entries in (("lacks", wanted - found), ("has unknown", found - wanted)):
+        if entries:
+            raise ValueError(f"{name} {problem} {', '.join(sorted(entries))}")
+
+
 def assign(model, tensors, name="model"):
     """Set a module's parameters to `tensors`; every entry must be there, with its shape, dtype and finite values.
 
     Raises ValueError that names the entry; the model is then unchanged.
     """
     parameters = model.state_dict()
-    for problem, entries in (("lacks", parameters.keys() - tensors.keys()), ("has unknown", tensors.keys() - parameters.keys())):
-        if entries:
-            raise ValueError(f"{name} {problem} {', '.join(sorted(entries))}")
+    require_entries(parameters.keys(), tensors.keys(), name)
     for entry, value in parameters.items():
         found = tensors[entry]
         if tuple(found.shape) != tuple(value.shape) or str(found.dtype) != str(value.dtype):

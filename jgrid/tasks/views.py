@@ -204,9 +204,7 @@ class ViewsTask(AbstractTask):
 
     def restore(self, state, name):
         own = self.state()
-        for problem, entries in (("lacks", own.keys() - state.keys()), ("has unknown", state.keys() - own.keys())):
-            if entries:
-                raise ValueError(f"{name} {problem} {', '.join(f'task.{entry}' for entry in sorted(entries))}")
+        checkpoint.require_entries({f"task.{entry}" for entry in own}, {f"task.{entry}" for entry in state}, name)
         for entry, wanted in own.items():
             found = state[entry]
             if found.dtype != wanted.dtype or found.ndim != wanted.ndim or entry != "samples" and found.shape != wanted.shape:
