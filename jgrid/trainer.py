@@ -200,6 +200,7 @@ class Trainer:
         name = str(self.out_dir / resume.NAME)
         own = {entry: value for entry, value in tensors.items() if not entry.startswith("task.")}
         fixed = [value for value in self.state_dict().values() if value.is_stop_grad()]
+        checkpoint.require_entries({f"task.{entry}" for entry in self.task.state()}, tensors.keys() - own.keys(), name)
         checkpoint.assign(self, own, name)
         for value in fixed:
             value.stop_grad()

@@ -22,9 +22,11 @@ class AbstractTask(ABC):
         return {}
 
     def restore(self, state, name):
-        """Take over a `state`; ValueError, naming the entry, where it does not fit. name: of the file, for messages."""
-        if state:
-            raise ValueError(f"{name} has unknown {', '.join(f'task.{entry}' for entry in sorted(state))}")
+        """Take over a `state`, which has the entries of the task's own; ValueError, naming the entry, where one does not fit.
+
+        name: of the file, for messages.
+        """
+        return
 
     def prepare(self, model, progress):
         """Called before each step of a fit, with how much of the training lies before it, from 0 to 1; most tasks do nothing."""

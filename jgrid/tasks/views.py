@@ -203,9 +203,7 @@ class ViewsTask(AbstractTask):
                 "samples": np.array(self.samples, np.int64), "per_ray": np.array([self._per_ray])}
 
     def restore(self, state, name):
-        own = self.state()
-        checkpoint.require_entries({f"task.{entry}" for entry in own}, {f"task.{entry}" for entry in state}, name)
-        for entry, wanted in own.items():
+        for entry, wanted in self.state().items():
             found = state[entry]
             if found.dtype != wanted.dtype or found.ndim != wanted.ndim or entry != "samples" and found.shape != wanted.shape:
                 raise ValueError(f"{name}: task.{entry} is {found.dtype} {found.shape}, wanted {wanted.dtype} {wanted.shape}")
