@@ -4,9 +4,9 @@
     python apps/optdnn.py rings --seeds 10
     python apps/optdnn.py images --data mnist --methods gd nesterov apg2
 
-What theory says of each method is printed before anything is trained. Writes result.json and a picture.
+What theory says of each method is printed before anything is trained. Writes result.json, which grows with every method, and a picture.
 """
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Optional
 
@@ -59,10 +59,11 @@ class Config:
     """auto takes CUDA where it is usable."""
     methods: tuple[str, ...] = ()
     """Which methods, -learnable after a name for trained coefficients; default all that suit the experiment. images also knows densenet."""
-    seeds: int = 10
-    """Networks of each method that are trained side by side on toy problems, each with its own start and data."""
+    seeds: Optional[int] = None
+    """Networks of each method: on toy problems side by side, each with its own start and data (default 10); on images one after the
+    other (default 1)."""
     seed: int = 0
-    """Of the first of them; of the network on images."""
+    """Of the first of them."""
     steps: Optional[int] = None
     """Optimiser steps; default the experiment's own."""
     data: Path = Path("mnist")
@@ -81,10 +82,14 @@ class Config:
     """images: learning rate."""
     shift: int = 0
     """images: pixels by which training pictures are moved at random."""
+    flip: bool = False
+    """images: half of the training pictures, at random, are seen in a mirror."""
+    cifar: bool = False
+    """images: the usual size for CIFAR-10, for a CUDA machine: --channels 64 128 256 --layers 3 --patch 1 --shift 4 --flip, 100 epochs."""
 
     def __post_init__(self):
-        for name in ("seeds", "layers", "patch", "lr", *(("steps",) if self.steps is not None else ())):
-            if not getattr(self, name) > 0:
+        for name in ("seeds", "layers", "patch", "lr", "steps"):
+            if getattr(self, name) is not None and not getattr(self, name) > 0:
                 raise ValueError(f"--{name} must be positive, got {getattr(self, name)}")
         if not self.channels or min(self.channels) < 1:
             raise ValueError(f"--channels wants a positive number for each stage, got {self.channels}")
@@ -97,8 +102,15 @@ class Config:
                 raise ValueError(f"--methods: there is no {name!r}; there are {', '.join(known)}")
 
 
+def cifar_size(config):
+    """The config at the size that is usual for CIFAR-10."""
+    train = replace(config.train, steps=39_000, eval_every=1950, warmup=390, decay=1e-3)
+    return replace(config, channels=(64, 128, 256), layers=3, patch=1, shift=4, flip=True, lr=1e-3, train=train)
+
+
 def main(config):
     """Run the app; returns the paths of what it wrote."""
+    config = cifar_size(config) if config.cifar else config
     with cli.user_errors():
         device = cli.start(config.device, config.seed)
         data = load_labelled(config.data) if config.experiment == "images" else None
@@ -109,8 +121,15 @@ def main(config):
         if name != "densenet":
             theory = analyse(method_of(name))
             print(f"{name:22} consistent {theory.consistent!s:5}  zero-stable {theory.zero_stable!s:5}  order {theory.order}", flush=True)
-    rows, figure = {"flow": flow, "images": images}.get(config.experiment, toy)(config, names, data)
-    cli.write_run(out, config, {"methods": rows, "device": device})
+    rows = {}
+
+    def done(name, row):
+        rows[name] = row
+        print(f"{name:22} " + ", ".join(f"{k} {v:.4g}" for k, v in row.items() if isinstance(v, (int, float))), flush=True)
+        cli.write_run(out, config, {"methods": rows, "device": device})
+        jt.gc()
+
+    figure = {"flow": flow, "images": images}.get(config.experiment, toy)(config, names, data, done)
     path = figures.save(out / f"{config.experiment}.png", figure)
     print(path)
     return [path, out / "result.json"]
@@ -126,19 +145,18 @@ def described(name):
     return {"consistent": theory.consistent, "zero_stable": theory.zero_stable, "order": theory.order}
 
 
-def flow(config, names, data):
-    rows = {}
+def flow(config, names, data, done):
+    errors = {}
     for name in names:
-        errors = flow_errors(method_of(name), seed=config.seed)
-        rows[name] = {"slope": slope(errors), "errors": errors, "layers": DEPTHS, **described(name)}
-        print(f"{name:22} slope {rows[name]['slope']:6.3f}, error {errors[0]:.2e} to {errors[-1]:.2e}", flush=True)
-    return rows, figures.convergence(DEPTHS, {name: row["errors"] for name, row in rows.items()})
+        errors[name] = flow_errors(method_of(name), seed=config.seed)
+        done(name, {"slope": slope(errors[name]), "errors": errors[name], "error": errors[name][-1], "layers": DEPTHS, **described(name)})
+    return figures.convergence(DEPTHS, errors)
 
 
-def toy(config, names, data):
-    kind, copies = TOYS[config.experiment], config.seeds
+def toy(config, names, data, done):
+    kind, copies = TOYS[config.experiment], config.seeds or 10
     x, y, test = toy_data(config.experiment, config.seed, copies)
-    rows, drawn, captions = {}, {}, {}
+    drawn, captions = {}, {}
     for name in names:
         jt.set_global_seed(config.seed)
         task = toys.CopiesTask(x, y, test)
@@ -148,8 +166,8 @@ def toy(config, names, data):
         steps = config.steps or kind.steps
         train = TrainConfig(steps=steps, batch=kind.batch, eval_every=steps, warmup=0, decay=1e-3)
         result = Trainer(task, model, train).fit()
-        row = rows[name] = {task.metric: result[task.metric], f"{task.metric}_of_seeds": task.scores.tolist(),
-                            "parameters": result["parameters"] // copies, "seconds_train": result["seconds_train"], **described(name)}
+        row = {task.metric: result[task.metric], f"{task.metric}_of_seeds": task.scores.tolist(),
+               "parameters": result["parameters"] // copies, "seconds_train": result["seconds_train"], **described(name)}
         if config.experiment == "rings":
             values = toys.decision_values(model, copies, REACH)
             row.update(logit_margin=float(toys.logit_margins(model, *test).mean()),
@@ -161,11 +179,12 @@ def toy(config, names, data):
             found = toys.outputs(model, test[0])[0]
             drawn[name] = found[:, -1] - found[:, 0] if task.classify else found[:, 0]
             captions[name] = f"{row['solved']} of {copies}" if config.experiment == "parity" else f"median MSE {row['mse']:.1e}"
-        print(f"{name:22} " + ", ".join(f"{k} {v:.4g}" for k, v in row.items() if isinstance(v, (int, float))), flush=True)
-        jt.gc()
+        done(name, row)
     if config.experiment == "rings":
-        return rows, figures.regions(drawn, REACH, test[0][0], test[1][0], captions)
-    return rows, figures.fits(np.arange(len(y[0])) if config.experiment == "parity" else x[0], y[0], drawn, captions)
+        return figures.regions(drawn, REACH, test[0][0], test[1][0], captions)
+    if config.experiment == "parity":
+        return figures.parities(drawn, y[0], captions)
+    return figures.fits(x[0], y[0], drawn, captions)
 
 
 def toy_data(experiment, seed, copies):
@@ -178,29 +197,35 @@ def toy_data(experiment, seed, copies):
     return x, y, (x, y)
 
 
-def images(config, names, data):
-    task = LabelTask(*data[0], data[1], config.seed, config.shift)
-    channels, side = task.pictures.shape[1:3]
-    shared = {"channels": config.channels, "layers": config.layers, "patch": config.patch}
+def images(config, names, data, done):
     rows = {}
     for name in names:
-        jt.set_global_seed(config.seed)
-        with cli.user_errors():
-            if name == "densenet":
-                like = size(optdnn_classifier(find_method("gd"), channels, task.n_out, side, block=config.block, **shared))
-                network = dense_classifier(channels, task.n_out, parameters=like, **shared)
-            else:
-                network = optdnn_classifier(method_of(name), channels, task.n_out, side, block=config.block,
-                                            learnable=name.endswith(LEARNABLE), **shared)
-        model = Field(None, network, {"network": config.lr})
-        check_memory(model, config.train.batch)
-        result = Trainer(task, model, config.train).fit()
-        rows[name] = {"test_accuracy": result["test_accuracy"], "parameters": count_parameters(model),
-                      "multiply_adds": multiply_adds(network, task.standardised(task.test[0][:16])) / 16,
-                      "seconds_train": result["seconds_train"], "loss": result["loss"]}
-        print(f"{name:22} " + ", ".join(f"{k} {v:.5g}" for k, v in rows[name].items()), flush=True)
-        jt.gc()
-    return rows, figures.costs(rows)
+        runs = [classify(config, name, data, seed) for seed in range(config.seed, config.seed + (config.seeds or 1))]
+        rows[name] = {**runs[0], **{key: float(np.mean([run[key] for run in runs])) for key in ("test_accuracy", "seconds_train", "loss")},
+                      "test_accuracy_of_seeds": [run["test_accuracy"] for run in runs]}
+        done(name, rows[name])
+    return figures.costs(rows)
+
+
+def classify(config, name, data, seed):
+    """Train one network on the pictures: its results."""
+    jt.set_global_seed(seed)
+    task = LabelTask(*data[0], data[1], seed, config.shift, config.flip)
+    channels, side = task.pictures.shape[1:3]
+    shared = {"channels": config.channels, "layers": config.layers, "patch": config.patch}
+    with cli.user_errors():
+        if name == "densenet":
+            like = size(optdnn_classifier(find_method("gd"), channels, task.n_out, side, block=config.block, **shared))
+            network = dense_classifier(channels, task.n_out, parameters=like, **shared)
+        else:
+            network = optdnn_classifier(method_of(name), channels, task.n_out, side, block=config.block,
+                                        learnable=name.endswith(LEARNABLE), **shared)
+    model = Field(None, network, {"network": config.lr})
+    check_memory(model, config.train.batch)
+    result = Trainer(task, model, replace(config.train, seed=seed)).fit()
+    return {"test_accuracy": result["test_accuracy"], "parameters": count_parameters(model),
+            "multiply_adds": multiply_adds(network, task.standardised(task.test[0][:16])) / 16,
+            "seconds_train": result["seconds_train"], "loss": result["loss"]}
 
 
 if __name__ == "__main__":

@@ -434,6 +434,11 @@ def test_label_task_samples_every_picture_once_an_epoch():
     assert whole.sample(0, 1)["x"].shape == [1, 1, 9, 9]
     shifted = [whole.sample(step, 1)["x"].numpy() for step in range(9)]
     assert any(not np.array_equal(shifted[0], s) for s in shifted[1:])
+    ramp = np.arange(6, dtype=np.float32).reshape(1, 1, 2, 3)
+    mirrored = LabelTask(ramp, np.zeros(1), (ramp, np.zeros(1)), flip=True)
+    seen = [mirrored.sample(step, 1)["x"].numpy() * mirrored.deviation + mirrored.mean for step in range(20)]
+    straight = [np.allclose(x, ramp, atol=1e-5) for x in seen]
+    assert 4 < sum(straight) < 16 and all(same or np.allclose(x, ramp[..., ::-1], atol=1e-5) for same, x in zip(straight, seen))
     with pytest.raises(ValueError, match="do not go with"):
         LabelTask(pictures, np.arange(9), (pictures, np.arange(10)))
 
@@ -502,11 +507,17 @@ def test_app_images(digits, tmp_path):
     train = optdnn.TrainConfig(steps=30, batch=30, eval_every=30, warmup=0)
     names = ("apg2", "densenet", "proximal-gradient")
     optdnn.main(optdnn.Config("images", out=tmp_path / "out", device=DEVICE, methods=names, data=digits, channels=(4,), layers=1, lr=2e-2,
-                              train=train))
+                              seeds=2, train=train))
     rows = result(tmp_path / "out")
-    assert rows["apg2"]["test_accuracy"] > 0.9
+    assert rows["apg2"]["test_accuracy"] > 0.9 and len(rows["apg2"]["test_accuracy_of_seeds"]) == 2
     assert rows["proximal-gradient"]["multiply_adds"] > rows["apg2"]["multiply_adds"] > 0
     assert set(rows) == set(names) and all(row["parameters"] > 100 for row in rows.values())
+
+
+def test_cifar_size_is_a_network_for_its_pictures():
+    config = optdnn.cifar_size(optdnn.Config("images", methods=("apg2",)))
+    net = optdnn_classifier(find_method("apg2"), 3, 10, 32, config.channels, config.layers, patch=config.patch)
+    assert config.flip and config.shift == 4 and 4e6 < size(net) < 6e6
 
 
 WRONG = {

@@ -55,6 +55,22 @@ def regions(values, reach, points, labels, captions):
     return figure
 
 
+def parities(outputs, labels, captions):
+    """What networks make of all 2^n vectors of bits, half of the bits along each axis; outputs {name: (2^n,) logits' difference}.
+
+    A cross marks a vector of which a network has the wrong sign.
+    """
+    figure, axes = _panels(len(outputs), 5, 2.6, 2.9)
+    side = 2 ** (int(np.log2(len(labels))) // 2)
+    for axis, (name, values) in zip(axes, outputs.items()):
+        axis.imshow(np.tanh(values / 4).reshape(-1, side), cmap="RdBu", vmin=-1.6, vmax=1.6)
+        row, column = np.nonzero(((values > 0) != (labels > 0)).reshape(-1, side))
+        axis.plot(column, row, "x", color="0.1", markersize=5)
+        axis.set(xticks=[], yticks=[])
+        axis.set_title(f"{name}\n{captions[name]}", fontsize=9)
+    return figure
+
+
 def fits(x, y, outputs, captions):
     """Fitted functions over their target, outputs {name: (N,)}."""
     figure, axes = _panels(len(outputs), 4, 3.4, 2.4)

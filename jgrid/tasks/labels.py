@@ -55,18 +55,20 @@ def set_training(model, training):
 class LabelTask(AbstractTask):
     """Pictures (N, C, H, W) in [0, 1] with labels (N,) from 0; `test`, pictures and labels likewise, is never trained on.
 
-    Each epoch is a new order of all pictures. shift: they are moved by up to so many pixels each way, at random, as they are sampled.
+    Each epoch is a new order of all pictures. shift: they are moved by up to so many pixels each way, at random, as they are sampled;
+    flip: half of them are seen in a mirror.
     """
 
     metric = "test_accuracy"
 
-    def __init__(self, pictures, labels, test, seed=0, shift=0):
+    def __init__(self, pictures, labels, test, seed=0, shift=0, flip=False):
         for name, values, classes in (("training", pictures, labels), ("test", *test)):
             if len(values) != len(classes) or values.ndim != 4 or not len(values):
                 raise ValueError(f"{name} pictures of shape {values.shape} do not go with {len(classes)} labels")
         self.pictures, self.labels, self.test = pictures, labels.astype(np.int32), test
         self.dim, self.n_out = pictures.shape[1], int(max(labels.max(), test[1].max())) + 1
-        self.seed, self.shift, self.mean, self.deviation = seed, shift, float(pictures.mean()), float(pictures.std())
+        self.seed, self.shift, self.flip = seed, shift, flip
+        self.mean, self.deviation = float(pictures.mean()), float(pictures.std())
 
     def standardised(self, pictures):
         return jt.array((pictures - self.mean) / self.deviation)
@@ -81,6 +83,9 @@ class LabelTask(AbstractTask):
             height, width = pictures.shape[2:]
             moves = np.random.default_rng((self.seed, 1, step)).integers(0, 2 * s + 1, (len(pictures), 2))
             pictures = np.stack([p[:, y:y + height, x:x + width] for p, (y, x) in zip(padded, moves)])
+        if self.flip:
+            mirrored = np.random.default_rng((self.seed, 2, step)).random(len(pictures)) < 0.5
+            pictures = np.where(mirrored[:, None, None, None], pictures[..., ::-1], pictures)
         return {"x": self.standardised(pictures), "y": jt.array(self.labels[chosen])}
 
     def loss(self, model, batch):
