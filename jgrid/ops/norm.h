@@ -43,25 +43,6 @@ template <int C> void norm_relu_rows(const float* x, const float* gain, const fl
         }
 }
 
-// One row's gradient, and its parts of those of gain and shift. In loops of few arrays, which the compiler can do many numbers at a time.
-template <int C> inline void pull_back_row(const float* __restrict unit, const float* __restrict gain, const float* __restrict shift,
-                                           const float* __restrict gradient, int any, float inverse, float* __restrict above,
-                                           float* __restrict to_gain, float* __restrict to_shift, float* __restrict dx) {
-    const int c = C ? C : any;
-    for (int j = 0; j < c; j++) above[j] = gradient[j] * (float)(unit[j] * gain[j] + shift[j] > 0.f);
-    for (int j = 0; j < c; j++) to_shift[j] += above[j];
-    for (int j = 0; j < c; j++) to_gain[j] += above[j] * unit[j];
-    float mean = 0.f, along = 0.f;
-    for (int j = 0; j < c; j++) {
-        above[j] *= gain[j];
-        mean += above[j];
-        along += above[j] * unit[j];
-    }
-    mean /= c;
-    along /= c;
-    for (int j = 0; j < c; j++) dx[j] = inverse * (above[j] - mean - along * unit[j]);
-}
-
 template <int C> void norm_relu_backward_rows(const float* x, const float* gain, const float* shift, const float* gradient, int64_t rows,
                                               int any, float eps, float* dx, float* dgain, float* dshift) {
     const int c = C ? C : any;
@@ -69,13 +50,33 @@ template <int C> void norm_relu_backward_rows(const float* x, const float* gain,
     const int64_t chunk = (rows + NORM_CHUNKS - 1) / NORM_CHUNKS;
 #pragma omp parallel
     {
-        std::vector<float> unit(c), above(c);
+        // of a length the compiler knows, they stay in registers
+        float known[C ? 4 * C : 1];
+        std::vector<float> unknown(C ? 0 : 4 * c);
+        float *unit = C ? known : unknown.data(), *above = unit + c, *to_gain = above + c, *to_shift = to_gain + c;
 #pragma omp for schedule(static)
         for (int n = 0; n < NORM_CHUNKS; n++) {
-            float *to_gain = partial.data() + (size_t)n * 2 * c, *to_shift = to_gain + c;
+            for (int j = 0; j < c; j++) to_gain[j] = to_shift[j] = 0.f;
             for (int64_t r = n * chunk; r < rows && r < (n + 1) * chunk; r++) {
-                const float inverse = normalise<C>(x + r * c, c, eps, unit.data());
-                pull_back_row<C>(unit.data(), gain, shift, gradient + r * c, c, inverse, above.data(), to_gain, to_shift, dx + r * c);
+                const float inverse = normalise<C>(x + r * c, c, eps, unit);
+                const float* row = gradient + r * c;
+                float mean = 0.f, along = 0.f;
+                for (int j = 0; j < c; j++) {
+                    above[j] = unit[j] * gain[j] + shift[j] > 0.f ? row[j] : 0.f;
+                    to_shift[j] += above[j];
+                    to_gain[j] += above[j] * unit[j];
+                    above[j] *= gain[j];
+                    mean += above[j];
+                    along += above[j] * unit[j];
+                }
+                mean /= c;
+                along /= c;
+                for (int j = 0; j < c; j++) dx[r * c + j] = inverse * (above[j] - mean - along * unit[j]);
+            }
+            float* sums = partial.data() + (size_t)n * 2 * c;
+            for (int j = 0; j < c; j++) {
+                sums[j] = to_gain[j];
+                sums[c + j] = to_shift[j];
             }
         }
     }
