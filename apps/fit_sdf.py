@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Optional
 
 from jgrid import cli, parallel, picture, resume
-from jgrid.field import DecoderConfig, DenseGridConfig, HashGridConfig, MulFAGridConfig, check_memory, field_to_dict
+from jgrid.field import DecoderConfig, DenseGridConfig, HashGridConfig, MulFAGridConfig, OptDNNGridConfig, check_memory, field_to_dict
 from jgrid.isosurface import preview
 from jgrid.mesh import gyroid_ball, load_mesh
 from jgrid.tasks.sdf import ISO_LINES, POINT_BYTES, SDFConfig, SDFTask, load_model, slice_through, surface_of, values_of, write_surface
@@ -26,6 +26,7 @@ MULFA = MulFAGridConfig(finest=192, coarsest=16, levels=6, channels=2, table_siz
                         lr_features=1e-2, lr_network=5e-3)
 HASH = HashGridConfig(finest=192, coarsest=16, levels=6, channels=2, table_size=2**16, decoder=DECODER, lr_features=1e-2, lr_network=5e-3)
 DENSE = DenseGridConfig(finest=70, coarsest=16, levels=3, channels=2, decoder=DECODER, lr_features=1e-2, lr_network=5e-3)
+OPTDNN = OptDNNGridConfig(finest=70, coarsest=16, levels=3, channels=2, width=32, hidden=32, lr_features=1e-2, lr_network=3e-3)
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,7 @@ class Config:
     """fused: one op for a grid or an MLP, the fast way; plain: Jittor's own ops, to compare or to look inside."""
     sdf: SDFConfig = field(default_factory=SDFConfig)
     train: TrainConfig = field(default_factory=lambda: TrainConfig(steps=400, batch=2**15, eval_every=100))
-    field: cli.any_field(MULFA, HASH, DENSE) = field(default_factory=lambda: MULFA)
+    field: cli.any_field(MULFA, HASH, DENSE, OPTDNN) = field(default_factory=lambda: MULFA)
 
     def __post_init__(self):
         if not 8 <= self.resolution <= 4096:

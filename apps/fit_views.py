@@ -15,6 +15,7 @@ from jgrid.field import (
     FourierGridConfig,
     HashGridConfig,
     MulFAGridConfig,
+    OptDNNGridConfig,
     VMGridConfig,
     check_memory,
     field_to_dict,
@@ -34,7 +35,8 @@ FIELDS = (MulFAGridConfig(finest=128, coarsest=16, levels=4, channels=4, table_s
           HashGridConfig(finest=128, coarsest=16, levels=4, channels=4, table_size=2**17, decoder=SMALL, lr_features=4e-2, lr_network=1e-2),
           DenseGridConfig(finest=80, coarsest=20, levels=3, channels=4, decoder=SMALL, lr_features=3e-2, lr_network=1e-2),
           VMGridConfig(finest=128, rank=16, decoder=SMALL),
-          FourierGridConfig(finest=48, decoder=SMALL))
+          FourierGridConfig(finest=48, decoder=SMALL),
+          OptDNNGridConfig(finest=80, coarsest=20, levels=3, width=32, hidden=32, lr_features=3e-2))
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from jgrid.field import (
     LiteralMulFAGridConfig,
     MFNConfig,
     MulFAGridConfig,
+    OptDNNGridConfig,
     RadialGridConfig,
     SirenConfig,
     WireConfig,
@@ -21,7 +22,7 @@ import fit_sdf
 import fit_views
 import numpy as np
 
-MULFA = "MulFAGrid"
+MULFA, OPTDNN = "MulFAGrid", "OptDNN (Nesterov) on linear grids"
 SMALL, LINEAR = DecoderConfig(), DecoderConfig(depth=0)
 IMAGE = {
     MULFA: MulFAGridConfig(),
@@ -29,6 +30,7 @@ IMAGE = {
     "linear grid, same levels and decoder": DenseGridConfig(),
     "linear grid, 4 levels, two hidden layers": DenseGridConfig(finest=235, coarsest=30, levels=4, channels=4,
                                                                  decoder=DecoderConfig(depth=2)),
+    OPTDNN: OptDNNGridConfig(),
     "hash grid": HashGridConfig(),
     "FourierGrid": FourierGridConfig(),
     "radial kernels": RadialGridConfig(),
@@ -42,6 +44,7 @@ IMAGE = {
 IMAGE_SMALL = {
     MULFA: MulFAGridConfig(finest=37, coarsest=8),
     "linear grid, same levels and decoder": DenseGridConfig(finest=37, coarsest=8),
+    OPTDNN: OptDNNGridConfig(finest=46, coarsest=6, width=32, hidden=32),
     "hash grid": HashGridConfig(finest=62, coarsest=6, levels=6, table_size=900),
     "FourierGrid": FourierGridConfig(finest=20),
     "radial kernels": RadialGridConfig(nodes=960),
@@ -51,21 +54,23 @@ IMAGE_SMALL = {
     "WIRE": WireConfig(width=45),
     "literal kernel of the paper": LiteralMulFAGridConfig(finest=37, coarsest=8),
 }
-SDF = {MULFA: fit_sdf.MULFA, "linear grid": fit_sdf.DENSE, "hash grid": fit_sdf.HASH, "SIREN": SirenConfig(),
+SDF = {MULFA: fit_sdf.MULFA, "linear grid": fit_sdf.DENSE, OPTDNN: fit_sdf.OPTDNN, "hash grid": fit_sdf.HASH, "SIREN": SirenConfig(),
        "Fourier features": FourierNetConfig(sigma=3.0)}
 SDF_SMALL = {
     MULFA: replace(fit_sdf.MULFA, finest=64, coarsest=8, levels=4, table_size=2**13, decoder=SMALL),
     "linear grid": replace(fit_sdf.DENSE, finest=24, coarsest=8, decoder=SMALL),
+    OPTDNN: replace(fit_sdf.OPTDNN, finest=24, coarsest=8),
     "hash grid": replace(fit_sdf.HASH, finest=64, coarsest=8, levels=4, table_size=2**13, decoder=SMALL),
     "SIREN": SirenConfig(width=64, lr=1e-3),
     "Fourier features": FourierNetConfig(features=64, sigma=2.0, width=64),
 }
-VIEWS = dict(zip((MULFA, "hash grid", "linear grid", "VM", "FourierGrid"), fit_views.FIELDS))
+VIEWS = dict(zip((MULFA, "hash grid", "linear grid", "VM", "FourierGrid", OPTDNN), fit_views.FIELDS))
 VIEWS_SMALL = {
     MULFA: replace(VIEWS[MULFA], finest=64, coarsest=8, table_size=2**14),
     "linear grid": replace(VIEWS["linear grid"], finest=40, coarsest=16, levels=2),
     "hash grid": replace(VIEWS["hash grid"], finest=64, coarsest=8, table_size=2**14),
     "VM": replace(VIEWS["VM"], finest=64, rank=12),
+    OPTDNN: replace(VIEWS[OPTDNN], finest=40, coarsest=16, levels=2),
 }
 THEORY = {**{name: diagnose.CANDIDATES[name] for name in ("linear, 80 cells", "linear, 4 levels to 80 cells", "hash, tables of 2000",
                                                            "FourierGrid, 40 cells, 1 octaves", "radial, 4000 nodes")},

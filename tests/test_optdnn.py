@@ -264,6 +264,15 @@ def test_copies_are_independent_networks():
         np.testing.assert_allclose(alone(jt.array(x[copy])).numpy(), both[copy], rtol=1e-4, atol=1e-5)
 
 
+def test_reach_zero_is_homogeneous():
+    """Without biases a network of relus scales with its input; with them it does not."""
+    x = np.random.default_rng(0).normal(size=(6, 4)).astype(np.float32)
+    for reach, homogeneous in ((0.0, True), (1.0, False)):
+        net = coordinate_network(4, 2, find_method("nesterov"), width=6, hidden=8, layers=2, reach=reach, bias=0.5)
+        once, far = net(jt.array(x)).numpy() - 0.5, net(jt.array(100 * x)).numpy() - 0.5
+        assert np.allclose(far, 100 * once, rtol=1e-3, atol=1e-3) == homogeneous
+
+
 # implicit layers
 
 def test_anderson_solves_linear_equations():

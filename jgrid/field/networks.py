@@ -124,10 +124,10 @@ class AbstractOptDNNConfig(ABC):
     activation: str = "relu"
     """relu, gelu, sigmoid or tanh."""
 
-    def network(self, n_in, n_out):
+    def network(self, n_in, n_out, reach):
         positive(self, "width", "hidden", "depth", "lr_network")
         return coordinate_network(n_in, n_out, find_method(self.method), self.width, self.hidden, self.depth, self.activation,
-                                  self.learnable, bias=0.5)
+                                  self.learnable, reach=reach, bias=0.5)
 
     @abstractmethod
     def build(self, dim, n_out, aspect=None, place=None):
@@ -147,12 +147,14 @@ class OptDNNConfig(AbstractOptDNNConfig):
     def build(self, dim, n_out, aspect=None, place=None):
         positive(self, "features", "sigma")
         encoding = FourierFeatures(FREQUENCIES["gaussian"](dim, self.features, self.sigma))
-        return Field(None, nn.Sequential(encoding, self.network(encoding.n_out, n_out)), {"network": self.lr_network})
+        return Field(None, nn.Sequential(encoding, self.network(encoding.n_out, n_out, 1.0)), {"network": self.lr_network})
 
 
 @dataclass(frozen=True)
 class OptDNNGridConfig(AbstractOptDNNConfig):
     """Linear grids at several resolutions with an OptDNN as their decoder."""
+    depth: int = 2
+    """Layers: steps of the method."""
     finest: int = 235
     """Cells of the finest level along an axis of a square or cube."""
     coarsest: int = 30
@@ -163,10 +165,10 @@ class OptDNNGridConfig(AbstractOptDNNConfig):
     """Features per node."""
     lr_features: float = 8e-2
     """Learning rate of the features."""
-    lr_network: float = 5e-3
+    lr_network: float = 1e-2
     """Learning rate of the decoder."""
 
     def build(self, dim, n_out, aspect=None, place=None):
         positive(self, "channels", "lr_features")
         grid = Grid(level_index(self, dim, aspect), InterpolationKernel("linear", self.levels), self.channels, concat=True)
-        return Field(grid, self.network(grid.n_out, n_out), {"features": self.lr_features, "network": self.lr_network})
+        return Field(grid, self.network(grid.n_out, n_out, 0.0), {"features": self.lr_features, "network": self.lr_network})

@@ -43,16 +43,16 @@ class Affine(nn.Module):
 class TwoLayer(nn.Module):
     """T(x) = W2 sigma(W1 norm(x) + b1) + b2 on x (*copies, N, n); contract: with `bounded` weights, for implicit layers.
 
-    norm: a LayerNorm first (not with contract, which it would spoil); gain: of W2 at the start.
+    norm: a LayerNorm first (not with contract, which it would spoil); gain: of W2 at the start; bias: b1 starts uniform in +-bias.
     """
 
-    def __init__(self, n, hidden, activation="relu", norm=False, copies=(), gain=0.5, contract=False):
+    def __init__(self, n, hidden, activation="relu", norm=False, copies=(), gain=0.5, bias=1.0, contract=False):
         super().__init__()
         if activation not in ACTIVATIONS:
             raise ValueError(f"there is no activation {activation!r}; there are {', '.join(ACTIVATIONS)}")
         self.activation, self.contract = ACTIVATIONS[activation], contract
         self.norm = nn.LayerNorm(n) if norm and not contract else None
-        self.first = Affine(n, hidden, copies, gain=2**0.5, bias=1.0)
+        self.first = Affine(n, hidden, copies, gain=2**0.5, bias=bias)
         self.second = Affine(hidden, n, copies, gain)
 
     def execute(self, x):
