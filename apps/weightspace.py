@@ -15,22 +15,18 @@ from pathlib import Path
 from typing import Annotated, Optional, Union
 
 from jgrid import cli
-from jgrid.field import check_memory
 from jgrid.theory.figures import save
-from jgrid.trainer import TrainConfig, Trainer
+from jgrid.trainer import TrainConfig
 from jgrid.weightspace import figures
-from jgrid.weightspace.adapt import AdaptTask, Classifiers, Pairs, corrupt
-from jgrid.weightspace.baselines import align
+from jgrid.weightspace.adapt import Classifiers
 from jgrid.weightspace.grids import PARTS, GridPictures
 from jgrid.weightspace.models import MODELS, NetConfig
 from jgrid.weightspace.subjects import Sines, load_pictures
-from jgrid.weightspace.tasks import EmbedTask, ForwardTask, Projected, Reader, ReadTask, Weights, canonical_signs, outputs, split
 from jgrid.weightspace.zoo import FitConfig, Zoo, fit_zoo
 
-import jittor as jt
-import numpy as np
 import tyro
 from typing_extensions import Literal
+from weightspace_jobs import adapt, embed, forward, halves, read
 
 Job = Literal["zoo", "classify", "regress", "embed", "adapt", "forward"]
 
@@ -80,6 +76,13 @@ class Config:
     """Noise on the weights in training, in their standard deviations."""
     view_drop: float = 0.0
     """Probability with which a weight is masked in training."""
+    view_turn: float = 0.0
+    """Largest angle by which fields of two coordinates are turned in training, in degrees; 45 in the published classifications, which
+    have --view-scale 0.2 --view-shift 0.25 --view-noise 0.1 --view-drop 0.01 besides."""
+    view_scale: float = 0.0
+    """Their coordinates are multiplied by up to 1 +- this."""
+    view_shift: float = 0.0
+    """They are moved by up to this along each coordinate, which is in [-1, 1]."""
     seeds: int = 1
     """Runs of each model with other seeds; results are their means."""
     fit: FitConfig = field(default_factory=FitConfig)
@@ -95,6 +98,9 @@ class Config:
         if self.crop < 0 or self.noise < 0 or self.view_noise < 0 or not 0 <= self.view_drop < 1:
             raise ValueError("--crop, --noise and --view-noise must not be negative and --view-drop in [0, 1), got "
                              f"{self.crop}, {self.noise}, {self.view_noise} and {self.view_drop}")
+        if not (0 <= self.view_turn <= 180 and 0 <= self.view_scale < 1 and 0 <= self.view_shift <= 2):
+            raise ValueError("--view-turn must be in [0, 180], --view-scale in [0, 1) and --view-shift in [0, 2], got "
+                             f"{self.view_turn}, {self.view_scale} and {self.view_shift}")
         if not 0 <= self.lowest < self.highest or self.amplitude < 0:
             raise ValueError("--lowest must be in [0, --highest) and --amplitude not negative, got "
                              f"{self.lowest}, {self.highest} and {self.amplitude}")
@@ -177,6 +183,12 @@ def check(config, zoo, pictures):
     rows = {"inr2vec", "transformer"} & set(config.models)
     if zoo is not None and "features" in zoo.weights and (config.job != "classify" or rows):
         raise ValueError(f"{config.zoo}: its fields are grids, which only classify reads, and not with models of rows")
+    if config.view_turn or config.view_scale or config.view_shift:
+        coordinates = zoo.weights["W1"].shape[2] if zoo else 1 if pictures is None else 2
+        sines = zoo.config["activation"] == "sine" if zoo else config.kind == "siren"
+        if config.job not in ("classify", "embed") or not sines or config.view_turn and coordinates < 2:
+            raise ValueError("--view-turn, --view-scale and --view-shift are for classify and embed, with fields of sines, and the first "
+                             "wants two coordinates")
     classes = zoo.labels.ndim == 1 if zoo else pictures is not None
     if config.job in ("classify", "regress", "embed") and classes != (config.job == "classify"):
         raise ValueError(f"{config.job} wants fields {'with classes' if config.job == 'classify' else 'of sines'}")
@@ -189,109 +201,6 @@ def make_zoo(config, pictures, out):
         subject = pictures or Sines(lowest=config.lowest, highest=config.highest, amplitude=config.amplitude)
         subject = GridPictures(pictures) if config.kind == "mulfa" else subject
     return fit_zoo(subject, config.fields, config.fit, out)[0]
-
-
-def halves(pictures):
-    """Pictures that classifiers and adaptation see, and those, a fifth of all, that they do not."""
-    last = len(pictures) * 4 // 5
-    return pictures.part(0, last), pictures.part(last, len(pictures))
-
-
-def over_seeds(config, out, make):
-    """{model: results}, means over the seeds; make(model, seed) -> (task, network). Also the networks of the last seed, and its task."""
-    results, networks, task = {}, {}, None
-    for name in config.models:
-        runs = []
-        for seed in range(config.train.seed, config.train.seed + config.seeds):
-            jt.set_global_seed(seed)
-            task, network = make(name, seed)
-            rate = config.net.lr if name == "dwsnet" else config.net.lr_baselines
-            reader, folder = Reader(network, rate, config.net.weight_decay), cli.make_folder(out / f"{name}-{seed}")
-            check_memory(reader, config.train.batch)
-            runs.append(Trainer(task, reader, replace(config.train, seed=seed), folder).fit())
-            cli.save_model(folder, network, {"job": config.job, "model": name, "seed": seed})
-            print(f"{name}, seed {seed}: {task.metric} {runs[-1][task.metric]:.4f}", flush=True)
-        networks[name] = (task, reader)
-        results[name] = {key: value if isinstance(value, int) else float(np.mean([run[key] for run in runs]))
-                         for key, value in runs[0].items()}
-        results[name][f"{task.metric}_seeds"] = [run[task.metric] for run in runs]
-    return results, networks
-
-
-def weights(config, zoo, train, name=None):
-    """The zoo's weights as a model sees them: aligned, or varied."""
-    starts = tuple(start for part in config.read for start in PARTS[part])
-    space = zoo.space.part([key for key in zoo.weights if key.startswith(starts)])
-    values = {key: zoo.weights[key] for key, _ in space.tensors}
-    sines = zoo.config["activation"] == "sine"
-    if sines and config.signs == "canonical":
-        values = canonical_signs(values)
-    if name == "mlp-aligned":
-        values = align(space, values, {key: value[train[0]] for key, value in values.items()})
-    return Weights(space, values, train, permute=name == "mlp-permuted", signs=sines and config.signs == "vary",
-                   noise=config.view_noise, drop=config.view_drop)
-
-
-def read(config, zoo, pictures, out):
-    """Classes of pictures, or the frequencies of sines."""
-    train, test = split(len(zoo.quality), config.held_out, 0)
-    labels = zoo.labels if config.job == "classify" else zoo.labels[:, 1:]
-
-    def make(name, seed):
-        task = ReadTask(weights(config, zoo, train, name), labels, train, test, seed)
-        return task, MODELS[name][0](task.weights.space, task.n_out, config.net, 1)
-
-    results, networks = over_seeds(config, out, make)
-    if config.job == "classify":
-        return {**results, "chance": float(np.bincount(labels[test]).max() / len(test))}, []
-    task = networks[config.models[0]][0]
-    found = {name: (outputs(reader, task.weights, test) * task.deviation + task.mean)[:, 0] for name, (task, reader) in networks.items()}
-    return ({**results, "predict_mean": {"mse": task.predict_mean}},
-            [save(out / "frequencies.png", figures.predictions(labels[test][:, 0], found, "frequency"))])
-
-
-def embed(config, zoo, pictures, out):
-    """Embeddings by contrast, a linear regression from them to (a, b), and their t-SNE."""
-    train, test = split(len(zoo.quality), config.held_out, 0)
-
-    def make(name, seed):
-        task = EmbedTask(weights(config, zoo, train, name), zoo.labels, train, test, seed=seed)
-        return task, Projected(MODELS[name][0](task.weights.space, task.n_out, config.net, 1), task.n_out)
-
-    results, networks = over_seeds(config, out, make)
-    found = {name: outputs(reader, task.weights, test) for name, (task, reader) in networks.items()}
-    predict_mean = networks[config.models[0]][0].predict_mean
-    return ({**results, "predict_mean": {"mse": predict_mean}},
-            [save(out / "embedding.png", figures.embedding(found, zoo.labels[test], ("amplitude a", "frequency b")))])
-
-
-def adapt(config, zoo, pictures, out):
-    """Classifiers for turned and noisy pictures from classifiers for clean ones."""
-    train, test = split(len(zoo.quality), config.held_out, 0)
-    parts, rng = halves(pictures), np.random.default_rng(config.train.seed)
-    known, unseen = (Pairs(corrupt(part.pixels, config.rotation, config.noise, rng), part.labels) for part in parts)
-
-    def make(name, seed):
-        task = AdaptTask(weights(config, zoo, train), zoo.labels, train, test, known, unseen, seed)
-        return task, MODELS[name][1](task.weights.space, config.net)
-
-    results, networks = over_seeds(config, out, make)
-    task, clean = networks[config.models[0]][0], parts[1].pixels[:10]
-    about = {"no adaptation": {"accuracy": results[config.models[0]]["accuracy_unadapted"]},
-             "on clean pictures": {"accuracy": task.accuracy(None, Pairs(parts[1].pixels, parts[1].labels))}}
-    return {**results, **about}, [save(out / "domains.png", figures.domains(clean, unseen.pixels[:10], clean.shape[1]))]
-
-
-def forward(config, zoo, pictures, out):
-    """The fields' values from their weights and a point."""
-    train, test = split(len(zoo.quality), config.held_out, 0)
-    dim = zoo.weights["W1"].shape[2]
-
-    def make(name, seed):
-        task = ForwardTask(weights(config, zoo, train), zoo.config["omega"], dim, train, test, seed)
-        return task, MODELS[name][0](task.weights.space, 1, config.net, 1 + dim)
-
-    return over_seeds(config, out, make)[0], []
 
 
 if __name__ == "__main__":

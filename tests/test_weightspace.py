@@ -18,7 +18,8 @@ from jgrid.weightspace.layers import Dropout, DWSNet, Equivariant, EquivariantLi
 from jgrid.weightspace.models import MODELS, NetConfig
 from jgrid.weightspace.space import WeightSpace, mlp_space
 from jgrid.weightspace.subjects import Sines, load_pictures
-from jgrid.weightspace.tasks import EmbedTask, ForwardTask, ReadTask, Weights, canonical_signs, epoch_batch, field_values, split
+from jgrid.weightspace.tasks import EmbedTask, ForwardTask, ReadTask, epoch_batch, field_values, split
+from jgrid.weightspace.weights import Weights, canonical_signs, moved, random_moves
 from jgrid.weightspace.zoo import FitConfig, Zoo, fit_sirens, fit_zoo, relu_networks, siren_start
 
 import jittor as jt
@@ -356,6 +357,46 @@ def test_weights_are_standardised_and_varied(sines):
         np.testing.assert_array_equal(varied.features(index)[2].numpy(), plain.features(index)[2].numpy())
 
 
+@pytest.mark.parametrize("dim", [1, 2, 3])
+def test_a_moved_field_is_the_field_at_the_moved_point(dim):
+    rng, widths = RNG(0), (dim, 5, 7, 2)
+    weights = siren_start(widths, 6, 30.0, rng)
+    weights["b1"], weights["b2"] = (rng.normal(size=weights[name].shape).astype(np.float32) for name in ("b1", "b2"))
+    x, turn = rng.uniform(-1, 1, (6, dim)).astype(np.float32), 45.0 * (dim > 1)
+    for strengths in ((turn, 0.2, 0.0), (0.0, 0.2, 0.0), (0.0, 0.0, 0.25), (turn, 0.2, 0.25)):
+        matrix, offset = random_moves(6, dim, *strengths, RNG(1))
+        there = np.einsum("fij,fj->fi", matrix, x) + offset
+        assert np.abs(there - x).max() > 0.05  # a control: they do move
+        np.testing.assert_allclose(field_values(moved(weights, matrix, offset), x, 30.0), field_values(weights, there, 30.0), atol=1e-4)
+
+
+def test_random_moves_are_as_strong_as_asked():
+    matrix, offset = random_moves(2000, 2, 45.0, 0.2, 0.25, RNG(0))
+    factor, angle = np.sqrt(np.linalg.det(matrix)), np.rad2deg(np.arctan2(matrix[:, 1, 0], matrix[:, 0, 0]))
+    np.testing.assert_allclose(matrix @ matrix.transpose(0, 2, 1), factor[:, None, None] ** 2 * np.eye(2), atol=1e-6)
+    for values, middle, reach in ((angle, 0, 45), (factor, 1, 0.2), (offset, 0, 0.25)):
+        assert middle - reach <= values.min() < middle - 0.95 * reach and middle + 0.95 * reach < values.max() <= middle + reach + 1e-6
+    assert np.array_equal(random_moves(3, 1, 0.0, 0.0, 0.0, RNG(0))[0], np.ones((3, 1, 1)))
+
+
+def test_moved_fields_are_trained_on():
+    """In training alone, before they are standardised, and with canonical signs where these are wanted."""
+    space, known = mlp_space((2, 5, 7, 1)), np.arange(20)
+    zoo = siren_start((2, 5, 7, 1), 20, 30.0, RNG(0))
+    plain, none = (Weights(space, zoo, known, canonical=True, **options) for options in ({}, {"turn": 0.0, "scale": 0.0, "shift": 0.0}))
+    views = Weights(space, zoo, known, canonical=True, turn=90.0, scale=0.2, shift=0.25)
+    for a, b in zip(plain.features(known, RNG(0)), none.features(known, RNG(0))):
+        np.testing.assert_array_equal(a.numpy(), b.numpy())
+    assert distance(views.raw(known), plain.raw(known)) == 0 and views.mean == plain.mean and views.deviation == plain.deviation
+    raw, signless = views.raw(known, RNG(0)), moved(plain.raw(known), *random_moves(20, 2, 90.0, 0.2, 0.25, RNG(0)))
+    assert distance(canonical_signs(raw), raw) == 0 and (raw["W1"][:, :, 0] >= 0).all() and (raw["W3"].sum(1) >= 0).all()
+    assert (signless["W1"][:, :, 0] < 0).any()  # what the rule is applied to once more
+    x = RNG(1).uniform(-1, 1, (20, 2)).astype(np.float32)
+    np.testing.assert_allclose(field_values(raw, x, 30.0), field_values(signless, x, 30.0), atol=1e-4)
+    for name, value in to_weights(space, views.features(known, RNG(0))).items():
+        np.testing.assert_allclose(value.numpy(), (raw[name] - plain.mean[name]) / plain.deviation[name], atol=1e-5)
+
+
 def test_batches_make_epochs():
     index = np.arange(10, 22)
     for first in (0, 4):
@@ -540,6 +581,11 @@ WRONG = {
     "a model that cannot": (["forward", "--models", "transformer"], "dwsnet and mlp"),
     "grids of sines": (["zoo", "--kind", "mulfa"], "pictures"),
     "rows of grids": (["classify", "--kind", "mulfa", "--models", "inr2vec"], "rows"),
+    "moved kernels": (["classify", "--subject", "{digits}", "--side", "4", "--crop", "0", "--fields", "20", "--held-out", "5",
+                       "--kind", "mulfa", "--view-shift", "0.1"], "--view-shift are for classify and embed"),
+    "moved labels": (["regress", "--view-scale", "0.1"], "--view-shift are for classify and embed"),
+    "turned lines": (["embed", "--view-turn", "45"], "two coordinates"),
+    "too much scale": (["classify", "--view-scale", "1"], "--view-scale in [0,"),
     "no channels": (["regress", "--net.channels", "0"], "channels"),
     "no steps": (["zoo", "--fit.steps", "0"], "steps"),
 }

@@ -1,6 +1,5 @@
 """What is learned from weights: labels of fields, embeddings, values of fields. Adaptation of weights is in adapt.py."""
 from jgrid.tasks.base import AbstractTask
-from jgrid.weightspace.layers import to_features
 
 import jittor as jt
 import numpy as np
@@ -22,67 +21,6 @@ class Reader(nn.Module):
     def parameter_groups(self):
         params = [p for p in self.network.parameters() if not p.is_stop_grad()]
         return [{"name": "network", "params": params, "lr": self.lr, "weight_decay": self.weight_decay}]
-
-
-class Weights:
-    """Weights of a zoo, standardised with one mean and deviation per tensor (per entry would not be equivariant), and how to vary them.
-
-    The statistics are of the fields `known`, those that are trained on. Variations, each drawn anew for every field and step:
-    permute (a random element of the group), signs (of neurons whose function is odd, as sines are: a neuron's row and bias are negated
-    and so is its column in the next layer), noise (normal, in deviations), drop (probability that a weight is set to its mean).
-    """
-
-    def __init__(self, space, weights, known, permute=False, signs=False, noise=0.0, drop=0.0):
-        self.space, self.weights = space, weights
-        self.permute, self.signs, self.noise, self.drop = permute, signs, noise, drop
-        self.mean = {name: float(value[known].mean()) for name, value in weights.items()}
-        self.deviation = {name: float(value[known].std()) + 1e-12 for name, value in weights.items()}
-
-    def raw(self, index, rng=None):
-        """{name: (B, *sizes)} of fields by their numbers; varied by the group's elements where there is an rng."""
-        chosen = {name: self.weights[name][index] for name, _ in self.space.tensors}
-        if rng is None or not (self.permute or self.signs):
-            return chosen
-        for hidden, size in self.space.sizes.items():
-            order = rng.permuted(np.tile(np.arange(size), (len(index), 1)), axis=1) if self.permute else None
-            sign = rng.choice(np.float32([-1, 1]), (len(index), size)) if self.signs else None
-            for name, axes in self.space.tensors:
-                labels = [label for label, _ in axes]
-                if hidden in labels:
-                    shape = [len(index)] + [size if label == hidden else 1 for label in labels]
-                    if order is not None:
-                        chosen[name] = np.take_along_axis(chosen[name], order.reshape(shape), axis=1 + labels.index(hidden))
-                    if sign is not None:
-                        chosen[name] = chosen[name] * sign.reshape(shape)
-        return chosen
-
-    def features(self, index, rng=None):
-        """The standardised weights of fields as a network reads them, varied where there is an rng."""
-        scaled = {}
-        for name, value in self.raw(index, rng).items():
-            value = (value - self.mean[name]) / self.deviation[name]
-            if rng is not None and self.noise:
-                value = value + self.noise * rng.standard_normal(value.shape, np.float32)
-            if rng is not None and self.drop:
-                value = value * (rng.random(value.shape, np.float32) >= self.drop)
-            scaled[name] = jt.array(value.astype(np.float32)).stop_grad()
-        return to_features(self.space, scaled)
-
-
-def canonical_signs(weights):
-    """The same fields with one of the 2^neurons choices of signs, sin(-u) = -sin(u): {name: (F, *sizes)} of MLPs of sines.
-
-    A neuron of the first layer gets the sign that makes its weight of the first input positive, those of later layers the sign that makes
-    the sum of their outgoing weights positive, from the last layer to the first. Every neuron's sign depends on the others' only through
-    sums, so that permutations commute with it.
-    """
-    weights = dict(weights)
-    for m in range(len(weights) // 2 - 1, 0, -1):
-        decisive = weights["W1"][:, :, 0] if m == 1 else weights[f"W{m + 1}"].sum(1)
-        sign = np.where(decisive < 0, np.float32(-1), np.float32(1))
-        weights[f"W{m}"], weights[f"b{m}"] = weights[f"W{m}"] * sign[:, :, None], weights[f"b{m}"] * sign
-        weights[f"W{m + 1}"] = weights[f"W{m + 1}"] * sign[:, None]
-    return weights
 
 
 def split(n, held_out, seed):
