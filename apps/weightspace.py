@@ -5,6 +5,7 @@
     python apps/weightspace.py regress
     python apps/weightspace.py embed
     python apps/weightspace.py adapt --subject mnist/t10k-images-idx3-ubyte.gz
+    python apps/weightspace.py adapt-cifar
     python apps/weightspace.py forward
 
 Each job makes the zoo it needs, or takes one with --zoo; --help after the job lists its flags and their values there.
@@ -18,7 +19,7 @@ from jgrid import cli
 from jgrid.theory.figures import save
 from jgrid.trainer import TrainConfig
 from jgrid.weightspace import figures
-from jgrid.weightspace.adapt import Classifiers
+from jgrid.weightspace.classifiers import Classifiers
 from jgrid.weightspace.grids import PARTS, GridPictures
 from jgrid.weightspace.models import MODELS, NetConfig
 from jgrid.weightspace.subjects import Sines, load_pictures
@@ -43,12 +44,14 @@ class Config:
     zoo: Optional[Path] = None
     """A zoo.safetensors of an earlier run, instead of fitting one."""
     subject: str = "sines"
-    """What they are of: sines; an idx file of pictures (its labels beside it); a folder with a sub-folder for each class; or mnist or
-    fashion-mnist, whose idx files are looked for in the folder of that name in $JGRID_DATA, or in data/."""
+    """What they are of: sines; an idx file of pictures (its labels beside it); a folder with a sub-folder for each class, or with
+    CIFAR-10's binary version; or mnist, fashion-mnist or cifar-10, whose files are looked for in the folder of that name in $JGRID_DATA,
+    or in data/."""
     fields: int = 3000
     """Networks in the zoo."""
-    kind: Literal["siren", "mulfa"] = "siren"
-    """What pictures are fitted with: a SIREN, or a MulFAGrid of 4 x 4 cells and 6 channels with a decoder of the hidden layers."""
+    kind: Literal["siren", "mulfa", "mlp", "cnn"] = "siren"
+    """The networks. Fields: a SIREN, or a MulFAGrid of 4 x 4 cells and 6 channels with a decoder of the hidden layers. Classifiers, for
+    adapt: an MLP on all pixels, or 3 x 3 convolutions of stride 2, one for each hidden layer, and a linear layer of their means."""
     read: tuple[Literal[tuple(PARTS)], ...] = tuple(PARTS)
     """Which parts of a MulFAGrid the networks see."""
     side: int = 10
@@ -63,10 +66,16 @@ class Config:
     """Largest amplitude of the sines; 0: all have amplitude 1."""
     held_out: int = 500
     """Networks of the zoo that are tested on."""
+    pictures: int = 200
+    """Pictures to which each classifier is fitted."""
     rotation: float = 45.0
     """Of the corrupted domain, in degrees."""
     noise: float = 0.2
     """Of the corrupted domain, standard deviation."""
+    flip: float = 0.0
+    """Of the corrupted domain, the probability with which a picture is mirrored."""
+    jitter: float = 0.0
+    """Of the corrupted domain: brightness, contrast and saturation of each picture are multiplied by up to 1 +- this."""
     models: tuple[Literal[tuple(MODELS)], ...] = ("dwsnet", "mlp")
     """Networks to train and compare."""
     signs: Literal["canonical", "vary", "keep"] = "canonical"
@@ -90,7 +99,7 @@ class Config:
     train: TrainConfig = field(default_factory=TrainConfig)
 
     def __post_init__(self):
-        for name in ("fields", "side", "held_out", "seeds"):
+        for name in ("fields", "side", "held_out", "pictures", "seeds"):
             if getattr(self, name) < 1:
                 raise ValueError(f"--{name.replace('_', '-')} must be at least 1, got {getattr(self, name)}")
         if self.job != "zoo" and self.zoo is None and self.held_out >= self.fields:
@@ -101,6 +110,8 @@ class Config:
         if not (0 <= self.view_turn <= 180 and 0 <= self.view_scale < 1 and 0 <= self.view_shift <= 2):
             raise ValueError("--view-turn must be in [0, 180], --view-scale in [0, 1) and --view-shift in [0, 2], got "
                              f"{self.view_turn}, {self.view_scale} and {self.view_shift}")
+        if not (0 <= self.flip <= 1 and 0 <= self.jitter <= 1):
+            raise ValueError(f"--flip and --jitter must be in [0, 1], got {self.flip} and {self.jitter}")
         if not 0 <= self.lowest < self.highest or self.amplitude < 0:
             raise ValueError("--lowest must be in [0, --highest) and --amplitude not negative, got "
                              f"{self.lowest}, {self.highest} and {self.amplitude}")
@@ -108,6 +119,8 @@ class Config:
             raise ValueError("--models and --read want one at least")
         if self.kind == "mulfa" and (self.job not in ("zoo", "classify") or {"inr2vec", "transformer"} & set(self.models)):
             raise ValueError("--kind mulfa goes with zoo and classify, and not with models of rows")
+        if (self.kind in ("mlp", "cnn")) != (self.job == "adapt"):
+            raise ValueError(f"--kind is mlp or cnn for adapt, siren or mulfa for all else, got {self.kind} for {self.job}")
         if self.job in ("adapt", "forward") and not set(self.models) <= {"dwsnet", "mlp"}:
             raise ValueError(f"{self.job} knows the models dwsnet and mlp, got {', '.join(self.models)}")
 
@@ -121,8 +134,12 @@ DEFAULTS = {
     "regress": Config(job="regress", fit=FitConfig(steps=500), net=NetConfig(channels=16, depth=3), train=SINES),
     "embed": Config(job="embed", lowest=0.0, amplitude=10.0, view_noise=0.2, view_drop=0.5, fit=FitConfig(steps=500),
                     net=NetConfig(channels=16, depth=3), train=replace(SINES, batch=128)),
-    "adapt": Config(job="adapt", subject="mnist", fields=600, held_out=120, fit=FitConfig(steps=100), seeds=3,
+    "adapt": Config(job="adapt", kind="mlp", subject="mnist", fields=600, held_out=120, fit=FitConfig(steps=100), seeds=3,
                     net=NetConfig(channels=8, depth=3, lr=3e-4), train=TrainConfig(steps=400, batch=16, eval_every=100)),
+    # the published experiment's domain, with strengths and sizes of our own, for CUDA: never run on CIFAR-10 itself
+    "adapt-cifar": Config(job="adapt", kind="cnn", subject="cifar-10", side=32, crop=0, fields=2000, held_out=400, pictures=1000, seeds=3,
+                          rotation=30.0, noise=0.1, flip=0.5, jitter=0.4, fit=FitConfig(hidden=(16, 16, 16), lr=3e-3),
+                          net=NetConfig(channels=16, lr=3e-4), train=TrainConfig(steps=4000, batch=16, warmup=100, eval_every=500)),
     "forward": Config(job="forward", highest=2.0, net=NetConfig(channels=16, depth=3), train=replace(SINES, batch=128)),
 }
 Command = Union[tuple(Annotated[Config, tyro.conf.subcommand(name, default=config, prefix_name=False)]
@@ -158,11 +175,13 @@ def load(config):
     if config.subject == "sines":
         return None
     path = Path(config.subject)
+    folder = Path(os.environ.get("JGRID_DATA", "data")) / config.subject
     if config.subject in ("mnist", "fashion-mnist"):
-        folder = Path(os.environ.get("JGRID_DATA", "data")) / config.subject
         path = next(iter(sorted(folder.glob("t*-images-idx3-ubyte*"), reverse=True)), folder / "train-images-idx3-ubyte.gz")
+    elif config.subject == "cifar-10":
+        path = folder
     elif not path.exists():
-        raise ValueError(f"--subject {config.subject}: neither sines, mnist, fashion-mnist nor a file or folder")
+        raise ValueError(f"--subject {config.subject}: neither sines, mnist, fashion-mnist, cifar-10 nor a file or folder")
     return load_pictures(path, config.side, config.crop)
 
 
@@ -180,6 +199,11 @@ def check(config, zoo, pictures):
     if zoo is not None and (zoo.config["quality"] == "accuracy") != (config.job == "adapt"):
         kind = "fields" if config.job == "adapt" else "classifiers"
         raise ValueError(f"{config.zoo}: its networks are {kind}, of no use to {config.job}")
+    if zoo is not None and config.job == "adapt":
+        inputs, (side, _, channels) = zoo.weights["W1"].shape[2], pictures.pixels.shape[1:]
+        if inputs != (channels if zoo.weights["W1"].ndim == 4 else side * side * channels):
+            raise ValueError(f"{config.zoo}: its classifiers have {inputs} inputs, which do not go with pictures of --side {side} and "
+                             f"{channels} channels")
     rows = {"inr2vec", "transformer"} & set(config.models)
     if zoo is not None and "features" in zoo.weights and (config.job != "classify" or rows):
         raise ValueError(f"{config.zoo}: its fields are grids, which only classify reads, and not with models of rows")
@@ -196,7 +220,7 @@ def check(config, zoo, pictures):
 
 def make_zoo(config, pictures, out):
     if config.job == "adapt":
-        subject = Classifiers(halves(pictures)[0])
+        subject = Classifiers(halves(pictures)[0], config.pictures, config.kind)
     else:
         subject = pictures or Sines(lowest=config.lowest, highest=config.highest, amplitude=config.amplitude)
         subject = GridPictures(pictures) if config.kind == "mulfa" else subject

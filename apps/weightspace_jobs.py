@@ -6,8 +6,9 @@ from jgrid.field import check_memory
 from jgrid.theory.figures import save
 from jgrid.trainer import Trainer
 from jgrid.weightspace import figures
-from jgrid.weightspace.adapt import AdaptTask, Pairs, corrupt
+from jgrid.weightspace.adapt import AdaptTask, corrupt
 from jgrid.weightspace.baselines import align
+from jgrid.weightspace.classifiers import Pairs
 from jgrid.weightspace.grids import PARTS
 from jgrid.weightspace.models import MODELS
 from jgrid.weightspace.tasks import EmbedTask, ForwardTask, Projected, Reader, ReadTask, outputs, split
@@ -92,10 +93,11 @@ def embed(config, zoo, pictures, out):
 
 
 def adapt(config, zoo, pictures, out):
-    """Classifiers for turned and noisy pictures from classifiers for clean ones."""
+    """Classifiers for another domain from classifiers for clean pictures."""
     train, test = split(len(zoo.quality), config.held_out, 0)
     parts, rng = halves(pictures), np.random.default_rng(config.train.seed)
-    known, unseen = (Pairs(corrupt(part.pixels, config.rotation, config.noise, rng), part.labels) for part in parts)
+    known, unseen = (Pairs(corrupt(part.pixels, config.rotation, config.noise, rng, config.flip, config.jitter), part.labels)
+                     for part in parts)
 
     def make(name, seed):
         task = AdaptTask(weights(config, zoo, train), zoo.labels, train, test, known, unseen, seed)

@@ -10,17 +10,20 @@ from jgrid.field import DecoderConfig, MulFAGridConfig
 from jgrid.ops.norm import fused_norm_relu, norm_relu
 from jgrid.ops.siren import fused_siren_errors, fused_sirens, siren_errors, sirens
 from jgrid.trainer import TrainConfig
+from jgrid.weightspace import adapt as adapt_module
+from jgrid.weightspace import classifiers as classifiers_module
 from jgrid.weightspace import zoo as zoo_module
-from jgrid.weightspace.adapt import AdaptTask, Classifiers, FlatWeights, Pairs, corrupt
+from jgrid.weightspace.adapt import AdaptTask, FlatWeights, corrupt
 from jgrid.weightspace.baselines import FlatMLP, align
+from jgrid.weightspace.classifiers import Classifiers, Pairs, classify
 from jgrid.weightspace.grids import GridPictures
 from jgrid.weightspace.layers import Dropout, DWSNet, Equivariant, EquivariantLinear, to_features, to_weights
 from jgrid.weightspace.models import MODELS, NetConfig
-from jgrid.weightspace.space import WeightSpace, mlp_space
+from jgrid.weightspace.space import WeightSpace, cnn_space, mlp_space
 from jgrid.weightspace.subjects import Sines, load_pictures
 from jgrid.weightspace.tasks import EmbedTask, ForwardTask, ReadTask, epoch_batch, field_values, split
 from jgrid.weightspace.weights import Weights, canonical_signs, moved, random_moves
-from jgrid.weightspace.zoo import FitConfig, Zoo, fit_sirens, fit_zoo, relu_networks, siren_start
+from jgrid.weightspace.zoo import FitConfig, Zoo, fit_sirens, fit_zoo, siren_start
 
 import jittor as jt
 import numpy as np
@@ -28,6 +31,7 @@ import pytest
 import weightspace
 from conftest import DEVICE
 from PIL import Image
+from scipy.ndimage import correlate
 
 WIDTHS = [(2, 5, 7, 1), (3, 4, 3, 5, 2)]
 RNG = np.random.default_rng
@@ -383,10 +387,9 @@ def test_moved_fields_are_trained_on():
     """In training alone, before they are standardised, and with canonical signs where these are wanted."""
     space, known = mlp_space((2, 5, 7, 1)), np.arange(20)
     zoo = siren_start((2, 5, 7, 1), 20, 30.0, RNG(0))
-    plain, none = (Weights(space, zoo, known, canonical=True, **options) for options in ({}, {"turn": 0.0, "scale": 0.0, "shift": 0.0}))
-    views = Weights(space, zoo, known, canonical=True, turn=90.0, scale=0.2, shift=0.25)
-    for a, b in zip(plain.features(known, RNG(0)), none.features(known, RNG(0))):
-        np.testing.assert_array_equal(a.numpy(), b.numpy())
+    plain, views = (Weights(space, zoo, known, canonical=True, **options) for options in ({}, {"turn": 90.0, "scale": 0.2, "shift": 0.25}))
+    rng = RNG(0)
+    assert distance(plain.raw(known, rng), plain.raw(known)) == 0 and rng.random() == RNG(0).random()  # without moves nothing is drawn
     assert distance(views.raw(known), plain.raw(known)) == 0 and views.mean == plain.mean and views.deviation == plain.deviation
     raw, signless = views.raw(known, RNG(0)), moved(plain.raw(known), *random_moves(20, 2, 90.0, 0.2, 0.25, RNG(0)))
     assert distance(canonical_signs(raw), raw) == 0 and (raw["W1"][:, :, 0] >= 0).all() and (raw["W3"].sum(1) >= 0).all()
@@ -488,15 +491,15 @@ def test_values_of_fields(sines):
     assert abs(zero["r2"]) < 0.2
 
 
-def test_classifiers_and_their_adaptation(digits):
+def test_classifiers_and_their_adaptation(digits, monkeypatch):
     pictures = load_pictures(digits, side=4)
     weights, labels, accuracy = Classifiers(pictures, n=20).fit(0, 6, FitConfig(hidden=(12,), steps=60), RNG(0), lambda: None)
     assert accuracy.mean() > 0.9 and all(a != b for a, b in labels) and weights["W1"].shape == (6, 12, 16)
     space, pairs = mlp_space((16, 12, 2)), Pairs(pictures.pixels, pictures.labels)
     x, y = pairs.sample(labels, 10, RNG(0))
-    z = np.maximum(np.einsum("fnd,fhd->fnh", x, weights["W1"]) + weights["b1"][:, None], 0)
+    z = np.maximum(np.einsum("fnd,fhd->fnh", x.reshape(6, 10, 16), weights["W1"]) + weights["b1"][:, None], 0)
     logits = np.einsum("fnh,fch->fnc", z, weights["W2"]) + weights["b2"][:, None]
-    np.testing.assert_allclose(relu_networks(jt.array(x), *variables(weights).values()).numpy(), logits, atol=1e-4)
+    np.testing.assert_allclose(classify(jt.array(x), *variables(weights).values()).numpy(), logits, atol=1e-4)
     task = AdaptTask(Weights(space, weights, np.arange(4)), labels, np.arange(4), np.arange(4, 6), pairs, pairs)
     assert task.accuracy(None) > 0.9
     model = FlatWeights(space, width=8)
@@ -504,9 +507,32 @@ def test_classifiers_and_their_adaptation(digits):
     change = arrays(to_weights(space, model(task.weights.features(np.arange(2)))))
     for name in raw:
         np.testing.assert_allclose(adapted[name], raw[name] - task.weights.deviation[name] * change[name], atol=1e-6)
+    together = task.accuracy(model)
+    monkeypatch.setattr(adapt_module, "TOGETHER", 1)  # one at a time
+    assert task.accuracy(model) == together
     assert distance(adapted, raw) > 0 and task.loss(model, task.sample(0, 4))["cross_entropy"].item() < 0.7
     with pytest.raises(ValueError, match="two classes"):
         Pairs(pictures.pixels[:1], pictures.labels[:1])
+
+
+@pytest.mark.parametrize("side", [5, 4])
+def test_convolutional_classifiers(side):
+    """Many at once are as one at a time, and their channels may be permuted."""
+    rng, space = RNG(0), cnn_space((2, 3, 4), 2)
+    assert space.shared() == mlp_space((2, 3, 4, 2)).shared() and space.dim == 3 * 2 * 9 + 3 + 4 * 3 * 9 + 4 + 2 * 4 + 2
+    weights, x = random_weights(space, 5, rng), rng.normal(size=(5, 6, side, side, 2)).astype(np.float32)
+    logits = classify(jt.array(x), *variables(weights).values()).numpy()
+    for f, n in itertools.product(range(5), range(6)):
+        z, one = x[f, n].transpose(2, 0, 1), {name: value[f] for name, value in weights.items()}
+        for m in (1, 2):
+            z = np.stack([sum(correlate(plane, taps.reshape(3, 3), mode="constant")[::2, ::2] for plane, taps in zip(z, row)) + bias
+                          for row, bias in zip(one[f"W{m}"], one[f"b{m}"])])
+            z = np.maximum(z, 0)
+        np.testing.assert_allclose(logits[f, n], one["W3"] @ z.mean((1, 2)) + one["b3"], atol=1e-4)
+    moved = space.permute(weights, space.random_permutations(rng))
+    again = classify(jt.array(x), *variables(moved).values()).numpy()
+    scale = np.abs(logits).max()
+    assert distance(moved, weights) > 0.1 and np.abs(again - logits).max() < 1e-5 * max(1, scale)
 
 
 def test_corruption_turns_and_disturbs():
@@ -515,6 +541,23 @@ def test_corruption_turns_and_disturbs():
     np.testing.assert_allclose(corrupt(pixels, 90, 0.0, RNG(0)), np.rot90(pixels, axes=(1, 2)), atol=1e-6)
     noisy = corrupt(pixels, 0.0, 0.1, RNG(0))
     assert 0 < np.abs(noisy - pixels).max() < 1 and noisy.min() >= 0 and noisy.max() <= 1
+
+
+def test_corruption_mirrors_and_changes_colours(monkeypatch):
+    pixels = RNG(0).uniform(0.4, 0.6, (400, 3, 4, 3)).astype(np.float32)
+    np.testing.assert_array_equal(corrupt(pixels, 0.0, 0.0, RNG(0), flip=1.0), pixels[:, :, ::-1])
+    mirrored = (corrupt(pixels, 0.0, 0.0, RNG(0), flip=0.5) != pixels).any((1, 2, 3))
+    assert 0.4 < mirrored.mean() < 0.6
+    found = corrupt(pixels, 0.0, 0.0, RNG(0), jitter=0.4)
+    brightness, grey = found.mean((1, 2, 3)) / pixels.mean((1, 2, 3)), (found.mean(3), pixels.mean(3))
+    contrast = np.divide(*((value - value.mean((1, 2), keepdims=True)).std((1, 2)) for value in grey)) / brightness
+    saturation = np.divide(*(value.std(3).mean((1, 2)) for value in (found, pixels))) / brightness / contrast
+    for factor in (brightness, contrast, saturation):
+        assert 0.599 < factor.min() < 0.65 and 1.35 < factor.max() < 1.401
+    assert abs(np.corrcoef([brightness, contrast, saturation]) - np.eye(3)).max() < 0.2  # drawn for themselves
+    whole = corrupt(pixels, 30.0, 0.1, RNG(0))
+    monkeypatch.setattr(adapt_module, "CHUNK", 150)
+    np.testing.assert_array_equal(corrupt(pixels, 30.0, 0.1, RNG(0)), whole)
 
 
 # The app
@@ -543,6 +586,34 @@ def test_a_job_leaves_everything_behind(digits, tmp_path, job, metric, picture, 
     if job == "regress":
         again = weightspace.main(replace(weightspace.DEFAULTS[job], out=tmp_path / "again", zoo=out / "zoo.safetensors", **TINY))
         assert again["mlp"]["mse"] == pytest.approx(result["mlp"]["mse"]) and not (tmp_path / "again" / "zoo.safetensors").exists()
+
+
+@pytest.fixture
+def cifar(tmp_path):
+    """The files of CIFAR-10's binary version, with 60 pictures each of three classes: bright red, green or blue, with noise."""
+    folder, rng, labels = tmp_path / "cifar", RNG(0), np.arange(60, dtype=np.uint8) % 3
+    folder.mkdir()
+    for name in [f"data_batch_{n}.bin" for n in range(1, 6)] + ["test_batch.bin"]:
+        pixels = rng.integers(0, 60, (60, 3, 32, 32), np.uint8)
+        pixels[np.arange(60), labels] += 150
+        np.concatenate([labels[:, None], pixels.reshape(60, -1)], axis=1).tofile(folder / name)
+    return folder
+
+
+def test_the_cifar_preset(cifar, digits, tmp_path, monkeypatch):
+    """On made pictures, small: reading, a zoo of convolutional classifiers in two chunks, their adaptation."""
+    pictures = load_pictures(cifar, side=4)
+    assert pictures.pixels.shape == (360, 4, 4, 3) and pictures.labels[:4].tolist() == [0, 1, 2, 0]
+    assert (pictures.pixels.mean((1, 2)).argmax(1) == pictures.labels).all()
+    monkeypatch.setattr(classifiers_module, "MOST_VALUES", 16 * 20 * 4 * 4 * 3)
+    small = {**TINY, "fit": FitConfig(hidden=(5, 5), steps=30)}
+    out = tmp_path / "out"
+    result = weightspace.main(replace(weightspace.DEFAULTS["adapt-cifar"], subject=str(cifar), side=4, pictures=20, out=out, **small))
+    assert result["mean_accuracy"] > 0.8 and result["no adaptation"]["accuracy"] > 0.5 and np.isfinite(result["dwsnet"]["accuracy"])
+    zoo = Zoo.load(out / "zoo.safetensors")
+    assert zoo.space == cnn_space((3, 5, 5), 2) and zoo.config["made"]["last"] == 24 and (out / "domains.png").exists()
+    with pytest.raises(SystemExit):  # of three channels
+        weightspace.main(replace(weightspace.DEFAULTS["adapt"], zoo=out / "zoo.safetensors", subject=str(digits), side=4, crop=0, **TINY))
 
 
 def test_reading_kernels_and_decoders(digits, tmp_path):
@@ -586,6 +657,11 @@ WRONG = {
     "moved labels": (["regress", "--view-scale", "0.1"], "--view-shift are for classify and embed"),
     "turned lines": (["embed", "--view-turn", "45"], "two coordinates"),
     "too much scale": (["classify", "--view-scale", "1"], "--view-scale in [0,"),
+    "classifiers of another kind": (["adapt", "--kind", "siren"], "mlp or cnn"),
+    "fields of another kind": (["classify", "--kind", "cnn"], "mlp or cnn"),
+    "no CIFAR-10": (["adapt-cifar", "--subject", "cifar"], "cifar"),
+    "no pictures to fit to": (["adapt", "--pictures", "0"], "pictures"),
+    "too much colour": (["adapt-cifar", "--jitter", "1.5"], "--jitter"),
     "no channels": (["regress", "--net.channels", "0"], "channels"),
     "no steps": (["zoo", "--fit.steps", "0"], "steps"),
 }

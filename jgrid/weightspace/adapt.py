@@ -1,67 +1,41 @@
 """Domain adaptation in one pass: weights of picture classifiers -> weights of classifiers for a corrupted domain."""
 from jgrid.tasks.base import AbstractTask
 from jgrid.weightspace.baselines import FlatMLP
+from jgrid.weightspace.classifiers import classify
 from jgrid.weightspace.layers import to_weights
-from jgrid.weightspace.space import mlp_space
 from jgrid.weightspace.tasks import epoch_batch
-from jgrid.weightspace.zoo import relu_networks, train
 
 import jittor as jt
 import numpy as np
 from jittor import nn
 from scipy.ndimage import rotate
 
-
-def corrupt(pixels, rotation, noise, rng):
-    """Pictures (n, side, side, C) turned by `rotation` degrees about their middle, with normal noise of this deviation, in [0, 1]."""
-    turned = rotate(pixels, rotation, axes=(1, 2), reshape=False, order=1) if rotation else pixels
-    return np.clip(turned + noise * rng.standard_normal(turned.shape), 0, 1).astype(np.float32)
+CHUNK = 1000     # pictures that are corrupted at once
+TOGETHER = 2**23  # pixels that adapted classifiers see at once in evaluations; their layers take some ten times as many numbers
 
 
-class Pairs:
-    """Pictures by class, from which two-class problems are drawn: pixels (n, side, side, C), labels (n,)."""
+def corrupt(pixels, rotation, noise, rng, flip=0.0, jitter=0.0):
+    """Pictures (n, side, side, C) of another domain, in [0, 1]: turned, mirrored, with other colours, and noisy, in this order.
 
-    def __init__(self, pixels, labels):
-        self.pixels = pixels.reshape(len(pixels), -1)
-        self.members = [np.flatnonzero(labels == c) for c in range(int(labels.max()) + 1)]
-        if min(len(found) for found in self.members) < 2 or len(self.members) < 2:
-            raise ValueError(f"two-class problems want two classes of two pictures at least, got {[len(m) for m in self.members]}")
-
-    def sample(self, pairs, n, rng):
-        """n pictures for each pair of classes (F, 2), half of each class: x (F, n, D) centred, y (F, n) in {0, 1}."""
-        y = np.arange(n) % 2
-        index = np.stack([[rng.choice(self.members[pair[c]]) for c in y] for pair in pairs])
-        return self.pixels[index] - np.float32(0.5), np.broadcast_to(y, index.shape).astype(np.int32)
-
-
-class Classifiers:
-    """Small ReLU MLPs, each trained on `n` pictures of two classes drawn at random; labels (F, 2): the classes; quality: accuracy."""
-
-    activation, quality = "relu", "accuracy"
-
-    def __init__(self, pictures, n=200):
-        self.config = {**pictures.config, "kind": "classifiers", "n": n}
-        self.n_classes, self.n, self.pairs = int(pictures.labels.max()) + 1, n, Pairs(pictures.pixels, pictures.labels)
-
-    def space(self, config):
-        return mlp_space((self.pairs.pixels.shape[1], *config.hidden, 2))
-
-    def fit(self, first, last, config, rng, advance):
-        classes = np.stack([rng.choice(self.n_classes, 2, replace=False) for _ in range(first, last)])
-        x, y = self.pairs.sample(classes, self.n, rng)
-        widths, parameters = [x.shape[2], *config.hidden, 2], []
-        for a, b in zip(widths[:-1], widths[1:]):
-            start = np.sqrt(2 / a) * rng.standard_normal((last - first, b, a))
-            parameters += [jt.array(start.astype(np.float32)), jt.zeros((last - first, b))]
-        x, truth = jt.array(x).stop_grad(), jt.array(y.reshape(-1)).stop_grad()
-
-        def errors():  # the mean over all would make the gradient of each smaller the more there are
-            return nn.cross_entropy_loss(relu_networks(x, *parameters).reshape(-1, 2), truth) * (last - first)
-
-        train(errors, parameters, config, advance)
-        right = (relu_networks(x, *parameters).numpy().argmax(2) == y).mean(1)
-        names = [f"{part}{m}" for m in range(1, len(widths)) for part in "Wb"]
-        return {name: p.numpy() for name, p in zip(names, parameters)}, classes.astype(np.int32), right.astype(np.float32)
+    All are turned by `rotation` degrees about their middle, and have normal noise of deviation `noise`. Drawn for each: whether it is
+    mirrored, left to right, with probability `flip`; and three factors uniform in 1 +- jitter, of its brightness, of its contrast (the
+    difference from its mean), and of its saturation (the difference from the mean over C).
+    """
+    found = np.empty(pixels.shape, np.float32)
+    for first in range(0, len(pixels), CHUNK):  # some need double precision, for which all at once may be too many
+        some = pixels[first:first + CHUNK]
+        if rotation:
+            some = rotate(some, rotation, axes=(1, 2), reshape=False, order=1)
+        if flip:
+            some = np.where(rng.random((len(some), 1, 1, 1)) < flip, some[:, :, ::-1], some)
+        if jitter:
+            brightness, contrast, saturation = rng.uniform(1 - jitter, 1 + jitter, (3, len(some), 1, 1, 1))
+            some = some * brightness
+            for factor, axes in ((contrast, (1, 2, 3)), (saturation, 3)):
+                mean = some.mean(axes, keepdims=True)
+                some = mean + factor * (some - mean)
+        found[first:first + CHUNK] = np.clip(some + noise * rng.standard_normal(some.shape), 0, 1)
+    return found
 
 
 class FlatWeights(nn.Module):
@@ -110,7 +84,7 @@ class AdaptTask(AbstractTask):
         return {name: value - self.weights.deviation[name] * change[name] for name, value in raw.items()}
 
     def loss(self, model, batch):
-        logits = relu_networks(batch["x"], *self.adapted(model, batch["index"]).values())
+        logits = classify(batch["x"], *self.adapted(model, batch["index"]).values())
         return {"cross_entropy": nn.cross_entropy_loss(logits.reshape(-1, 2), batch["y"])}
 
     def evaluate(self, model):
@@ -121,10 +95,14 @@ class AdaptTask(AbstractTask):
 
     def accuracy(self, model, pictures=None):
         """Of unseen classifiers on unseen pictures (or others); model None: as they are."""
-        x, y = (pictures or self.unseen).sample(self.pairs[self.test], self.n_test, np.random.default_rng(self.seed))
+        pictures, rng, right = pictures or self.unseen, np.random.default_rng(self.seed), []
+        at_once = max(1, TOGETHER // (self.n_test * pictures.pixels[0].size))
         with jt.no_grad():
-            logits = relu_networks(jt.array(x), *self.adapted(model, self.test).values()).numpy()
-        return float((logits.argmax(2) == y).mean())
+            for first in range(0, len(self.test), at_once):
+                index = self.test[first:first + at_once]
+                x, y = pictures.sample(self.pairs[index], self.n_test, rng)
+                right.append(classify(jt.array(x), *self.adapted(model, index).values()).numpy().argmax(2) == y)
+        return float(np.concatenate(right).mean())
 
     def export(self, model, out_dir):
         return []

@@ -84,3 +84,13 @@ def mlp_space(widths):
     for m in range(1, len(widths)):
         tensors += [(f"W{m}", (axes[m], axes[m - 1])), (f"b{m}", (axes[m],))]
     return WeightSpace(tuple(tensors))
+
+
+def cnn_space(channels, n_out):
+    """The space of a convolutional classifier: W_m (c_m, c_{m-1}, taps) and b_m (c_m,) of 3 x 3 taps, then a linear layer of all channels.
+
+    channels: c_0, of the pictures, c_1, ..., c_M, which the group permutes, taps and all. The linear layer is W_{M+1} (n_out, c_M).
+    """
+    *layers, last, bias = mlp_space((*channels, n_out)).tensors
+    taps = [(name, (*axes, (None, 9)) if name.startswith("W") else axes) for name, axes in layers]
+    return WeightSpace((*taps, last, bias))

@@ -4,6 +4,7 @@ from pathlib import Path
 from jgrid import picture
 from jgrid.idx import read_idx
 from jgrid.tasks.image import load_image
+from jgrid.tasks.labels import load_labelled
 from jgrid.weightspace.space import mlp_space
 from jgrid.weightspace.zoo import fit_sirens
 
@@ -75,11 +76,14 @@ class Pictures:
 
 
 def load_pictures(path, side, crop=0):
-    """An idx file of pictures with its labels beside it, or a folder whose sub-folders are the classes -> Pictures.
+    """An idx file of pictures with its labels beside it, a folder whose sub-folders are the classes, or CIFAR-10's -> Pictures.
 
     The `crop` x `crop` pixels in the middle (0: the largest square) are averaged to side x side. ValueError says what is wrong.
     """
     path = Path(path)
+    if (path / "data_batch_1.bin").is_file():
+        images, labels = (np.concatenate(part) for part in zip(*load_labelled(path)))  # those to test on are the last sixth
+        return Pictures(np.stack([_reduced(image.transpose(1, 2, 0), side, crop, path) for image in images]), labels, path.name)
     if path.is_dir():
         files = sorted(p for p in path.rglob("*") if p.suffix.lower() in Image.registered_extensions())
         if not files:

@@ -154,22 +154,23 @@ def fit_sirens(x, targets, config, rng, advance=lambda: None):
 
 
 def fit_zoo(subject, fields, config, folder, progress=True):
-    """The zoo of a subject's first `fields` fields, CHUNK at a time; returns (Zoo, seconds of fitting).
+    """The zoo of a subject's first `fields` fields, a chunk at a time; returns (Zoo, seconds of fitting).
 
     A subject has `config` (JSON-able), `activation`, `quality` (its name), `space(config)` and `fit(first, last, config, rng, advance)`
-    -> weights, labels, quality, which calls advance() after each step. Finished chunks are kept in folder/parts until all are done, so
-    that a run that was interrupted goes on where it was; chunks of another subject or config are fitted again. Writes
-    folder/zoo.safetensors.
+    -> weights, labels, quality, which calls advance() after each step; it may have `together`, where fewer than CHUNK should be fitted
+    at once. Finished chunks are kept in folder/parts until all are done, so that a run that was interrupted goes on where it was; chunks
+    of another subject or config are fitted again. Writes folder/zoo.safetensors.
     """
-    dim, together = subject.space(config).dim, min(fields, CHUNK)
+    chunk_size = getattr(subject, "together", CHUNK)
+    dim, together = subject.space(config).dim, min(fields, chunk_size)
     memory.require(24 * together * dim + 4 * fields * dim, f"{together:,} fields of {dim:,} weights, fitted together", "--fit.hidden")
     parts = Path(folder) / "parts"
     parts.mkdir(parents=True, exist_ok=True)
     chunks, seconds = [], 0.0
-    firsts = range(0, fields, CHUNK)
+    firsts = range(0, fields, chunk_size)
     with tqdm(total=len(firsts) * config.steps, disable=not progress, unit="step", dynamic_ncols=True) as bar:
         for first in firsts:
-            last = min(first + CHUNK, fields)
+            last = min(first + chunk_size, fields)
             made = {"subject": subject.config, "fit": {**asdict(config), "hidden": list(config.hidden)}, "first": first, "last": last}
             path = parts / f"{first:07d}.safetensors"
             chunk, spent = _kept(path, made)
