@@ -507,9 +507,10 @@ def test_classifiers_and_their_adaptation(digits, monkeypatch):
     change = arrays(to_weights(space, model(task.weights.features(np.arange(2)))))
     for name in raw:
         np.testing.assert_allclose(adapted[name], raw[name] - task.weights.deviation[name] * change[name], atol=1e-6)
-    together = task.accuracy(model)
+    hard = Pairs(corrupt(pictures.pixels, 0.0, 0.6, RNG(0)), pictures.labels)
+    together = task.accuracy(model, hard)
     monkeypatch.setattr(adapt_module, "TOGETHER", 1)  # one at a time
-    assert task.accuracy(model) == together
+    assert task.accuracy(model, hard) == together < 0.99
     assert distance(adapted, raw) > 0 and task.loss(model, task.sample(0, 4))["cross_entropy"].item() < 0.7
     with pytest.raises(ValueError, match="two classes"):
         Pairs(pictures.pixels[:1], pictures.labels[:1])
@@ -606,10 +607,13 @@ def test_the_cifar_preset(cifar, digits, tmp_path, monkeypatch):
     assert pictures.pixels.shape == (360, 4, 4, 3) and pictures.labels[:4].tolist() == [0, 1, 2, 0]
     assert (pictures.pixels.mean((1, 2)).argmax(1) == pictures.labels).all()
     monkeypatch.setattr(classifiers_module, "MOST_VALUES", 16 * 20 * 4 * 4 * 3)
+    chunks, fit = [], Classifiers.fit
+    monkeypatch.setattr(Classifiers, "fit", lambda self, first, last, *rest: chunks.append((first, last)) or fit(self, first, last, *rest))
     small = {**TINY, "fit": FitConfig(hidden=(5, 5), steps=30)}
     out = tmp_path / "out"
     result = weightspace.main(replace(weightspace.DEFAULTS["adapt-cifar"], subject=str(cifar), side=4, pictures=20, out=out, **small))
-    assert result["mean_accuracy"] > 0.8 and result["no adaptation"]["accuracy"] > 0.5 and np.isfinite(result["dwsnet"]["accuracy"])
+    assert chunks == [(0, 16), (16, 24)] and result["mean_accuracy"] > 0.8
+    assert result["no adaptation"]["accuracy"] > 0.5 and np.isfinite(result["dwsnet"]["accuracy"])
     zoo = Zoo.load(out / "zoo.safetensors")
     assert zoo.space == cnn_space((3, 5, 5), 2) and zoo.config["made"]["last"] == 24 and (out / "domains.png").exists()
     with pytest.raises(SystemExit):  # of three channels
