@@ -42,10 +42,11 @@ class Toy:
     lr: float
     steps: int
     batch: int
+    gain: float
 
 
-TOYS = {"rings": Toy(2, 16, 12, "tanh", 1e-2, 1500, 256), "parity": Toy(8, 16, 8, "relu", 1e-2, 1000, 256),
-        "telgarsky": Toy(4, 8, 10, "relu", 1e-2, 3000, 64)}
+TOYS = {"rings": Toy(2, 16, 12, "tanh", 1e-2, 1500, 256, 0.1), "parity": Toy(8, 16, 8, "relu", 1e-2, 1000, 256, 0.5),
+        "telgarsky": Toy(4, 8, 10, "relu", 1e-2, 3000, 64, 0.5)}
 
 
 @dataclass(frozen=True)
@@ -161,7 +162,7 @@ def toy(config, names, data, done):
         jt.set_global_seed(config.seed)
         task = toys.CopiesTask(x, y, test)
         network = coordinate_network(task.dim, task.n_out, method_of(name), kind.width, kind.hidden, kind.layers, kind.activation,
-                                     learnable=name.endswith(LEARNABLE), copies=(copies,))
+                                     learnable=name.endswith(LEARNABLE), copies=(copies,), gain=kind.gain)
         model = Field(None, network, {"network": kind.lr})
         steps = config.steps or kind.steps
         train = TrainConfig(steps=steps, batch=kind.batch, eval_every=steps, warmup=0, decay=1e-3)
@@ -170,7 +171,8 @@ def toy(config, names, data, done):
                "parameters": result["parameters"] // copies, "seconds_train": result["seconds_train"], **described(name)}
         if config.experiment == "rings":
             values = toys.decision_values(model, copies, REACH)
-            row.update(logit_margin=float(toys.logit_margins(model, *test).mean()),
+            margins = toys.logit_margins(model, *test)
+            row.update(logit_margin=float(margins.mean()), logit_margin_of_seeds=margins.tolist(),
                        input_margin=float(toys.input_margins(values, *test, REACH).mean()))
             drawn[name], captions[name] = values[0], f"{task.scores[0]:.1%}, logit margin {row['logit_margin']:.1f}"
         else:

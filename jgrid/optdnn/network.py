@@ -55,16 +55,17 @@ class OptDNN(nn.Module):
 
 
 def coordinate_network(n_in, n_out, method, width=64, hidden=64, layers=4, activation="relu", learnable=False, copies=(),
-                       reach=1.0, bias=0.0):
+                       gain=0.5, reach=1.0, bias=0.0):
     """(N, n_in) -> (N, n_out): an affine map to `width` numbers unless there are as many, an OptDNN of two-layer blocks, an affine map.
 
-    copies=(K,): K such networks side by side, (K, N, n_in) -> (K, N, n_out). reach: how far from the origin the hidden neurons' bends lie
-    at the start: 1 for inputs about that large, 0 for the features of a grid, which start far smaller. bias: the last bias starts there.
+    copies=(K,): K such networks side by side, (K, N, n_in) -> (K, N, n_out). gain: of each block's last layer at the start: how far a step
+    goes. reach: how far from the origin the hidden neurons' bends lie at the start: 1 for inputs about that large, 0 for the features of a
+    grid, which start far smaller. bias: the last bias starts there.
     """
     require_memory([width, hidden] * layers + [width], copies=int(np.prod(copies)))
 
     def block(contract=False):
-        return TwoLayer(width, hidden, activation, copies=copies, bias=reach, contract=contract)
+        return TwoLayer(width, hidden, activation, copies=copies, gain=gain, bias=reach, contract=contract)
     lift = [] if n_in == width else [Affine(n_in, width, copies, bias=0.5 * reach)]
     out = Affine(width, n_out, copies)
     out.bias = out.bias + bias
