@@ -139,7 +139,7 @@ DEFAULTS = {
     # the published experiment's domain, with strengths and sizes of our own, for CUDA: never run on CIFAR-10 itself
     "adapt-cifar": Config(job="adapt", kind="cnn", subject="cifar-10", side=32, crop=0, fields=2000, held_out=400, pictures=1000, seeds=3,
                           rotation=30.0, noise=0.1, flip=0.5, jitter=0.4, fit=FitConfig(hidden=(16, 16, 16), lr=3e-3),
-                          net=NetConfig(channels=16, lr=3e-4), train=TrainConfig(steps=4000, batch=16, warmup=100, eval_every=500)),
+                          net=NetConfig(channels=16, lr=1e-3), train=TrainConfig(steps=4000, batch=16, warmup=100, eval_every=500)),
     "forward": Config(job="forward", highest=2.0, net=NetConfig(channels=16, depth=3), train=replace(SINES, batch=128)),
 }
 Command = Union[tuple(Annotated[Config, tyro.conf.subcommand(name, default=config, prefix_name=False)]
