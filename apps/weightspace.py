@@ -140,7 +140,7 @@ DEFAULTS = {
     "adapt-cifar": Config(job="adapt", kind="cnn", subject="cifar-10", side=32, crop=0, fields=2000, held_out=400, pictures=1000, seeds=3,
                           rotation=30.0, noise=0.1, flip=0.5, jitter=0.4, fit=FitConfig(hidden=(16, 16, 16), lr=3e-3),
                           net=NetConfig(channels=16, lr=1e-3), train=TrainConfig(steps=4000, batch=16, warmup=100, eval_every=500)),
-    "forward": Config(job="forward", highest=2.0, net=NetConfig(channels=16, depth=3), train=replace(SINES, batch=128)),
+    "forward": Config(job="forward", highest=2.0, net=NetConfig(channels=16, depth=3), train=replace(SINES, steps=4000, batch=128)),
 }
 Command = Union[tuple(Annotated[Config, tyro.conf.subcommand(name, default=config, prefix_name=False)]
                       for name, config in DEFAULTS.items())]

@@ -99,8 +99,8 @@ class HashGridConfig:
     """Levels, growing geometrically."""
     channels: int = 4
     """Features per node; with no decoder always the output size."""
-    table_size: int = 22500
-    """Most nodes a level may own."""
+    table_size: int = 23857
+    """Most nodes a level may own; places are hashed modulo it, so a prime or a power of two spreads them best."""
     profile: str = "linear"
     """Interpolation: nearest, linear or smooth."""
     decoder: DecoderConfig = field(default_factory=DecoderConfig)
