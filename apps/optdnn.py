@@ -3,14 +3,16 @@
     python apps/optdnn.py flow
     python apps/optdnn.py rings --seeds 10
     python apps/optdnn.py images --data mnist --methods gd nesterov apg2
+    python apps/optdnn.py images-cifar --methods apg2
 
 What theory says of each method is printed before anything is trained. Writes result.json, which grows with every method, and a picture.
 """
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Optional
+from typing import Annotated, Optional, Union
 
 from jgrid import cli
+from jgrid.data import find
 from jgrid.field import Field, check_memory, count_parameters
 from jgrid.optdnn import figures
 from jgrid.optdnn.classifier import dense_classifier, multiply_adds, optdnn_classifier, size
@@ -24,11 +26,12 @@ from jgrid.trainer import TrainConfig, Trainer
 import jittor as jt
 import numpy as np
 import tyro
-from typing_extensions import Literal
+from typing_extensions import Literal, get_args
 
 EXPLICIT = tuple(name for name in METHODS if name not in IMPLICIT)
 LEARNABLE = "-learnable"  # after a method's name: its coefficients are trained too
 UNSTABLE = "heavy-ball-1"  # heavy ball with beta = 1: flow's control, which must fail
+Experiment = Literal["flow", "rings", "parity", "telgarsky", "images"]
 REACH = 7.0  # of the rings' pictures: half their side
 
 
@@ -52,8 +55,9 @@ TOYS = {"rings": Toy(2, 16, 12, "tanh", 1e-2, 1500, 256, 0.25), "parity": Toy(8,
 @dataclass(frozen=True)
 class Config:
     """Networks from optimisation methods: check their convergence, train them on toy problems, classify pictures."""
-    experiment: tyro.conf.Positional[Literal["flow", "rings", "parity", "telgarsky", "images"]]
-    """flow checks the theorem without training; rings, parity and telgarsky are toy problems; images classifies pictures."""
+    experiment: tyro.conf.Suppress[Experiment]
+    """flow checks the theorem without training; rings, parity and telgarsky are toy problems; images classifies pictures; on the command
+    line the word before the flags."""
     out: Optional[Path] = None
     """Folder for the results; default out/optdnn-EXPERIMENT."""
     device: cli.Device = "auto"
@@ -63,12 +67,11 @@ class Config:
     seeds: Optional[int] = None
     """Networks of each method: on toy problems side by side, each with its own start and data (default 10); on images one after the
     other (default 1)."""
-    seed: int = 0
-    """Of the first of them."""
     steps: Optional[int] = None
-    """Optimiser steps; default the experiment's own."""
+    """Optimiser steps on toy problems; default the problem's own."""
     data: Path = Path("mnist")
-    """images: a folder with MNIST's or Fashion-MNIST's idx files, or CIFAR-10's binary version."""
+    """images: a folder with MNIST's or Fashion-MNIST's idx files, or CIFAR-10's binary version; a name that is not here is looked for in
+    $JGRID_DATA, or in data/."""
     channels: tuple[int, ...] = (16, 32)
     """images: channels of each stage; between stages pictures are halved."""
     layers: int = 2
@@ -78,15 +81,13 @@ class Config:
     patch: int = 2
     """images: stride of the first convolution."""
     train: TrainConfig = field(default_factory=lambda: TrainConfig(steps=469, batch=128, eval_every=469))
-    """images: how they are trained; an epoch of MNIST by default."""
+    """images: how they are trained; an epoch of MNIST by default. Its seed is that of the first network in all experiments."""
     lr: float = 4e-3
     """images: learning rate."""
     shift: int = 0
     """images: pixels by which training pictures are moved at random."""
     flip: bool = False
     """images: half of the training pictures, at random, are seen in a mirror."""
-    cifar: bool = False
-    """images: the usual size for CIFAR-10, for a CUDA machine: --channels 64 128 256 --layers 3 --patch 1 --shift 4 --flip, 100 epochs."""
 
     def __post_init__(self):
         for name in ("seeds", "layers", "patch", "lr", "steps"):
@@ -94,8 +95,12 @@ class Config:
                 raise ValueError(f"--{name} must be positive, got {getattr(self, name)}")
         if not self.channels or min(self.channels) < 1:
             raise ValueError(f"--channels wants a positive number for each stage, got {self.channels}")
-        if self.shift < 0 or self.seed < 0:
-            raise ValueError(f"--shift and --seed must not be negative, got {self.shift} and {self.seed}")
+        if self.shift < 0:
+            raise ValueError(f"--shift must not be negative, got {self.shift}")
+        if self.steps and self.experiment not in TOYS:
+            raise ValueError(f"--steps is for {', '.join(TOYS)}; images has --train.steps")
+        if self.seeds and self.experiment == "flow":
+            raise ValueError("--seeds is for experiments that train, flow does not")
         known = [*METHODS, *(name + LEARNABLE for name in METHODS)]
         known += {"flow": [UNSTABLE], "images": ["densenet"]}.get(self.experiment, [])
         for name in self.methods:
@@ -103,18 +108,20 @@ class Config:
                 raise ValueError(f"--methods: there is no {name!r}; there are {', '.join(known)}")
 
 
-def cifar_size(config):
-    """The config at the size that is usual for CIFAR-10."""
-    train = replace(config.train, steps=39_000, eval_every=1950, warmup=390, decay=1e-3)
-    return replace(config, channels=(64, 128, 256), layers=3, patch=1, shift=4, flip=True, lr=1e-3, train=train)
+DEFAULTS = {name: Config(name) for name in get_args(Experiment)}
+# of the usual size for CIFAR-10, 100 epochs, for a CUDA machine: never run
+DEFAULTS["images-cifar"] = Config("images", out=Path("out/optdnn-images-cifar"), data=Path("cifar-10"), channels=(64, 128, 256), layers=3,
+                                  patch=1, lr=1e-3, shift=4, flip=True,
+                                  train=TrainConfig(39_000, 128, warmup=390, decay=1e-3, eval_every=1950))
+Command = Union[tuple(Annotated[Config, tyro.conf.subcommand(name, default=config, prefix_name=False)]
+                      for name, config in DEFAULTS.items())]
 
 
 def main(config):
     """Run the app; returns the paths of what it wrote."""
-    config = cifar_size(config) if config.cifar else config
     with cli.user_errors():
-        device = cli.start(config.device, config.seed)
-        data = load_labelled(config.data) if config.experiment == "images" else None
+        device = cli.start(config.device, config.train.seed)
+        data = load_labelled(find(config.data)) if config.experiment == "images" else None
         out = cli.make_folder(config.out or Path("out") / f"optdnn-{config.experiment}")
     names = config.methods or {"flow": (*METHODS, UNSTABLE), "images": (*METHODS, "densenet")}.get(
         config.experiment, (*EXPLICIT, "nesterov" + LEARNABLE))
@@ -149,17 +156,17 @@ def described(name):
 def flow(config, names, data, done):
     errors = {}
     for name in names:
-        errors[name] = flow_errors(method_of(name), seed=config.seed)
+        errors[name] = flow_errors(method_of(name), seed=config.train.seed)
         done(name, {"slope": slope(errors[name]), "errors": errors[name], "error": errors[name][-1], "layers": DEPTHS, **described(name)})
     return figures.convergence(DEPTHS, errors)
 
 
 def toy(config, names, data, done):
     kind, copies = TOYS[config.experiment], config.seeds or 10
-    x, y, test = toy_data(config.experiment, config.seed, copies)
+    x, y, test = toy_data(config.experiment, config.train.seed, copies)
     drawn, captions = {}, {}
     for name in names:
-        jt.set_global_seed(config.seed)
+        jt.set_global_seed(config.train.seed)
         task = toys.CopiesTask(x, y, test)
         network = coordinate_network(task.dim, task.n_out, method_of(name), kind.width, kind.hidden, kind.layers, kind.activation,
                                      learnable=name.endswith(LEARNABLE), copies=(copies,), gain=kind.gain)
@@ -202,7 +209,7 @@ def toy_data(experiment, seed, copies):
 def images(config, names, data, done):
     rows = {}
     for name in names:
-        runs = [classify(config, name, data, seed) for seed in range(config.seed, config.seed + (config.seeds or 1))]
+        runs = [classify(config, name, data, config.train.seed + n) for n in range(config.seeds or 1)]
         rows[name] = {**runs[0], **{key: float(np.mean([run[key] for run in runs])) for key in ("test_accuracy", "seconds_train", "loss")},
                       "test_accuracy_of_seeds": [run["test_accuracy"] for run in runs]}
         done(name, rows[name])
@@ -212,10 +219,10 @@ def images(config, names, data, done):
 def classify(config, name, data, seed):
     """Train one network on the pictures: its results."""
     jt.set_global_seed(seed)
-    task = LabelTask(*data[0], data[1], seed, config.shift, config.flip)
-    channels, side = task.pictures.shape[1:3]
     shared = {"channels": config.channels, "layers": config.layers, "patch": config.patch}
     with cli.user_errors():
+        task = LabelTask(*data[0], data[1], seed, config.shift, config.flip)
+        channels, side = task.pictures.shape[1:3]
         if name == "densenet":
             like = size(optdnn_classifier(find_method("gd"), channels, task.n_out, side, block=config.block, **shared))
             network = dense_classifier(channels, task.n_out, parameters=like, **shared)
@@ -224,11 +231,11 @@ def classify(config, name, data, seed):
                                         learnable=name.endswith(LEARNABLE), **shared)
     model = Field(None, network, {"network": config.lr})
     check_memory(model, config.train.batch)
-    result = Trainer(task, model, replace(config.train, seed=seed)).fit()
+    result = Trainer(task, model, config.train).fit()
     return {"test_accuracy": result["test_accuracy"], "parameters": count_parameters(model),
             "multiply_adds": multiply_adds(network, task.standardised(task.test[0][:16])) / 16,
             "seconds_train": result["seconds_train"], "loss": result["loss"]}
 
 
 if __name__ == "__main__":
-    cli.run(Config, main)
+    cli.run(Command, main)

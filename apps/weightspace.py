@@ -10,16 +10,15 @@
 
 Each job makes the zoo it needs, or takes one with --zoo; --help after the job lists its flags and their values there.
 """
-import os
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Optional, Union
 
-from jgrid import cli
+from jgrid import cli, data
 from jgrid.theory.figures import save
 from jgrid.trainer import TrainConfig
 from jgrid.weightspace import figures
-from jgrid.weightspace.classifiers import Classifiers
+from jgrid.weightspace.classifiers import Classifiers, Pairs
 from jgrid.weightspace.grids import PARTS, GridPictures
 from jgrid.weightspace.models import MODELS, NetConfig
 from jgrid.weightspace.subjects import Sines, load_pictures
@@ -44,9 +43,8 @@ class Config:
     zoo: Optional[Path] = None
     """A zoo.safetensors of an earlier run, instead of fitting one."""
     subject: str = "sines"
-    """What they are of: sines; an idx file of pictures (its labels beside it); a folder with a sub-folder for each class, or with
-    CIFAR-10's binary version; or mnist, fashion-mnist or cifar-10, whose files are looked for in the folder of that name in $JGRID_DATA,
-    or in data/."""
+    """What they are of: sines; an idx file of pictures (its labels beside it); a folder with such files, with CIFAR-10's binary version, or
+    with a sub-folder of pictures for each class. A name that is not here is looked for in $JGRID_DATA, or in data/."""
     fields: int = 3000
     """Networks in the zoo."""
     kind: Literal["siren", "mulfa", "mlp", "cnn"] = "siren"
@@ -123,6 +121,8 @@ class Config:
             raise ValueError(f"--kind is mlp or cnn for adapt, siren or mulfa for all else, got {self.kind} for {self.job}")
         if self.job in ("adapt", "forward") and not set(self.models) <= {"dwsnet", "mlp"}:
             raise ValueError(f"{self.job} knows the models dwsnet and mlp, got {', '.join(self.models)}")
+        if self.job in ("adapt", "forward") and (self.view_noise or self.view_drop or self.signs == "vary"):
+            raise ValueError(f"--view-noise, --view-drop and --signs vary change what is to be learned by {self.job}")
 
 
 SINES = TrainConfig(steps=1000, batch=64, warmup=100, decay=0.01, eval_every=250)
@@ -137,7 +137,8 @@ DEFAULTS = {
     "adapt": Config(job="adapt", kind="mlp", subject="mnist", fields=600, held_out=120, fit=FitConfig(steps=100), seeds=3,
                     net=NetConfig(channels=8, depth=3, lr=3e-4), train=TrainConfig(steps=400, batch=16, eval_every=100)),
     # the published experiment's domain, with strengths and sizes of our own, for CUDA: never run on CIFAR-10 itself
-    "adapt-cifar": Config(job="adapt", kind="cnn", subject="cifar-10", side=32, crop=0, fields=2000, held_out=400, pictures=1000, seeds=3,
+    "adapt-cifar": Config(job="adapt", out=Path("out/weightspace-adapt-cifar"), kind="cnn", subject="cifar-10", side=32, crop=0,
+                          fields=2000, held_out=400, pictures=1000, seeds=3,
                           rotation=30.0, noise=0.1, flip=0.5, jitter=0.4, fit=FitConfig(hidden=(16, 16, 16), lr=3e-3),
                           net=NetConfig(channels=16, lr=1e-3), train=TrainConfig(steps=4000, batch=16, warmup=100, eval_every=500)),
     "forward": Config(job="forward", highest=2.0, net=NetConfig(channels=16, depth=3), train=replace(SINES, steps=4000, batch=128)),
@@ -174,14 +175,9 @@ def load(config):
     """The pictures of the subject; None for sines."""
     if config.subject == "sines":
         return None
-    path = Path(config.subject)
-    folder = Path(os.environ.get("JGRID_DATA", "data")) / config.subject
-    if config.subject in ("mnist", "fashion-mnist"):
-        path = next(iter(sorted(folder.glob("t*-images-idx3-ubyte*"), reverse=True)), folder / "train-images-idx3-ubyte.gz")
-    elif config.subject == "cifar-10":
-        path = folder
-    elif not path.exists():
-        raise ValueError(f"--subject {config.subject}: neither sines, mnist, fashion-mnist, cifar-10 nor a file or folder")
+    path = data.find(config.subject)
+    if not path.exists():
+        raise ValueError(f"--subject {config.subject}: neither sines nor a file or folder here or in {data.folder()}")
     return load_pictures(path, config.side, config.crop)
 
 
@@ -199,11 +195,15 @@ def check(config, zoo, pictures):
     if zoo is not None and (zoo.config["quality"] == "accuracy") != (config.job == "adapt"):
         kind = "fields" if config.job == "adapt" else "classifiers"
         raise ValueError(f"{config.zoo}: its networks are {kind}, of no use to {config.job}")
-    if zoo is not None and config.job == "adapt":
-        inputs, (side, _, channels) = zoo.weights["W1"].shape[2], pictures.pixels.shape[1:]
-        if inputs != (channels if zoo.weights["W1"].ndim == 4 else side * side * channels):
-            raise ValueError(f"{config.zoo}: its classifiers have {inputs} inputs, which do not go with pictures of --side {side} and "
-                             f"{channels} channels")
+    if config.job == "adapt":
+        classes = min(len(Pairs(part.pixels, part.labels).members) for part in halves(pictures))
+        if zoo is not None:
+            inputs, (side, _, channels) = zoo.weights["W1"].shape[2], pictures.pixels.shape[1:]
+            if inputs != (channels if zoo.weights["W1"].ndim == 4 else side * side * channels):
+                raise ValueError(f"{config.zoo}: its classifiers have {inputs} inputs, which do not go with pictures of --side {side} and "
+                                 f"{channels} channels")
+            if zoo.labels.max() >= classes:
+                raise ValueError(f"{config.zoo}: its classifiers know {zoo.labels.max() + 1} classes, {config.subject} has {classes}")
     rows = {"inr2vec", "transformer"} & set(config.models)
     if zoo is not None and "features" in zoo.weights and (config.job != "classify" or rows):
         raise ValueError(f"{config.zoo}: its fields are grids, which only classify reads, and not with models of rows")
@@ -213,6 +213,8 @@ def check(config, zoo, pictures):
         if config.job not in ("classify", "embed") or not sines or config.view_turn and coordinates < 2:
             raise ValueError("--view-turn, --view-scale and --view-shift are for classify and embed, with fields of sines, and the first "
                              "wants two coordinates")
+    if config.read != tuple(PARTS) and not ("features" in zoo.weights if zoo else config.kind == "mulfa"):
+        raise ValueError("--read chooses parts of MulFAGrids, --kind mulfa; these networks have none")
     classes = zoo.labels.ndim == 1 if zoo else pictures is not None
     if config.job in ("classify", "regress", "embed") and classes != (config.job == "classify"):
         raise ValueError(f"{config.job} wants fields {'with classes' if config.job == 'classify' else 'of sines'}")

@@ -14,7 +14,7 @@ import jittor as jt
 import numpy as np
 
 PROTOCOLS = ("parameters", "steps", "time")
-SIZES = ("table_size", "nodes", "rank", "width", "finest")  # what makes a field larger: the first of these that does
+SIZES = ("table_size", "nodes", "rank", "finest", "width")  # what makes a field larger: the first of these that does
 NEAR = 0.03   # parameters that differ by less count as equal
 LEAST = 20    # steps of a run
 ROUNDS = 7    # of the paces

@@ -39,6 +39,16 @@ IDX = {"mnist": {"train-images-idx3-ubyte": "6bbc9ace898e44ae57da46a324031adb",
 CIFAR_BYTES = 10000 * (1 + 3 * 32 * 32)  # a label and three planes a picture
 
 
+def folder():
+    """Where data sets are looked for: $JGRID_DATA, or data/."""
+    return Path(os.environ.get("JGRID_DATA") or "data")
+
+
+def find(path):
+    """A path as it is where there is such a file or folder, or else the one of this name in `folder()`."""
+    return Path(path) if Path(path).exists() else folder() / path
+
+
 class Found:
     """What was found of a set: how many files are as published (by their hash), how many have the right form, what lacks, what is wrong."""
 
@@ -206,7 +216,7 @@ def verify(folder, sets=()):
 
 def parse(arguments=None):
     parser = argparse.ArgumentParser("python -m jgrid.data", description="Check a folder of data sets (data/README.md), or make stand-ins.")
-    parser.add_argument("folder", nargs="?", type=Path, default=Path(os.environ.get("JGRID_DATA") or "data"),
+    parser.add_argument("folder", nargs="?", type=Path, default=folder(),
                         help="default $JGRID_DATA, or data")
     parser.add_argument("sets", nargs="*", help=f"of {', '.join(SETS)}; without any, those that are there")
     parser.add_argument("--stand-in", action="store_true", help=f"make small stand-ins instead, for {', '.join(STAND_INS)}")

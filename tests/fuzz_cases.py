@@ -285,7 +285,7 @@ COMMANDS = [
     (fit_views.Config, ["--scene", "a", "--box", "2", "--no-carve", "--colour.width", "8", "--train.minutes", "1"]),
     (diagnose.Config, ["--steps", "3", "--held-out", "0.1", "--fields", "linear", "hash", "--verify"]),
     (tables.Config, ["image", "--pictures", "a.png", "--steps", "30"]),
-    (optdnn.Config, ["images", "--channels", "4", "8", "--methods", "gd", "--lr", "0.1"]),
+    (optdnn.Command, ["images", "--channels", "4", "8", "--methods", "gd", "--lr", "0.1"]),
     (weightspace.Command, ["classify", "--fields", "600", "--models", "mlp", "--fit.hidden", "8", "8", "--kind", "siren"])]
 ODD = ["-1", "0", "nan", "inf", "-inf", "1e400", "9" * 50, "", " ", "--", "-", "--help", "-h", "../../x", "/etc/passwd", "x" * 3000, "{}",
        "None", "True", "grid:mulfa", "net:wire", "--out", "--train.batch", "--field.finest", "--from", "--bogus", "\ud800", "\x1b[31m",

@@ -322,6 +322,8 @@ def test_bounded_maps_are_contractions():
     assert np.linalg.norm(moved) <= LIPSCHITZ * np.linalg.norm((a - b).numpy())
     with pytest.raises(ValueError, match="contractions"):
         optdnn_classifier(find_method("fista"), 1, 10, 28, block="convnext")
+    with pytest.raises(ValueError, match="leaves nothing"):
+        optdnn_classifier(find_method("gd"), 1, 10, 28, patch=29)
 
 
 # blocks and classifiers
@@ -372,8 +374,8 @@ def test_attention_by_hand():
 
 @pytest.mark.parametrize("block", ["conv", "convnext", "attention"])
 def test_classifiers_of_every_block(block):
-    net = optdnn_classifier(find_method("apg2"), 1, 10, 12, channels=(4, 8), layers=2, block=block)
-    x = jt.randn((2, 1, 12, 12))
+    net = optdnn_classifier(find_method("apg2"), 1, 10, 11, channels=(4, 8), layers=2, block=block)
+    x = jt.randn((2, 1, 11, 11))
     assert net(x).shape == [2, 10]
     gradients = jt.grad(net(x).sum(), [p for p in net.parameters() if not p.is_stop_grad()])
     assert sum(np.abs(g.numpy()).max() > 0 for g in gradients) > 0.8 * len(gradients)
@@ -524,7 +526,7 @@ def test_app_images(digits, tmp_path):
 
 
 def test_cifar_size_is_a_network_for_its_pictures():
-    config = optdnn.cifar_size(optdnn.Config("images", methods=("apg2",)))
+    config = optdnn.DEFAULTS["images-cifar"]
     net = optdnn_classifier(find_method("apg2"), 3, 10, 32, config.channels, config.layers, patch=config.patch)
     assert config.flip and config.shift == 4 and 4e6 < size(net) < 6e6
 
@@ -537,6 +539,9 @@ WRONG = {
     "no steps": (["rings", "--steps", "0"], "steps"),
     "no channels": (["images", "--channels", "0"], "channels"),
     "negative shift": (["images", "--shift", "-1"], "shift"),
+    "steps of images": (["images", "--steps", "5"], "--train.steps"),
+    "seeds of flow": (["flow", "--seeds", "3"], "flow does not"),
+    "no CIFAR-10": (["images-cifar"], "cifar-10.*no such file"),
     "no data": (["images", "--data", "nowhere"], "nowhere.*no such file"),
 }
 
@@ -546,7 +551,7 @@ def test_a_user_error_is_one_line_and_exit_code_2(tmp_path, monkeypatch, capfd, 
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "argv", ["optdnn.py", *arguments])
     with pytest.raises(SystemExit) as ended:
-        cli.run(optdnn.Config, optdnn.main)
+        cli.run(optdnn.Command, optdnn.main)
     assert ended.value.code == 2
     lines = capfd.readouterr().err.strip().splitlines()
     assert len(lines) == 1 and lines[0].startswith("error: ")

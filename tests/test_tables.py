@@ -4,7 +4,15 @@ import json
 
 from jgrid import cli, comparison, report
 from jgrid.comparison import resized
-from jgrid.field import DecoderConfig, DenseGridConfig, HashGridConfig, LiteralMulFAGridConfig, MulFAGridConfig, SirenConfig
+from jgrid.field import (
+    DecoderConfig,
+    DenseGridConfig,
+    HashGridConfig,
+    LiteralMulFAGridConfig,
+    MulFAGridConfig,
+    OptDNNGridConfig,
+    SirenConfig,
+)
 from jgrid.mesh import make_mesh
 from jgrid.tasks import sdf as sdf_task
 from jgrid.theory import figures
@@ -118,6 +126,7 @@ def test_equal_parameters():
     assert resized(HashGridConfig(), 500, lambda config: config.finest).finest == 500  # whose tables are not full
     assert resized(HashGridConfig(), 7, lambda config: config.table_size).table_size == 7
     assert resized(DenseGridConfig(), 500, lambda config: config.finest).finest == 500
+    assert resized(OptDNNGridConfig(), 500, lambda config: config.finest + 10**6 * config.width - 64 * 10**6).width == 64
 
 
 def test_cells_of_a_table():

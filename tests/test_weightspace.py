@@ -198,8 +198,10 @@ def test_siren_errors_have_no_second_derivatives():
         jt.sync(jt.grad((gradient * gradient).sum(), parameters[0]))
 
 
-def test_norm_relu_fused_and_plain():
-    x, gain, shift, c = jt.randn(57, 11), jt.randn(11), jt.randn(11), jt.randn(57, 11)
+@pytest.mark.parametrize("rows, channels", [(57, 11), (57, 16), (7, 24), (1000, 32)])
+def test_norm_relu_fused_and_plain(rows, channels):
+    """Rows of any length, of lengths the compiler knows, and fewer than there are chunks."""
+    x, gain, shift, c = (jt.randn(*shape) for shape in ((rows, channels), (channels,), (channels,), (rows, channels)))
     fused, plain = fused_norm_relu(x, gain, shift), norm_relu(x, gain, shift)
     np.testing.assert_allclose(fused.numpy(), plain.numpy(), atol=1e-5)
 
@@ -303,8 +305,10 @@ def test_pictures_of_a_folder(tmp_path):
         (tmp_path / "ab"[min(n, 1)]).mkdir(exist_ok=True)
         Image.fromarray(np.full((6, 8, 3), colour, np.uint8)).save(tmp_path / "ab"[min(n, 1)] / f"{n}.png")
     pictures = load_pictures(tmp_path, side=3)
-    assert list(pictures.labels) == [0, 1, 1] and pictures.pixels.shape == (3, 3, 3, 3)
-    np.testing.assert_allclose(pictures.pixels[1, 1, 1], [0, 1, 0])
+    assert sorted(pictures.labels) == [0, 1, 1] and pictures.pixels.shape == (3, 3, 3, 3)
+    assert (pictures.pixels.mean((1, 2)).argmax(1) == pictures.labels).all()
+    assert np.array_equal(pictures.labels, load_pictures(tmp_path, side=3).labels)
+    assert set(map(tuple, pictures.pixels[:, 1, 1].round(6))) == {(1, 0, 0), (0, 1, 0)}
     (tmp_path / "empty").mkdir()
     with pytest.raises(ValueError, match="no pictures"):
         load_pictures(tmp_path / "empty", side=3)
@@ -601,7 +605,18 @@ def cifar(tmp_path):
     return folder
 
 
-def test_the_cifar_preset(cifar, digits, tmp_path, monkeypatch):
+def two_classes(cifar, tmp_path):
+    """A folder like `cifar`'s whose pictures are all of the first two classes."""
+    folder = tmp_path / "two"
+    folder.mkdir()
+    for path in cifar.iterdir():
+        rows = np.fromfile(path, np.uint8).reshape(60, -1)
+        rows[:, 0] %= 2
+        rows.tofile(folder / path.name)
+    return folder
+
+
+def test_the_cifar_preset(cifar, digits, tmp_path, monkeypatch, capsys):
     """On made pictures, small: reading, a zoo of convolutional classifiers in two chunks, their adaptation."""
     pictures = load_pictures(cifar, side=4)
     assert pictures.pixels.shape == (360, 4, 4, 3) and pictures.labels[:4].tolist() == [0, 1, 2, 0]
@@ -616,8 +631,11 @@ def test_the_cifar_preset(cifar, digits, tmp_path, monkeypatch):
     assert result["no adaptation"]["accuracy"] > 0.5 and np.isfinite(result["dwsnet"]["accuracy"])
     zoo = Zoo.load(out / "zoo.safetensors")
     assert zoo.space == cnn_space((3, 5, 5), 2) and zoo.config["made"]["last"] == 24 and (out / "domains.png").exists()
-    with pytest.raises(SystemExit):  # of three channels
-        weightspace.main(replace(weightspace.DEFAULTS["adapt"], zoo=out / "zoo.safetensors", subject=str(digits), side=4, crop=0, **TINY))
+    again = replace(weightspace.DEFAULTS["adapt"], zoo=out / "zoo.safetensors", side=4, crop=0, **TINY)
+    for subject, words in ((digits, "do not go with pictures of --side 4 and 1 channels"), (two_classes(cifar, tmp_path), "2")):
+        with pytest.raises(SystemExit):
+            weightspace.main(replace(again, subject=str(subject)))
+        assert words in capsys.readouterr().err
 
 
 def test_reading_kernels_and_decoders(digits, tmp_path):
@@ -663,7 +681,10 @@ WRONG = {
     "too much scale": (["classify", "--view-scale", "1"], "--view-scale in [0,"),
     "classifiers of another kind": (["adapt", "--kind", "siren"], "mlp or cnn"),
     "fields of another kind": (["classify", "--kind", "cnn"], "mlp or cnn"),
-    "no CIFAR-10": (["adapt-cifar", "--subject", "cifar"], "cifar"),
+    "no CIFAR-10": (["adapt-cifar"], "cifar-10: neither sines nor a file or folder"),
+    "parts of a SIREN": (["regress", "--read", "kernel"], "--kind mulfa"),
+    "noise that is not to be learned": (["forward", "--view-noise", "0.1"], "forward"),
+
     "no pictures to fit to": (["adapt", "--pictures", "0"], "pictures"),
     "too much colour": (["adapt-cifar", "--jitter", "1.5"], "--jitter"),
     "no channels": (["regress", "--net.channels", "0"], "channels"),

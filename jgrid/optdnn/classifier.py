@@ -37,7 +37,9 @@ class ImageClassifier(nn.Module):
         self.down = nn.ModuleList([nn.Conv(a, b, max(3, s), stride=s, padding=1 if s < 3 else 0)
                                    for a, b, s in zip(widths[:-1], widths[1:], strides)])
         self.stages = nn.ModuleList([stage for _, stage in stages])
-        self.positions = jt.randn((1, widths[1], side // patch, side // patch)) * 0.02 if side else None
+        if side:
+            side = -(-side // patch) if patch < 3 else side // patch   # what the first convolution leaves
+        self.positions = jt.randn((1, widths[1], side, side)) * 0.02 if side else None
         self.norm, self.head = nn.BatchNorm(widths[-1]), nn.Linear(widths[-1], classes)
 
     def execute(self, x):
@@ -53,11 +55,14 @@ def optdnn_classifier(method, n_in, classes, side, channels=(16, 32), layers=2, 
     """An `ImageClassifier` of OptDNN stages: `layers` layers at each of `channels`, the pictures (n_in, side, side).
 
     With gradient descent: "conv" is a ResNet, "convnext" a ConvNeXt, "attention" a ViT with both halves of a layer in one module.
-    ValueError for implicit methods with other blocks than "conv", which alone can be made contractions here.
+    ValueError for implicit methods with other blocks than "conv", which alone can be made contractions here, and where nothing is left
+    of the pictures.
     """
     implicit = bool(np.diag(method.tableau(0).D).any())
     if implicit and block != "conv":
         raise ValueError(f"implicit methods need blocks that are contractions: conv, not {block}")
+    if patch > side:
+        raise ValueError(f"a first convolution of stride {patch} leaves nothing of pictures of {side} pixels")
 
     def stage(width):
         return OptDNN(method, lambda contract=False: BLOCKS[block](width, **({"contract": True} if contract else {})), layers, learnable)

@@ -59,8 +59,8 @@ class FlatWeights(nn.Module):
 class AdaptTask(AbstractTask):
     """v' = v - deviation * model(v), one pass, such that the classifier v' is right on corrupted pictures.
 
-    weights: of the classifiers (`tasks.Weights`); pairs: their classes (F, 2); train, test: classifiers; known, unseen: Pairs of corrupted
-    pictures that training sees and that it does not. `accuracy` is that of unseen classifiers on unseen pictures, and
+    weights: of the classifiers (`weights.Weights`); pairs: their classes (F, 2); train, test: classifiers; known, unseen: Pairs of
+    corrupted pictures that training sees and that it does not. `accuracy` is that of unseen classifiers on unseen pictures, and
     `accuracy_unadapted` theirs as they are.
     """
 
@@ -68,7 +68,7 @@ class AdaptTask(AbstractTask):
 
     def __init__(self, weights, pairs, train, test, known, unseen, seed=0):
         self.weights, self.pairs, self.train, self.test, self.seed = weights, pairs, train, test, seed
-        self.known, self.unseen = known, unseen
+        self.known, self.unseen, self.unadapted = known, unseen, None
 
     def sample(self, step, n):
         index, rng = epoch_batch(self.train, step, n, self.seed), np.random.default_rng([self.seed, step])
@@ -88,10 +88,12 @@ class AdaptTask(AbstractTask):
         return {"cross_entropy": nn.cross_entropy_loss(logits.reshape(-1, 2), batch["y"])}
 
     def evaluate(self, model):
+        if self.unadapted is None:
+            self.unadapted = self.accuracy(None)
         model.eval()
-        found = {"accuracy": self.accuracy(model), "accuracy_unadapted": self.accuracy(None)}
+        found = self.accuracy(model)
         model.train()
-        return found
+        return {"accuracy": found, "accuracy_unadapted": self.unadapted}
 
     def accuracy(self, model, pictures=None):
         """Of unseen classifiers on unseen pictures (or others); model None: as they are."""

@@ -28,7 +28,7 @@ class Pairs:
 def classify(x, *weights_and_biases):
     """Logits (F, N, n_out) of F classifiers, each of pictures of its own: x (F, N, H, W, C), parameters of `cnn_space` or `mlp_space`.
 
-    Convolutional: z_{l+1} = relu(W_l * z_l + b_l), taps two pixels apart and zeros around the pictures, then a linear layer of the mean
+    Convolutional: z_{l+1} = relu(W_l * z_l + b_l), two pixels apart, and zeros around the pictures, then a linear layer of the mean
     over the pixels. An MLP sees all pixels side by side.
     """
     n = 2 * sum(weight.ndim == 4 for weight in weights_and_biases[::2])

@@ -1,4 +1,5 @@
 """What the fields of a zoo are of: pictures, sine waves."""
+import zlib
 from pathlib import Path
 
 from jgrid import picture
@@ -49,7 +50,8 @@ class Pictures:
     activation, quality = "sine", "psnr"
 
     def __init__(self, pixels, labels, name):
-        self.config = {"kind": "pictures", "name": name, "side": pixels.shape[1]}
+        crc = zlib.crc32(labels.tobytes(), zlib.crc32(pixels.tobytes()))  # so that a zoo of other pictures is told apart
+        self.config = {"kind": "pictures", "name": name, "side": pixels.shape[1], "crc": crc}
         self.pixels, self.labels = pixels, labels
         line = np.linspace(-1, 1, pixels.shape[1], dtype=np.float32)
         self.points = np.stack(np.meshgrid(line, line), axis=-1).reshape(-1, 2)
@@ -76,7 +78,8 @@ class Pictures:
 
 
 def load_pictures(path, side, crop=0):
-    """An idx file of pictures with its labels beside it, a folder whose sub-folders are the classes, or CIFAR-10's -> Pictures.
+    """An idx file of pictures with its labels beside it, a folder with such a file, with CIFAR-10 or with a sub-folder for each class
+    (whose pictures come in a fixed random order) -> Pictures.
 
     The `crop` x `crop` pixels in the middle (0: the largest square) are averaged to side x side. ValueError says what is wrong.
     """
@@ -84,11 +87,14 @@ def load_pictures(path, side, crop=0):
     if (path / "data_batch_1.bin").is_file():
         images, labels = (np.concatenate(part) for part in zip(*load_labelled(path)))  # those to test on are the last sixth
         return Pictures(np.stack([_reduced(image.transpose(1, 2, 0), side, crop, path) for image in images]), labels, path.name)
+    if path.is_dir() and any(path.glob("*-images-idx3-ubyte*")):
+        path = max(path.glob("*-images-idx3-ubyte*"))  # those to train on where there are both: train comes after t10k
     if path.is_dir():
         files = sorted(p for p in path.rglob("*") if p.suffix.lower() in Image.registered_extensions())
         if not files:
             raise ValueError(f"{path}: no pictures in this folder")
         classes = sorted({p.parent for p in files})
+        files = np.random.default_rng(0).permutation(np.array(files, object))  # so that any part of them has all classes
         pixels = [_reduced(picture.as_rgb(load_image(p)), side, crop, p) for p in files]
         labels = np.array([classes.index(p.parent) for p in files], np.int32)
         return Pictures(np.stack(pixels), labels, path.name)

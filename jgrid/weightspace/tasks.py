@@ -93,7 +93,7 @@ class EmbedTask(AbstractTask):
 
         loss = mean over views i of -log( exp(<z_i, z_j> / t) / sum_{k != i} exp(<z_i, z_k> / t) ),   j the other view of i's field
 
-    z are normalised projections of the embedding. Views are the fields with noise and masked weights. `mse` is that of a linear
+    z are normalised projections of the embedding. Views are the fields, varied as `weights` says. `mse` is that of a linear
     regression from the embedding to the labels, fitted on the training fields, over the held-out ones.
     """
 
@@ -158,8 +158,8 @@ class ForwardTask(AbstractTask):
         raw = self.weights.raw(index)
         return x, field_values(raw, x, self.omega)
 
-    def _features(self, index, x, rng=None):
-        features = self.weights.features(index, rng)
+    def _features(self, index, x):
+        features = self.weights.features(index)
         point = jt.array(x).stop_grad()
         wide = []
         for value in features:
