@@ -3,7 +3,7 @@ import json
 import sys
 
 from jgrid import cli
-from jgrid.optdnn.blocks import ACTIVATIONS, LIPSCHITZ, Affine, AttentionBlock, ConvBlock, ConvNeXtBlock, TwoLayer, bounded
+from jgrid.optdnn.blocks import ACTIVATIONS, LIPSCHITZ, Affine, AttentionBlock, ConvBlock, ConvNeXtBlock, TwoLayer, bounded, spectral_norm
 from jgrid.optdnn.classifier import DenseStage, dense_classifier, multiply_adds, optdnn_classifier, size
 from jgrid.optdnn.flow import VectorField, flow_errors, slope
 from jgrid.optdnn.implicit import Solver, anderson, unrolled
@@ -17,6 +17,7 @@ import numpy as np
 import optdnn
 import pytest
 from conftest import DEVICE
+from jittor import nn
 from scipy.signal import ss2tf
 from test_idx import idx_bytes
 
@@ -310,9 +311,10 @@ def test_implicit_gradients_are_those_of_long_unrolling(make):
 
 def test_bounded_maps_are_contractions():
     weight = jt.randn((6, 9))
-    assert np.linalg.norm(bounded(weight).numpy(), 2) <= LIPSCHITZ**0.5
+    most = LIPSCHITZ**0.5 + 1e-6
+    assert most - 1e-5 < np.linalg.norm(bounded(weight).numpy(), 2) <= most
     copies = bounded(jt.randn((3, 6, 9)) * jt.array(np.float32([[[1e-3]], [[1]], [[9]]])))
-    assert [np.linalg.norm(w, 2) <= LIPSCHITZ**0.5 for w in copies.numpy()] == [True] * 3
+    assert [np.linalg.norm(w, 2) <= most for w in copies.numpy()] == [True] * 3
     small = jt.randn((6, 9)) * 1e-3
     np.testing.assert_array_equal(bounded(small).numpy(), small.numpy())
     block = ConvBlock(4, contract=True)
@@ -320,6 +322,13 @@ def test_bounded_maps_are_contractions():
     a, b = jt.randn((1, 4, 8, 8)), jt.randn((1, 4, 8, 8))
     moved = (block(a) - block(b)).numpy()
     assert np.linalg.norm(moved) <= LIPSCHITZ * np.linalg.norm((a - b).numpy())
+    kernel = bounded(jt.randn((4, 3, 3, 3)), taps=2)
+    as_matrix = nn.conv2d(jt.array(np.eye(75, dtype=np.float32).reshape(75, 3, 5, 5)), kernel, padding=1).numpy().reshape(75, -1)
+    assert 0.4 < np.linalg.norm(as_matrix, 2) <= most
+    step, direction = 1e-2, jt.randn((6, 9))
+    slope = (jt.grad(spectral_norm(weight).sum(), weight) * direction).sum().item()
+    above, below = (np.linalg.norm((weight + step * direction).numpy(), 2) for step in (step, -step))
+    assert slope == pytest.approx((above - below) / (2 * step), rel=2e-2, abs=1e-2)
     with pytest.raises(ValueError, match="contractions"):
         optdnn_classifier(find_method("fista"), 1, 10, 28, block="convnext")
     with pytest.raises(ValueError, match="leaves nothing"):

@@ -1,5 +1,6 @@
 """Modules T that stand where a method has a gradient; each contains a two-layer network, which is all the theorem asks of it."""
 import jittor as jt
+import numpy as np
 from jittor import nn
 
 
@@ -13,16 +14,24 @@ LIPSCHITZ = 0.9  # of a block that makes an implicit layer: below 1, so that y =
 
 
 def bounded(weight, taps=0, most=LIPSCHITZ**0.5):
-    """Weights (..., a, b), or of a convolution (a, b, *taps), scaled down where need be so that their map is `most`-Lipschitz.
+    """Weights (..., a, b), or of a convolution (a, b, k, k) with taps=2, scaled down where need be so that their map is `most`-Lipschitz.
 
-    By |W|_2^2 <= |W|_1 |W|_inf, the largest absolute column and row sums, of a convolution those over all `taps` axes as well.
+    By the spectral norm; of a convolution by k times the least of those of the four matrices (a, b k k), (a k k, b), (a k, b k) that its
+    taps make, which bounds it from above (Singla and Feizi 2021).
     """
-    size = weight.abs()
-    for _ in range(taps):
-        size = size.sum(-1)
-    norm = jt.sqrt(size.sum(-1).max(-1) * size.sum(-2).max(-1))
-    scale = most / jt.maximum(norm, most)
-    return weight * (scale.reshape(*weight.shape[:-2], 1, 1) if weight.ndim > 2 and not taps else scale)
+    if not taps:
+        return weight * (most / jt.maximum(spectral_norm(weight), most))
+    a, b, k, _ = weight.shape
+    orders = ((0, 1, 2, 3), (0, 2, 3, 1), (0, 2, 1, 3), (0, 3, 1, 2))
+    shapes = ((a, b * k * k), (a * k * k, b), (a * k, b * k), (a * k, b * k))
+    norms = [spectral_norm(weight.permute(order).reshape(shape)) for order, shape in zip(orders, shapes)]
+    return weight * (most / jt.maximum(k * min(norms, key=lambda norm: norm.item()), most).reshape(1, 1, 1, 1))
+
+
+def spectral_norm(matrix):
+    """The largest singular value u^T M v of matrices (..., a, b): (..., 1, 1), with its derivative u v^T."""
+    u, _, v = np.linalg.svd(matrix.numpy(), full_matrices=False)
+    return (matrix * jt.array(u[..., :1] * v[..., :1, :]).stop_grad()).sum(-1, keepdims=True).sum(-2, keepdims=True)
 
 
 class Affine(nn.Module):
@@ -36,8 +45,8 @@ class Affine(nn.Module):
         self.weight = (jt.rand((*copies, n_in, n_out)) * 2 - 1) * (gain * (3 / n_in) ** 0.5)
         self.bias = (jt.rand((*copies, 1, n_out)) * 2 - 1) * bias
 
-    def execute(self, x, contract=False):
-        return jt.matmul(x, bounded(self.weight) if contract else self.weight) + self.bias
+    def execute(self, x, weight=None):
+        return jt.matmul(x, self.weight if weight is None else weight) + self.bias
 
 
 class TwoLayer(nn.Module):
@@ -55,9 +64,15 @@ class TwoLayer(nn.Module):
         self.first = Affine(n, hidden, copies, gain=2**0.5, bias=bias)
         self.second = Affine(hidden, n, copies, gain)
 
-    def execute(self, x):
+    def weights(self):
+        """Of both layers, bounded if need be; for many calls with the same."""
+        layers = (self.first, self.second)
+        return [bounded(layer.weight) if self.contract else layer.weight for layer in layers]
+
+    def execute(self, x, weights=None):
         x = x if self.norm is None else self.norm(x)
-        return self.second(self.activation(self.first(x, self.contract)), self.contract)
+        first, second = weights or self.weights()
+        return self.second(self.activation(self.first(x, first)), second)
 
 
 class ConvBlock(nn.Module):
@@ -72,10 +87,14 @@ class ConvBlock(nn.Module):
         self.first, self.second = nn.Conv(channels, hidden, 3, padding=1), nn.Conv(hidden, n_out, 3, padding=1)
         self.norms = None if contract else nn.ModuleList([nn.BatchNorm(channels), nn.BatchNorm(hidden)])
 
-    def execute(self, x):
+    def weights(self):
+        """Of both convolutions, bounded; for many calls with the same."""
+        return [bounded(conv.weight, 2) for conv in (self.first, self.second)]
+
+    def execute(self, x, weights=None):
         if self.contract:
-            hidden = nn.relu(nn.conv2d(x, bounded(self.first.weight, 2), self.first.bias, padding=1))
-            return nn.conv2d(hidden, bounded(self.second.weight, 2), self.second.bias, padding=1)
+            first, second = weights or self.weights()
+            return nn.conv2d(nn.relu(nn.conv2d(x, first, self.first.bias, padding=1)), second, self.second.bias, padding=1)
         return self.second(nn.relu(self.norms[1](self.first(nn.relu(self.norms[0](x))))))
 
 

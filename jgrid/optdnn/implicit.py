@@ -32,13 +32,13 @@ def _rows(array):
 
 def _mix(residuals, values):
     """The combination of `values` with the least combined residual, row by row."""
-    R = np.stack(residuals, axis=1).astype(np.float64)                                   # (N, memory, n)
-    gram = R @ R.transpose(0, 2, 1)
+    R = np.stack(residuals, axis=1)                                                      # (N, memory, n)
+    gram = (R @ R.transpose(0, 2, 1)).astype(np.float64)
     n = R.shape[1]
     gram += (1e-12 * np.trace(gram, axis1=1, axis2=2)[:, None, None] + 1e-30) * np.eye(n)
     w = np.linalg.solve(gram, np.ones((len(gram), n, 1)))
-    w = (w / w.sum(1, keepdims=True)).astype(values[0].dtype)                            # (N, memory, 1)
-    return (w * np.stack([_rows(v) for v in values], axis=1)).sum(1).reshape(values[0].shape)
+    w = (w / w.sum(1, keepdims=True)).astype(values[0].dtype).transpose(0, 2, 1)         # (N, 1, memory)
+    return (w @ np.stack([_rows(v) for v in values], axis=1)).reshape(values[0].shape)
 
 
 class _AtSolution(jt.Function):
@@ -65,13 +65,18 @@ class Solver:
 
     Gradients come from the equation at the solution, dy = (I - d J_T)^-1 (dr + d dT), whose transpose is solved by the same
     iteration: memory does not grow with the number of iterations (Bai, Kolter and Koltun 2019). After a call `residual` and
-    `evaluations` say how it went.
+    `evaluations` say how it went. Where T is a block with `weights()` of its own making, they are made once for all its calls.
     """
 
     def __init__(self, tolerance=1e-7, most=100):
         self.tolerance, self.most, self.residual, self.evaluations = tolerance, most, 0.0, 0
 
     def __call__(self, module, rest, d):
+        if hasattr(module, "weights"):
+            block, weights = module, module.weights()
+
+            def module(y):
+                return block(y, weights)
         with jt.no_grad():
             fixed = rest.detach()
             scale = d.item() if isinstance(d, jt.Var) else d
