@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Optional, Union
 
-from jgrid import checkpoint, cli
+from jgrid import checkpoint, cli, picture
 from jgrid.field import (
     DecoderConfig,
     DenseGridConfig,
@@ -177,7 +177,7 @@ def rank(config, task, out):
         print(f"all: foretold in {result['predict_seconds']:.1f} s, trained in {result['train_seconds']:.1f} s, largest error "
               f"{result['prediction_error_db']:.2g} dB")
     cli.write_run(out, config, result)
-    path = figures.save(out / "curves.png", figures.curves(rows))
+    path = picture.save_figure(out / "curves.png", figures.curves(rows))
     print(path)
     return [path]
 
@@ -226,7 +226,7 @@ def draw(config, pixels, out):
     """--figure NAME: NAME.png and NAME.json."""
     figure, numbers = figures.fourier(pixels, config.steps) if config.figure == "fourier" else getattr(figures, config.figure)()
     checkpoint.write_json(out / f"{config.figure}.json", numbers)
-    path = figures.save(out / f"{config.figure}.png", figure)
+    path = picture.save_figure(out / f"{config.figure}.png", figure)
     print(path)
     return [path]
 

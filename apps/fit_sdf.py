@@ -26,7 +26,7 @@ MULFA = MulFAGridConfig(finest=192, coarsest=16, levels=6, channels=2, table_siz
                         lr_features=1e-2, lr_network=5e-3)
 HASH = HashGridConfig(finest=192, coarsest=16, levels=6, channels=2, table_size=2**16, decoder=DECODER, lr_features=1e-2, lr_network=5e-3)
 DENSE = DenseGridConfig(finest=70, coarsest=16, levels=3, channels=2, decoder=DECODER, lr_features=1e-2, lr_network=5e-3)
-OPTDNN = OptDNNGridConfig(finest=70, coarsest=16, levels=3, channels=2, width=32, hidden=32, lr_features=1e-2, lr_network=3e-3)
+OPTDNN = OptDNNGridConfig(finest=70, coarsest=16, levels=3, channels=2, lr_features=1e-2, lr_network=3e-3)
 
 
 @dataclass(frozen=True)

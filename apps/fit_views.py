@@ -36,7 +36,7 @@ FIELDS = (MulFAGridConfig(finest=128, coarsest=16, levels=4, channels=4, table_s
           DenseGridConfig(finest=80, coarsest=20, levels=3, channels=4, decoder=SMALL, lr_features=3e-2, lr_network=1e-2),
           VMGridConfig(finest=128, rank=16, decoder=SMALL),
           FourierGridConfig(finest=48, decoder=SMALL),
-          OptDNNGridConfig(finest=80, coarsest=20, levels=3, width=32, hidden=32, lr_features=3e-2))
+          OptDNNGridConfig(finest=80, coarsest=20, levels=3, lr_features=3e-2))
 
 
 @dataclass(frozen=True)

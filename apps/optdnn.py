@@ -11,11 +11,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Optional, Union
 
-from jgrid import cli
+from jgrid import cli, picture
 from jgrid.data import find
 from jgrid.field import Field, check_memory, count_parameters
 from jgrid.optdnn import figures
-from jgrid.optdnn.classifier import dense_classifier, multiply_adds, optdnn_classifier, size
+from jgrid.optdnn.classifier import activations, dense_classifier, multiply_adds, optdnn_classifier, size
 from jgrid.optdnn.flow import DEPTHS, flow_errors, slope
 from jgrid.optdnn.methods import IMPLICIT, METHODS, analyse, find_method, heavy_ball
 from jgrid.optdnn.network import coordinate_network
@@ -31,6 +31,7 @@ from typing_extensions import Literal, get_args
 EXPLICIT = tuple(name for name in METHODS if name not in IMPLICIT)
 LEARNABLE = "-learnable"  # after a method's name: its coefficients are trained too
 UNSTABLE = "heavy-ball-1"  # heavy ball with beta = 1: flow's control, which must fail
+ACTIVATION_BYTES = 24  # of each number that a layer puts out: with its gradient, and what lies between layers
 Experiment = Literal["flow", "rings", "parity", "telgarsky", "images"]
 REACH = 7.0  # of the rings' pictures: half their side
 
@@ -138,7 +139,7 @@ def main(config):
         jt.gc()
 
     figure = {"flow": flow, "images": images}.get(config.experiment, toy)(config, names, data, done)
-    path = figures.save(out / f"{config.experiment}.png", figure)
+    path = picture.save_figure(out / f"{config.experiment}.png", figure)
     print(path)
     return [path, out / "result.json"]
 
@@ -230,7 +231,9 @@ def classify(config, name, data, seed):
             network = optdnn_classifier(method_of(name), channels, task.n_out, side, block=config.block,
                                         learnable=name.endswith(LEARNABLE), **shared)
     model = Field(None, network, {"network": config.lr})
-    check_memory(model, config.train.batch)
+    one = task.standardised(task.test[0][:1])
+    kept = ACTIVATION_BYTES * config.train.batch * activations(network, one)
+    check_memory(model, config.train.batch, kept, "--train.batch, --channels or --layers")
     result = Trainer(task, model, config.train).fit()
     return {"test_accuracy": result["test_accuracy"], "parameters": count_parameters(model),
             "multiply_adds": multiply_adds(network, task.standardised(task.test[0][:16])) / 16,

@@ -44,7 +44,7 @@ IMAGE = {
 IMAGE_SMALL = {
     MULFA: MulFAGridConfig(finest=37, coarsest=8),
     "linear grid, same levels and decoder": DenseGridConfig(finest=37, coarsest=8),
-    OPTDNN: OptDNNGridConfig(finest=46, coarsest=6, width=32, hidden=32),
+    OPTDNN: OptDNNGridConfig(finest=46, coarsest=6),
     "hash grid": HashGridConfig(finest=62, coarsest=6, levels=6, table_size=907),
     "FourierGrid": FourierGridConfig(finest=20),
     "radial kernels": RadialGridConfig(nodes=960),

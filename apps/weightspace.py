@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Annotated, Optional, Union
 
 from jgrid import cli, data
-from jgrid.theory.figures import save
+from jgrid.picture import save_figure
 from jgrid.trainer import TrainConfig
 from jgrid.weightspace import figures
 from jgrid.weightspace.classifiers import Classifiers, Pairs
@@ -160,7 +160,7 @@ def main(config):
     quality = zoo.config["quality"]
     about = {"fields": len(zoo.quality), "seconds": round(zoo.config["seconds"], 2), f"mean_{quality}": float(zoo.quality.mean()),
              f"least_{quality}": float(zoo.quality.min())}
-    paths = [save(out / "fields.png", figures.fields(zoo))] if zoo.config["activation"] == "sine" else []
+    paths = [save_figure(out / "fields.png", figures.fields(zoo))] if zoo.config["activation"] == "sine" else []
     jobs = {"zoo": lambda *_: ({}, []), "classify": read, "regress": read, "embed": embed, "adapt": adapt, "forward": forward}
     result, made = jobs[config.job](config, zoo, pictures, out)
     result = {**result, **about, "device": device}

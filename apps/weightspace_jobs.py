@@ -3,7 +3,7 @@ from dataclasses import replace
 
 from jgrid import cli
 from jgrid.field import check_memory
-from jgrid.theory.figures import save
+from jgrid.picture import save_figure
 from jgrid.trainer import Trainer
 from jgrid.weightspace import figures
 from jgrid.weightspace.adapt import AdaptTask, corrupt
@@ -74,7 +74,7 @@ def read(config, zoo, pictures, out):
     task = networks[config.models[0]][0]
     found = {name: (outputs(reader, task.weights, test) * task.deviation + task.mean)[:, 0] for name, (task, reader) in networks.items()}
     return ({**results, "predict_mean": {"mse": task.predict_mean}},
-            [save(out / "frequencies.png", figures.predictions(labels[test][:, 0], found, "frequency"))])
+            [save_figure(out / "frequencies.png", figures.predictions(labels[test][:, 0], found, "frequency"))])
 
 
 def embed(config, zoo, pictures, out):
@@ -89,7 +89,7 @@ def embed(config, zoo, pictures, out):
     found = {name: outputs(reader, task.weights, test) for name, (task, reader) in networks.items()}
     predict_mean = networks[config.models[0]][0].predict_mean
     return ({**results, "predict_mean": {"mse": predict_mean}},
-            [save(out / "embedding.png", figures.embedding(found, zoo.labels[test], ("amplitude a", "frequency b")))])
+            [save_figure(out / "embedding.png", figures.embedding(found, zoo.labels[test], ("amplitude a", "frequency b")))])
 
 
 def adapt(config, zoo, pictures, out):
@@ -107,7 +107,7 @@ def adapt(config, zoo, pictures, out):
     task, clean = networks[config.models[0]][0], parts[1].pixels[:10]
     about = {"no adaptation": {"accuracy": results[config.models[0]]["accuracy_unadapted"]},
              "on clean pictures": {"accuracy": task.accuracy(None, Pairs(parts[1].pixels, parts[1].labels))}}
-    return {**results, **about}, [save(out / "domains.png", figures.domains(clean, unseen.pixels[:10], clean.shape[1]))]
+    return {**results, **about}, [save_figure(out / "domains.png", figures.domains(clean, unseen.pixels[:10], clean.shape[1]))]
 
 
 def forward(config, zoo, pictures, out):

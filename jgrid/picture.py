@@ -24,6 +24,13 @@ def save(path, pixels):
     return Path(path)
 
 
+def save_figure(path, figure):
+    """Write a figure of matplotlib's as a PNG; returns the path."""
+    with atomic_path(path) as temporary:
+        figure.savefig(temporary)
+    return Path(path)
+
+
 def as_rgb(pixels):
     """(H, W, C) -> (H, W, 3): grey repeated, alpha laid over white, further channels dropped."""
     channels = pixels.shape[2]

@@ -4,7 +4,7 @@ import sys
 
 from jgrid import cli
 from jgrid.optdnn.blocks import ACTIVATIONS, LIPSCHITZ, Affine, AttentionBlock, ConvBlock, ConvNeXtBlock, TwoLayer, bounded, spectral_norm
-from jgrid.optdnn.classifier import DenseStage, dense_classifier, multiply_adds, optdnn_classifier, size
+from jgrid.optdnn.classifier import DenseStage, activations, dense_classifier, multiply_adds, optdnn_classifier, size
 from jgrid.optdnn.flow import VectorField, flow_errors, slope
 from jgrid.optdnn.implicit import Solver, anderson, unrolled
 from jgrid.optdnn.methods import IMPLICIT, METHODS, Method, _tableau, analyse, apg2, clock, find_method, heavy_ball, nesterov, run
@@ -398,6 +398,13 @@ def test_multiply_adds_by_hand():
     assert multiply_adds(TwoLayer(3, 5), jt.randn((7, 3))) == 7 * (15 + 15)
     assert multiply_adds(ConvBlock(2, hidden=3, contract=True), jt.randn((1, 2, 4, 4))) == 16 * 9 * (6 + 6)
     assert multiply_adds(ConvNeXtBlock(2, kernel=3, ratio=2), jt.randn((1, 2, 4, 4))) == 16 * (2 * 9 + 8 + 8)
+
+
+def test_activations_by_hand():
+    net = optdnn_classifier(find_method("gd"), 1, 10, 8, channels=(4,), layers=1)
+    assert activations(net, jt.randn((1, 1, 8, 8))) == 64 + 5 * 64 + 64 + 10        # stem; norms, convolutions and block; norm, head
+    assert activations(AttentionBlock(4, heads=2, ratio=1), jt.randn((1, 4, 3, 3))) == 2 * 2 * 81 + 9 * (4 + 12 + 4 + 4 + 4 + 4)
+    assert activations(ConvBlock(2, contract=True), jt.randn((1, 2, 4, 4))) == 3 * 32
 
 
 def test_dense_stage_and_its_size():

@@ -153,6 +153,10 @@ class OptDNNConfig(AbstractOptDNNConfig):
 @dataclass(frozen=True)
 class OptDNNGridConfig(AbstractOptDNNConfig):
     """Linear grids at several resolutions with an OptDNN as their decoder."""
+    width: int = 32
+    """Numbers of the state that every layer updates."""
+    hidden: int = 32
+    """Neurons of the two-layer network that stands for a gradient."""
     depth: int = 2
     """Layers: steps of the method."""
     finest: int = 235

@@ -88,27 +88,39 @@ def multiply_adds(model, x):
 
     Counted as they are run: an implicit layer's iterations each count.
     """
-    total = 0
-
-    def count(module, arguments, output):
-        nonlocal total
+    def count(module, output):
         size = int(np.prod(output.shape))
         if isinstance(module, AttentionBlock):
-            total += 2 * size * output.shape[2] * output.shape[3]
-        elif isinstance(module, ConvBlock):              # with contract its convolutions are called as functions
+            return 2 * size * output.shape[2] * output.shape[3]
+        if isinstance(module, ConvBlock):              # with contract its convolutions are called as functions
             taps = sum(int(np.prod(conv.weight.shape)) for conv in (module.first, module.second)) if module.contract else 0
-            total += size // output.shape[1] * taps
-        elif isinstance(module, Affine):
-            total += size * module.weight.shape[-2]
-        else:
-            total += size * int(np.prod(module.weight.shape[1:]))
-    counted = [m for m in model.modules() if isinstance(m, (nn.Conv, nn.Linear, Affine, AttentionBlock, ConvBlock))]
+            return size // output.shape[1] * taps
+        if isinstance(module, Affine):
+            return size * module.weight.shape[-2]
+        return size * int(np.prod(module.weight.shape[1:]))
+    return _total(model, x, (nn.Conv, nn.Linear, Affine, AttentionBlock, ConvBlock), count)
+
+
+def activations(model, x):
+    """Numbers that the layers of `model` put out on one batch x, attention's weights among them: what a step of training keeps."""
+    def count(module, output):
+        size = int(np.prod(output.shape))
+        if isinstance(module, AttentionBlock):
+            return 2 * module.heads * output.shape[0] * (output.shape[2] * output.shape[3])**2
+        return 3 * size if isinstance(module, ConvBlock) and module.contract else size
+    return _total(model, x, (nn.Conv, nn.Linear, Affine, nn.BatchNorm, nn.LayerNorm, AttentionBlock, ConvBlock), count)
+
+
+def _total(model, x, kinds, count):
+    """The sum of count(module, output) over all calls of modules of these kinds while the model computes x."""
+    found = []
+    counted = [m for m in model.modules() if isinstance(m, kinds)]
     for module in counted:
-        module.register_forward_hook(count)
+        module.register_forward_hook(lambda module, arguments, output: found.append(count(module, output)))
     try:
         with jt.no_grad():
             model(x).sync()
     finally:
         for module in counted:
             module.remove_forward_hook()
-    return total
+    return sum(found)

@@ -1,7 +1,5 @@
 """Pictures of what OptDNNs do: convergence to a flow, decision regions, fits."""
-from pathlib import Path
 
-from jgrid.checkpoint import atomic_path
 
 import matplotlib
 import numpy as np
@@ -18,13 +16,6 @@ def _panels(n, columns, width=3.4, height=3.4):
     for empty in axes[n:]:
         empty.set_axis_off()
     return figure, axes
-
-
-def save(path, figure):
-    """Write a figure as a PNG; returns its path."""
-    with atomic_path(path) as temporary:
-        figure.savefig(temporary)
-    return Path(path)
 
 
 def convergence(depths, errors):

@@ -4,9 +4,7 @@ Which kernel of MulFAGrid is shown is said in every title: the paper's literal k
 that is frozen, or the full tangent kernel of features and kernel together. One that starts as interpolation starts with the
 linear grid's.
 """
-from pathlib import Path
 
-from jgrid.checkpoint import atomic_path
 from jgrid.field import Field
 from jgrid.grid import Grid
 from jgrid.index import GridIndex
@@ -34,13 +32,6 @@ def _panels(rows, columns, width=4.2, height=3.6):
     figure = Figure(figsize=(width * columns, height * rows), dpi=110, layout="constrained")
     FigureCanvasAgg(figure)
     return figure, figure.subplots(rows, columns, squeeze=False).ravel()
-
-
-def save(path, figure):
-    """Write a figure as a PNG; returns its path."""
-    with atomic_path(path) as temporary:
-        figure.savefig(temporary)
-    return Path(path)
 
 
 def curves(rows):
