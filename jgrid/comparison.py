@@ -110,9 +110,15 @@ class Comparison:
         return rows
 
     def paces(self, subject):
-        """{field: milliseconds a step} on a subject: medians of short runs in turn; without the fields that fail."""
-        file = self.out / subject / "pace.json"
-        found = json.loads(file.read_text()) if file.is_file() else {}
+        """{field: milliseconds a step} on a subject: medians of short runs in turn; without the fields that fail.
+
+        What was measured before is kept for as long as neither the field nor the reference has changed.
+        """
+        file, reference = self.out / subject / "pace.json", next(iter(self.fields))
+        configs = json.loads(json.dumps({name: field_to_dict(config) for name, config in self.fields.items()}))
+        kept = json.loads(file.read_text()) if file.is_file() else {"milliseconds": {}, "fields": configs}
+        changed = {name for name, config in configs.items() if kept["fields"].get(name, config) != config}
+        found = {} if reference in changed else {name: ms for name, ms in kept["milliseconds"].items() if name not in changed}
         if set(self.fields) <= set(found):
             return found
         print(f"{subject}, milliseconds a step", flush=True)
@@ -133,11 +139,11 @@ class Comparison:
                     samples[name].append((time.perf_counter() - began) / steps)
                 except RuntimeError:
                     del trainers[name]
-        new, reference = {name: 1e3 * float(np.median(samples[name])) for name in trainers}, next(iter(self.fields))
+        new = {name: 1e3 * float(np.median(samples[name])) for name in trainers}
         scale = found[reference] / new[reference] if reference in found and reference in new else 1.0  # what was measured before stays
         found = {**{name: value * scale for name, value in new.items()}, **found}
         file.parent.mkdir(parents=True, exist_ok=True)
-        checkpoint.write_json(file, found)
+        checkpoint.write_json(file, {"milliseconds": found, "fields": {**kept["fields"], **configs}})
         jt.gc()
         return found
 

@@ -15,7 +15,9 @@ from jgrid.field import (
 )
 from jgrid.mesh import make_mesh
 from jgrid.tasks import sdf as sdf_task
+from jgrid.tasks.image import ImageTask
 from jgrid.theory import figures
+from jgrid.trainer import TrainConfig
 
 import numpy as np
 import pytest
@@ -59,7 +61,7 @@ def test_the_image_table_is_written_and_runs_are_kept(pictures, tmp_path, monkey
     reference = rows[MULFA]["steps"][0]["parameters"]
     assert all(abs(r["parameters"] / reference - 1) < 0.1 for r in rows["SIREN"]["parameters"])
     assert abs(rows["SIREN"]["steps"][0]["parameters"] / reference - 1) > 0.1
-    pace = json.loads((tmp_path / "out" / "image" / "pictures" / "a" / "pace.json").read_text())
+    pace = json.loads((tmp_path / "out" / "image" / "pictures" / "a" / "pace.json").read_text())["milliseconds"]
     steps = max(20, round(20 * pace[MULFA] / pace["SIREN"] / 10) * 10)  # equal time: as many steps as the paces say
     assert {r["steps"] for r in rows["SIREN"]["time"] if r["subject"] == "a"} == {steps}
     assert all("psnr_held_out" in r for r in rows["SIREN"]["held-out"])
@@ -67,6 +69,16 @@ def test_the_image_table_is_written_and_runs_are_kept(pictures, tmp_path, monkey
     monkeypatch.setattr(comparison.Trainer, "fit", None)  # a second call trains nothing
     again = tables.main(config)["image"]
     assert [r["psnr"] for r in again[MULFA]["steps"]] == [r["psnr"] for r in rows[MULFA]["steps"]]
+
+    file = tmp_path / "out" / "image" / "pictures" / "a" / "pace.json"
+    kept = json.loads(file.read_text())
+    kept["fields"]["SIREN"]["width"] += 1                  # as if SIREN had been another when its pace was measured
+    file.write_text(json.dumps(kept))
+    monkeypatch.setattr(comparison.Trainer, "advance", lambda self, steps: None)
+    black = {"a": lambda seed: ImageTask(np.zeros((4, 4, 3), np.float32))}
+    new = comparison.Comparison(FIELDS, black, lambda field, task: field.build(2, 3), TrainConfig(20), (0,), 100,
+                                tmp_path / "out" / "image" / "pictures").paces("a")
+    assert new[MULFA] == pace[MULFA] and new["SIREN"] < pace["SIREN"] / 10
 
 
 def test_a_run_that_fails_says_why_and_is_tried_again(pictures, tmp_path, monkeypatch):
