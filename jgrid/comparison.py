@@ -116,7 +116,8 @@ class Comparison:
         """
         file, reference = self.out / subject / "pace.json", next(iter(self.fields))
         configs = json.loads(json.dumps({name: field_to_dict(config) for name, config in self.fields.items()}))
-        kept = json.loads(file.read_text()) if file.is_file() else {"milliseconds": {}, "fields": configs}
+        kept = json.loads(file.read_text()) if file.is_file() else {}
+        kept = kept if "fields" in kept else {"milliseconds": {}, "fields": {}}  # a file of an earlier version does not say of what it is
         changed = {name for name, config in configs.items() if kept["fields"].get(name, config) != config}
         found = {} if reference in changed else {name: ms for name, ms in kept["milliseconds"].items() if name not in changed}
         if set(self.fields) <= set(found):
