@@ -3,6 +3,7 @@ import json
 import sys
 
 from jgrid import cli
+from jgrid.optdnn import blocks, implicit
 from jgrid.optdnn.blocks import ACTIVATIONS, LIPSCHITZ, Affine, AttentionBlock, ConvBlock, ConvNeXtBlock, TwoLayer, bounded, spectral_norm
 from jgrid.optdnn.classifier import DenseStage, activations, dense_classifier, multiply_adds, optdnn_classifier, size
 from jgrid.optdnn.flow import VectorField, flow_errors, slope
@@ -307,6 +308,29 @@ def test_implicit_gradients_are_those_of_long_unrolling(make):
         assert np.abs(a - b).max() < 1e-4 * np.abs(b).max()
     one_step = jt.grad(((rest + d * module(jt.array(y.numpy())) - target) ** 2).sum(), rest).numpy()
     assert np.abs(one_step - found["unrolled"][1]).max() > 1e-2 * np.abs(one_step).max()  # the test can tell
+
+
+def test_convolve_is_jittors_convolution():
+    x, w, b = jt.randn((2, 3, 7, 7)), jt.randn((4, 3, 3, 3)), jt.randn(4)
+    target, found = jt.randn((2, 4, 4, 4)), []
+    for function in (blocks.convolve, nn.conv2d):
+        y = function(x, w, b, stride=2, padding=1)
+        found.append([v.numpy() for v in (y, *jt.grad(((y - target) ** 2).sum(), [x, w, b]))])
+    for ours, plain in zip(*found):
+        np.testing.assert_allclose(ours, plain, rtol=1e-4, atol=1e-4)
+
+
+def test_a_backward_pass_through_implicit_layers_keeps_little(monkeypatch):
+    """Of the explicit modules between them, whose derivatives by weights come last, no more than a few numbers per pixel."""
+    held = []
+    monkeypatch.setattr(implicit, "anderson", lambda *arguments: (held.append(jt.get_mem_info().total_cpu_used), anderson(*arguments))[1])
+    network = OptDNN(find_method("proximal-gradient"), lambda contract=False: ConvBlock(8, contract=contract), layers=2)
+    x = jt.randn((16, 8, 20, 20))
+    loss = (network(x) ** 2).sum()
+    jt.sync(jt.grad(loss, [p for p in network.parameters() if not p.is_stop_grad()]))
+    assert len(held) == 4                                      # two solutions, two gradients
+    per_tap = 9 * 8 * x.numel() * 4
+    assert held[3] - held[2] < per_tap / 2                     # with nn.conv2d: more than 4 per_tap
 
 
 def test_bounded_maps_are_contractions():

@@ -34,6 +34,40 @@ def spectral_norm(matrix):
     return (matrix * jt.array(u[..., :1] * v[..., :1, :]).stop_grad()).sum(-1, keepdims=True).sum(-2, keepdims=True)
 
 
+class _Convolution(jt.Function):
+    """nn.conv2d with derivatives by x and w that share nothing.
+
+    Jittor keeps what two derivatives share if only one of them is asked for yet, as happens where a backward pass meets an implicit layer:
+    here the gradient once for every tap, gigabytes.
+    """
+
+    def __init__(self, stride, padding):
+        self.where = {"stride": stride, "padding": padding}
+
+    def execute(self, x, w):
+        self.x, self.w = x.detach(), w.detach()
+        return nn.conv2d(self.x, self.w, **self.where)
+
+    def grad(self, g):
+        def by(variable, x, w):
+            return jt.grad((nn.conv2d(x, w, **self.where) * g).sum(), variable)
+        x, w, g = self.x.detach().start_grad(), self.w.detach().start_grad(), g.detach()
+        return by(x, x, self.w), by(w, self.x, w)
+
+
+def convolve(x, weight, bias, stride=1, padding=0):
+    """x (N, C, H, W), weight (n_out, C, k, k), bias (n_out,) -> (N, n_out, H', W'); its gradient is taken once."""
+    y = _Convolution(stride, padding)(x, weight)
+    return y + bias.broadcast(y, [0, 2, 3])
+
+
+class Conv(nn.Conv):
+    """Jittor's convolution, without groups, by `convolve`."""
+
+    def execute(self, x):
+        return convolve(x, self.weight, self.bias, self.stride, self.padding)
+
+
 class Affine(nn.Module):
     """x W + b, x (*copies, N, n_in) -> (*copies, N, n_out); copies=(K,): K networks side by side, each with its own weights.
 
@@ -84,7 +118,7 @@ class ConvBlock(nn.Module):
     def __init__(self, channels, n_out=None, hidden=None, contract=False):
         super().__init__()
         hidden, n_out, self.contract = hidden or channels, n_out or channels, contract
-        self.first, self.second = nn.Conv(channels, hidden, 3, padding=1), nn.Conv(hidden, n_out, 3, padding=1)
+        self.first, self.second = Conv(channels, hidden, 3, padding=1), Conv(hidden, n_out, 3, padding=1)
         self.norms = None if contract else nn.ModuleList([nn.BatchNorm(channels), nn.BatchNorm(hidden)])
 
     def weights(self):
@@ -94,7 +128,7 @@ class ConvBlock(nn.Module):
     def execute(self, x, weights=None):
         if self.contract:
             first, second = weights or self.weights()
-            return nn.conv2d(nn.relu(nn.conv2d(x, first, self.first.bias, padding=1)), second, self.second.bias, padding=1)
+            return convolve(nn.relu(convolve(x, first, self.first.bias, padding=1)), second, self.second.bias, padding=1)
         return self.second(nn.relu(self.norms[1](self.first(nn.relu(self.norms[0](x))))))
 
 

@@ -1,5 +1,5 @@
 """Networks on pictures: OptDNNs of convolutions or attention in stages, DenseNet beside them, and what they cost."""
-from jgrid.optdnn.blocks import Affine, AttentionBlock, ConvBlock, ConvNeXtBlock
+from jgrid.optdnn.blocks import Affine, AttentionBlock, Conv, ConvBlock, ConvNeXtBlock
 from jgrid.optdnn.network import OptDNN
 
 import jittor as jt
@@ -15,7 +15,7 @@ class DenseStage(nn.Module):
     def __init__(self, channels, layers, growth):
         super().__init__()
         self.blocks = nn.ModuleList([ConvBlock(channels + k * growth, growth, 2 * growth) for k in range(layers)])
-        self.out = nn.Conv(channels + layers * growth, channels, 1)
+        self.out = Conv(channels + layers * growth, channels, 1)
 
     def execute(self, x):
         for block in self.blocks:
@@ -34,7 +34,7 @@ class ImageClassifier(nn.Module):
         super().__init__()
         widths = [n_in] + [channels for channels, _ in stages]
         strides = [patch] + [2] * (len(stages) - 1)
-        self.down = nn.ModuleList([nn.Conv(a, b, max(3, s), stride=s, padding=1 if s < 3 else 0)
+        self.down = nn.ModuleList([Conv(a, b, max(3, s), stride=s, padding=1 if s < 3 else 0)
                                    for a, b, s in zip(widths[:-1], widths[1:], strides)])
         self.stages = nn.ModuleList([stage for _, stage in stages])
         if side:
