@@ -14,7 +14,7 @@ if sys.argv[:1] != ["-m"]:
     from jgrid import runtime
 
     runtime.prepare()
-    runtime.precompile_headers()
+    runtime.speed_up_compiling()
 
     from jgrid.encoding import FourierFeatures  # noqa: E402
     from jgrid.field import (  # noqa: E402

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from jgrid import runtime
 
+import jittor
 import jittor as jt
 import pytest
 
@@ -253,23 +254,49 @@ def test_kernels_are_compiled_with_precompiled_headers(tmp_path):
     assert refused.returncode == 0 and "-Winvalid-pch" in refused.stderr
 
 
-def test_headers_that_cannot_be_precompiled_change_nothing(monkeypatch, tmp_path):
+def test_kernels_go_to_the_compiler_and_marked_ones_to_jittors_script(tmp_path):
+    """Jittor's command for a kernel, by its own Python and by ours, gives the same assembler for a marked one."""
+    script = Path(jittor.__file__).parent / "utils/asm_tuner.py"
+    source = 'extern "C" void add(float* a, float* b) {{\n    {}\n    a[0] += b[0];\n    {}\n}}\n'
+    left = []
+    for lines in (("", ""), ('//@begin replace "vmova" "vmovnt"', "//@end")):
+        (tmp_path / "a_op.cc").write_text(source.format(*lines))
+        for python in (sys.executable, jt.flags.python_path):
+            command = f'{python} {script} --cc_path="{jt.flags.cc_path}" "{tmp_path}/a_op.cc" -shared -fPIC -O2 -o "{tmp_path}/a_op.so"'
+            ended = subprocess.run(command, shell=True, cwd=tmp_path, capture_output=True, text=True)
+            assert ended.returncode == 0 and (tmp_path / "a_op.so").is_file(), ended.stderr
+            assembler = tmp_path / "a_op.s"
+            left.append(assembler.read_text() if assembler.is_file() else None)
+            for path in [*tmp_path.glob("*.s"), tmp_path / "a_op.so"]:
+                path.unlink()
+    assert left[0] and left[1] is None                  # no assembler on the way
+    assert left[2] and left[2] == left[3]
+
+
+def test_other_programs_of_jittor_run_in_python(tmp_path):
+    (tmp_path / "other.py").write_text("import sys; print(sys.executable, sys.argv[1:])")
+    ended = subprocess.run(f"{jt.flags.python_path} other.py 'a b'", shell=True, cwd=tmp_path, capture_output=True, text=True)
+    assert ended.stdout.split(maxsplit=1) == [sys.executable, "['a b']\n"]
+
+
+def test_where_nothing_can_be_written_kernels_compile_as_before(monkeypatch, tmp_path):
     monkeypatch.setattr(jt.compiler, "cache_path", str(tmp_path))
     monkeypatch.setattr(runtime, "notes", [])
     monkeypatch.setattr(runtime, "HEADERS", "#error no\n")
-    before, plain = jt.flags.cc_flags, "-O2"
+    before, python, plain = jt.flags.cc_flags, jt.flags.python_path, "-O2"
     try:
         jt.flags.cc_flags = plain
-        runtime.precompile_headers()
-        assert jt.flags.cc_flags == plain and "not precompiled" in runtime.notes[0] and not list(tmp_path.iterdir())
+        runtime.speed_up_compiling()
+        assert jt.flags.cc_flags == plain and jt.flags.python_path == python
+        assert "Jittor's own speed" in runtime.notes[0] and not list(tmp_path.iterdir())
     finally:
         jt.flags.cc_flags = before
 
 
 def test_the_library_sets_no_flag_of_jittor(repository):
-    """Only the apps' own cli may choose the device: what a library sets, its user's program inherits. Precompiled headers change
-    no result."""
-    setting = re.compile(r"flags\.(?!cc_flags \+= f' -include)\w+\s*[+]?=(?!=)|flag_scope|setattr\([^)]*flags")
+    """Only the apps' own cli may choose the device: what a library sets, its user's program inherits. Precompiled headers and the way to
+    the compiler change no result."""
+    setting = re.compile(r"flags\.(?!cc_flags \+= f' -include|python_path)\w+\s*[+]?=(?!=)|flag_scope|setattr\([^)]*flags")
     found = [f"{path.name}: {line.strip()}" for path in sorted((repository / "jgrid").rglob("*.py")) if path.name != "cli.py"
              for line in path.read_text().splitlines() if setting.search(line)]
     assert not found
