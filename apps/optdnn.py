@@ -70,6 +70,8 @@ class Config:
     other (default 1)."""
     steps: Optional[int] = None
     """Optimiser steps on toy problems; default the problem's own."""
+    width: Optional[int] = None
+    """Numbers in the state of toy problems' networks; default the problem's own."""
     data: Path = Path("mnist")
     """images: a folder with MNIST's or Fashion-MNIST's idx files, or CIFAR-10's binary version; a name that is not here is looked for in
     $JGRID_DATA, or in data/."""
@@ -91,15 +93,16 @@ class Config:
     """images: half of the training pictures, at random, are seen in a mirror."""
 
     def __post_init__(self):
-        for name in ("seeds", "layers", "patch", "lr", "steps"):
+        for name in ("seeds", "layers", "patch", "lr", "steps", "width"):
             if getattr(self, name) is not None and not getattr(self, name) > 0:
                 raise ValueError(f"--{name} must be positive, got {getattr(self, name)}")
         if not self.channels or min(self.channels) < 1:
             raise ValueError(f"--channels wants a positive number for each stage, got {self.channels}")
         if self.shift < 0:
             raise ValueError(f"--shift must not be negative, got {self.shift}")
-        if self.steps and self.experiment not in TOYS:
-            raise ValueError(f"--steps is for {', '.join(TOYS)}; images has --train.steps")
+        for name, instead in (("steps", "--train.steps"), ("width", "--channels")):
+            if getattr(self, name) and self.experiment not in TOYS:
+                raise ValueError(f"--{name} is for {', '.join(TOYS)}; images has {instead}")
         if self.seeds and self.experiment == "flow":
             raise ValueError("--seeds is for experiments that train, flow does not")
         known = [*METHODS, *(name + LEARNABLE for name in METHODS)]
@@ -169,8 +172,8 @@ def toy(config, names, data, done):
     for name in names:
         jt.set_global_seed(config.train.seed)
         task = toys.CopiesTask(x, y, test)
-        network = coordinate_network(task.dim, task.n_out, method_of(name), kind.width, kind.hidden, kind.layers, kind.activation,
-                                     learnable=name.endswith(LEARNABLE), copies=(copies,), gain=kind.gain)
+        network = coordinate_network(task.dim, task.n_out, method_of(name), config.width or kind.width, kind.hidden, kind.layers,
+                                     kind.activation, learnable=name.endswith(LEARNABLE), copies=(copies,), gain=kind.gain)
         model = Field(None, network, {"network": kind.lr})
         steps = config.steps or kind.steps
         train = TrainConfig(steps=steps, batch=kind.batch, eval_every=steps, warmup=0, decay=1e-3)

@@ -554,6 +554,12 @@ def test_app_toys(tmp_path, experiment, keys):
     assert (tmp_path / "out" / f"{experiment}.png").is_file()
 
 
+def test_width_is_that_of_the_state(tmp_path):
+    config = optdnn.Config("telgarsky", out=tmp_path / "out", device=DEVICE, methods=("gd",), seeds=1, steps=1, width=3)
+    optdnn.main(config)
+    assert result(tmp_path / "out")["gd"]["parameters"] == (3 + 3) + 10 * (3 * 8 + 8 + 8 * 3 + 3) + (3 + 1)
+
+
 def test_app_images(digits, tmp_path):
     train = optdnn.TrainConfig(steps=30, batch=30, eval_every=30, warmup=0)
     names = ("apg2", "densenet", "proximal-gradient")
@@ -580,6 +586,8 @@ WRONG = {
     "no channels": (["images", "--channels", "0"], "channels"),
     "negative shift": (["images", "--shift", "-1"], "shift"),
     "steps of images": (["images", "--steps", "5"], "--train.steps"),
+    "no width": (["rings", "--width", "0"], "width"),
+    "width of images": (["images", "--width", "5"], "--channels"),
     "seeds of flow": (["flow", "--seeds", "3"], "flow does not"),
     "no CIFAR-10": (["images-cifar"], "cifar-10.*no such file"),
     "no data": (["images", "--data", "nowhere"], "nowhere.*no such file"),
