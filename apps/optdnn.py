@@ -49,7 +49,7 @@ class Toy:
     gain: float
 
 
-TOYS = {"rings": Toy(2, 16, 12, "tanh", 1e-2, 1500, 256, 0.25), "parity": Toy(8, 16, 8, "relu", 1e-2, 1000, 256, 0.5),
+TOYS = {"rings": Toy(2, 16, 12, "tanh", 5e-3, 1500, 256, 0.25), "parity": Toy(8, 16, 8, "relu", 1e-2, 1000, 256, 0.5),
         "telgarsky": Toy(4, 8, 10, "relu", 1e-2, 3000, 64, 0.5)}
 
 

@@ -51,6 +51,8 @@ def to_json(value, indent=None):
     def finite(v):
         if isinstance(v, dict):
             return {k: finite(u) for k, u in v.items()}
+        if isinstance(v, (list, tuple)):
+            return [finite(u) for u in v]
         return None if isinstance(v, float) and not math.isfinite(v) else v
 
     return json.dumps(finite(value), indent=indent, allow_nan=False)

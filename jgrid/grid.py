@@ -63,6 +63,10 @@ class Grid(nn.Module):
 VM_AXES = {1: [[(0,)]], 2: [[(0,), (1,)]], 3: [[(1, 2), (0,)], [(0, 2), (1,)], [(0, 1), (2,)]]}
 
 
+def _along(x, axes):
+    return jt.concat([x[:, axis:axis + 1] for axis in axes], dim=1)
+
+
 class ProductGrid(nn.Module):
     """Products of grids over some of the axes each, TensoRF's vector-matrix factors (Chen et al. 2022): for a decoder,
 
@@ -81,9 +85,14 @@ class ProductGrid(nn.Module):
         """x (N, D) in [0, 1], clamped -> (N, n_out)."""
         parts = []
         for axes_of, grids in zip(self.axes, self.modes):
-            values = [grid(jt.concat([x[:, a:a + 1] for a in axes], dim=1)) for axes, grid in zip(axes_of, grids)]
+            values = [grid(_along(x, axes)) for axes, grid in zip(axes_of, grids)]
             product = values[0]
             for value in values[1:]:
                 product = product * value
             parts.append(product)
         return jt.concat(parts, dim=1)
+
+    def total_variation(self, x):
+        """The sum of `Grid.total_variation` over all factors, each at its own axes of x (N, D)."""
+        return sum(grid.total_variation(_along(x, axes)) for axes_of, grids in zip(self.axes, self.modes)
+                   for axes, grid in zip(axes_of, grids))

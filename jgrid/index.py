@@ -26,6 +26,11 @@ def r_sequence(n, dim):
     return (0.5 + np.arange(n)[:, None] * g ** -np.arange(1.0, dim + 1)) % 1
 
 
+def clamped(x):
+    """x within [0, 1], with slope 1 there, the border included, and 0 outside."""
+    return jt.ternary(x < 0.0, jt.zeros_like(x), jt.ternary(x > 1.0, jt.ones_like(x), x))
+
+
 class GridIndex:
     """The corners of the cell that encloses x, at every level; levels with more nodes than a table holds are hashed.
 
@@ -44,8 +49,8 @@ class GridIndex:
             cells = np.repeat(cells[:, None], dim, axis=1)
         if dim not in (1, 2, 3) or cells.shape[1] != dim or cells.min() < 1:
             raise ValueError(f"a grid index wants dim 1, 2 or 3 and cells >= 1 of shape (L, dim), got dim {dim}, {cells.tolist()}")
-        if table_size is not None and table_size < 1:
-            raise ValueError(f"a grid's table wants a size of at least 1, got {table_size}")
+        if table_size is not None and table_size < 2:
+            raise ValueError(f"a grid's table wants a size of at least 2, got {table_size}")
         dense = np.minimum(np.prod(cells + 1.0, axis=1), 2.0**53).astype(np.int64)  # of which 64 bits might not hold the true number
         size = dense if table_size is None else np.minimum(dense, table_size)
         if size.sum() >= 2**31:
@@ -63,11 +68,14 @@ class GridIndex:
     def at(self, x):
         """The same for points of their own at each level: x (N, L, D), or (N, 1, D) for one at all."""
         n, k = x.shape[0], self.n_levels * 2**self.dim
-        scaled = jt.clamp(x, 0.0, 1.0) * jt.array(self.cells.astype(np.float32))          # (N, L, D)
+        scaled = clamped(x) * jt.array(self.cells.astype(np.float32))          # (N, L, D)
         # the last cell is closed: x = 1 belongs to it
         cell = jt.minimum(jt.floor(scaled.detach()).int32(), jt.array((self.cells - 1).astype(np.int32)))
         corner = cell.unsqueeze(2) + jt.array(self._corners.astype(np.int32))              # (N, L, 2^D, D)
         offset = scaled.unsqueeze(2) - corner.float32()
+        # at x = 1 the far corner, though it is met, lies ahead: kernels take their slope from the sign of u
+        ahead = jt.array(self._corners.astype(np.float32)) * (offset.detach() == 0.0).float32()
+        offset = offset - 1e-30 * ahead
         return self._slot(corner).reshape(n, k), offset.reshape(n, k, self.dim)
 
     def _slot(self, corner):
@@ -119,7 +127,7 @@ class FourierIndex:
 
     def __call__(self, x):
         """x (N, D) in [0, 1], clamped -> node (N, L 2^D) int32 and offset (N, L 2^D, D)."""
-        return self.bands.at(self.warp(jt.clamp(x, 0.0, 1.0)))
+        return self.bands.at(self.warp(clamped(x)))
 
     def warp(self, x):
         """x (N, D) in [0, 1] -> u (N, L, D) in [0, 1]."""
@@ -148,7 +156,7 @@ class PointIndex(nn.Module):
 
     def __call__(self, x):
         """x (N, D) in [0, 1], clamped -> node (N, k) int32 and offset (N, k, D)."""
-        x = jt.clamp(x, 0.0, 1.0)
+        x = clamped(x)
         tree = self._nearest()
         node = jt.array(tree.query(x.numpy(), np.arange(1, self.k + 1), workers=-1)[1].astype(np.int32))
         return node, (x.unsqueeze(1) - self.nodes[node]) / self._spacing[node].unsqueeze(-1)

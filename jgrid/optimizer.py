@@ -9,14 +9,21 @@ class Adam:
 
     groups: [{"params", "lr"}], and "lazy": True for tables of features, in which a row that a batch does not touch, so that its gradient is
     zero, keeps its value and moments (Mueller et al. 2022 do the same): a step costs what it touches. Other parameters, and all
-    with lazy False, follow the formula of `ops.adam`. clip: largest norm of all gradients together, 0 for none.
+    with lazy False, follow the formula of `ops.adam`. "weight_decay": so many times the parameters are added to their gradients.
+    "name" is for reports. clip: largest norm of all gradients together, 0 for none.
     reduce: of [loss, *gradients] before they are used, such as a sum over processes.
-    State: steps, and m and v for each parameter in the order of `parameters`.
+    State: steps, and m and v for each parameter in the order of `parameters`. ValueError for what a group has besides.
     """
+
+    KEYS = {"params", "lr", "lazy", "weight_decay", "name"}
 
     def __init__(self, groups, betas=(0.9, 0.99), eps=1e-15, clip=0.0, fused=True, reduce=list):
         self.param_groups, self.betas, self.eps, self.clip, self.fused = [dict(group) for group in groups], betas, eps, clip, fused
+        unknown = set().union(*self.param_groups) - self.KEYS
+        if unknown:
+            raise ValueError(f"a group of parameters has {', '.join(sorted(self.KEYS))}, not {', '.join(sorted(unknown))}")
         self.reduce = reduce
+        self.decay = [group.get("weight_decay", 0.0) for group in self.param_groups for _ in group["params"]]
         self.parameters = [p for group in self.param_groups for p in group["params"]]
         self.m, self.v = ([jt.zeros(p.shape).stop_grad() for p in self.parameters] for _ in "mv")
         self.steps = 0
@@ -25,6 +32,7 @@ class Adam:
     def step(self, loss, factor=1.0):
         """Lower the loss; the groups' rates count `factor` times. Returns the loss, reduced."""
         loss, *gradients = self.reduce([loss, *jt.grad(loss, self.parameters)])
+        gradients = [g + decay * p if decay else g for g, decay, p in zip(gradients, self.decay, self.parameters)]
         scale = jt.ones(1)
         if self.clip:
             norm = jt.sqrt(sum((g * g).sum() for g in gradients))

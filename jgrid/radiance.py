@@ -29,7 +29,9 @@ def spherical_harmonics(direction):
 class RadianceField(nn.Module):
     """A field of 1 + F numbers z, a small network, and the direction d of the ray:
 
-        density(x) = exp(z_0(x)),   colour(x, d) = sigmoid(MLP([z_1, ..., z_F](x), Y(d))),   Y spherical harmonics.
+        density(x) = exp(min(z_0(x), 11)),   colour(x, d) = sigmoid(MLP([z_1, ..., z_F](x), Y(d))),   Y spherical harmonics.
+
+    beyond 11 with the slope at 11, so that what is too dense can become less so (Mueller et al. 2022).
 
     field: (N, 3) -> (N, 1 + F); features: F; width, depth: of the network; lr: its learning rate. Density is per side of the unit cube.
     """
@@ -44,7 +46,9 @@ class RadianceField(nn.Module):
         return self._density(self.field(x))
 
     def _density(self, z):
-        return jt.exp(jt.minimum(z[:, 0], LARGEST))
+        z = z[:, 0]
+        density, beyond = jt.exp(jt.minimum(z, LARGEST)), jt.maximum(z - LARGEST, 0.0)
+        return density + density.detach() * (beyond - beyond.detach())
 
     def execute(self, x, direction, ray):
         """x (N, 3), direction (R, 3) of length 1, ray (N,) int32, the direction of each x -> density (N,), colour (N, 3)."""

@@ -149,7 +149,8 @@ class Occupancy:
         chosen = chosen[self._keep[chosen]]
         points = self._points(chosen, rng.uniform(size=(len(chosen), 3)))
         with jt.no_grad():
-            seen = np.concatenate([density(jt.array(points[i:i + 2**17])).numpy() for i in range(0, len(points), 2**17)])
+            seen = np.concatenate([np.zeros(0, np.float32), *(density(jt.array(points[i:i + 2**17])).numpy()
+                                                              for i in range(0, len(points), 2**17))])
         old = self.density[chosen]
         self.density[chosen] = np.where(np.isfinite(old), np.maximum(self.decay * old, seen), seen)
         self._judge()

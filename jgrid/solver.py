@@ -71,8 +71,11 @@ class Design:
         return w.unsqueeze(1) if self._unit is None else w.unsqueeze(1) * self._unit
 
 
-def _checked(grid, x, y):
-    """Points and values as float32 arrays."""
+def _checked(grid, x, y, **counts):
+    """Points and values as float32 arrays; counts: what must be at least 1."""
+    for name, count in counts.items():
+        if count < 1:
+            raise ValueError(f"a solver wants {name} of at least 1, got {count}")
     x, y = (np.asarray(v.numpy() if isinstance(v, jt.Var) else v, np.float32) for v in (x, y))
     if len(x) < 1 or x.shape != (len(x), grid.index.dim) or y.shape != (len(x), grid.n_out):
         raise ValueError(f"a solver wants points (N, {grid.index.dim}) and values (N, {grid.n_out}), got {x.shape} and {y.shape}")
@@ -91,7 +94,7 @@ def solve(grid, x, y, iterations=100, tolerance=1e-3, tikhonov=0.0, callback=Non
     x: (N, D) in [0, 1]; y: (N, n_out); callback(iteration, loss) after each, with the features in place, and loss the mean
     squared residual. Returns the iterations made and the loss. Raises ValueError for points or values of other shapes or not finite.
     """
-    x, y = _checked(grid, x, y)
+    x, y = _checked(grid, x, y, iterations=iterations)
     exact = separable(grid, x, y) if tikhonov == 0 else None
     if exact is not None:
         place(grid, jt.array(exact))
@@ -213,9 +216,9 @@ def project(grid, x, y, steps=100, lr=1e-2, iterations=3, tikhonov=0.0, callback
 
         d/dtheta min over w of |Phi w - y|^2 = d/dtheta |Phi w* - y|^2 at the minimum w*, which a few conjugate gradient
     iterations from the last step's features follow. Arguments and errors as for `solve`; `iterations` per step and lr Adam's rate.
-    Returns {"iterations", "loss"}, all of them and the last.
+    Returns the last loss.
     """
-    x, y = (jt.array(v).stop_grad() for v in _checked(grid, x, y))
+    x, y = (jt.array(v).stop_grad() for v in _checked(grid, x, y, steps=steps, iterations=iterations))
     parameters = [p for p in grid.kernel.parameters() if not p.is_stop_grad()]
     if not parameters:
         raise ValueError("variable projection wants a kernel with parameters to train")
@@ -245,7 +248,7 @@ def warm_start(field, x, y, iterations=12):
     linear = Grid(grid.index, InterpolationKernel(grid.kernel.profile), n)
     _, loss = solve(linear, x, y, iterations)
     w = grid.w.numpy()
-    w[:, :n] = linear.w.numpy()
+    w[:, :n] = linear.w.numpy() * getattr(grid.kernel, "parts", 1)
     place(grid, jt.array(w))
     if isinstance(grid.kernel, MulFAKernel):  # those channels' kernels interpolate
         mix = grid.kernel.mix.numpy()

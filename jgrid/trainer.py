@@ -63,7 +63,7 @@ class TrainConfig:
     batch: int = 2**16
     """Points per step."""
     seed: int = 0
-    """Of the weights and of the order of the samples."""
+    """Of the weights and of the order of the samples: the apps set it before they build either; a Trainer does not."""
     warmup: int = 20
     """Steps over which the learning rates rise to their value."""
     decay: float = 0.03

@@ -136,6 +136,8 @@ def test_a_write_replaces_the_old_file_at_once(saved):
 
 def test_json_is_written_whole_or_not_at_all(tmp_path):
     path = tmp_path / "result.json"
+    checkpoint.write_json(path, {"psnr": 1.5, "steps": [1, 2], "nan": [float("nan"), {"inf": float("inf")}]})
+    assert json.loads(path.read_text()).pop("nan") == [None, {"inf": None}]
     checkpoint.write_json(path, {"psnr": 1.5, "steps": [1, 2]})
     assert json.loads(path.read_text()) == {"psnr": 1.5, "steps": [1, 2]}
     with pytest.raises(TypeError):

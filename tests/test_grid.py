@@ -228,6 +228,21 @@ def test_gradient_for_x(case, fused):
     assert_close(gradients["x"], np.stack(slopes, axis=1), 1e-4)
 
 
+@pytest.mark.parametrize("case", [case for case in CASES if not case.warps], ids=lambda case: case.name)  # warped faces are not the bands'
+@both_ways
+def test_slopes_at_the_border_are_those_of_the_inside(case, fused):
+    grid, upstream, _, _ = computed(case, fused)
+    x, step = np.resize(interior(case), (2 * case.dim, case.dim)).astype(np.float64), 1e-6
+    upstream, inward = np.resize(upstream, (len(x), upstream.shape[1])), np.zeros_like(x)
+    for n in range(len(x)):
+        x[n, n // 2], inward[n, n // 2] = n % 2, 1 - 2 * (n % 2)
+    here, near, far = ((loops(case, grid, x + k * step * inward) * upstream).sum(1) for k in range(3))
+    wanted = (4 * near - far - 3 * here) / (2 * step)  # of second order: smooth profiles are flat at nodes
+    at = jt.array(x.astype(np.float32))
+    found = (jt.grad((grid(at) * jt.array(upstream.astype(np.float32))).sum(), at).numpy() * inward).sum(1)
+    assert_close(found, wanted, 1e-4)
+
+
 @every_case
 def test_fused_equals_plain(case):
     _, _, fused, fused_gradients = computed(case, True)
@@ -386,6 +401,17 @@ def test_literal_kernel_is_the_papers(dim):
     kernel.floor = float(np.median(np.abs(totals)))
     guarded = np.where(np.less(totals, 0), -1, 1) * np.maximum(np.abs(totals), kernel.floor)
     np.testing.assert_allclose(grid(jt.array(x)).numpy(), (np.array(sums) / guarded[:, None]).reshape(8, -1), rtol=2e-4, atol=2e-5)
+
+
+def test_total_variation_of_factors_is_taken_at_their_own_axes():
+    def factor(axes, seed):
+        grid = Grid(GridIndex(len(axes), [6]), InterpolationKernel("linear"), 2, scale=1.0)
+        grid.w.assign(np.random.default_rng(seed).normal(size=tuple(grid.w.shape)).astype(np.float32))
+        return axes, grid
+    modes = [[factor((1, 2), 0), factor((0,), 1)]]
+    x = np.random.default_rng(2).uniform(size=(20, 3)).astype(np.float32)
+    wanted = sum(grid.total_variation(jt.array(x[:, list(axes)])).item() for axes, grid in modes[0])
+    assert ProductGrid(modes).total_variation(jt.array(x)).item() == pytest.approx(wanted, rel=1e-6)
 
 
 def test_total_variation_of_linear_features_is_their_slope():

@@ -333,6 +333,17 @@ def test_a_backward_pass_through_implicit_layers_keeps_little(monkeypatch):
     assert held[3] - held[2] < per_tap / 2                     # with nn.conv2d: more than 4 per_tap
 
 
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+def test_blocks_of_implicit_layers_are_contractions(activation):
+    block = TwoLayer(1, 1, activation, contract=True)
+    for layer in (block.first, block.second):
+        layer.weight.assign(np.float32([[10.0]]))
+        layer.bias.assign(np.float32([[0.0]]))
+    x = np.linspace(-6, 6, 2001, dtype=np.float32)[:, None]
+    slopes = np.diff(block(jt.array(x)).numpy()[:, 0].astype(float)) / np.diff(x[:, 0].astype(float))
+    assert 0.98 * LIPSCHITZ < slopes.max() < LIPSCHITZ + 1e-3
+
+
 def test_bounded_maps_are_contractions():
     weight = jt.randn((6, 9))
     most = LIPSCHITZ**0.5 + 1e-6

@@ -76,6 +76,19 @@ def test_clipping_scales_all_gradients_together():
     np.testing.assert_allclose([a.item(), b.item()], -0.1 * np.sqrt(0.01) / 0.1 * 0.1 * g / (0.1 * g + 1.0), rtol=1e-5)
 
 
+def test_weight_decay_adds_to_its_groups_gradients_before_they_are_clipped():
+    a, b = jt.array(np.float32([2.0])), jt.array(np.float32([2.0]))
+    optimizer = Adam([{"params": [a], "lr": 0.1, "weight_decay": 0.5}, {"params": [b], "lr": 0.1}], eps=1.0, clip=1.0)
+    optimizer.step((3.0 * a + 3.0 * b).sum())
+    g = np.array([4.0, 3.0]) / 5
+    np.testing.assert_allclose(np.array([a.item(), b.item()]) - 2, -0.1 * np.sqrt(0.01) / 0.1 * 0.1 * g / (0.1 * g + 1.0), rtol=1e-5)
+
+
+def test_a_group_has_nothing_that_nobody_reads():
+    with pytest.raises(ValueError, match="not momentum"):
+        Adam([{"params": [jt.ones(1)], "lr": 0.1, "momentum": 0.9}])
+
+
 def test_steps_leave_nothing_behind():
     p = jt.array(np.ones((50, 4), np.float32))
     optimizer, live = Adam([{"params": [p], "lr": 0.1, "lazy": True}]), []

@@ -13,11 +13,13 @@ from jgrid.ops.render import (
     pack,
     visible,
 )
+from jgrid.radiance import RadianceField
 from jgrid.render import Box, Camera, Occupancy, look_at, picture, render_rays
 
 import jittor as jt
 import numpy as np
 import pytest
+from jittor import nn
 
 
 def rays(n, rng):
@@ -303,6 +305,23 @@ def test_occupancy_follows_the_density_and_forgets():
     for _ in range(40):
         occupancy.update(lambda x: jt.zeros(x.shape[0]), everything=True)
     assert not occupancy.occupied.any()
+
+
+def test_a_grid_of_one_cell_can_be_looked_at():
+    occupancy = Occupancy(1, 0.01)
+    for everything in (True, False):
+        occupancy.update(lambda x: jt.ones(x.shape[0]) * 50.0, everything)
+    assert occupancy.occupied.all()
+
+
+def test_too_dense_can_become_less_so():
+    """exp(min(z, 11)), with a slope also beyond."""
+    field = RadianceField(nn.Identity(), features=1, width=4)
+    z = jt.array(np.float32([[-3.0, 0.0], [10.5, 0.0], [11.5, 0.0], [80.0, 0.0]]))
+    density = field.density(z)
+    wanted = np.exp(np.minimum(z.numpy()[:, 0], 11))
+    np.testing.assert_allclose(density.numpy(), wanted, rtol=1e-5)
+    np.testing.assert_allclose(jt.grad(density.sum(), z).numpy(), np.stack([wanted, 0 * wanted], axis=1), rtol=1e-5)
 
 
 def test_carved_cells_stay_empty():

@@ -4,7 +4,7 @@ import json
 from dataclasses import replace
 
 from jgrid import checkpoint
-from jgrid.field import DecoderConfig, DenseGridConfig, MulFAGridConfig, SirenConfig
+from jgrid.field import DecoderConfig, DenseGridConfig, FourierGridConfig, MulFAGridConfig, SirenConfig
 from jgrid.grid import Grid
 from jgrid.index import FourierIndex, GridIndex, PointIndex, r_sequence
 from jgrid.kernel import InterpolationKernel, MulFAGainKernel, MulFAKernel, MulFALiteralKernel, RadialKernel
@@ -302,6 +302,14 @@ def test_projection_beats_the_frozen_kernel_and_keeps_the_features_optimal():
     assert again > 0.8 * last
 
 
+def test_solvers_want_something_to_do():
+    grid, x, y = problem("dense-1d")
+    with pytest.raises(ValueError, match="iterations of at least 1, got 0"):
+        solve(grid, x, y, iterations=0)
+    with pytest.raises(ValueError, match="steps of at least 1, got 0"):
+        project(grid, x, y, steps=0)
+
+
 def test_projection_wants_parameters():
     grid, x, y = problem("dense-1d")
     with pytest.raises(ValueError, match="parameters"):
@@ -326,6 +334,13 @@ def test_a_warm_started_field_is_the_linear_fit(config, depth):
     parameters = [p for group in field.parameter_groups() for p in group["params"]]
     gradients = jt.grad(((field(jt.array(x)) - jt.array(y)) ** 2).mean(), parameters)
     assert all(np.abs(g.numpy()).max() > 0 for g in (gradients[0], gradients[-2]))
+
+
+def test_a_warm_started_mean_of_grids_has_the_loss_it_says():
+    field = FourierGridConfig(finest=6, octaves=1).build(2, 3)
+    x, y = ImageTask(PIXELS).samples()
+    loss = warm_start(field, x, y)
+    assert np.isclose(loss, np.square(field(jt.array(x)).numpy() - y).mean(), rtol=1e-3)
 
 
 @pytest.mark.parametrize("config", [DenseGridConfig(finest=4, levels=1, decoder=NO_DECODER), SirenConfig(width=9),

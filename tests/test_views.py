@@ -112,6 +112,12 @@ def rewritten(folder, split="train", **changes):
     path.write_text(json.dumps({name: value for name, value in read.items() if value is not None}))
 
 
+def first_frame(folder, **entries):
+    """The training frames, the first with these entries of its own."""
+    first, *others = json.loads((folder / "transforms_train.json").read_text())["frames"]
+    return [{**first, **entries}, *others]
+
+
 def copied(ball, tmp_path):
     return shutil.copytree(ball, tmp_path / "scene")
 
@@ -344,6 +350,10 @@ SPOILED = {
     "stretched pose": (spoil_pose(np.diag([2.0, 1, 1, 1]).tolist()), "orthonormal"),
     "mirrored pose": (spoil_pose(np.diag([-1.0, 1, 1, 1]).tolist()), "right-handed"),
     "no focal length": (lambda f: rewritten(f, camera_angle_x=None), "fl_x nor camera_angle_x"),
+    "fish-eye": (lambda f: rewritten(f, is_fisheye=True), "pinhole"),
+    "another camera": (lambda f: rewritten(f, camera_model="OPENCV_FISHEYE"), "pinhole"),
+    "more distortion": (lambda f: rewritten(f, k3=0.1), "k1, k2, p1 and p2"),
+    "two cameras": (lambda f: rewritten(f, frames=first_frame(f, fl_x=31.0)), "fl_x is not the same"),
     "zero focal length": (lambda f: rewritten(f, fl_x=0.0), "focal length must be positive"),
     "flat angle": (lambda f: rewritten(f, camera_angle_x=0), "camera_angle_x must be between"),
     "angle of NaN": (lambda f: rewritten(f, camera_angle_x=float("nan")), "camera_angle_x is not a finite"),

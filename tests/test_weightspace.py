@@ -495,6 +495,13 @@ def test_values_of_fields(sines):
     assert abs(zero["r2"]) < 0.2
 
 
+def test_values_of_colour_fields_have_three_numbers():
+    space = mlp_space((2, 5, 3))
+    raw = {name: RNG(1).normal(size=(12, *(size for _, size in axes))).astype(np.float32) for name, axes in space.tensors}
+    task = ForwardTask(Weights(space, raw, np.arange(8)), 30.0, 2, np.arange(8), np.arange(8, 12))
+    assert task.n_out == 3 and task.sample(0, 4)["values"].shape == [4, 3]
+
+
 def test_classifiers_and_their_adaptation(digits, monkeypatch):
     pictures = load_pictures(digits, side=4)
     weights, labels, accuracy = Classifiers(pictures, n=20).fit(0, 6, FitConfig(hidden=(12,), steps=60), RNG(0), lambda: None)

@@ -69,7 +69,7 @@ class MFNConfig:
     depth: int = 3
     """Multiplicative layers."""
     scale: float = 256.0
-    """Bound of the frequency of the product of all filters."""
+    """Bound of each filter's frequency, times the root of their number: what all filters together come to."""
     alpha: float = 6.0
     """Shape of the gamma distribution of the inverse squared width of all Gabor filters together."""
     beta: float = 1.0
@@ -174,5 +174,5 @@ class OptDNNGridConfig(AbstractOptDNNConfig):
 
     def build(self, dim, n_out, aspect=None, place=None):
         positive(self, "channels", "lr_features")
-        grid = Grid(level_index(self, dim, aspect), InterpolationKernel("linear", self.levels), self.channels, concat=True)
+        grid = Grid(level_index(self, dim, aspect), InterpolationKernel(), self.channels, concat=True)
         return Field(grid, self.network(grid.n_out, n_out, 0.0), {"features": self.lr_features, "network": self.lr_network})

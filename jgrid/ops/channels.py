@@ -8,7 +8,10 @@ FUSED_CHANNELS = 32
 
 
 def dot(a, b):
-    """The scalar product of each channel: (..., C) -> (C,), float32 from sums in float64. Not differentiable on the CPU."""
+    """The scalar product of each channel: (..., C) -> (C,), float32. Not differentiable on the CPU.
+
+    There sums of up to 256 rows in float32 are added up in float64.
+    """
     c = a.shape[-1]
     if jt.flags.use_cuda or c > FUSED_CHANNELS:
         return (a * b).reshape(-1, c).sum(0)

@@ -137,7 +137,8 @@ template <class Number, int D, int OCTAVES, int PROFILE> struct Cell {
             corner[1][d] = corner[0][d] + 1;
             const Number f = N::number(scaled - first, unit == at ? Real{} + (float)level.cells[d] : Real{}, d);
             edge[0][d] = profile<PROFILE>(f);
-            edge[1][d] = profile<PROFILE>(f - constant<Number>(1.f));
+            // the far corner sees -u: its slope then is that of the inside also at x = 1; nearest is not even in u
+            edge[1][d] = profile<PROFILE>(PROFILE == nearest ? f - constant<Number>(1.f) : constant<Number>(1.f) - f);
             Number sine, cosine;
             for (int k = 0; k < OCTAVES; k++) {
                 if (k == 0) {

@@ -27,7 +27,7 @@ def march(origin, direction, jitter, distance, step, contracted=False):
     contracted: all of space is looked at, through mip-NeRF 360's contraction (Barron et al. 2022, eq. 10) in the largest norm, which fills
     the cube, and with the box half as wide as the cube: for q = p - 1/2 and r = 4 |q|, c(p) = p where r <= 1, else 1/2 + (2 - 1/r) q / r.
     From the ray's origin on, a step that begins at radius r is max(1, r^2) step long, of which c makes `step` again along q; the
-    last one begins where less than a step is left to the border, which stands for infinity.
+    last one begins where no more than a step is left to the border, which stands for infinity.
     """
     return _code([[origin.shape[0]]], ["int32"], [origin, direction, jitter, distance],
                  f"March<false, {_flag(contracted)}> f{{{RAYS}, nullptr, out0_p, nullptr, nullptr, nullptr}};",

@@ -10,6 +10,7 @@ def tanh(x):
 
 
 ACTIVATIONS = {"relu": nn.relu, "gelu": nn.gelu, "sigmoid": jt.sigmoid, "tanh": tanh}
+STEEPEST = {"relu": 1.0, "gelu": 1.13, "sigmoid": 0.25, "tanh": 1.0}  # slope of each
 LIPSCHITZ = 0.9  # of a block that makes an implicit layer: below 1, so that y = r + T(y) has one solution and iterations find it
 
 
@@ -94,6 +95,7 @@ class TwoLayer(nn.Module):
         if activation not in ACTIVATIONS:
             raise ValueError(f"there is no activation {activation!r}; there are {', '.join(ACTIVATIONS)}")
         self.activation, self.contract = ACTIVATIONS[activation], contract
+        self.most = (LIPSCHITZ / STEEPEST[activation]) ** 0.5  # of each layer's map, with contract
         self.norm = nn.LayerNorm(n) if norm and not contract else None
         self.first = Affine(n, hidden, copies, gain=2**0.5, bias=bias)
         self.second = Affine(hidden, n, copies, gain)
@@ -101,7 +103,7 @@ class TwoLayer(nn.Module):
     def weights(self):
         """Of both layers, bounded if need be; for many calls with the same."""
         layers = (self.first, self.second)
-        return [bounded(layer.weight) if self.contract else layer.weight for layer in layers]
+        return [bounded(layer.weight, most=self.most) if self.contract else layer.weight for layer in layers]
 
     def execute(self, x, weights=None):
         x = x if self.norm is None else self.norm(x)

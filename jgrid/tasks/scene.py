@@ -17,6 +17,7 @@ import trimesh
 LARGEST_JSON = 2**26  # bytes
 LONGEST = 1e9         # number of a camera
 HELD_OUT = 8          # of a capture without splits every eighth picture is for testing
+PINHOLES = ("OPENCV", "PINHOLE", "SIMPLE_PINHOLE", "RADIAL", "SIMPLE_RADIAL")
 INTRINSICS = ("fl_x", "fl_y", "cx", "cy", "k1", "k2", "p1", "p2", "camera_angle_x", "camera_angle_y")
 
 
@@ -111,7 +112,13 @@ def _pose(matrix, name):
 def _camera(read, width, height, path):
     """The camera of a transforms file, for pictures of this size."""
     values = {}
+    fisheye = read.get("is_fisheye") or read.get("camera_model", "OPENCV") not in PINHOLES
+    if fisheye or any(read.get(name) for name in ("k3", "k4")):
+        raise ValueError(f"{path}: only cameras with a pinhole and the distortions k1, k2, p1 and p2 are understood, of the models "
+                         f"{', '.join(PINHOLES)}")
     for name in INTRINSICS:
+        if any(frame.get(name, read.get(name)) != read.get(name) for frame in read["frames"]):
+            raise ValueError(f"{path}: {name} is not the same for all frames, as one camera's must be")
         if name in read:
             if isinstance(read[name], bool) or not isinstance(read[name], (int, float)) or not abs(read[name]) < LONGEST:
                 raise ValueError(f"{path}: {name} is not a finite number below {LONGEST:g}")

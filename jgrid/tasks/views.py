@@ -40,7 +40,7 @@ def hull(views, points, box, radius):
         with np.errstate(invalid="ignore"):
             u, v = np.floor(place).T
             seen = (u >= 0) & (u < camera.width) & (v >= 0) & (v < camera.height)
-        reach = 1 + radius * 2 * box.half * camera.fx / -local[seen, 2]
+        reach = 1 + radius * 2 * box.half * max(camera.fx, camera.fy) / -local[seen, 2]
         keep[alive[seen]], shown[alive[seen]] = away[v[seen].astype(int), u[seen].astype(int)] <= reach, True
     return keep & shown
 
@@ -167,7 +167,7 @@ class ViewsTask(AbstractTask):
     def check(self, model):
         """ValueError, with the flag's name, where the model has not what the options want."""
         grids = [module for module in model.modules() if isinstance(module, Grid)]
-        if self.tv and not any(isinstance(grid.index, GridIndex) for grid in grids):
+        if self.tv and not (grids and all(isinstance(grid.index, GridIndex) for grid in grids)):
             raise ValueError("--tv wants a field of grids with cells")
         if self.coarse_to_fine and not (grids and all(grid.groups > 1 for grid in grids)):
             raise ValueError("--coarse-to-fine wants a field of several levels in front of a decoder")
@@ -178,7 +178,7 @@ class ViewsTask(AbstractTask):
             entropy (DVGO):               - o log o - (1 - o) log(1 - o), o the opacity
             sparsity (Plenoxels):         sum_s log(1 + 2 tau_s^2)
             distortion (mip-NeRF 360):    `ops.render.distortion`, in sides of the cube; a contracted cube's t > 1/2 become 1 - 1/(4t)
-            tv (TensoRF, DVGO):           `Grid.total_variation` of all grids, at random in occupied cells
+            tv (TensoRF, DVGO):           the grid's `total_variation`, at random in occupied cells
         """
         losses = {}
         if self.entropy:
@@ -186,8 +186,7 @@ class ViewsTask(AbstractTask):
             losses["entropy"] = -self.entropy * (o * jt.log(o) + (1 - o) * jt.log(1 - o)).mean()
         if self.tv and samples.first[-1]:  # Adam would move features that no ray sees as far as others, to and fro
             x = self.occupancy.random_points(TV_POINTS, np.random.default_rng((self.seed, len(self.samples), 1)))
-            grids = [module for module in model.modules() if isinstance(module, Grid) and isinstance(module.index, GridIndex)]
-            losses["tv"] = self.tv * sum(grid.total_variation(jt.array(x[:, :grid.index.dim])) for grid in grids)
+            losses["tv"] = self.tv * model.field.grid.total_variation(jt.array(x))
         if self.sparsity and samples.first[-1]:
             losses["sparsity"] = self.sparsity * jt.log(1.0 + 2.0 * (samples.density * self.occupancy.step) ** 2).sum() / len(opacity)
         if self.distortion and samples.first[-1]:

@@ -6,7 +6,7 @@ from jgrid.metrics import psnr
 from jgrid.tasks.image import pixel_centres
 from jgrid.theory.bound import bound, complexity_by_cg, fair_complexity, trace
 from jgrid.theory.dynamics import Forecast, gradient_descent
-from jgrid.theory.gtk import design_matrix, products
+from jgrid.theory.gtk import CHUNK, design_matrix, products
 from jgrid.theory.spectrum import band_eigenvalues
 
 import jittor as jt
@@ -86,7 +86,8 @@ def measures(field, task, points, forecast, at_trained, steps):
     bound; halving: {band: steps until half of its frequencies' residual is gone}, for the bands that the picture has.
     """
     moved = ((forecast.weights[-1] - field.grid.w.numpy()) ** 2).sum(0)
-    n, energy = len(points.x), trace(design_matrix(field.grid, points.x))
+    n = len(points.x)
+    energy = sum(trace(design_matrix(field.grid, points.x[i:i + CHUNK])) for i in range(0, n, CHUNK))  # Phi whole may not fit into memory
     error = np.abs(np.clip(at_trained.forward(forecast.weights[-1]), 0, 1) - points.y).mean(0)
     labels = points.y - at_trained.forward(field.grid.w.numpy())
     spent = complexity_by_cg(at_trained, labels, forecast.lambda_max / steps[-1], tolerance=1e-3)

@@ -65,7 +65,7 @@ class Forecast:
         basis, alphas, betas, old = [], [], [], None
         most = 4 * len(b)  # rounding spoils the basis slowly, so a small space may need more than its dimension
         if lr is not None and not flow:
-            most = min(most, max(steps))  # p_k is a polynomial of degree k - 1
+            most = min(most, max(1, *steps))  # p_k is a polynomial of degree k - 1
         for n in range(1, most + 1):
             u = products.gram(v) - beta * before
             alpha = (v * u).sum(0)

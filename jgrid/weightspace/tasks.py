@@ -148,9 +148,9 @@ class ForwardTask(AbstractTask):
     metric, test_points = "r2", 8
 
     def __init__(self, weights, omega, dim, train, test, seed=0):
-        self.weights, self.omega, self.dim, self.n_out, self.train, self.test, self.seed = weights, omega, dim, 1, train, test, seed
+        self.weights, self.omega, self.dim, self.train, self.test, self.seed = weights, omega, dim, train, test, seed
         values = np.concatenate([self._points(index, [seed, n])[1] for n, index in enumerate((train[:1000], test))])
-        self.mean, self.deviation = float(values.mean()), float(values.std())
+        self.mean, self.deviation, self.n_out = float(values.mean()), float(values.std()), values.shape[1]
 
     def _points(self, index, seed):
         """A point in [-1, 1]^D for each field, and the field's value there."""
