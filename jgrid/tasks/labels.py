@@ -102,6 +102,3 @@ class LabelTask(AbstractTask):
     def evaluate(self, model):
         pictures, labels = self.test
         return {"test_accuracy": float((self.predict(model, pictures) == labels).mean())}
-
-    def export(self, model, out_dir):
-        return []

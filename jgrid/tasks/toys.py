@@ -65,9 +65,6 @@ class CopiesTask(AbstractTask):
         self.scores = (output.argmax(2) == y).mean(1) if self.classify else np.square(output - y).mean((1, 2))
         return {self.metric: float(self.scores.mean())}
 
-    def export(self, model, out_dir):
-        return []
-
 
 def outputs(model, x):
     """Of every copy, what it puts out at its points: x (K, N, n) -> (K, N, n_out) numpy."""

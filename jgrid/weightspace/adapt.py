@@ -105,6 +105,3 @@ class AdaptTask(AbstractTask):
                 x, y = pictures.sample(self.pairs[index], self.n_test, rng)
                 right.append(classify(jt.array(x), *self.adapted(model, index).values()).numpy().argmax(2) == y)
         return float(np.concatenate(right).mean())
-
-    def export(self, model, out_dir):
-        return []

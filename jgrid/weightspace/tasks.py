@@ -84,9 +84,6 @@ class ReadTask(AbstractTask):
             return float((found.argmax(1) == self.labels[index]).mean())
         return float(((found * self.deviation + self.mean - self.labels[index]) ** 2).mean())
 
-    def export(self, model, out_dir):
-        return []
-
 
 class EmbedTask(AbstractTask):
     """Embeddings without labels: two views of a field shall be near, views of others far (SimCLR's loss, temperature 0.1).
@@ -120,9 +117,6 @@ class EmbedTask(AbstractTask):
                         for index in (self.train, self.test))
         probe = np.linalg.lstsq(known, self.labels[self.train], rcond=None)[0]
         return {"mse": float(((found @ probe - self.labels[self.test]) ** 2).mean())}
-
-    def export(self, model, out_dir):
-        return []
 
 
 class Projected(nn.Module):
@@ -187,9 +181,6 @@ class ForwardTask(AbstractTask):
                 values.append(value)
         model.train()
         return {"r2": float(1 - np.mean(errors) / np.var(values))}
-
-    def export(self, model, out_dir):
-        return []
 
 
 def field_values(weights, x, omega):
