@@ -32,3 +32,13 @@ def pull_back(plain, inputs, cotangent):
     wanted = [v for v in copies if not v.is_stop_grad()]
     gradients = iter(jt.grad((plain(*copies) * cotangent).sum(), wanted))
     return [None if v.is_stop_grad() else next(gradients) for v in copies]
+
+
+def pull_back_gradients(plain, inputs, cotangents):
+    """Second order: the gradients of sum_i <cotangent_i, g_i> for all inputs, g_i those of sum(last input * plain(other inputs)) for the
+    others; a cotangent that is None counts as zero."""
+    def paired(*inputs):
+        gradients = pull_back(plain, inputs[:-1], inputs[-1])
+        return sum(((g * c).sum() for g, c in zip(gradients, cotangents) if g is not None and c is not None), start=jt.zeros(1))
+
+    return pull_back(paired, list(inputs), jt.ones(1))

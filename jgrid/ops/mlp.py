@@ -1,5 +1,5 @@
 """The small ReLU MLP behind a grid: plain, and fused into one op per direction on the CPU."""
-from jgrid.ops.function import Function, header, pull_back
+from jgrid.ops.function import Function, header, pull_back_gradients
 
 import jittor as jt
 from jittor import nn
@@ -71,18 +71,7 @@ class _Backward(Function):
         return jt.code([v.shape for v in inputs], ["float32"] * n, [*inputs, gradient], cpu_header=HEADER, cpu_src=source)
 
     def grad(self, *cotangents):
-        return _pull_back_gradients(mlp, self.inputs, cotangents)
-
-
-def _pull_back_gradients(plain, inputs, cotangents):
-    """Second order: the gradients of sum_i <cotangent_i, g_i> for the inputs, g the gradients of sum(last input * plain(others))."""
-    wanted = [i for i, (c, v) in enumerate(zip(cotangents, inputs)) if c is not None and not v.is_stop_grad()]
-
-    def chosen(*inputs):
-        gradients = pull_back(plain, inputs[:-1], inputs[-1])
-        return sum(((gradients[i] * cotangents[i]).sum() for i in wanted), start=jt.zeros(1))
-
-    return pull_back(chosen, list(inputs), jt.ones(1))
+        return pull_back_gradients(mlp, self.inputs, cotangents)
 
 
 class _SquaredError(Function):
@@ -116,4 +105,4 @@ class _Scaled(Function):
         return tuple(g * inputs[-1] for g in self.gradients)
 
     def grad(self, *cotangents):
-        return _pull_back_gradients(lambda z, *network: squared_error(z, self.target, *network), self.inputs, cotangents)
+        return pull_back_gradients(lambda z, *network: squared_error(z, self.target, *network), self.inputs, cotangents)

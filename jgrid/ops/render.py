@@ -3,7 +3,7 @@
 The samples of ray r are rows first[r] .. first[r + 1] - 1 of every array of samples, front to back; `first` is a numpy
 array (R + 1,) int32.
 """
-from jgrid.ops.function import Function, header, pull_back
+from jgrid.ops.function import Function, header, pull_back_gradients
 
 import jittor as jt
 import numpy as np
@@ -183,11 +183,7 @@ class _CompositeAdjoint(Function):
                            f"CompositeBackward<{v}> f{{in0_p, in1_p, in2_p, in3_p, in4_p, out0_p, out1_p}};", rays="in3_shape0 - 1"))
 
     def grad(self, *cotangents):
-        def paired(*inputs):
-            gradients = pull_back(lambda *v: composite_plain(*v, self.delta, self.first), inputs[:2], inputs[2])
-            return sum(((g * c).sum() for g, c in zip(gradients, cotangents) if c is not None and g is not None), start=jt.zeros(1))
-
-        return pull_back(paired, self.inputs, jt.ones(1))
+        return pull_back_gradients(lambda *v: composite_plain(*v, self.delta, self.first), self.inputs, cotangents)
 
 
 def _flag(value):
