@@ -104,6 +104,8 @@ def main(config):
         out = cli.make_folder(config.out or Path("out") / f"diagnose-{subject}")
         task = None if config.figure else ImageTask(skimage.data.astronaut() / 255 if pixels is None else pixels, config.seed,
                                                     config.held_out)
+        if task and config.held_out and not len(split_points(task).x_held_out):
+            raise ValueError(f"--held-out {config.held_out} of {task.width} x {task.height} pixels is none; 0 holds none out")
     if config.figure:
         return draw(config, pixels, out)
     return choose(config, pixels, out) if config.choose else rank(config, task, out)

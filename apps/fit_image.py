@@ -90,12 +90,13 @@ def fit(config, device):
     if not parallel.first:
         return []
     cli.save_model(out, model, model_config)
-    cli.write_run(out, config, result)
     seconds, decibels = ([line[name] for line in trainer.history] for name in ("seconds", "psnr"))
     paths = task.export(model, out) + [picture.curve(out / "psnr.png", seconds, decibels, "seconds of training", "PSNR (dB)")]
     paths += enlarge(config, model, task.height, task.width, out)
+    cli.write_run(out, config, result)  # last: it says that all is there
     resume.finish(out)
-    print(f"PSNR {result['psnr']:.2f} dB, SSIM {result['ssim']:.4f}, {result['parameters']:,} parameters, "
+    held_out = f" ({result['psnr_held_out']:.2f} dB of the pixels held out)" if "psnr_held_out" in result else ""
+    print(f"PSNR {result['psnr']:.2f} dB{held_out}, SSIM {result['ssim']:.4f}, {result['parameters']:,} parameters, "
           f"{result['seconds_train']:.1f} s of training on {device}\n" + "\n".join(str(p) for p in paths))
     return paths
 
@@ -105,7 +106,7 @@ def render_again(config):
         model, height, width = load_model(config.from_)
         memory.require(PIXEL_BYTES * height * width * config.scale**2, f"a picture of {height} x {width} pixels and --scale {config.scale}",
                        "--scale")
-        out = cli.make_folder(config.out or Path("out") / f"fit_image-{config.from_.stem}-rendered")
+        out = cli.make_folder(config.out or cli.again_folder("fit_image", config.from_, "rendered"))
     paths = [picture.save(out / "prediction.png", render(model, height, width))] + enlarge(config, model, height, width, out)
     print("\n".join(str(p) for p in paths))
     return paths

@@ -105,13 +105,14 @@ def fit(config, device):
     surface = surface_of(model, config.resolution, progress=True)
     result = {**result, **task.measure(surface), "mesh": mesh.report, "seconds_data": round(seconds_data, 3),
               "seconds_total": round(time.time() - started, 3), "device": device}
-    cli.write_run(out, config, result)
     if not len(surface[1]):
+        cli.write_run(out, config, result)
         resume.finish(out)
         cli.fail("the field is nowhere 0, so there is no surface to mesh; train longer", code=1)
     seconds, values = ([line[name] for line in trainer.history] for name in ("seconds", "iou"))
     paths = task.export(model, out, surface, "xyz".index(config.up))
     paths += [picture.curve(out / "iou.png", seconds, values, "seconds of training", "IoU")]
+    cli.write_run(out, config, result)  # last: it says that all is there
     resume.finish(out)
     print(f"IoU {result['iou']:.4f}, near the surface {result['iou_near']:.4f}, Chamfer {result['chamfer']:.2e}, normals "
           f"{result['normal_error_deg']:.2f} degrees, {result['parameters']:,} parameters, {result['seconds_train']:.1f} s of training "
@@ -122,7 +123,7 @@ def fit(config, device):
 def mesh_again(config):
     with cli.user_errors():
         model, scale, offset = load_model(config.from_)
-        out = cli.make_folder(config.out or Path("out") / f"fit_sdf-{config.from_.stem}-meshed")
+        out = cli.make_folder(config.out or cli.again_folder("fit_sdf", config.from_, "meshed"))
     function, up = values_of(model), "xyz".index(config.up)
     vertices, faces = surface_of(model, config.resolution, progress=True)
     if not len(faces):

@@ -4,11 +4,13 @@
 
 Common flags come before the field, the field's own after it; --help lists them, also after a field.
 """
+import sys
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Optional
 
 from jgrid import cli, parallel, picture, resume
+from jgrid.data import find
 from jgrid.field import (
     DecoderConfig,
     DenseGridConfig,
@@ -26,8 +28,10 @@ from jgrid.tasks.scene import knot, load_mesh, load_views, make_scene, read_tran
 from jgrid.tasks.views import ViewsTask, load_viewer, save_gif
 from jgrid.trainer import COMPILING_STEPS, TrainConfig, Trainer, TrainingStopped
 
+import numpy as np
 from typing_extensions import Literal
 
+FILLS = 0.3  # of a camera's view, at least, by the box
 SMALL = DecoderConfig(width=64, depth=1)
 # defaults for scenes on a CPU; those of jgrid.field are for pictures
 FIELDS = (MulFAGridConfig(finest=128, coarsest=16, levels=4, channels=4, table_size=2**17, spread=0.1, constant=1.0, decoder=SMALL,
@@ -43,8 +47,8 @@ FIELDS = (MulFAGridConfig(finest=128, coarsest=16, levels=4, channels=4, table_s
 class Config:
     """Fit a scene from photographs with known cameras. Writes renderings, errors, depths, a turntable and the model to a folder."""
     scene: Optional[Path] = None
-    """Folder with transforms_train.json and transforms_test.json (NeRF-synthetic) or transforms.json (instant-ngp); without it, one
-    that the app makes."""
+    """Folder with transforms_train.json and transforms_test.json (NeRF-synthetic) or transforms.json (instant-ngp); a name that is not
+    here is looked for in scenes/ of $JGRID_DATA or data/. Without it, a scene that the app makes."""
     make_scene: Optional[Path] = None
     """A mesh to make a scene of, which is then fitted and kept in the folder of results."""
     surroundings: bool = False
@@ -140,7 +144,7 @@ def fit(config, device):
         if config.ops == "plain":
             model.use_plain_ops()
         mesh = None if config.scene else load_mesh(config.make_scene) if config.make_scene else knot()
-        folder = config.scene or out / "scene"
+        folder = find(config.scene, "scenes") if config.scene else out / "scene"
         if mesh and parallel.first:
             make_scene(cli.make_folder(out) / "scene", mesh, surroundings=config.surroundings)
         parallel.total(0)  # all wait for the scene
@@ -155,6 +159,9 @@ def fit(config, device):
         trainer = Trainer(task, model, config.train, out, run=run)
         if saved:
             trainer.resume(*saved)
+    if not config.contract and (small := smallness(train, config.box)) < FILLS:
+        print(f"warning: to the cameras the box is {small:.0%} as large as what they see; a --box of half the scene's size would hold it",
+              file=sys.stderr)
     print(f"{len(train.poses)} views of {train.camera.width} x {train.camera.height} pixels; about {needed / 2**30:.2f} GiB of memory")
     configs = {"field": field_config, "colour": asdict(config.colour)}
     try:
@@ -167,9 +174,9 @@ def fit(config, device):
         return []
     task.viewer.save(out / "model.safetensors", model, configs)
     result["samples_per_second"] = round(sum(task.samples[COMPILING_STEPS:]) / max(result["seconds_train"], 1e-3))
-    cli.write_run(out, config, result)
     seconds, decibels = ([line[name] for line in trainer.history] for name in ("seconds", "psnr"))
     paths = task.export(model, out) + [picture.curve(out / "psnr.png", seconds, decibels, "seconds of training", "PSNR (dB)")]
+    cli.write_run(out, config, result)  # last: it says that all is there
     resume.finish(out)
     print(f"PSNR {result['psnr']:.2f} dB, SSIM {result['ssim']:.4f} of {len(test.poses)} test views on {config.background}, "
           f"{result['parameters']:,} parameters, {result['seconds_train']:.1f} s of training on {device}, "
@@ -177,11 +184,17 @@ def fit(config, device):
     return paths
 
 
+def smallness(views, half):
+    """The box's angle, seen from the cameras, by the angle that they see: medians of the ball around it by half the shorter side."""
+    away = float(np.median(np.linalg.norm(views.poses[:, :3, 3], axis=1)))
+    return 3**0.5 * half / max(away, 1e-9) / (min(views.camera.width / views.camera.fx, views.camera.height / views.camera.fy) / 2)
+
+
 def render_again(config):
     with cli.user_errors():
         viewer, model = load_viewer(config.from_)
         poses = read_transforms(config.path)[1] if config.path else None
-        out = cli.make_folder(config.out or Path("out") / f"fit_views-{config.from_.stem}-rendered")
+        out = cli.make_folder(config.out or cli.again_folder("fit_views", config.from_, "rendered"))
     if poses is None:
         paths = [viewer.turntable(model, out / "turntable.gif")]
     else:

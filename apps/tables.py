@@ -25,7 +25,7 @@ import diagnose
 import numpy as np
 import tyro
 from table_presets import PRESETS
-from table_subjects import SUBJECTS, crop
+from table_subjects import SUBJECTS, crop, digest
 from typing_extensions import Literal
 
 HELD_OUT = 0.3  # of the pixels, in the image table's held-out column
@@ -117,11 +117,12 @@ def command_of(config, table):
     return f"python apps/tables.py {table} {' '.join(flags)}" + (f" --seed {config.seed}" if config.seed else "")
 
 
-def race(config, table, sizes, subjects, build, metric, keep, extra, others=None):
+def race(config, table, sizes, subjects, build, metric, keep, extra, others=None, contents=None):
     """Rows of a Comparison, with their table: metric and extra are (name, title, digits); extra ones also have a protocol."""
     train = TrainConfig(steps=sizes.steps, batch=sizes.batch)
     seeds = tuple(range(config.seed, config.seed + sizes.seeds))
-    rows = Comparison(sizes.fields, subjects, build, train, seeds, sizes.patience, config.folder(table), keep, others).rows()
+    rows = Comparison(sizes.fields, subjects, build, train, seeds, sizes.patience, config.folder(table), keep, others,
+                      contents).rows()
     name, title, digits = metric
     published, sources = report.beside(table, sizes.fields)
     head = ["field", "parameters", "ms a step", *(f"{title}, equal {protocol}" for protocol in PROTOCOLS), *(e[1] for e in extra),
@@ -155,7 +156,7 @@ def image(config, sizes, pictures):
     found = race(config, "image", sizes, {name: task(name) for name in pictures},
                  lambda field, task: field.build(task.dim, task.n_out, task.aspect, task.place), ("psnr", "PSNR", 2), keep,
                  [("ssim", "SSIM, equal time", 4, "time"), ("psnr_held_out", f"PSNR of {HELD_OUT:.0%} held out", 2, "held-out")],
-                 {"held-out": {name: task(name, HELD_OUT) for name in pictures}})
+                 {"held-out": {name: task(name, HELD_OUT) for name in pictures}}, {name: digest(p) for name, p in pictures.items()})
     for name, pixels in pictures.items():
         print(compare(config.folder("image") / f"{name}.png", name, pixels, found[0]))
     return found
@@ -163,12 +164,14 @@ def image(config, sizes, pictures):
 
 def compare(path, subject, target, rows, side=240):
     """All fields on one picture at equal time: a detail of each fit, its error map below."""
-    columns = [("target", crop(target, side))]
+    columns, starts = [("target", crop(target, side))], [name.split(",")[0] for name in rows]
+    # as short as tells them apart; the others' places in the table are said
+    short = {name: start if starts.count(start) == 1 else f"{start} ({n + 1})" for n, (name, start) in enumerate(zip(rows, starts))}
     for name, row in rows.items():
         result = next((r for r in row["time"] if r["subject"] == subject and "failed" not in r), None)
         if result:
             pixels = load_image(result["folder"] / "prediction.png")
-            columns.append((f"{name.split(',')[0]} {result['psnr']:.1f}", crop(pixels, side)))
+            columns.append((f"{short[name]} {result['psnr']:.1f}", crop(pixels, side)))
     errors = [("", picture.heat(np.abs(pixels - columns[0][1]).max(axis=2), 0.1)) for _, pixels in columns]
     return picture.save(path, np.concatenate([picture.side_by_side(columns), picture.side_by_side(errors)]))
 
@@ -204,7 +207,7 @@ def theory(config, sizes, pictures):
                         "predict_seconds": row["predicted"]["seconds"], "train_seconds": row["trained"]["seconds"],
                         "half_low": row["halving"].get("1/16 to 1/4"), "half_high": row["halving"].get("1/2 to 1")}
 
-            wanted = {"field": field_to_dict(field), "steps": sizes.steps, "seed": config.seed}
+            wanted = {"field": field_to_dict(field), "steps": sizes.steps, "seed": config.seed, "content": digest(pixels)}
             rows[name].append({**kept(config.folder("theory") / subject / file_name(name), wanted, run), "subject": subject})
     columns = {"features": ("features", 0), "foretold PSNR": ("psnr", 2), "trained PSNR": ("trained_psnr", 2),
                "largest error of the curve (dB)": ("prediction_error_db", 4), "foretold held out": ("psnr_held_out", 2),
@@ -241,7 +244,7 @@ def fourier(config, sizes, pictures):
                     trained = encoded_fit(pixels, encoding, sigma, sizes.steps, seed=seed)
                     return {"trained": trained, "seconds": time.time() - started, "kernel": kernel_fit(pixels, encoding, sigma, seed)}
 
-                wanted = {"encoding": encoding, "sigma": sigma, "steps": sizes.steps, "seed": seed}
+                wanted = {"encoding": encoding, "sigma": sigma, "steps": sizes.steps, "seed": seed, "content": digest(pixels)}
                 folder = config.folder("fourier") / subject / f"{file_name(name)}-{seed}"
                 rows[name].append({**kept(folder, wanted, run), "subject": subject})
     published, sources = report.beside("fourier", sizes.fields)

@@ -175,10 +175,7 @@ def load(config):
     """The pictures of the subject; None for sines."""
     if config.subject == "sines":
         return None
-    path = data.find(config.subject)
-    if not path.exists():
-        raise ValueError(f"--subject {config.subject}: neither sines nor a file or folder here or in {data.folder()}")
-    return load_pictures(path, config.side, config.crop)
+    return load_pictures(data.find(config.subject), config.side, config.crop)
 
 
 def check(config, zoo, pictures):

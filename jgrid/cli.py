@@ -10,6 +10,7 @@ import signal
 import sys
 import tempfile
 import traceback
+import unittest.mock
 from pathlib import Path
 from typing import Annotated, Union
 
@@ -66,12 +67,16 @@ def user_errors():
 
 def parse(config_class, arguments=None):
     """The config from the command line; a wrong one ends with one line and exit code 2."""
-    messages = io.StringIO()
     try:
-        with contextlib.redirect_stderr(messages):
+        with contextlib.redirect_stderr(io.StringIO()):
             return tyro.cli(config_class, args=arguments)
     except SystemExit as stop:
         if stop.code:
+            messages = io.StringIO()
+            # once more, on a terminal so wide that no line of the message is broken
+            with contextlib.redirect_stderr(messages), unittest.mock.patch.dict(os.environ, COLUMNS="10000"), \
+                    contextlib.suppress(SystemExit):
+                tyro.cli(config_class, args=arguments)
             lines = [re.sub(r"\x1b\[[0-9;]*m", "", line).strip("│╭╮╰╯─ ") for line in messages.getvalue().splitlines()]
             text = "; ".join(line for line in lines[1:] if line and "helptext" not in line)
             fail(f"{text}; --help lists all flags")
@@ -137,6 +142,11 @@ def make_folder(path):
     path.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryFile(dir=path):
         return path
+
+
+def again_folder(app, path, what):
+    """Where an app puts what it makes of a saved model: the name of the run's folder, or the file's where it has one of its own."""
+    return Path("out") / f"{path.resolve().parent.name if path.stem == 'model' else f'{app}-{path.stem}'}-{what}"
 
 
 def to_json(config):

@@ -78,7 +78,8 @@ class Comparison:
     fields: {name: config}; subjects: {name: make_task(seed) -> task}; build: (config, task) -> model; train: steps are the reference's;
     seeds; patience: fields whose step takes more than so many times the reference's run for the time only; out: folder of the runs,
     subject/field/protocol-seed; keep: (task, model, folder) -> more entries of the result; others: {protocol: subjects} that are fitted
-    at equal steps too, for measurements on other tasks.
+    at equal steps too, for measurements on other tasks; contents: {subject: JSON-able}, which tells subjects of one name apart: what was
+    run on others is not taken for theirs.
     """
 
     fields: dict
@@ -90,6 +91,10 @@ class Comparison:
     out: Path
     keep: Callable = lambda task, model, folder: {}
     others: dict = None
+    contents: dict = None
+
+    def _content(self, subject):
+        return (self.contents or {}).get(subject)
 
     def rows(self):
         """{field: {"pace": ms a step, protocol: [a result for each subject and seed]}}; of a run that failed {"failed": why}."""
@@ -117,7 +122,8 @@ class Comparison:
         file, reference = self.out / subject / "pace.json", next(iter(self.fields))
         configs = json.loads(json.dumps({name: field_to_dict(config) for name, config in self.fields.items()}))
         kept = json.loads(file.read_text()) if file.is_file() else {}
-        kept = kept if "fields" in kept else {"milliseconds": {}, "fields": {}}  # a file of an earlier version does not say of what it is
+        if "fields" not in kept or kept.get("content") != self._content(subject):  # another picture's, or of an earlier version
+            kept = {"milliseconds": {}, "fields": {}}
         changed = {name for name, config in configs.items() if kept["fields"].get(name, config) != config}
         found = {} if reference in changed else {name: ms for name, ms in kept["milliseconds"].items() if name not in changed}
         if set(self.fields) <= set(found):
@@ -144,7 +150,7 @@ class Comparison:
         scale = found[reference] / new[reference] if reference in found and reference in new else 1.0  # what was measured before stays
         found = {**{name: value * scale for name, value in new.items()}, **found}
         file.parent.mkdir(parents=True, exist_ok=True)
-        checkpoint.write_json(file, {"milliseconds": found, "fields": {**kept["fields"], **configs}})
+        checkpoint.write_json(file, {"milliseconds": found, "fields": {**kept["fields"], **configs}, "content": self._content(subject)})
         jt.gc()
         return found
 
@@ -170,7 +176,9 @@ class Comparison:
             result = Trainer(task, model, replace(self.train, steps=steps, eval_every=steps, seed=seed), progress=sys.stderr.isatty()).fit()
             return {**result, **self.keep(task, model, folder)}
 
-        return kept(folder, {"field": field_to_dict(config), "steps": steps, "batch": self.train.batch, "seed": seed}, fit)
+        wanted = {"field": field_to_dict(config), "steps": steps, "batch": self.train.batch, "seed": seed,
+                  "content": self._content(subject)}
+        return kept(folder, wanted, fit)
 
     def _as_large_as_the_reference(self, name, task):
         def count(config):

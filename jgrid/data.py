@@ -44,9 +44,12 @@ def folder():
     return Path(os.environ.get("JGRID_DATA") or "data")
 
 
-def find(path):
-    """A path as it is where there is such a file or folder, or else the one of this name in `folder()`."""
-    return Path(path) if Path(path).exists() else folder() / path
+def find(path, inside="."):
+    """A path as it is where there is such a file or folder, or else the one of this name in `folder()` / inside; ValueError without."""
+    there = folder() / inside / path
+    if not Path(path).exists() and not there.exists():
+        raise ValueError(f"{path}: no such file or folder, neither here nor in {there.parent}")
+    return Path(path) if Path(path).exists() else there
 
 
 class Found:

@@ -93,6 +93,8 @@ def test_a_run_leaves_everything_behind(photo, tmp_path, field, capsys):
     assert files(again) == ["prediction.png", "prediction_x2.png"]
     for name in files(again):
         np.testing.assert_array_equal(load_image(again / name), load_image(out / name))
+    assert str(cli.again_folder("fit_image", out / "model.safetensors", "rendered")) == f"out/{out.name}-rendered"
+    assert str(cli.again_folder("fit_image", out / "photo.safetensors", "rendered")) == "out/fit_image-photo-rendered"
 
 
 def test_held_out_pixels_are_reported(photo, tmp_path):

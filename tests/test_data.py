@@ -12,6 +12,17 @@ import pytest
 from PIL import Image
 
 
+def test_a_name_is_found_here_or_among_the_data(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("JGRID_DATA", "sets")
+    (tmp_path / "sets" / "scenes" / "chair").mkdir(parents=True)
+    assert data.find("chair", "scenes") == data.folder() / "scenes" / "chair"
+    with pytest.raises(ValueError, match="chair: no such file or folder, neither here nor in sets"):
+        data.find("chair")
+    (tmp_path / "chair").mkdir()
+    assert str(data.find("chair", "scenes")) == "chair"
+
+
 def test_the_real_sets_are_as_published(data_folder, tmp_path, capsys):
     kept = [name for name in ("meshes", "mnist", "scenes") if (data_folder / name).is_dir()]
     assert data.main([str(data_folder), *kept]) == 0

@@ -3,7 +3,7 @@ import dataclasses
 import json
 import sys
 
-from jgrid import cli
+from jgrid import cli, picture
 from jgrid.field import DecoderConfig, DenseGridConfig, HashGridConfig, LiteralMulFAGridConfig
 from jgrid.theory import figures
 
@@ -113,8 +113,11 @@ def test_slow_figures_small(monkeypatch, tmp_path):
 @pytest.mark.parametrize("flags, message", [
     (["--steps", "0"], "--steps must be at least 1"), (["--held-out", "1"], "--held-out must be"),
     (["--choose", "--held-out", "0"], "--held-out must be"), (["--fields", "x"], "--fields: no field"),
+    (["--image", "ONE PIXEL"], "--held-out 0.25 of 1 x 1 pixels is none"),
     (["--figure", "bound", "--verify"], "--figure goes with"), (["--image", "no.png"], "no such file"), (["--figure", "x"], "figure")])
 def test_mistakes_end_with_one_line(flags, message, tmp_path, monkeypatch, capsys):
+    picture.save(tmp_path / "one.png", np.ones((1, 1, 3)))
+    flags = [str(tmp_path / "one.png") if flag == "ONE PIXEL" else flag for flag in flags]
     monkeypatch.setattr(sys, "argv", ["diagnose.py", "--out", str(tmp_path), *flags])
     with pytest.raises(SystemExit) as stop:
         cli.run(diagnose.Config, diagnose.main)

@@ -103,11 +103,15 @@ def bad_file(kind, folder):
         values[2, 3] = {"nan": np.nan, "over": 1.5, "under": -0.25}[kind]
         path = folder / f"{kind}.tif"
         tifffile.imwrite(path, values)
+    elif kind == "32 bits":
+        path = folder / "integers.tif"
+        tifffile.imwrite(path, np.full((HEIGHT, WIDTH), 200, np.int32))
     return path
 
 
 REFUSED = {"missing": "no such file", "folder": "no such file|not a", "text": "not a picture", "empty": "not a picture",
-           "truncated": "not a picture", "nan": "1 values are not finite", "over": "to 1.5, wanted 0 to 1", "under": "from -0.25"}
+           "truncated": "not a picture", "nan": "1 values are not finite", "over": "to 1.5, wanted 0 to 1", "under": "from -0.25",
+           "32 bits": "32-bit integers"}
 
 
 @pytest.mark.parametrize("kind, words", REFUSED.items())

@@ -1,6 +1,7 @@
 """The tables: what they run, keep and write, and how they end when a run fails or the user errs."""
 import csv
 import json
+from dataclasses import replace
 
 from jgrid import cli, comparison, report
 from jgrid.comparison import resized
@@ -77,8 +78,23 @@ def test_the_image_table_is_written_and_runs_are_kept(pictures, tmp_path, monkey
     monkeypatch.setattr(comparison.Trainer, "advance", lambda self, steps: None)
     black = {"a": lambda seed: ImageTask(np.zeros((4, 4, 3), np.float32))}
     new = comparison.Comparison(FIELDS, black, lambda field, task: field.build(2, 3), TrainConfig(20), (0,), 100,
-                                tmp_path / "out" / "image" / "pictures").paces("a")
+                                tmp_path / "out" / "image" / "pictures", contents={"a": kept["content"]}).paces("a")
     assert new[MULFA] == pace[MULFA] and new["SIREN"] != pace["SIREN"]
+
+
+def test_another_picture_of_the_same_name_is_fitted_anew(pictures, tmp_path, monkeypatch, capsys):
+    use(monkeypatch, "image", "pictures", Preset({MULFA: FIELDS[MULFA]}, 20, 2**16, patience=100))
+    config = tables.Config(table="image", pictures=pictures[:1], out=tmp_path / "out", device=DEVICE)
+    first = tables.main(config)["image"][MULFA]["steps"][0]["psnr"]
+    pixels = Image.open(pictures[0])
+    pixels.load()
+    pixels.crop((0, 0, 20, 24)).save(pictures[0])
+    assert tables.main(config)["image"][MULFA]["steps"][0]["psnr"] != first
+    (tmp_path / "other").mkdir()
+    pixels.save(tmp_path / "other" / pictures[0].name)
+    with pytest.raises(SystemExit):
+        tables.main(replace(config, pictures=(pictures[0], tmp_path / "other" / pictures[0].name)))
+    assert "two are called a" in capsys.readouterr().err
 
 
 def test_a_run_that_fails_says_why_and_is_tried_again(pictures, tmp_path, monkeypatch):

@@ -688,7 +688,7 @@ WRONG = {
     "too much scale": (["classify", "--view-scale", "1"], "--view-scale in [0,"),
     "classifiers of another kind": (["adapt", "--kind", "siren"], "mlp or cnn"),
     "fields of another kind": (["classify", "--kind", "cnn"], "mlp or cnn"),
-    "no CIFAR-10": (["adapt-cifar"], "cifar-10: neither sines nor a file or folder"),
+    "no CIFAR-10": (["adapt-cifar"], "cifar-10: no such file or folder"),
     "parts of a SIREN": (["regress", "--read", "kernel"], "--kind mulfa"),
     "noise that is not to be learned": (["forward", "--view-noise", "0.1"], "forward"),
 

@@ -59,6 +59,8 @@ def _decode(path, lower=False):
     with Image.open(path, formats=[name for name in Image.ID if name != "EPS"]) as opened:
         memory.require(16 * len(opened.getbands()) * opened.width * opened.height, f"{path}: a picture of {opened.width} x {opened.height} "
                        "pixels", "its size")
+        if opened.mode == "I" and 32 in getattr(opened, "tag_v2", {}).get(BITS_PER_SAMPLE, ()):
+            raise ValueError("a TIFF of 32-bit integers, which do not say what is white")
         stored = [str(tile.args[0] if isinstance(tile.args, tuple) and tile.args else tile.args) for tile in opened.tile]
         colour, sixteen = opened.mode in ("RGB", "RGBA"), any(order[-4:] in OTHER_HALF for order in stored)
         if colour and not sixteen and 16 in getattr(opened, "tag_v2", {}).get(BITS_PER_SAMPLE, ()):

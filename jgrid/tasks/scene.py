@@ -117,7 +117,7 @@ def _camera(read, width, height, path):
         raise ValueError(f"{path}: only cameras with a pinhole and the distortions k1, k2, p1 and p2 are understood, of the models "
                          f"{', '.join(PINHOLES)}")
     for name in INTRINSICS:
-        if any(frame.get(name, read.get(name)) != read.get(name) for frame in read["frames"]):
+        if any(name in frame and frame[name] != read.get(name) for frame in read["frames"]):
             raise ValueError(f"{path}: {name} is not the same for all frames, as one camera's must be")
         if name in read:
             if isinstance(read[name], bool) or not isinstance(read[name], (int, float)) or not abs(read[name]) < LONGEST:
