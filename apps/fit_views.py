@@ -159,8 +159,8 @@ def fit(config, device):
         trainer = Trainer(task, model, config.train, out, run=run)
         if saved:
             trainer.resume(*saved)
-    if not config.contract and (small := smallness(train, config.box)) < FILLS:
-        print(f"warning: to the cameras the box is {small:.0%} as large as what they see; a --box of half the scene's size would hold it",
+    if parallel.first and not config.contract and (share := filled(train, config.box)) < FILLS:
+        print(f"warning: to the cameras the box is {share:.0%} as large as what they see; a --box of half the scene's size would hold it",
               file=sys.stderr)
     print(f"{len(train.poses)} views of {train.camera.width} x {train.camera.height} pixels; about {needed / 2**30:.2f} GiB of memory")
     configs = {"field": field_config, "colour": asdict(config.colour)}
@@ -184,7 +184,7 @@ def fit(config, device):
     return paths
 
 
-def smallness(views, half):
+def filled(views, half):
     """The box's angle, seen from the cameras, by the angle that they see: medians of the ball around it by half the shorter side."""
     away = float(np.median(np.linalg.norm(views.poses[:, :3, 3], axis=1)))
     return 3**0.5 * half / max(away, 1e-9) / (min(views.camera.width / views.camera.fx, views.camera.height / views.camera.fy) / 2)

@@ -26,7 +26,7 @@ def r_sequence(n, dim):
     return (0.5 + np.arange(n)[:, None] * g ** -np.arange(1.0, dim + 1)) % 1
 
 
-def clamped(x):
+def _clamped(x):
     """x within [0, 1], with slope 1 there, the border included, and 0 outside."""
     return jt.ternary(x < 0.0, jt.zeros_like(x), jt.ternary(x > 1.0, jt.ones_like(x), x))
 
@@ -68,7 +68,7 @@ class GridIndex:
     def at(self, x):
         """The same for points of their own at each level: x (N, L, D), or (N, 1, D) for one at all."""
         n, k = x.shape[0], self.n_levels * 2**self.dim
-        scaled = clamped(x) * jt.array(self.cells.astype(np.float32))          # (N, L, D)
+        scaled = _clamped(x) * jt.array(self.cells.astype(np.float32))          # (N, L, D)
         # the last cell is closed: x = 1 belongs to it
         cell = jt.minimum(jt.floor(scaled.detach()).int32(), jt.array((self.cells - 1).astype(np.int32)))
         corner = cell.unsqueeze(2) + jt.array(self._corners.astype(np.int32))              # (N, L, 2^D, D)
@@ -127,7 +127,7 @@ class FourierIndex:
 
     def __call__(self, x):
         """x (N, D) in [0, 1], clamped -> node (N, L 2^D) int32 and offset (N, L 2^D, D)."""
-        return self.bands.at(self.warp(clamped(x)))
+        return self.bands.at(self.warp(_clamped(x)))
 
     def warp(self, x):
         """x (N, D) in [0, 1] -> u (N, L, D) in [0, 1]."""
@@ -156,7 +156,7 @@ class PointIndex(nn.Module):
 
     def __call__(self, x):
         """x (N, D) in [0, 1], clamped -> node (N, k) int32 and offset (N, k, D)."""
-        x = clamped(x)
+        x = _clamped(x)
         tree = self._nearest()
         node = jt.array(tree.query(x.numpy(), np.arange(1, self.k + 1), workers=-1)[1].astype(np.int32))
         return node, (x.unsqueeze(1) - self.nodes[node]) / self._spacing[node].unsqueeze(-1)

@@ -245,10 +245,11 @@ def warm_start(field, x, y, iterations=12):
     if len(layers) < 2 or not mixes or layers[0].weight.shape[0] < 2 * n or grid.w.shape[1] < n:
         raise ValueError(f"a warm start wants a grid of at least {n} channels, with interpolation or MulFA kernels, and a decoder with "
                          f"hidden layers of at least {2 * n} units")
-    linear = Grid(grid.index, InterpolationKernel(grid.kernel.profile), n)
+    kernel = grid.kernel if isinstance(grid.kernel, InterpolationKernel) else InterpolationKernel(grid.kernel.profile)
+    linear = Grid(grid.index, kernel, n)
     _, loss = solve(linear, x, y, iterations)
     w = grid.w.numpy()
-    w[:, :n] = linear.w.numpy() * getattr(grid.kernel, "parts", 1)
+    w[:, :n] = linear.w.numpy()
     place(grid, jt.array(w))
     if isinstance(grid.kernel, MulFAKernel):  # those channels' kernels interpolate
         mix = grid.kernel.mix.numpy()

@@ -1,4 +1,6 @@
 """Modules T that stand where a method has a gradient; each contains a two-layer network, which is all the theorem asks of it."""
+from jgrid.ops.function import Function, pull_back
+
 import jittor as jt
 import numpy as np
 from jittor import nn
@@ -35,7 +37,7 @@ def spectral_norm(matrix):
     return (matrix * jt.array(u[..., :1] * v[..., :1, :]).stop_grad()).sum(-1, keepdims=True).sum(-2, keepdims=True)
 
 
-class _Convolution(jt.Function):
+class _Convolution(Function):
     """nn.conv2d with derivatives by x and w that share nothing.
 
     Jittor keeps what two derivatives share if only one of them is asked for yet, as happens where a backward pass meets an implicit layer:
@@ -43,17 +45,15 @@ class _Convolution(jt.Function):
     """
 
     def __init__(self, stride, padding):
+        super().__init__()
         self.where = {"stride": stride, "padding": padding}
 
     def execute(self, x, w):
-        self.x, self.w = x.detach(), w.detach()
-        return nn.conv2d(self.x, self.w, **self.where)
+        return nn.conv2d(x, w, **self.where)
 
     def grad(self, g):
-        def by(variable, x, w):
-            return jt.grad((nn.conv2d(x, w, **self.where) * g).sum(), variable)
-        x, w, g = self.x.detach().start_grad(), self.w.detach().start_grad(), g.detach()
-        return by(x, x, self.w), by(w, self.x, w)
+        x, w = self.inputs
+        return (*pull_back(lambda x: self.execute(x, w), [x], g), *pull_back(lambda w: self.execute(x, w), [w], g))
 
 
 def convolve(x, weight, bias, stride=1, padding=0):
