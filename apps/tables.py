@@ -172,8 +172,10 @@ def compare(path, subject, target, rows, side=240):
         if result:
             pixels = load_image(result["folder"] / "prediction.png")
             columns.append((f"{short[name]} {result['psnr']:.1f}", crop(pixels, side)))
-    errors = [("", picture.heat(np.abs(pixels - columns[0][1]).max(axis=2), 0.1)) for _, pixels in columns]
-    return picture.save(path, np.concatenate([picture.side_by_side(columns), picture.side_by_side(errors)]))
+    errors = [picture.heat(np.abs(pixels - columns[0][1]).max(axis=2), 0.1) for _, pixels in columns]
+    gap = np.ones((8, columns[0][1].shape[1], 3))
+    panels = [(name, np.concatenate([picture.as_rgb(pixels), gap, error])) for (name, pixels), error in zip(columns, errors)]
+    return picture.save(path, picture.side_by_side(panels))
 
 
 def sdf(config, sizes, meshes):

@@ -67,16 +67,19 @@ def with_scale(pixels, top):
 
 
 def side_by_side(panels):
-    """[(caption, (H, W, C) picture)] -> one (H', W', 3) picture: the panels in a row, aligned at the top, captions above."""
+    """[(caption, (H, W, C) picture)] -> one (H', W', 3) picture: the panels in a row, aligned at the top, captions above,
+    for which narrow panels get room."""
     size = max(12, max(p.shape[0] for _, p in panels) // 28)
     top = size + 2 * MARGIN
-    width = sum(p.shape[1] for _, p in panels) + MARGIN * (len(panels) - 1)
+    font = ImageFont.load_default(size)
+    columns = [max(p.shape[1], int(np.ceil(font.getlength(caption)))) for caption, p in panels]
+    width = sum(columns) + MARGIN * (len(panels) - 1)
     canvas = Image.new("RGB", (width, top + max(p.shape[0] for _, p in panels)), "white")
     draw, left = ImageDraw.Draw(canvas), 0
-    for caption, pixels in panels:
+    for (caption, pixels), column in zip(panels, columns):
         canvas.paste(Image.fromarray(np.round(as_rgb(pixels) * 255).astype(np.uint8)), (left, top))
         _text(draw, (left, MARGIN), caption, "lt", size)
-        left += pixels.shape[1] + MARGIN
+        left += column + MARGIN
     return np.asarray(canvas, np.float32) / 255
 
 

@@ -54,7 +54,7 @@ for n, (step, _) in enumerate(gradient_descent(field, points, colours, lr, STEPS
 
 
 def enlarged(values):
-    return np.clip(values.reshape(SIDE, SIDE, 3), 0, 1).repeat(6, axis=0).repeat(6, axis=1)
+    return np.clip(values.reshape(SIDE, SIDE, 3), 0, 1).repeat(8, axis=0).repeat(8, axis=1)
 
 
 above = picture.side_by_side([("foretold: " + name, enlarged(value)) for name, value, _ in rows] + [("target", enlarged(colours))])
