@@ -23,7 +23,8 @@ from jgrid.field import (
     RadialGridConfig,
     field_to_dict,
 )
-from jgrid.tasks.image import ImageTask, load_image
+from jgrid.image.files import load_image
+from jgrid.image.task import ImageTask
 from jgrid.theory import figures
 from jgrid.theory.diagnosis import BANDS, checked_steps, foretell, largest_error, measures, split_points, train
 from jgrid.trainer import TrainConfig, Trainer

@@ -10,8 +10,9 @@ from typing import Optional
 
 from jgrid import cli, memory, parallel, picture, resume
 from jgrid.field import MulFAGridConfig, check_memory, field_to_dict
+from jgrid.image.files import load_image
+from jgrid.image.task import PIXEL_BYTES, ImageTask, load_model, render
 from jgrid.solver import SolveConfig, Solver
-from jgrid.tasks.image import PIXEL_BYTES, ImageTask, load_image, load_model, render
 from jgrid.trainer import TrainConfig, Trainer, TrainingStopped
 
 import skimage.data

@@ -13,9 +13,9 @@ from typing import Optional
 
 from jgrid import cli, parallel, picture, resume
 from jgrid.field import DecoderConfig, DenseGridConfig, HashGridConfig, MulFAGridConfig, OptDNNGridConfig, check_memory, field_to_dict
-from jgrid.isosurface import preview
-from jgrid.mesh import gyroid_ball, load_mesh
-from jgrid.tasks.sdf import ISO_LINES, POINT_BYTES, SDFConfig, SDFTask, load_model, slice_through, surface_of, values_of, write_surface
+from jgrid.surface.isosurface import preview
+from jgrid.surface.mesh import gyroid_ball, load_mesh
+from jgrid.surface.task import ISO_LINES, POINT_BYTES, SDFConfig, SDFTask, load_model, slice_through, surface_of, values_of, write_surface
 from jgrid.trainer import TrainConfig, Trainer, TrainingStopped
 
 from typing_extensions import Literal

@@ -22,10 +22,12 @@ from jgrid.field import (
     check_memory,
     field_to_dict,
 )
-from jgrid.radiance import RadianceConfig
-from jgrid.render import Box
-from jgrid.tasks.scene import knot, load_mesh, load_views, make_scene, read_transforms
-from jgrid.tasks.views import ViewsTask, load_viewer, save_gif
+from jgrid.scene.camera import Box
+from jgrid.scene.files import load_views, read_transforms
+from jgrid.scene.made import knot, load_mesh, make_scene
+from jgrid.scene.radiance import RadianceConfig
+from jgrid.scene.task import ViewsTask
+from jgrid.scene.viewer import load_viewer, save_gif
 from jgrid.trainer import COMPILING_STEPS, TrainConfig, Trainer, TrainingStopped
 
 import numpy as np

@@ -14,13 +14,13 @@ from typing import Annotated, Optional, Union
 from jgrid import cli, picture
 from jgrid.data import find
 from jgrid.field import Field, check_memory, count_parameters
-from jgrid.optdnn import figures
+from jgrid.labelled import load_labelled
+from jgrid.optdnn import figures, toys
 from jgrid.optdnn.classifier import activations, dense_classifier, multiply_adds, optdnn_classifier, size
 from jgrid.optdnn.flow import DEPTHS, flow_errors, slope
+from jgrid.optdnn.labels import LabelTask
 from jgrid.optdnn.methods import IMPLICIT, METHODS, analyse, find_method, heavy_ball
 from jgrid.optdnn.network import coordinate_network
-from jgrid.tasks import toys
-from jgrid.tasks.labels import LabelTask, load_labelled
 from jgrid.trainer import TrainConfig, Trainer
 
 import jittor as jt

@@ -3,12 +3,13 @@ import functools
 import hashlib
 from dataclasses import replace
 
-from jgrid.mesh import gyroid_ball, load_mesh
-from jgrid.render import Box
-from jgrid.tasks.image import load_image
-from jgrid.tasks.scene import knot, load_views, make_scene
-from jgrid.tasks.sdf import SDFConfig, SDFTask
-from jgrid.tasks.views import ViewsTask
+from jgrid.image.files import load_image
+from jgrid.scene.camera import Box
+from jgrid.scene.files import load_views
+from jgrid.scene.made import knot, make_scene
+from jgrid.scene.task import ViewsTask
+from jgrid.surface.mesh import gyroid_ball, load_mesh
+from jgrid.surface.task import SDFConfig, SDFTask
 from jgrid.theory import figures
 
 import numpy as np

@@ -14,9 +14,10 @@ from typing import Optional
 from jgrid import cli, picture, report
 from jgrid.comparison import PROTOCOLS, Comparison, file_name, kept
 from jgrid.field import field_to_dict
-from jgrid.radiance import RadianceConfig
-from jgrid.tasks.image import ImageTask, load_image, render
-from jgrid.tasks.sdf import surface_of
+from jgrid.image.files import load_image
+from jgrid.image.task import ImageTask, render
+from jgrid.scene.radiance import RadianceConfig
+from jgrid.surface.task import surface_of
 from jgrid.theory import figures
 from jgrid.theory.encodings import encoded_fit, kernel_fit
 from jgrid.trainer import TrainConfig

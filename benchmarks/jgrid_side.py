@@ -5,15 +5,15 @@ import time
 from benchmarks import problem
 from jgrid import ImageTask, TrainConfig, Trainer
 from jgrid.field import DecoderConfig, DenseGridConfig, field_from_dict
-from jgrid.isosurface import extract
-from jgrid.mesh import gyroid_ball
-from jgrid.metrics import psnr
+from jgrid.image.metrics import psnr
+from jgrid.image.task import render
 from jgrid.ops.gather import CollapsedGather
 from jgrid.ops.mlp import fused_mlp
 from jgrid.ops.render import composite, pack
-from jgrid.radiance import RadianceConfig
-from jgrid.tasks.image import render
-from jgrid.tasks.sdf import SDFConfig, SDFTask, values_of
+from jgrid.scene.radiance import RadianceConfig
+from jgrid.surface.isosurface import extract
+from jgrid.surface.mesh import gyroid_ball
+from jgrid.surface.task import SDFConfig, SDFTask, values_of
 
 import jittor as jt
 import numpy as np

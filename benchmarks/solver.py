@@ -4,11 +4,11 @@ from dataclasses import dataclass
 
 from jgrid.field import DecoderConfig, MulFAGridConfig
 from jgrid.grid import Grid
+from jgrid.image.task import ImageTask
 from jgrid.index import GridIndex, geometric_levels
 from jgrid.kernel import InterpolationKernel
 from jgrid.optimizer import Adam
 from jgrid.solver import conjugate_gradients, place, project, solve, warm_start
-from jgrid.tasks.image import ImageTask
 from jgrid.trainer import TrainConfig, Trainer
 
 import jittor as jt

@@ -34,19 +34,22 @@ if sys.argv[:1] != ["-m"]:
         WireConfig,
     )
     from jgrid.grid import Grid, ProductGrid  # noqa: E402
+    from jgrid.image.files import load_image  # noqa: E402
+    from jgrid.image.task import ImageTask  # noqa: E402
     from jgrid.index import FourierIndex, GridIndex, PointIndex  # noqa: E402
     from jgrid.kernel import InterpolationKernel, MulFAGainKernel, MulFAKernel, MulFALiteralKernel, RadialKernel  # noqa: E402
-    from jgrid.mesh import Mesh, load_mesh, make_mesh  # noqa: E402
     from jgrid.network import MFN, MLP, FourierFilter, GaborFilter, Siren, Wire  # noqa: E402
     from jgrid.optdnn.methods import METHODS, Method, analyse, find_method  # noqa: E402
     from jgrid.optdnn.network import OptDNN  # noqa: E402
-    from jgrid.radiance import RadianceConfig, RadianceField  # noqa: E402
-    from jgrid.render import Box, Camera, Occupancy  # noqa: E402
+    from jgrid.scene.camera import Box, Camera  # noqa: E402
+    from jgrid.scene.files import Views, load_views  # noqa: E402
+    from jgrid.scene.made import make_scene  # noqa: E402
+    from jgrid.scene.occupancy import Occupancy  # noqa: E402
+    from jgrid.scene.radiance import RadianceConfig, RadianceField  # noqa: E402
+    from jgrid.scene.task import ViewsTask  # noqa: E402
     from jgrid.solver import SolveConfig, Solver, project, solve, warm_start  # noqa: E402
-    from jgrid.tasks.image import ImageTask, load_image  # noqa: E402
-    from jgrid.tasks.scene import Views, load_views, make_scene  # noqa: E402
-    from jgrid.tasks.sdf import SDFConfig, SDFTask  # noqa: E402
-    from jgrid.tasks.views import ViewsTask  # noqa: E402
+    from jgrid.surface.mesh import Mesh, load_mesh, make_mesh  # noqa: E402
+    from jgrid.surface.task import SDFConfig, SDFTask  # noqa: E402
     from jgrid.trainer import TrainConfig, Trainer  # noqa: E402
 
     __all__ = ["Box", "Camera", "DenseGridConfig", "Field", "FourierFeatures", "FourierFilter", "FourierGridConfig", "FourierIndex",

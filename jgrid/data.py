@@ -11,7 +11,7 @@ import os
 import sys
 from pathlib import Path
 
-from jgrid.idx import read_idx
+from jgrid.labelled import read_idx
 
 import numpy as np
 from PIL import Image

@@ -9,8 +9,8 @@ import sys
 from pathlib import Path
 
 from jgrid import cli, parallel
-from jgrid.tasks import sdf
-from jgrid.tasks.image import ImageTask
+from jgrid.image.task import ImageTask
+from jgrid.surface import task as sdf
 from jgrid.trainer import Trainer
 
 from kill_and_resume import APPS, FIELD

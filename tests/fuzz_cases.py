@@ -9,11 +9,17 @@ import zlib
 from dataclasses import replace
 from pathlib import Path
 
-from jgrid import checkpoint, cli, mesh
+from jgrid import checkpoint, cli
 from jgrid.field import FIELDS, check_memory, field_from_dict, field_to_dict
-from jgrid.idx import read_idx
-from jgrid.radiance import radiance_from_dict
-from jgrid.tasks import image, labels, scene, sdf, views
+from jgrid.image.files import load_image
+from jgrid.image.task import load_model as load_image_model
+from jgrid.labelled import load_labelled, read_idx
+from jgrid.scene import made
+from jgrid.scene.files import load_views
+from jgrid.scene.radiance import radiance_from_dict
+from jgrid.scene.viewer import load_viewer
+from jgrid.surface import mesh
+from jgrid.surface import task as sdf
 from jgrid.weightspace.subjects import load_pictures
 from jgrid.weightspace.zoo import Zoo
 
@@ -91,7 +97,7 @@ def mesh_files(draw):
 def read_mesh(folder):
     path = next(folder.iterdir())
     refusals = []
-    for read in (mesh.load_mesh, lambda p: scene.MeshScene(scene.load_mesh(p))):
+    for read in (mesh.load_mesh, lambda p: made.MeshScene(made.load_mesh(p))):
         try:
             read(path)
         except (ValueError, OSError) as error:
@@ -137,10 +143,10 @@ def scenes(draw):
 def read_scene(folder):
     escaped = False
     try:
-        found = scene.load_views(folder, "train")
+        found = load_views(folder, "train")
         escaped = (found.pixels[..., :3] == 77).all((1, 2, 3)).any()
     finally:
-        scene.load_views(folder, "test")
+        load_views(folder, "test")
     if escaped:
         raise AssertionError("a picture outside the folder was read")
 
@@ -172,7 +178,7 @@ def idx_cases(draw):
 def read_labels(folder):
     refusals = []
     path = next(p for p in sorted(folder.iterdir()) if "t10k-images" in p.name)
-    for read, argument in ((read_idx, path), (lambda p: load_pictures(p, 2, 4), path), (labels.load_labelled, folder)):
+    for read, argument in ((read_idx, path), (lambda p: load_pictures(p, 2, 4), path), (load_labelled, folder)):
         try:
             read(argument)
         except (ValueError, OSError) as error:
@@ -256,7 +262,7 @@ def model_files(draw):
 
 def read_model(folder):
     refusals, path = [], folder / "model.safetensors"
-    for read in (image.load_model, sdf.load_model, views.load_viewer, lambda p: Zoo.load(p).space):
+    for read in (load_image_model, sdf.load_model, load_viewer, lambda p: Zoo.load(p).space):
         try:
             read(path)
         except (ValueError, OSError) as error:
@@ -321,7 +327,7 @@ class Readers(dict):
 
 
 READERS = Readers({
-    "images": (PICTURES.map(lambda content: {"picture.png": content}), lambda folder: image.load_image(folder / "picture.png")),
+    "images": (PICTURES.map(lambda content: {"picture.png": content}), lambda folder: load_image(folder / "picture.png")),
     "meshes": (mesh_files(), read_mesh),
     "scenes": (scenes(), read_scene),
     "idx": (idx_cases(), read_labels),

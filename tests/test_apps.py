@@ -24,8 +24,8 @@ from jgrid.field import (
     WireConfig,
     field_to_dict,
 )
+from jgrid.image.files import load_image
 from jgrid.solver import SolveConfig
-from jgrid.tasks.image import load_image
 from jgrid.trainer import TrainConfig
 
 import fit_image

@@ -7,11 +7,13 @@ import pickle
 import struct
 
 from jgrid import checkpoint, cli
-from jgrid.idx import read_idx
-from jgrid.mesh import load_mesh
-from jgrid.tasks import image, sdf
-from jgrid.tasks.scene import load_views
-from jgrid.tasks.views import load_viewer
+from jgrid.image.files import load_image
+from jgrid.image.task import load_model as load_image_model
+from jgrid.labelled import read_idx
+from jgrid.scene.files import load_views
+from jgrid.scene.viewer import load_viewer
+from jgrid.surface import task as sdf
+from jgrid.surface.mesh import load_mesh
 from jgrid.weightspace.zoo import Zoo
 
 import fit_views
@@ -23,7 +25,7 @@ from fuzz_damage import HOSTILE, Link, Payload, zipped
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-LOADERS = (image.load_model, sdf.load_model, load_viewer, Zoo.load)
+LOADERS = (load_image_model, sdf.load_model, load_viewer, Zoo.load)
 
 
 @pytest.mark.parametrize("name", READERS)
@@ -174,13 +176,13 @@ def test_a_postscript_program_is_no_picture(tmp_path):
     path = tmp_path / "a.png"
     path.write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\n")
     with pytest.raises(ValueError, match="not a picture"):
-        image.load_image(path)
+        load_image(path)
 
 
 def test_16_bit_colours_keep_16_bits(tmp_path):
     values = np.random.default_rng(0).integers(0, 65536, (5, 4, 3))
     (tmp_path / "a.png").write_bytes(png16(values))
-    np.testing.assert_array_equal(np.round(image.load_image(tmp_path / "a.png").astype(float) * 65535), values)
+    np.testing.assert_array_equal(np.round(load_image(tmp_path / "a.png").astype(float) * 65535), values)
 
 
 

@@ -3,9 +3,8 @@ import json
 import shutil
 
 from jgrid import data
-from jgrid.idx import read_idx
-from jgrid.tasks.image import load_image
-from jgrid.tasks.labels import load_labelled
+from jgrid.image.files import load_image
+from jgrid.labelled import load_labelled, read_idx
 
 import numpy as np
 import pytest

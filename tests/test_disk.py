@@ -6,7 +6,7 @@ import sys
 
 from jgrid import checkpoint, cli
 from jgrid.field import DecoderConfig, DenseGridConfig
-from jgrid.tasks.image import load_model
+from jgrid.image.task import load_model
 from jgrid.trainer import TrainConfig
 
 import fit_image

@@ -3,8 +3,9 @@ import inspect
 
 from jgrid import picture
 from jgrid.field import DecoderConfig, DenseGridConfig, Field
-from jgrid.metrics import psnr, ssim
-from jgrid.tasks.image import ImageTask, check_pixels, load_image, pixel_centres, place_nodes, render
+from jgrid.image.files import check_pixels, load_image
+from jgrid.image.metrics import psnr, ssim
+from jgrid.image.task import ImageTask, pixel_centres, place_nodes, render
 from jgrid.trainer import TrainConfig, Trainer
 
 import jittor as jt
@@ -243,7 +244,7 @@ def test_render_puts_x_along_the_width_and_y_downwards():
 
 def test_render_in_chunks_equals_render_at_once(monkeypatch):
     whole = render(ramp, HEIGHT, WIDTH)
-    monkeypatch.setattr("jgrid.tasks.image.CHUNK", 7)
+    monkeypatch.setattr("jgrid.image.task.CHUNK", 7)
     np.testing.assert_allclose(render(ramp, HEIGHT, WIDTH), whole, atol=1e-7)
 
 

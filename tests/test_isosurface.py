@@ -1,5 +1,5 @@
 """The zero set of a function: sparse and dense marching cubes beside scikit-image's, and rays that find it."""
-from jgrid.isosurface import BLOCK, STEEPNESS, camera, extract, normals, openness, preview, trace
+from jgrid.surface.isosurface import BLOCK, STEEPNESS, camera, extract, normals, openness, preview, trace
 
 import numpy as np
 import pytest

@@ -15,9 +15,9 @@ from jgrid.field import (
     check_memory,
     count_parameters,
 )
+from jgrid.image.files import load_image
 from jgrid.index import GridIndex
-from jgrid.tasks.image import load_image
-from jgrid.tasks.scene import load_views
+from jgrid.scene.files import load_views
 
 import fit_image
 import fit_sdf

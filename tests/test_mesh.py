@@ -1,8 +1,8 @@
 """Meshes: what is read, mended, warned of and refused; distances beside closed forms; the distance of two surfaces."""
 import struct
 
-from jgrid import mesh
-from jgrid.mesh import compare, gyroid_ball, iou, load_mesh, make_mesh, nearest
+from jgrid.surface import mesh
+from jgrid.surface.mesh import compare, gyroid_ball, iou, load_mesh, make_mesh, nearest
 
 import numpy as np
 import pytest

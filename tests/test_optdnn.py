@@ -3,15 +3,15 @@ import json
 import sys
 
 from jgrid import cli
-from jgrid.optdnn import blocks, implicit
+from jgrid.labelled import load_labelled
+from jgrid.optdnn import blocks, implicit, toys
 from jgrid.optdnn.blocks import ACTIVATIONS, LIPSCHITZ, Affine, AttentionBlock, ConvBlock, ConvNeXtBlock, TwoLayer, bounded, spectral_norm
 from jgrid.optdnn.classifier import DenseStage, activations, dense_classifier, multiply_adds, optdnn_classifier, size
 from jgrid.optdnn.flow import VectorField, flow_errors, slope
 from jgrid.optdnn.implicit import Solver, anderson, unrolled
+from jgrid.optdnn.labels import LabelTask
 from jgrid.optdnn.methods import IMPLICIT, METHODS, Method, _tableau, analyse, apg2, clock, find_method, heavy_ball, nesterov, run
 from jgrid.optdnn.network import OptDNN, coordinate_network
-from jgrid.tasks import toys
-from jgrid.tasks.labels import LabelTask, load_labelled
 
 import jittor as jt
 import numpy as np
@@ -20,7 +20,7 @@ import pytest
 from conftest import DEVICE
 from jittor import nn
 from scipy.signal import ss2tf
-from test_idx import idx_bytes
+from test_labelled import idx_bytes
 
 every_method = pytest.mark.parametrize("name", METHODS)
 DIM, LAYERS = 3, 4

@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 from jgrid import checkpoint, resume, runtime
-from jgrid.tasks.scene import make_scene
+from jgrid.scene.made import make_scene
 
 import numpy as np
 import pytest

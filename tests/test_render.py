@@ -13,8 +13,10 @@ from jgrid.ops.render import (
     pack,
     visible,
 )
-from jgrid.radiance import RadianceField
-from jgrid.render import Box, Camera, Occupancy, look_at, picture, render_rays
+from jgrid.scene.camera import Box, Camera, look_at
+from jgrid.scene.occupancy import Occupancy
+from jgrid.scene.radiance import RadianceField
+from jgrid.scene.render import picture, render_rays
 
 import jittor as jt
 import numpy as np

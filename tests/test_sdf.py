@@ -14,11 +14,11 @@ from jgrid.field import (
     RadialGridConfig,
     SirenConfig,
 )
-from jgrid.isosurface import extract
-from jgrid.mesh import load_mesh, make_mesh
-from jgrid.tasks import sdf
-from jgrid.tasks.image import load_image
-from jgrid.tasks.sdf import SDFConfig, SDFTask, pointwise_loss, slice_through, surface_of, values_of
+from jgrid.image.files import load_image
+from jgrid.surface import task as sdf
+from jgrid.surface.isosurface import extract
+from jgrid.surface.mesh import load_mesh, make_mesh
+from jgrid.surface.task import SDFConfig, SDFTask, pointwise_loss, slice_through, surface_of, values_of
 from jgrid.trainer import TrainConfig, Trainer
 
 import fit_sdf

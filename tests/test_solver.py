@@ -6,11 +6,11 @@ from dataclasses import replace
 from jgrid import checkpoint
 from jgrid.field import DecoderConfig, DenseGridConfig, FourierGridConfig, MulFAGridConfig, SirenConfig
 from jgrid.grid import Grid
+from jgrid.image.task import ImageTask, pixel_centres
 from jgrid.index import FourierIndex, GridIndex, PointIndex, r_sequence
 from jgrid.kernel import InterpolationKernel, MulFAGainKernel, MulFAKernel, MulFALiteralKernel, RadialKernel
 from jgrid.ops.channels import add_scaled, dot
 from jgrid.solver import Design, SolveConfig, Solver, conjugate_gradients, level_weights, project, raster_axes, separable, solve, warm_start
-from jgrid.tasks.image import ImageTask, pixel_centres
 
 import jittor as jt
 import numpy as np

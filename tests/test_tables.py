@@ -14,9 +14,9 @@ from jgrid.field import (
     OptDNNGridConfig,
     SirenConfig,
 )
-from jgrid.mesh import make_mesh
-from jgrid.tasks import sdf as sdf_task
-from jgrid.tasks.image import ImageTask
+from jgrid.image.task import ImageTask
+from jgrid.surface import task as sdf_task
+from jgrid.surface.mesh import make_mesh
 from jgrid.theory import figures
 from jgrid.trainer import TrainConfig
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from jgrid import trainer as trainer_module
 from jgrid.field import DecoderConfig, DenseGridConfig
-from jgrid.tasks.image import ImageTask
+from jgrid.image.task import ImageTask
 from jgrid.trainer import COMPILING_STEPS, TrainConfig, Trainer, TrainingStopped
 
 import jittor as jt

@@ -8,12 +8,15 @@ import sys
 
 from jgrid import checkpoint, cli, resume
 from jgrid.field import DecoderConfig, DenseGridConfig, HashGridConfig, check_memory, field_to_dict
-from jgrid.radiance import RadianceConfig, spherical_harmonics
-from jgrid.render import Box, Camera, Occupancy, look_at
-from jgrid.tasks.image import load_image
-from jgrid.tasks.scene import MeshScene, Views, circle_poses, load_views, make_scene, read_transforms, sphere_poses
-from jgrid.tasks.surroundings import CENTRE, GROUND, RADIUS, surroundings
-from jgrid.tasks.views import ViewsTask, hull, load_viewer, save_gif
+from jgrid.image.files import load_image
+from jgrid.scene.camera import Box, Camera, circle_poses, look_at, sphere_poses
+from jgrid.scene.files import Views, load_views, read_transforms
+from jgrid.scene.made import MeshScene, make_scene
+from jgrid.scene.occupancy import Occupancy
+from jgrid.scene.radiance import RadianceConfig, spherical_harmonics
+from jgrid.scene.surroundings import CENTRE, GROUND, RADIUS, surroundings
+from jgrid.scene.task import ViewsTask, hull
+from jgrid.scene.viewer import load_viewer, save_gif
 from jgrid.trainer import Interrupted, TrainConfig, Trainer
 
 import fit_views

@@ -19,11 +19,11 @@ from pathlib import Path
 
 from jgrid import Box, ImageTask, MulFAGridConfig, RadianceConfig, SDFConfig, SDFTask, TrainConfig, Trainer, ViewsTask, load_views, picture
 from jgrid.field import DecoderConfig
-from jgrid.isosurface import preview
-from jgrid.mesh import make_mesh
-from jgrid.tasks.image import render
-from jgrid.tasks.scene import knot, make_scene
-from jgrid.tasks.sdf import values_of
+from jgrid.image.task import render
+from jgrid.scene.made import knot, make_scene
+from jgrid.surface.isosurface import preview
+from jgrid.surface.mesh import make_mesh
+from jgrid.surface.task import values_of
 
 import jittor as jt
 import numpy as np

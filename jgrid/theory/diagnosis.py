@@ -2,8 +2,8 @@
 import time
 from typing import NamedTuple
 
-from jgrid.metrics import psnr
-from jgrid.tasks.image import pixel_centres
+from jgrid.image.metrics import psnr
+from jgrid.image.task import pixel_centres
 from jgrid.theory.bound import bound, complexity_by_cg, fair_complexity, trace
 from jgrid.theory.dynamics import Forecast, gradient_descent
 from jgrid.theory.gtk import CHUNK, design_matrix, products

@@ -3,7 +3,7 @@
 Both are trained on [::2, ::2] and tested on [1::2, 1::2] (Tancik et al. 2020).
 """
 from jgrid.encoding import FREQUENCIES, FourierFeatures
-from jgrid.metrics import psnr
+from jgrid.image.metrics import psnr
 from jgrid.network import MLP
 from jgrid.theory.ntk import composed_ntk, kernel_regression
 

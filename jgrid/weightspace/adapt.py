@@ -1,5 +1,5 @@
 """Domain adaptation in one pass: weights of picture classifiers -> weights of classifiers for a corrupted domain."""
-from jgrid.tasks.base import AbstractTask
+from jgrid.task import AbstractTask
 from jgrid.weightspace.baselines import FlatMLP
 from jgrid.weightspace.classifiers import classify
 from jgrid.weightspace.layers import to_weights

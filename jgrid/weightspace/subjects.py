@@ -3,9 +3,8 @@ import zlib
 from pathlib import Path
 
 from jgrid import picture
-from jgrid.idx import read_idx
-from jgrid.tasks.image import load_image
-from jgrid.tasks.labels import load_labelled
+from jgrid.image.files import load_image
+from jgrid.labelled import load_labelled, read_idx
 from jgrid.weightspace.space import mlp_space
 from jgrid.weightspace.zoo import fit_sirens
 

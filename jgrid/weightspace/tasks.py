@@ -1,5 +1,5 @@
 """What is learned from weights: labels of fields, embeddings, values of fields. Adaptation of weights is in adapt.py."""
-from jgrid.tasks.base import AbstractTask
+from jgrid.task import AbstractTask
 
 import jittor as jt
 import numpy as np

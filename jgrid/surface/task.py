@@ -5,9 +5,9 @@ from pathlib import Path
 from jgrid import checkpoint, picture
 from jgrid.checkpoint import atomic_path
 from jgrid.field import field_from_dict
-from jgrid.isosurface import extract, preview
-from jgrid.mesh import compare, iou
-from jgrid.tasks.base import AbstractTask
+from jgrid.surface.isosurface import extract, preview
+from jgrid.surface.mesh import compare, iou
+from jgrid.task import AbstractTask
 
 import jittor as jt
 import numpy as np

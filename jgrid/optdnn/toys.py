@@ -1,5 +1,5 @@
 """The theory's toy problems, for many independent copies of a network at once: nested rings, parity, Telgarsky's saw-tooth."""
-from jgrid.tasks.base import AbstractTask
+from jgrid.task import AbstractTask
 
 import jittor as jt
 import numpy as np

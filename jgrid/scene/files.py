@@ -1,18 +1,14 @@
-"""Scenes on disk: photographs with their cameras, in NeRF-synthetic's and instant-ngp's format; and scenes made from a mesh."""
+"""Scenes on disk: photographs with their cameras, in NeRF-synthetic's and instant-ngp's format."""
 import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
 
 from jgrid import checkpoint, memory, picture
-from jgrid.mesh import read_mesh
-from jgrid.render import Camera, look_at
-from jgrid.tasks.image import load_image
-from jgrid.tasks.surroundings import surroundings as seen_around
+from jgrid.image.files import load_image
+from jgrid.scene.camera import Camera
 
-import igl
 import numpy as np
-import trimesh
 
 LARGEST_JSON = 2**26  # bytes
 LONGEST = 1e9         # number of a camera
@@ -161,111 +157,3 @@ def save_views(folder, split, views):
         frames.append({"file_path": f"./{split}/r_{n}", "transform_matrix": pose.tolist()})
     angle = 2 * np.arctan(camera.width / 2 / camera.fx)
     checkpoint.write_json(folder / f"transforms_{split}.json", {"camera_angle_x": angle, "frames": frames})
-
-
-def sphere_poses(n, radius, lowest=-0.2, turn=0.0):
-    """n poses on a sphere that look at its centre, spread evenly (Fibonacci's spiral) from the height `lowest` radius upwards."""
-    z = lowest + (0.95 - lowest) * (np.arange(n) + 0.5) / n
-    angle = np.pi * (3 - np.sqrt(5)) * np.arange(n) + turn
-    side = np.sqrt(1 - z * z)
-    return np.stack([look_at(radius * np.array([s * np.cos(a), s * np.sin(a), h])) for s, a, h in zip(side, angle, z)])
-
-
-def circle_poses(n, radius, height=0.5):
-    """n poses once around the vertical axis at `height` radius, looking at the origin."""
-    side = np.sqrt(1 - height * height)
-    return np.stack([look_at(radius * np.array([side * np.cos(a), side * np.sin(a), height])) for a in 2 * np.pi * np.arange(n) / n])
-
-
-def knot(points=400, around=32, thickness=0.28):
-    """A trefoil knot as a mesh, the app's own subject."""
-    s = 2 * np.pi * np.arange(points) / points
-    line = np.stack([np.sin(s) + 2 * np.sin(2 * s), np.cos(s) - 2 * np.cos(2 * s), -np.sin(3 * s)], axis=1) / 3
-    tangent = np.roll(line, -1, 0) - np.roll(line, 1, 0)
-    tangent /= np.linalg.norm(tangent, axis=1, keepdims=True)
-    side = np.cross(tangent, [0.0, 0.0, 1.0])
-    side /= np.linalg.norm(side, axis=1, keepdims=True)
-    normal = np.cross(side, tangent)
-    a = 2 * np.pi * np.arange(around) / around
-    ring = np.cos(a)[:, None] * side[:, None] + np.sin(a)[:, None] * normal[:, None]
-    vertices = (line[:, None] + thickness / 2 * ring).reshape(-1, 3)
-    i, j = np.meshgrid(np.arange(points), np.arange(around), indexing="ij")
-    corner = [((i + di) % points * around + (j + dj) % around).ravel() for di, dj in ((0, 0), (1, 0), (1, 1), (0, 1))]
-    faces = np.concatenate([np.stack([corner[0], corner[1], corner[2]], 1), np.stack([corner[0], corner[2], corner[3]], 1)])
-    return trimesh.Trimesh(vertices, faces, process=False)
-
-
-def load_mesh(path):
-    """A mesh file as one trimesh.Trimesh; ValueError where it is none."""
-    mesh = read_mesh(path, process=True)
-    if not len(mesh.faces) or not np.isfinite(mesh.vertices).all() or not 1e-30 < mesh.extents.max() < 1e30:
-        raise ValueError(f"{path}: no mesh with faces and finite vertices that are apart")
-    return mesh
-
-
-class MeshScene:
-    """A mesh in the middle of the unit sphere, lit by one lamp and the sky, with a pattern and a gloss that moves with the viewer.
-
-        colour = albedo(p) (ambient + diffuse max(0, n . l)) + gloss max(0, n . h)^shininess,   h between lamp l and viewer.
-
-    The albedo is the mesh's own vertex colours where it has them, else bands of colour along p. surroundings: what `tasks.surroundings`
-    shows is around it; else nothing, transparent.
-    """
-
-    LAMP = np.array([0.48, 0.36, 0.8])
-    AMBIENT, DIFFUSE, GLOSS, SHININESS = 0.35, 0.6, 0.45, 40
-
-    def __init__(self, mesh, surroundings=False):
-        mesh = mesh.copy()
-        mesh.vertices = mesh.vertices - mesh.bounds.mean(0)
-        mesh.vertices /= np.linalg.norm(mesh.vertices, axis=1).max()
-        self.mesh, self.surroundings = mesh, surroundings
-        self._solid = np.ascontiguousarray(mesh.vertices, np.float64), np.ascontiguousarray(mesh.faces, np.int64)
-        self._tree = igl.AABB()
-        self._tree.init(*self._solid)
-        visual = mesh.visual
-        self.colours = np.asarray(visual.vertex_colors)[:, :3] / 255 if getattr(visual, "kind", None) == "vertex" else None
-
-    def shade(self, points, face, direction):
-        """Colours (N, 3) of surface points on their faces, seen along `direction`."""
-        corners = self.mesh.faces[face]
-        share = trimesh.triangles.points_to_barycentric(self.mesh.vertices[corners], points)[..., None]
-        normal = (self.mesh.vertex_normals[corners] * share).sum(1)
-        normal /= np.linalg.norm(normal, axis=1, keepdims=True)
-        normal *= np.where((normal * direction).sum(1, keepdims=True) > 0, -1, 1)
-        if self.colours is not None:
-            albedo = (self.colours[corners] * share).sum(1)
-        else:
-            phase = np.stack([6 * points[:, 0] + 2 * points[:, 2], 6 * points[:, 1] - 2 * points[:, 2], 7 * points[:, 2]], axis=1)
-            band = 0.5 + 0.5 * np.tanh(6 * np.sin(22 * (points[:, :1] + points[:, 1:2] * 0.6 + points[:, 2:])))
-            albedo = (0.5 + 0.4 * np.sin(phase + [0.0, 2.1, 4.2])) * (0.55 + 0.45 * band)
-        half = self.LAMP / np.linalg.norm(self.LAMP) - direction
-        half /= np.linalg.norm(half, axis=1, keepdims=True)
-        lit = np.maximum(0, normal @ (self.LAMP / np.linalg.norm(self.LAMP)))[:, None]
-        gloss = np.maximum(0, (normal * half).sum(1, keepdims=True)) ** self.SHININESS
-        return np.clip(albedo * (self.AMBIENT + self.DIFFUSE * lit) + self.GLOSS * gloss, 0, 1)
-
-    def render(self, camera, pose, samples=2):
-        """(H, W, 4) uint8 with straight alpha, samples x samples rays a pixel."""
-        fine = Camera(camera.width * samples, camera.height * samples, camera.fx * samples, camera.fy * samples, camera.cx * samples,
-                      camera.cy * samples, camera.distortion)
-        origin, direction = (a.astype(float) for a in fine.rays(pose))
-        face, t, _ = self._tree.intersect_ray_first(*self._solid, np.ascontiguousarray(origin), np.ascontiguousarray(direction))
-        hit, rgba = face >= 0, np.zeros((len(origin), 4))
-        rgba[hit, :3] = self.shade((origin + t[:, None] * direction)[hit], face[hit], direction[hit])
-        rgba[:, 3] = hit | self.surroundings
-        if self.surroundings:
-            rgba[~hit, :3] = seen_around(origin[~hit], direction[~hit])
-        tiles = rgba.reshape(camera.height, samples, camera.width, samples, 4).mean((1, 3))  # of premultiplied colours
-        tiles[..., :3] /= np.maximum(tiles[..., 3:], 1e-6)
-        return np.round(np.clip(tiles, 0, 1) * 255).astype(np.uint8)
-
-
-def make_scene(folder, mesh, size=100, train=40, test=8, distance=3.2, angle=0.7, surroundings=False):
-    """Render a mesh from all around and save it as a scene: exact cameras and exact truth."""
-    scene = MeshScene(mesh, surroundings)
-    camera = Camera(size, size, *[size / 2 / np.tan(angle / 2)] * 2, size / 2, size / 2)
-    for split, n, turn in (("train", train, 0.0), ("test", test, 1.0)):
-        poses = sphere_poses(n, distance, turn=turn)
-        save_views(folder, split, Views(np.stack([scene.render(camera, pose) for pose in poses]), poses, camera))
-    return Path(folder)

@@ -2,8 +2,7 @@
 import gzip
 import struct
 
-from jgrid import idx
-from jgrid.idx import TYPES, read_idx
+from jgrid.labelled import TYPES, read_idx
 
 import numpy as np
 import pytest
@@ -64,7 +63,7 @@ def test_a_missing_file(tmp_path):
 
 def test_the_limit_counts(tmp_path, monkeypatch):
     (tmp_path / "a").write_bytes(WHOLE)
-    monkeypatch.setattr(idx, "MOST_BYTES", 59)
+    monkeypatch.setattr("jgrid.labelled.MOST_BYTES", 59)
     with pytest.raises(ValueError, match="refused"):
         read_idx(tmp_path / "a")
 

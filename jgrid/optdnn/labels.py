@@ -1,49 +1,11 @@
 """Classifying pictures: f(picture) = logits of its class."""
-from pathlib import Path
-
-from jgrid.idx import read_idx
-from jgrid.tasks.base import AbstractTask
+from jgrid.task import AbstractTask
 
 import jittor as jt
 import numpy as np
 from jittor import nn
 
 CHUNK = 1000  # pictures per forward pass when all are classified
-
-
-CIFAR = (3, 32, 32)
-
-
-def load_labelled(folder):
-    """((pictures, labels), (pictures, labels)) to train on and to test on: (N, C, H, W) float32 in [0, 1] and (N,) int32.
-
-    The folder holds MNIST's or Fashion-MNIST's four idx files, gzipped or not, or the binary version of CIFAR-10. ValueError, naming the
-    file, for what is missing or damaged.
-    """
-    folder = Path(folder)
-    if (folder / "data_batch_1.bin").is_file():
-        batches = [_read_cifar(folder / f"data_batch_{n}.bin") for n in range(1, 6)]
-        return tuple(np.concatenate(part) for part in zip(*batches)), _read_cifar(folder / "test_batch.bin")
-    return _read_mnist(folder, "train"), _read_mnist(folder, "t10k")
-
-
-def _read_mnist(folder, part):
-    names = [f"{part}-{kind}-ubyte" for kind in ("images-idx3", "labels-idx1")]
-    paths = [folder / name if (folder / name).is_file() else folder / f"{name}.gz" for name in names]
-    pictures, labels = (read_idx(path) for path in paths)
-    if pictures.ndim != 3 or pictures.dtype != np.uint8 or labels.shape != pictures.shape[:1]:
-        raise ValueError(f"{paths[0]}: {pictures.dtype} {pictures.shape} with labels {labels.shape}, wanted bytes (N, H, W) and (N,)")
-    return pictures[:, None].astype(np.float32) / 255, labels.astype(np.int32)
-
-
-def _read_cifar(path):
-    if not path.is_file():
-        raise ValueError(f"{path}: no such file")
-    values, row = np.fromfile(path, np.uint8), 1 + int(np.prod(CIFAR))
-    if not len(values) or len(values) % row:
-        raise ValueError(f"{path}: {len(values):,} bytes, wanted rows of {row:,}: CIFAR-10's binary version")
-    rows = values.reshape(-1, row)
-    return rows[:, 1:].reshape(-1, *CIFAR).astype(np.float32) / 255, rows[:, 0].astype(np.int32)
 
 
 def set_training(model, training):

@@ -1,0 +1,1 @@
+"""Pictures: files, the task of fitting one, metrics."""

@@ -1,0 +1,1 @@
+"""Scenes: cameras, captures, rendering, the task of fitting photographs, seeing the result."""

@@ -1,0 +1,1 @@
+"""Surfaces: meshes, marching cubes on fields, the task of fitting signed distances."""

@@ -1,1 +1,0 @@
-"""What one application adds: its data, its loss, its metrics, its pictures."""
