@@ -5,7 +5,10 @@ from setuptools import find_packages, setup
 setup(
     name="jgrid",
     version="0.1.0",
-    description="Grid-based neural fields on Jittor: MulFAGrid, grid tangent kernels, images, surfaces and scenes",
+    description=(
+        "Grid-based neural fields on Jittor: MulFAGrid, grid tangent kernels, images, surfaces and"
+        " scenes"
+    ),
     long_description=Path(__file__).with_name("README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
     license="Apache-2.0",
@@ -26,13 +29,19 @@ setup(
         "tyro",
         "safetensors",
         # the matrix products Jittor would otherwise fetch from the internet at its first import
-        'onednn-devel-cpu-gomp==2022.2.1; platform_system == "Linux" and platform_machine == "x86_64"',
+        (
+            'onednn-devel-cpu-gomp==2022.2.1; platform_system == "Linux" and platform_machine =='
+            ' "x86_64"'
+        ),
     ],
     extras_require={
         "plot": ["matplotlib"],
         "docs": ["pdoc"],
         "test": ["pytest", "hypothesis", "ruff", "pdoc", "coverage>=7.10"],
         # of versions of Python they are made for; the benchmarks report a missing peer as such
-        "bench": ['torch==2.13.0; python_version >= "3.10"', 'jax==0.7.1; python_version >= "3.11"'],
+        "bench": [
+            'torch==2.13.0; python_version >= "3.10"',
+            'jax==0.7.1; python_version >= "3.11"',
+        ],
     },
 )

@@ -4,6 +4,7 @@
 
 Common flags come before the field, the field's own after it; --help lists them, also after a field.
 """
+
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Optional
@@ -21,7 +22,9 @@ from typing_extensions import Literal
 
 @dataclass(frozen=True)
 class Config:
-    """Fit a picture with a neural field. Writes the fitted picture, error maps, metrics and the model to a folder."""
+    """Fit a picture with a neural field. Writes the fitted picture, error maps, metrics and the
+    model to a folder."""
+
     image: Optional[Path] = None
     """Any picture Pillow reads; without it, scikit-image's astronaut."""
     out: Optional[Path] = None
@@ -37,9 +40,11 @@ class Config:
     from_: cli.From = None
     """A model.safetensors of an earlier run: render it again, without training."""
     ops: Literal["fused", "plain"] = "fused"
-    """fused: one op for a grid or an MLP, the fast way; plain: Jittor's own ops, to compare or to look inside."""
+    """fused: one op for a grid or an MLP, the fast way; plain: Jittor's own ops, to compare or to
+    look inside."""
     solver: Literal["adam", "cg"] = "adam"
-    """adam trains; cg solves for the features of a grid without a decoder (--field.decoder.depth 0) by least squares."""
+    """adam trains; cg solves for the features of a grid without a decoder (--field.decoder.depth 0)
+    by least squares."""
     train: TrainConfig = field(default_factory=TrainConfig)
     solve: SolveConfig = field(default_factory=SolveConfig)
     field: cli.AnyField = field(default_factory=MulFAGridConfig)
@@ -52,13 +57,19 @@ class Config:
         if self.from_ is not None and self.image is not None:
             raise ValueError("--from renders a fitted field and takes no --image")
         if self.resume and (self.from_ is not None or self.solver == "cg"):
-            raise ValueError("--resume goes on with training, which --from and --solver cg do not do")
+            raise ValueError(
+                "--resume goes on with training, which --from and --solver cg do not do"
+            )
 
 
 def main(config):
     """Run the app; returns the paths of what it wrote."""
     with cli.user_errors():
-        device = cli.start(config.device, config.train.seed, several=config.from_ is None and config.solver == "adam")
+        device = cli.start(
+            config.device,
+            config.train.seed,
+            several=config.from_ is None and config.solver == "adam",
+        )
     return render_again(config) if config.from_ else fit(config, device)
 
 
@@ -68,47 +79,76 @@ def fit(config, device):
         task = ImageTask(pixels, config.train.seed, config.held_out)
         model = config.field.build(task.dim, task.n_out, task.aspect, task.place)
         n_pixels = task.height * task.width
-        check_memory(model, min(config.train.batch, n_pixels), PIXEL_BYTES * n_pixels * config.scale**2,
-                     "--scale or the size of the picture")
+        check_memory(
+            model,
+            min(config.train.batch, n_pixels),
+            PIXEL_BYTES * n_pixels * config.scale**2,
+            "--scale or the size of the picture",
+        )
         if config.ops == "plain":
             model.use_plain_ops()
         field_config = field_to_dict(config.field)
-        name = f"fit_image-{config.image.stem if config.image else 'astronaut'}-{field_config['kind'].replace(':', '-')}"
+        subject = config.image.stem if config.image else "astronaut"
+        name = f"fit_image-{subject}-{field_config['kind'].replace(':', '-')}"
         out = config.out or Path("out") / name
         run = cli.to_json(config)
         saved = resume.find(out, run, config.resume)
-        trainer = Solver(task, model, config.solve, out) if config.solver == "cg" else Trainer(task, model, config.train, out, run=run)
+        trainer = (
+            Solver(task, model, config.solve, out)
+            if config.solver == "cg"
+            else Trainer(task, model, config.train, out, run=run)
+        )
         cli.make_folder(out)
         if saved:
             trainer.resume(*saved)
-    model_config = {"field": field_config, "width": task.width, "height": task.height, "n_out": task.n_out}
+    model_config = {
+        "field": field_config,
+        "width": task.width,
+        "height": task.height,
+        "n_out": task.n_out,
+    }
     try:
         result = {**trainer.fit(), "device": device}
     except (TrainingStopped, KeyboardInterrupt):
         if parallel.first:
-            cli.save_model(out, model, model_config)  # what there is: the last good weights, or those of the last step
+            # what there is: the last good weights, or those of the last step
+            cli.save_model(out, model, model_config)
         raise
     if not parallel.first:
         return []
     cli.save_model(out, model, model_config)
     seconds, decibels = ([line[name] for line in trainer.history] for name in ("seconds", "psnr"))
-    paths = task.export(model, out) + [picture.curve(out / "psnr.png", seconds, decibels, "seconds of training", "PSNR (dB)")]
+    paths = task.export(model, out) + [
+        picture.curve(out / "psnr.png", seconds, decibels, "seconds of training", "PSNR (dB)")
+    ]
     paths += enlarge(config, model, task.height, task.width, out)
     cli.write_run(out, config, result)  # last: it says that all is there
     resume.finish(out)
-    held_out = f" ({result['psnr_held_out']:.2f} dB of the pixels held out)" if "psnr_held_out" in result else ""
-    print(f"PSNR {result['psnr']:.2f} dB{held_out}, SSIM {result['ssim']:.4f}, {result['parameters']:,} parameters, "
-          f"{result['seconds_train']:.1f} s of training on {device}\n" + "\n".join(str(p) for p in paths))
+    held_out = (
+        f" ({result['psnr_held_out']:.2f} dB of the pixels held out)"
+        if "psnr_held_out" in result
+        else ""
+    )
+    print(
+        f"PSNR {result['psnr']:.2f} dB{held_out}, SSIM {result['ssim']:.4f},"
+        f" {result['parameters']:,} parameters, {result['seconds_train']:.1f} s of training on"
+        f" {device}\n" + "\n".join(str(p) for p in paths)
+    )
     return paths
 
 
 def render_again(config):
     with cli.user_errors():
         model, height, width = load_model(config.from_)
-        memory.require(PIXEL_BYTES * height * width * config.scale**2, f"a picture of {height} x {width} pixels and --scale {config.scale}",
-                       "--scale")
+        memory.require(
+            PIXEL_BYTES * height * width * config.scale**2,
+            f"a picture of {height} x {width} pixels and --scale {config.scale}",
+            "--scale",
+        )
         out = cli.make_folder(config.out or cli.again_folder("fit_image", config.from_, "rendered"))
-    paths = [picture.save(out / "prediction.png", render(model, height, width))] + enlarge(config, model, height, width, out)
+    paths = [picture.save(out / "prediction.png", render(model, height, width))] + enlarge(
+        config, model, height, width, out
+    )
     print("\n".join(str(p) for p in paths))
     return paths
 
@@ -117,7 +157,12 @@ def enlarge(config, model, height, width, out):
     """The picture at --scale times its resolution, if that is asked for."""
     if config.scale == 1:
         return []
-    return [picture.save(out / f"prediction_x{config.scale}.png", render(model, height * config.scale, width * config.scale))]
+    return [
+        picture.save(
+            out / f"prediction_x{config.scale}.png",
+            render(model, height * config.scale, width * config.scale),
+        )
+    ]
 
 
 if __name__ == "__main__":

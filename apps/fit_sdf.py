@@ -5,6 +5,7 @@
 
 Common flags come before the field, the field's own after it; --help lists them, also after a field.
 """
+
 import sys
 import time
 from dataclasses import dataclass, field
@@ -12,26 +13,69 @@ from pathlib import Path
 from typing import Optional
 
 from jgrid import cli, parallel, picture, resume
-from jgrid.field import DecoderConfig, DenseGridConfig, HashGridConfig, MulFAGridConfig, OptDNNGridConfig, check_memory, field_to_dict
+from jgrid.field import (
+    DecoderConfig,
+    DenseGridConfig,
+    HashGridConfig,
+    MulFAGridConfig,
+    OptDNNGridConfig,
+    check_memory,
+    field_to_dict,
+)
 from jgrid.surface.isosurface import preview
 from jgrid.surface.mesh import gyroid_ball, load_mesh
-from jgrid.surface.task import ISO_LINES, POINT_BYTES, SDFConfig, SDFTask, load_model, slice_through, surface_of, values_of, write_surface
+from jgrid.surface.task import (
+    ISO_LINES,
+    POINT_BYTES,
+    SDFConfig,
+    SDFTask,
+    load_model,
+    slice_through,
+    surface_of,
+    values_of,
+    write_surface,
+)
 from jgrid.trainer import TrainConfig, Trainer, TrainingStopped
 
 from typing_extensions import Literal
 
 # The fields' own defaults are for pictures; these are for surfaces, below 900,000 parameters
 DECODER = DecoderConfig(depth=2)
-MULFA = MulFAGridConfig(finest=192, coarsest=16, levels=6, channels=2, table_size=2**16, spread=0.1, constant=1.0, decoder=DECODER,
-                        lr_features=1e-2, lr_network=5e-3)
-HASH = HashGridConfig(finest=192, coarsest=16, levels=6, channels=2, table_size=2**16, decoder=DECODER, lr_features=1e-2, lr_network=5e-3)
-DENSE = DenseGridConfig(finest=70, coarsest=16, levels=3, channels=2, decoder=DECODER, lr_features=1e-2, lr_network=5e-3)
-OPTDNN = OptDNNGridConfig(finest=70, coarsest=16, levels=3, channels=2, lr_features=1e-2, lr_network=3e-3)
+MULFA = MulFAGridConfig(
+    finest=192,
+    coarsest=16,
+    levels=6,
+    channels=2,
+    table_size=2**16,
+    spread=0.1,
+    constant=1.0,
+    decoder=DECODER,
+    lr_features=1e-2,
+    lr_network=5e-3,
+)
+HASH = HashGridConfig(
+    finest=192,
+    coarsest=16,
+    levels=6,
+    channels=2,
+    table_size=2**16,
+    decoder=DECODER,
+    lr_features=1e-2,
+    lr_network=5e-3,
+)
+DENSE = DenseGridConfig(
+    finest=70, coarsest=16, levels=3, channels=2, decoder=DECODER, lr_features=1e-2, lr_network=5e-3
+)
+OPTDNN = OptDNNGridConfig(
+    finest=70, coarsest=16, levels=3, channels=2, lr_features=1e-2, lr_network=3e-3
+)
 
 
 @dataclass(frozen=True)
 class Config:
-    """Fit the signed distance to a mesh with a neural field. Writes the field's own mesh, pictures, metrics and the model to a folder."""
+    """Fit the signed distance to a mesh with a neural field. Writes the field's own mesh, pictures,
+    metrics and the model to a folder."""
+
     mesh: Optional[Path] = None
     """A mesh, OBJ, PLY, STL, OFF, GLB or glTF; without it, a ball with a gyroid cut out."""
     out: Optional[Path] = None
@@ -41,15 +85,20 @@ class Config:
     device: cli.Device = "auto"
     """auto takes CUDA where it is usable."""
     resolution: int = 256
-    """Cells of the marching cubes along each axis, of which only those near the surface are looked at."""
+    """Cells of the marching cubes along each axis, of which only those near the surface are looked
+    at."""
     up: Literal["x", "y", "z"] = "y"
     """The axis that points up in the pictures."""
     from_: cli.From = None
-    """A model.safetensors of an earlier run: mesh it again, without training and without its mesh."""
+    """A model.safetensors of an earlier run: mesh it again, without training and without its
+    mesh."""
     ops: Literal["fused", "plain"] = "fused"
-    """fused: one op for a grid or an MLP, the fast way; plain: Jittor's own ops, to compare or to look inside."""
+    """fused: one op for a grid or an MLP, the fast way; plain: Jittor's own ops, to compare or to
+    look inside."""
     sdf: SDFConfig = field(default_factory=SDFConfig)
-    train: TrainConfig = field(default_factory=lambda: TrainConfig(steps=400, batch=2**15, eval_every=100))
+    train: TrainConfig = field(
+        default_factory=lambda: TrainConfig(steps=400, batch=2**15, eval_every=100)
+    )
     field: cli.any_field(MULFA, HASH, DENSE, OPTDNN) = field(default_factory=lambda: MULFA)
 
     def __post_init__(self):
@@ -73,12 +122,18 @@ def fit(config, device):
     with cli.user_errors():
         mesh = load_mesh(config.mesh) if config.mesh else gyroid_ball()
         field_config = field_to_dict(config.field)
-        name = f"fit_sdf-{config.mesh.stem if config.mesh else 'gyroid'}-{field_config['kind'].replace(':', '-')}"
+        subject = config.mesh.stem if config.mesh else "gyroid"
+        name = f"fit_sdf-{subject}-{field_config['kind'].replace(':', '-')}"
         out = config.out or Path("out") / name
         run = cli.to_json(config)
         saved = resume.find(out, run, config.resume)
         # a wrong flag of the field ends here, before the distances are computed
-        check_memory(config.field.build(3, 1), config.train.batch, POINT_BYTES * config.sdf.pool, "--sdf.pool")
+        check_memory(
+            config.field.build(3, 1),
+            config.train.batch,
+            POINT_BYTES * config.sdf.pool,
+            "--sdf.pool",
+        )
         cli.make_folder(out)
     for note in mesh.notes if parallel.first else []:
         print(f"warning: {note}", file=sys.stderr)
@@ -97,14 +152,21 @@ def fit(config, device):
         result = trainer.fit()
     except (TrainingStopped, KeyboardInterrupt):
         if parallel.first:
-            cli.save_model(out, model, model_config)  # what there is: the last good weights, or those of the last step
+            # what there is: the last good weights, or those of the last step
+            cli.save_model(out, model, model_config)
         raise
     if not parallel.first:
         return []
     cli.save_model(out, model, model_config)
     surface = surface_of(model, config.resolution, progress=True)
-    result = {**result, **task.measure(surface), "mesh": mesh.report, "seconds_data": round(seconds_data, 3),
-              "seconds_total": round(time.time() - started, 3), "device": device}
+    result = {
+        **result,
+        **task.measure(surface),
+        "mesh": mesh.report,
+        "seconds_data": round(seconds_data, 3),
+        "seconds_total": round(time.time() - started, 3),
+        "device": device,
+    }
     if not len(surface[1]):
         cli.write_run(out, config, result)
         resume.finish(out)
@@ -114,9 +176,12 @@ def fit(config, device):
     paths += [picture.curve(out / "iou.png", seconds, values, "seconds of training", "IoU")]
     cli.write_run(out, config, result)  # last: it says that all is there
     resume.finish(out)
-    print(f"IoU {result['iou']:.4f}, near the surface {result['iou_near']:.4f}, Chamfer {result['chamfer']:.2e}, normals "
-          f"{result['normal_error_deg']:.2f} degrees, {result['parameters']:,} parameters, {result['seconds_train']:.1f} s of training "
-          f"on {device}\n" + "\n".join(str(p) for p in paths))
+    print(
+        f"IoU {result['iou']:.4f}, near the surface {result['iou_near']:.4f}, Chamfer"
+        f" {result['chamfer']:.2e}, normals {result['normal_error_deg']:.2f} degrees,"
+        f" {result['parameters']:,} parameters, {result['seconds_train']:.1f} s of training on"
+        f" {device}\n" + "\n".join(str(p) for p in paths)
+    )
     return paths
 
 
@@ -124,13 +189,18 @@ def mesh_again(config):
     with cli.user_errors():
         model, scale, offset = load_model(config.from_)
         out = cli.make_folder(config.out or cli.again_folder("fit_sdf", config.from_, "meshed"))
-    function, up = values_of(model), "xyz".index(config.up)
+    function = values_of(model)
+    up = "xyz".index(config.up)
     vertices, faces = surface_of(model, config.resolution, progress=True)
     if not len(faces):
         cli.fail("the field is nowhere 0, so there is no surface to mesh", code=1)
-    paths = [write_surface(out / "mesh.ply", vertices * scale + offset, faces),
-             picture.save(out / "prediction.png", preview(function, (vertices.min(0), vertices.max(0)), up=up)),
-             picture.contours(out / "slice.png", [("field", slice_through(function, up))], ISO_LINES)]
+    paths = [
+        write_surface(out / "mesh.ply", vertices * scale + offset, faces),
+        picture.save(
+            out / "prediction.png", preview(function, (vertices.min(0), vertices.max(0)), up=up)
+        ),
+        picture.contours(out / "slice.png", [("field", slice_through(function, up))], ISO_LINES),
+    ]
     print(f"{len(faces):,} faces\n" + "\n".join(str(p) for p in paths))
     return paths
 

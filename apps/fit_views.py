@@ -4,6 +4,7 @@
 
 Common flags come before the field, the field's own after it; --help lists them, also after a field.
 """
+
 import sys
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
@@ -36,25 +37,58 @@ from typing_extensions import Literal
 FILLS = 0.3  # of a camera's view, at least, by the box
 SMALL = DecoderConfig(width=64, depth=1)
 # defaults for scenes on a CPU; those of jgrid.field are for pictures
-FIELDS = (MulFAGridConfig(finest=128, coarsest=16, levels=4, channels=4, table_size=2**17, spread=0.1, constant=1.0, decoder=SMALL,
-                          lr_features=4e-2, lr_network=1e-2),
-          HashGridConfig(finest=128, coarsest=16, levels=4, channels=4, table_size=2**17, decoder=SMALL, lr_features=4e-2, lr_network=1e-2),
-          DenseGridConfig(finest=80, coarsest=20, levels=3, channels=4, decoder=SMALL, lr_features=3e-2, lr_network=1e-2),
-          VMGridConfig(finest=128, rank=16, decoder=SMALL),
-          FourierGridConfig(finest=48, decoder=SMALL),
-          OptDNNGridConfig(finest=80, coarsest=20, levels=3, lr_features=3e-2))
+FIELDS = (
+    MulFAGridConfig(
+        finest=128,
+        coarsest=16,
+        levels=4,
+        channels=4,
+        table_size=2**17,
+        spread=0.1,
+        constant=1.0,
+        decoder=SMALL,
+        lr_features=4e-2,
+        lr_network=1e-2,
+    ),
+    HashGridConfig(
+        finest=128,
+        coarsest=16,
+        levels=4,
+        channels=4,
+        table_size=2**17,
+        decoder=SMALL,
+        lr_features=4e-2,
+        lr_network=1e-2,
+    ),
+    DenseGridConfig(
+        finest=80,
+        coarsest=20,
+        levels=3,
+        channels=4,
+        decoder=SMALL,
+        lr_features=3e-2,
+        lr_network=1e-2,
+    ),
+    VMGridConfig(finest=128, rank=16, decoder=SMALL),
+    FourierGridConfig(finest=48, decoder=SMALL),
+    OptDNNGridConfig(finest=80, coarsest=20, levels=3, lr_features=3e-2),
+)
 
 
 @dataclass(frozen=True)
 class Config:
-    """Fit a scene from photographs with known cameras. Writes renderings, errors, depths, a turntable and the model to a folder."""
+    """Fit a scene from photographs with known cameras. Writes renderings, errors, depths, a
+    turntable and the model to a folder."""
+
     scene: Optional[Path] = None
-    """Folder with transforms_train.json and transforms_test.json (NeRF-synthetic) or transforms.json (instant-ngp); a name that is not
-    here is looked for in scenes/ of $JGRID_DATA or data/. Without it, a scene that the app makes."""
+    """Folder with transforms_train.json and transforms_test.json (NeRF-synthetic) or
+    transforms.json (instant-ngp); a name that is not here is looked for in scenes/ of $JGRID_DATA
+    or data/. Without it, a scene that the app makes."""
     make_scene: Optional[Path] = None
     """A mesh to make a scene of, which is then fitted and kept in the folder of results."""
     surroundings: bool = False
-    """Give the scene that the app makes ground, far balls and hills, without end; --contract sees them."""
+    """Give the scene that the app makes ground, far balls and hills, without end; --contract sees
+    them."""
     out: Optional[Path] = None
     """Folder for the results; default out/fit_views-SCENE-FIELD."""
     resume: bool = False
@@ -62,38 +96,49 @@ class Config:
     device: cli.Device = "auto"
     """auto takes CUDA where it is usable."""
     box: float = 1.5
-    """Half the side of the cube around the origin that holds the scene, in the units of the poses."""
+    """Half the side of the cube around the origin that holds the scene, in the units of the
+    poses."""
     contract: bool = False
-    """Also see what lies outside the box, to infinity, contracted around it (mip-NeRF 360): for scenes without end."""
+    """Also see what lies outside the box, to infinity, contracted around it (mip-NeRF 360): for
+    scenes without end."""
     background: Literal["white", "black"] = "white"
     """What transparent pixels show, in the renderings and in the PSNR."""
     cells: int = 96
     """Cells of the occupancy grid along an axis."""
     samples: int = 256
-    """Samples across the box, or with --contract across the cube of all space, twice as wide; only those in occupied cells are computed."""
+    """Samples across the box, or with --contract across the cube of all space, twice as wide; only
+    those in occupied cells are computed."""
     carve: bool = True
-    """Begin with the hull of the silhouettes, where the pictures are transparent, as the occupied cells; not with --contract."""
+    """Begin with the hull of the silhouettes, where the pictures are transparent, as the occupied
+    cells; not with --contract."""
     entropy: float = 0.0
     """Weight of the entropy of the rays' opacity: more pushes them to be empty or opaque."""
     sparsity: float = 0.0
-    """Weight of log(1 + 2 tau^2) of the samples' optical depths tau (Plenoxels): more thins what is dense."""
+    """Weight of log(1 + 2 tau^2) of the samples' optical depths tau (Plenoxels): more thins what is
+    dense."""
     distortion: float = 0.0
     """Weight of the distortion loss (mip-NeRF 360): more gathers what a ray sees in one place."""
     tv: float = 0.0
-    """Weight of the total variation of the grids' features, of random occupied cells at each step: more smooths."""
+    """Weight of the total variation of the grids' features, of random occupied cells at each step:
+    more smooths."""
     coarse_to_fine: float = 0.0
-    """Part of the training in which the levels of a grid come in one by one, the coarsest first; 0: all are there from the start."""
+    """Part of the training in which the levels of a grid come in one by one, the coarsest first; 0:
+    all are there from the start."""
     paper: bool = False
-    """The size of the paper's scenes: 800 pixels, 30,000 steps, a finest level of at least 256 cells; for a CUDA machine."""
+    """The size of the paper's scenes: 800 pixels, 30,000 steps, a finest level of at least 256
+    cells; for a CUDA machine."""
     from_: cli.From = None
     """A model.safetensors of an earlier run: render it again, without training."""
     path: Optional[Path] = None
     """With --from: a transforms file whose poses to render; without it, a turntable."""
     ops: Literal["fused", "plain"] = "fused"
-    """fused: one op for a grid or an MLP, the fast way; plain: Jittor's own ops, to compare or to look inside."""
+    """fused: one op for a grid or an MLP, the fast way; plain: Jittor's own ops, to compare or to
+    look inside."""
     outside: bool = False
     """Read pictures that the scene's files name outside its folder."""
-    train: TrainConfig = field(default_factory=lambda: TrainConfig(steps=6000, batch=2**14, eval_every=2000))
+    train: TrainConfig = field(
+        default_factory=lambda: TrainConfig(steps=6000, batch=2**14, eval_every=2000)
+    )
     colour: RadianceConfig = field(default_factory=RadianceConfig)
     field: cli.any_field(*FIELDS) = FIELDS[0]
 
@@ -101,7 +146,10 @@ class Config:
         if not 0 < self.box < float("inf"):
             raise ValueError(f"--box must be positive, got {self.box}")
         if not (1 <= self.cells <= 512 and 8 <= self.samples <= 4096):
-            raise ValueError(f"--cells must be from 1 to 512 and --samples from 8 to 4096, got {self.cells} and {self.samples}")
+            raise ValueError(
+                f"--cells must be from 1 to 512 and --samples from 8 to 4096, got {self.cells} and"
+                f" {self.samples}"
+            )
         for name in ("entropy", "sparsity", "distortion", "tv"):
             if not 0 <= getattr(self, name) < float("inf"):
                 raise ValueError(f"--{name} must not be negative, got {getattr(self, name)}")
@@ -130,66 +178,121 @@ def paper_size(config):
     """The config at the size of the paper's scenes."""
     grown = {"finest": 256, "table_size": 2**19}
     names = {f.name for f in fields(config.field)} & grown.keys()
-    return replace(config, cells=128, samples=1024, train=replace(config.train, steps=30000, batch=2**18, eval_every=10000),
-                   field=replace(config.field, **{name: max(grown[name], getattr(config.field, name)) for name in names}))
+    return replace(
+        config,
+        cells=128,
+        samples=1024,
+        train=replace(config.train, steps=30000, batch=2**18, eval_every=10000),
+        field=replace(
+            config.field, **{name: max(grown[name], getattr(config.field, name)) for name in names}
+        ),
+    )
 
 
 def fit(config, device):
     config = paper_size(config) if config.paper else config
     with cli.user_errors():
-        subject = config.scene.name if config.scene else config.make_scene.stem if config.make_scene else "knot"
+        subject = (
+            config.scene.name
+            if config.scene
+            else config.make_scene.stem
+            if config.make_scene
+            else "knot"
+        )
         field_config = field_to_dict(config.field)
-        out = config.out or Path("out") / f"fit_views-{subject}-{field_config['kind'].replace(':', '-')}"
+        out = (
+            config.out
+            or Path("out") / f"fit_views-{subject}-{field_config['kind'].replace(':', '-')}"
+        )
         run = cli.to_json(config)
         saved = resume.find(out, run, config.resume)
         model = config.colour.build(config.field)
         if config.ops == "plain":
             model.use_plain_ops()
-        mesh = None if config.scene else load_mesh(config.make_scene) if config.make_scene else knot()
+        mesh = (
+            None if config.scene else load_mesh(config.make_scene) if config.make_scene else knot()
+        )
         folder = find(config.scene, "scenes") if config.scene else out / "scene"
         if mesh and parallel.first:
             make_scene(cli.make_folder(out) / "scene", mesh, surroundings=config.surroundings)
         parallel.total(0)  # all wait for the scene
         train, test = (load_views(folder, split, config.outside) for split in ("train", "test"))
-        needed = check_memory(model, config.train.batch, train.pixels.nbytes + test.pixels.nbytes + 16 * config.cells**3,
-                              "--cells or the number or size of the pictures")
-        task = ViewsTask(train, test, Box(config.box, contracted=config.contract), config.background, config.cells, config.samples,
-                         config.carve, config.entropy, config.train.seed, config.sparsity, config.distortion, config.tv,
-                         config.coarse_to_fine)
+        needed = check_memory(
+            model,
+            config.train.batch,
+            train.pixels.nbytes + test.pixels.nbytes + 16 * config.cells**3,
+            "--cells or the number or size of the pictures",
+        )
+        task = ViewsTask(
+            train,
+            test,
+            Box(config.box, contracted=config.contract),
+            config.background,
+            config.cells,
+            config.samples,
+            config.carve,
+            config.entropy,
+            config.train.seed,
+            config.sparsity,
+            config.distortion,
+            config.tv,
+            config.coarse_to_fine,
+        )
         task.check(model)
         cli.make_folder(out)
         trainer = Trainer(task, model, config.train, out, run=run)
         if saved:
             trainer.resume(*saved)
     if parallel.first and not config.contract and (share := filled(train, config.box)) < FILLS:
-        print(f"warning: to the cameras the box is {share:.0%} as large as what they see; a --box of half the scene's size would hold it",
-              file=sys.stderr)
-    print(f"{len(train.poses)} views of {train.camera.width} x {train.camera.height} pixels; about {needed / 2**30:.2f} GiB of memory")
+        print(
+            f"warning: to the cameras the box is {share:.0%} as large as what they see; a --box of"
+            " half the scene's size would hold it",
+            file=sys.stderr,
+        )
+    print(
+        f"{len(train.poses)} views of {train.camera.width} x {train.camera.height} pixels; about"
+        f" {needed / 2**30:.2f} GiB of memory"
+    )
     configs = {"field": field_config, "colour": asdict(config.colour)}
     try:
         result = {**trainer.fit(), "device": device}
     except (TrainingStopped, KeyboardInterrupt):
         if parallel.first:
-            task.viewer.save(out / "model.safetensors", model, configs)  # the last good weights, or those of the last step
+            # the last good weights, or those of the last step
+            task.viewer.save(out / "model.safetensors", model, configs)
         raise
     if not parallel.first:
         return []
     task.viewer.save(out / "model.safetensors", model, configs)
-    result["samples_per_second"] = round(sum(task.samples[COMPILING_STEPS:]) / max(result["seconds_train"], 1e-3))
+    result["samples_per_second"] = round(
+        sum(task.samples[COMPILING_STEPS:]) / max(result["seconds_train"], 1e-3)
+    )
     seconds, decibels = ([line[name] for line in trainer.history] for name in ("seconds", "psnr"))
-    paths = task.export(model, out) + [picture.curve(out / "psnr.png", seconds, decibels, "seconds of training", "PSNR (dB)")]
+    paths = task.export(model, out) + [
+        picture.curve(out / "psnr.png", seconds, decibels, "seconds of training", "PSNR (dB)")
+    ]
     cli.write_run(out, config, result)  # last: it says that all is there
     resume.finish(out)
-    print(f"PSNR {result['psnr']:.2f} dB, SSIM {result['ssim']:.4f} of {len(test.poses)} test views on {config.background}, "
-          f"{result['parameters']:,} parameters, {result['seconds_train']:.1f} s of training on {device}, "
-          f"{result['samples_per_second']:,} samples/s\n" + "\n".join(str(p) for p in paths if p.parent == out))
+    print(
+        f"PSNR {result['psnr']:.2f} dB, SSIM {result['ssim']:.4f} of {len(test.poses)} test views"
+        f" on {config.background}, {result['parameters']:,} parameters,"
+        f" {result['seconds_train']:.1f} s of training on {device},"
+        f" {result['samples_per_second']:,} samples/s\n"
+        + "\n".join(str(p) for p in paths if p.parent == out)
+    )
     return paths
 
 
 def filled(views, half):
-    """The box's angle, seen from the cameras, by the angle that they see: medians of the ball around it by half the shorter side."""
+    """The box's angle, seen from the cameras, by the angle that they see: medians of the ball
+    around it by half the shorter side."""
     away = float(np.median(np.linalg.norm(views.poses[:, :3, 3], axis=1)))
-    return 3**0.5 * half / max(away, 1e-9) / (min(views.camera.width / views.camera.fx, views.camera.height / views.camera.fy) / 2)
+    return (
+        3**0.5
+        * half
+        / max(away, 1e-9)
+        / (min(views.camera.width / views.camera.fx, views.camera.height / views.camera.fy) / 2)
+    )
 
 
 def render_again(config):
@@ -202,7 +305,9 @@ def render_again(config):
     else:
         pictures = [viewer.picture(model, pose)[0] for pose in poses]
         (out / "path").mkdir(exist_ok=True)
-        paths = [picture.save(out / "path" / f"{n:03d}.png", pixels) for n, pixels in enumerate(pictures)]
+        paths = [
+            picture.save(out / "path" / f"{n:03d}.png", pixels) for n, pixels in enumerate(pictures)
+        ]
         paths.append(save_gif(out / "path.gif", pictures))
     print("\n".join(str(p) for p in paths))
     return paths

@@ -1,4 +1,5 @@
 """What apps/tables.py runs: the fields of each table and its sizes."""
+
 from dataclasses import replace
 from typing import NamedTuple, Optional
 
@@ -22,14 +23,17 @@ import fit_sdf
 import fit_views
 import numpy as np
 
-MULFA, OPTDNN = "MulFAGrid", "OptDNN (Nesterov) on linear grids"
-SMALL, LINEAR = DecoderConfig(), DecoderConfig(depth=0)
+MULFA = "MulFAGrid"
+OPTDNN = "OptDNN (Nesterov) on linear grids"
+SMALL = DecoderConfig()
+LINEAR = DecoderConfig(depth=0)
 IMAGE = {
     MULFA: MulFAGridConfig(),
     "MulFAGrid, two kernels per channel": MulFAGridConfig(kernels=2),
     "linear grid, same levels and decoder": DenseGridConfig(),
-    "linear grid, 4 levels, two hidden layers": DenseGridConfig(finest=235, coarsest=30, levels=4, channels=4,
-                                                                 decoder=DecoderConfig(depth=2)),
+    "linear grid, 4 levels, two hidden layers": DenseGridConfig(
+        finest=235, coarsest=30, levels=4, channels=4, decoder=DecoderConfig(depth=2)
+    ),
     OPTDNN: OptDNNGridConfig(),
     "hash grid": HashGridConfig(),
     "FourierGrid": FourierGridConfig(),
@@ -40,7 +44,8 @@ IMAGE = {
     "WIRE": WireConfig(),
     "literal kernel of the paper": LiteralMulFAGridConfig(),
 }
-# for crops of 128 pixels: as many parameters to a pixel as the others have on Kodak's pictures, and networks a quarter as wide
+# for crops of 128 pixels: as many parameters to a pixel as the others have on Kodak's pictures, and
+# networks a quarter as wide
 IMAGE_SMALL = {
     MULFA: MulFAGridConfig(finest=37, coarsest=8),
     "linear grid, same levels and decoder": DenseGridConfig(finest=37, coarsest=8),
@@ -54,17 +59,27 @@ IMAGE_SMALL = {
     "WIRE": WireConfig(width=45),
     "literal kernel of the paper": LiteralMulFAGridConfig(finest=37, coarsest=8),
 }
-SDF = {MULFA: fit_sdf.MULFA, "linear grid": fit_sdf.DENSE, OPTDNN: fit_sdf.OPTDNN, "hash grid": fit_sdf.HASH, "SIREN": SirenConfig(),
-       "Fourier features": FourierNetConfig(sigma=3.0)}
+SDF = {
+    MULFA: fit_sdf.MULFA,
+    "linear grid": fit_sdf.DENSE,
+    OPTDNN: fit_sdf.OPTDNN,
+    "hash grid": fit_sdf.HASH,
+    "SIREN": SirenConfig(),
+    "Fourier features": FourierNetConfig(sigma=3.0),
+}
 SDF_SMALL = {
     MULFA: replace(fit_sdf.MULFA, finest=64, coarsest=8, levels=4, table_size=2**13, decoder=SMALL),
     "linear grid": replace(fit_sdf.DENSE, finest=24, coarsest=8, decoder=SMALL),
     OPTDNN: replace(fit_sdf.OPTDNN, finest=24, coarsest=8),
-    "hash grid": replace(fit_sdf.HASH, finest=64, coarsest=8, levels=4, table_size=2**13, decoder=SMALL),
+    "hash grid": replace(
+        fit_sdf.HASH, finest=64, coarsest=8, levels=4, table_size=2**13, decoder=SMALL
+    ),
     "SIREN": SirenConfig(width=64, lr=1e-3),
     "Fourier features": FourierNetConfig(features=64, sigma=2.0, width=64),
 }
-VIEWS = dict(zip((MULFA, "hash grid", "linear grid", "VM", "FourierGrid", OPTDNN), fit_views.FIELDS))
+VIEWS = dict(
+    zip((MULFA, "hash grid", "linear grid", "VM", "FourierGrid", OPTDNN), fit_views.FIELDS)
+)
 VIEWS_SMALL = {
     MULFA: replace(VIEWS[MULFA], finest=64, coarsest=8, table_size=2**14),
     "linear grid": replace(VIEWS["linear grid"], finest=40, coarsest=16, levels=2),
@@ -72,17 +87,45 @@ VIEWS_SMALL = {
     "VM": replace(VIEWS["VM"], finest=64, rank=12),
     OPTDNN: replace(VIEWS[OPTDNN], finest=40, coarsest=16, levels=2),
 }
-THEORY = {**{name: diagnose.CANDIDATES[name] for name in ("linear, 80 cells", "linear, 4 levels to 80 cells", "hash, tables of 2000",
-                                                           "FourierGrid, 40 cells, 1 octaves", "radial, 4000 nodes")},
-          "MulFA, the literal random kernel": LiteralMulFAGridConfig(finest=80, coarsest=10, levels=4, decoder=LINEAR)}
-ENCODINGS = {"none": 0, "basic": 0, "positional": 4, "gaussian, narrow": 1, "gaussian": 5, "gaussian, wide": 25}
-ENCODINGS_LARGE = {"none": 0, "basic": 0, "positional": 6, "gaussian, narrow": 2, "gaussian": 10, "gaussian, wide": 50}
+THEORY = {
+    **{
+        name: diagnose.CANDIDATES[name]
+        for name in (
+            "linear, 80 cells",
+            "linear, 4 levels to 80 cells",
+            "hash, tables of 2000",
+            "FourierGrid, 40 cells, 1 octaves",
+            "radial, 4000 nodes",
+        )
+    },
+    "MulFA, the literal random kernel": LiteralMulFAGridConfig(
+        finest=80, coarsest=10, levels=4, decoder=LINEAR
+    ),
+}
+ENCODINGS = {
+    "none": 0,
+    "basic": 0,
+    "positional": 4,
+    "gaussian, narrow": 1,
+    "gaussian": 5,
+    "gaussian, wide": 25,
+}
+ENCODINGS_LARGE = {
+    "none": 0,
+    "basic": 0,
+    "positional": 6,
+    "gaussian, narrow": 2,
+    "gaussian": 10,
+    "gaussian, wide": 50,
+}
 
 
 class Preset(NamedTuple):
-    """Sizes of a table: the fields (fourier: encodings and their sigma); steps of the equal-steps column; points a step; runs; the longest
-    step, in the reference's, of a field that gets equal steps; pixels along a side of pictures (None: all), or of generated views; how many
-    subjects of a folder are taken (None: all)."""
+    """Sizes of a table: the fields (fourier: encodings and their sigma); steps of the equal-steps
+    column; points a step; runs; the longest step, in the reference's, of a field that gets equal
+    steps; pixels along a side of pictures (None: all), or of generated views; how many subjects of
+    a folder are taken (None: all)."""
+
     fields: dict
     steps: int
     batch: int = 2**16
@@ -93,10 +136,25 @@ class Preset(NamedTuple):
 
 
 PRESETS = {
-    "image": {"cpu": Preset(IMAGE_SMALL, 300, 2**13, 2, patience=6, side=128, subjects=2), "paper": Preset(IMAGE, 20000, 2**18, 3),
-              "pictures": Preset(IMAGE, 600, patience=2.5)},
-    "sdf": {"cpu": Preset(SDF_SMALL, 200, 2**13, subjects=2), "paper": Preset(SDF, 20000, 2**18, 3)},
-    "views": {"cpu": Preset(VIEWS_SMALL, 200, 2**12, side=64, subjects=1), "paper": Preset(VIEWS, 30000, 2**18, 3)},
-    "theory": {"cpu": Preset(THEORY, 300, side=128, subjects=2), "paper": Preset(diagnose.MODELS, 2000)},
-    "fourier": {"cpu": Preset(ENCODINGS, 500, seeds=2, side=64), "paper": Preset(ENCODINGS_LARGE, 2000, seeds=3, side=128)},
+    "image": {
+        "cpu": Preset(IMAGE_SMALL, 300, 2**13, 2, patience=6, side=128, subjects=2),
+        "paper": Preset(IMAGE, 20000, 2**18, 3),
+        "pictures": Preset(IMAGE, 600, patience=2.5),
+    },
+    "sdf": {
+        "cpu": Preset(SDF_SMALL, 200, 2**13, subjects=2),
+        "paper": Preset(SDF, 20000, 2**18, 3),
+    },
+    "views": {
+        "cpu": Preset(VIEWS_SMALL, 200, 2**12, side=64, subjects=1),
+        "paper": Preset(VIEWS, 30000, 2**18, 3),
+    },
+    "theory": {
+        "cpu": Preset(THEORY, 300, side=128, subjects=2),
+        "paper": Preset(diagnose.MODELS, 2000),
+    },
+    "fourier": {
+        "cpu": Preset(ENCODINGS, 500, seeds=2, side=64),
+        "paper": Preset(ENCODINGS_LARGE, 2000, seeds=3, side=128),
+    },
 }

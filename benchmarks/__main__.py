@@ -1,4 +1,5 @@
 """python -m benchmarks [NAME ...] --out FILE.json: measure, write FILE.json, print the tables."""
+
 import importlib.metadata
 import json
 import platform
@@ -12,23 +13,36 @@ from typing_extensions import Literal
 
 
 def solver(quick, _):
-    from benchmarks import solver  # last and late: it imports Jittor, which ends a process whose children are stopped
+    # last and late: it imports Jittor, which ends a process whose children are stopped
+    from benchmarks import solver
+
     return solver.run(quick)
 
 
 def zoo(quick, _):
     from benchmarks import zoo  # as late as the solver
+
     return zoo.run(quick)
 
 
 # name: function of (quick, the measured limits); the limits themselves are measured in every run
-BENCHMARKS = {"step": suite.step, "mulfa": suite.mulfa, "ops": suite.ops, "scaling": suite.scaling, "image": suite.image,
-              "sdf": suite.sdf, "views": suite.views, "zoo": zoo, "solver": solver}
+BENCHMARKS = {
+    "step": suite.step,
+    "mulfa": suite.mulfa,
+    "ops": suite.ops,
+    "scaling": suite.scaling,
+    "image": suite.image,
+    "sdf": suite.sdf,
+    "views": suite.views,
+    "zoo": zoo,
+    "solver": solver,
+}
 
 
 @dataclass(frozen=True)
 class Config:
     """Time jgrid beside its peers and the machine's limits."""
+
     names: tyro.conf.Positional[tuple[Literal[("limits", *BENCHMARKS)], ...]] = ()
     """What to measure; nothing: everything."""
     out: Path = Path("out/benchmarks.json")
@@ -39,15 +53,24 @@ class Config:
 
 def machine():
     """Where and with what the numbers were measured."""
-    cpu = [line.split(":", 1)[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")]
+    cpu = [
+        line.split(":", 1)[1].strip()
+        for line in Path("/proc/cpuinfo").read_text().splitlines()
+        if line.startswith("model name")
+    ]
     installed = {}
     for package in ("jittor", "numpy", "torch", "jax"):
         try:
             installed[package] = importlib.metadata.version(package)
         except importlib.metadata.PackageNotFoundError:
             installed[package] = None
-    return {"cpu": cpu[0] if cpu else platform.machine(), "cores": len(cpu), "threads": race.THREADS, "python": platform.python_version(),
-            **installed}
+    return {
+        "cpu": cpu[0] if cpu else platform.machine(),
+        "cores": len(cpu),
+        "threads": race.THREADS,
+        "python": platform.python_version(),
+        **installed,
+    }
 
 
 def markdown(results):
@@ -58,34 +81,83 @@ def markdown(results):
         return "-" if value is None else f"{value:.3g}" if isinstance(value, float) else str(value)
 
     def table(title, columns, rows):
-        lines.extend([f"\n### {title}\n", "| " + " | ".join(columns) + " |", "|---" * len(columns) + "|"])
+        lines.extend(
+            [f"\n### {title}\n", "| " + " | ".join(columns) + " |", "|---" * len(columns) + "|"]
+        )
         lines.extend("| " + " | ".join(map(cell, row)) + " |" for row in rows)
 
     rates = {kind: dict(sizes) for kind, sizes in results["limits"].items() if kind != "runs"}
     units = {kind: sizes.pop("unit") for kind, sizes in rates.items()}
-    table("limits", ["what", "size", "best"], [(kind, size, f"{rate:.3g} {units[kind]}")
-                                               for kind, sizes in rates.items() for size, rate in sizes.items()])
+    table(
+        "limits",
+        ["what", "size", "best"],
+        [
+            (kind, size, f"{rate:.3g} {units[kind]}")
+            for kind, sizes in rates.items()
+            for size, rate in sizes.items()
+        ],
+    )
     for name in ("step", "mulfa", "views", "zoo"):
         if name in results:
-            rows = [(run, None, r["reason"], None, None, None) if r["ms"] is None else
-                    (run, r["ms"], "{:.3g}-{:.3g}".format(*r["range_ms"]), f"{r['clean']}/{r['samples']}",
-                     r["cpu_ms"], r["ms"] / results[name]["jgrid_ms"] if results[name]["jgrid_ms"] else None)
-                    for run, r in results[name]["runs"].items()]
+            rows = [
+                (
+                    (run, None, r["reason"], None, None, None)
+                    if r["ms"] is None
+                    else (
+                        run,
+                        r["ms"],
+                        "{:.3g}-{:.3g}".format(*r["range_ms"]),
+                        f"{r['clean']}/{r['samples']}",
+                        r["cpu_ms"],
+                        r["ms"] / results[name]["jgrid_ms"] if results[name]["jgrid_ms"] else None,
+                    )
+                )
+                for run, r in results[name]["runs"].items()
+            ]
             table(name, ["run", "ms", "range", "clean", "core ms", "over jgrid"], rows)
     if results.get("ops", {}).get("parts"):
-        rows = [(part, p["ms"], f"{p['rate']:.3g} {p['unit']}" if "rate" in p else None, p.get("limit"), p.get("of_limit"))
-                for part, p in results["ops"]["parts"].items()]
-        table("ops", ["part", "ms", "rate", "limit", "of limit"], [*rows, ("step", results["ops"]["jgrid_ms"], None, None, None)])
+        rows = [
+            (
+                part,
+                p["ms"],
+                f"{p['rate']:.3g} {p['unit']}" if "rate" in p else None,
+                p.get("limit"),
+                p.get("of_limit"),
+            )
+            for part, p in results["ops"]["parts"].items()
+        ]
+        table(
+            "ops",
+            ["part", "ms", "rate", "limit", "of limit"],
+            [*rows, ("step", results["ops"]["jgrid_ms"], None, None, None)],
+        )
     if results.get("scaling", {}).get("ms"):
-        table("scaling", ["what", "value", "ms"],
-              [(axis, value, ms) for axis, row in results["scaling"]["ms"].items() for value, ms in row.items()])
+        table(
+            "scaling",
+            ["what", "value", "ms"],
+            [
+                (axis, value, ms)
+                for axis, row in results["scaling"]["ms"].items()
+                for value, ms in row.items()
+            ],
+        )
     for field, fit in results.get("image", {}).items():
         if field != "reasons" and fit:
-            table(f"image, {field}", ["dB", "seconds", "steps"], [(t, fit["seconds"][t], fit["steps"][t]) for t in fit["seconds"]])
+            table(
+                f"image, {field}",
+                ["dB", "seconds", "steps"],
+                [(t, fit["seconds"][t], fit["steps"][t]) for t in fit["seconds"]],
+            )
     if results.get("sdf", {}).get("faces"):
         entry = results["sdf"]
-        table(f"sdf, {entry['resolution']}^3", ["extraction", "ms", "faces", "peak MiB"],
-              [(name, entry["runs"][name]["ms"], faces, entry["peak_mib"][name]) for name, faces in entry["faces"].items()])
+        table(
+            f"sdf, {entry['resolution']}^3",
+            ["extraction", "ms", "faces", "peak MiB"],
+            [
+                (name, entry["runs"][name]["ms"], faces, entry["peak_mib"][name])
+                for name, faces in entry["faces"].items()
+            ],
+        )
     return "\n".join(lines)
 
 

@@ -1,4 +1,5 @@
 """The hash grid and its MLP in JAX, the whole step in one jit."""
+
 from functools import partial
 
 from benchmarks import problem
@@ -10,16 +11,26 @@ import numpy as np
 
 def model(parameters, layout, x):
     table, *network = parameters
-    scaled = x[:, None, :] * layout.cells[:, None].astype(np.float32)                     # (N, L, 2)
+    # (N, L, 2)
+    scaled = x[:, None, :] * layout.cells[:, None].astype(np.float32)
     cell = jnp.minimum(scaled.astype(jnp.int32), layout.cells[:, None] - 1)
     fraction = scaled - cell
-    corner = jnp.stack([cell, cell + 1], -1)                                              # (N, L, axis, bit)
-    a, b, n = corner[:, :, 0, None, :], corner[:, :, 1, :, None], layout.n_dense
+    # (N, L, axis, bit)
+    corner = jnp.stack([cell, cell + 1], -1)
+    a = corner[:, :, 0, None, :]
+    b = corner[:, :, 1, :, None]
+    n = layout.n_dense
     stride = (layout.cells + 1)[:n, None, None]
-    hashed = (a[:, n:].astype(jnp.uint32) ^ (b[:, n:].astype(jnp.uint32) * np.uint32(2654435761))) & np.uint32(layout.mask)
-    node = jnp.concatenate([a[:, :n] + b[:, :n] * stride, hashed.astype(jnp.int32)], 1) + layout.first[:, None, None]
+    hashed = (
+        a[:, n:].astype(jnp.uint32) ^ (b[:, n:].astype(jnp.uint32) * np.uint32(2654435761))
+    ) & np.uint32(layout.mask)
+    node = (
+        jnp.concatenate([a[:, :n] + b[:, :n] * stride, hashed.astype(jnp.int32)], 1)
+        + layout.first[:, None, None]
+    )
     weight = jnp.stack([1 - fraction, fraction], -1)
-    window = weight[:, :, 1, :, None] * weight[:, :, 0, None, :]                          # (N, L, 2, 2)
+    # (N, L, 2, 2)
+    window = weight[:, :, 1, :, None] * weight[:, :, 0, None, :]
     z = (table[node] * window[..., None]).sum((2, 3)).reshape(len(x), -1)
     for i in range(0, len(network), 2):
         z = z @ network[i].T + network[i + 1]
@@ -29,7 +40,8 @@ def model(parameters, layout, x):
 
 def step(field, batch):
     """One training step on random pixels."""
-    layout, rates = problem.Layout(field), [field["lr_features"]] + [field["lr_network"]] * 6
+    layout = problem.Layout(field)
+    rates = [field["lr_features"]] + [field["lr_network"]] * 6
     x, colour = map(jnp.asarray, problem.picture())
 
     def loss_of(parameters, x, colour):
@@ -42,8 +54,10 @@ def step(field, batch):
         first = [b1 * m + (1 - b1) * g for m, g in zip(first, gradients)]
         second = [b2 * v + (1 - b2) * g * g for v, g in zip(second, gradients)]
         scale = jnp.sqrt(1 - b2**t) / (1 - b1**t)
-        parameters = [p - rate * scale * m / (jnp.sqrt(v) + problem.EPS)
-                      for p, m, v, rate in zip(parameters, first, second, rates)]
+        parameters = [
+            p - rate * scale * m / (jnp.sqrt(v) + problem.EPS)
+            for p, m, v, rate in zip(parameters, first, second, rates)
+        ]
         return (parameters, first, second, t), loss
 
     @partial(jax.jit, donate_argnums=(0, 1))
@@ -53,7 +67,12 @@ def step(field, batch):
         return *update(state, x[chosen], colour[chosen]), key
 
     parameters = list(map(jnp.asarray, problem.parameters(field)))
-    state = (parameters, [jnp.zeros_like(p) for p in parameters], [jnp.zeros_like(p) for p in parameters], jnp.float32(0))
+    state = (
+        parameters,
+        [jnp.zeros_like(p) for p in parameters],
+        [jnp.zeros_like(p) for p in parameters],
+        jnp.float32(0),
+    )
     losses = []
     for _ in range(problem.CHECK_STEPS):
         state, loss = jax.jit(update)(state, *problem.check_batch())

@@ -1,4 +1,6 @@
-"""The direct solver beside Adam: seconds to the same PSNR, on the same pixels with the same fused ops."""
+"""The direct solver beside Adam: seconds to the same PSNR, on the same pixels with the same fused
+ops."""
+
 import time
 from dataclasses import dataclass
 
@@ -18,25 +20,34 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 RATES = (1e-2, 3e-2, 1e-1)  # Adam's, of which the best counts
-WARM = 2                    # steps of each method that compile and warm up, apart from the measured ones
+# steps of each method that compile and warm up, apart from the measured ones
+WARM = 2
 
 
 @dataclass(frozen=True)
 class Case:
     """A grid without decoder, the PSNR to reach, and the most steps Adam may take to it."""
+
     cells: tuple
     table_size: int
     target: float
     steps: int
 
 
-CASES = {"dense": Case((384,), None, 35.0, 300), "hash": Case(tuple(geometric_levels(16, 512, 16)), 2**16, 35.0, 200)}
-QUICK = {"dense": Case((48,), None, 22.0, 200), "hash": Case(tuple(geometric_levels(4, 64, 4)), 2**12, 22.0, 200)}
+CASES = {
+    "dense": Case((384,), None, 35.0, 300),
+    "hash": Case(tuple(geometric_levels(16, 512, 16)), 2**16, 35.0, 200),
+}
+QUICK = {
+    "dense": Case((48,), None, 22.0, 200),
+    "hash": Case(tuple(geometric_levels(4, 64, 4)), 2**12, 22.0, 200),
+}
 
 
 def picture(quick=False):
-    """Points (N, 2) and colours (N, 3) of scikit-image's astronaut, quick: an eighth of its resolution."""
-    pixels = skimage.data.astronaut()[::8 if quick else 1, ::8 if quick else 1] / 255.0
+    """Points (N, 2) and colours (N, 3) of scikit-image's astronaut, quick: an eighth of its
+    resolution."""
+    pixels = skimage.data.astronaut()[:: 8 if quick else 1, :: 8 if quick else 1] / 255.0
     return ImageTask(pixels).samples()
 
 
@@ -45,9 +56,11 @@ def decibels(loss):
 
 
 def adam_curve(model, groups, x, y, steps, target=np.inf):
-    """[(seconds, PSNR)] of full-batch Adam; the PSNR of a step is that of its own loss, so that nothing is evaluated apart."""
+    """[(seconds, PSNR)] of full-batch Adam; the PSNR of a step is that of its own loss, so that
+    nothing is evaluated apart."""
     optimizer = Adam(groups)
-    curve, start = [], time.perf_counter()
+    curve = []
+    start = time.perf_counter()
     for _ in range(steps):
         before = time.perf_counter()
         loss = ((model(x) - y) ** 2).mean()
@@ -61,7 +74,8 @@ def adam_curve(model, groups, x, y, steps, target=np.inf):
 
 def solver_curve(run):
     """[(seconds, PSNR)] of run(callback), which calls back with a step and its loss."""
-    curve, start = [], time.perf_counter()
+    curve = []
+    start = time.perf_counter()
     run(lambda step, loss: curve.append((time.perf_counter() - start, decibels(loss))))
     return curve
 
@@ -83,11 +97,15 @@ def median(values):
 def compare(case, x, y, repeats):
     """One entry of `run`: medians over the repeats, in which the methods take turns."""
     grid = Grid(GridIndex(2, case.cells, case.table_size), InterpolationKernel(), y.shape[1])
-    start, points, colours = grid.w.numpy(), jt.array(x).stop_grad(), jt.array(y).stop_grad()
+    start = grid.w.numpy()
+    points = jt.array(x).stop_grad()
+    colours = jt.array(y).stop_grad()
 
     def adam(rate, steps):
         place(grid, jt.array(start))
-        return adam_curve(grid, [{"params": [grid.w], "lr": rate}], points, colours, steps, case.target)
+        return adam_curve(
+            grid, [{"params": [grid.w], "lr": rate}], points, colours, steps, case.target
+        )
 
     def by(method, iterations):
         place(grid, jt.array(start))
@@ -99,52 +117,80 @@ def compare(case, x, y, repeats):
     def iterated(iterations, callback):
         conjugate_gradients(grid, points, colours, iterations, 1e-3, callback=callback)
 
-    methods = {"solver": lambda steps: by(best, min(steps, 60)), "cg": lambda steps: by(iterated, min(steps, 60)),
-               **{rate: lambda steps, rate=rate: adam(rate, steps) for rate in RATES}}
+    methods = {
+        "solver": lambda steps: by(best, min(steps, 60)),
+        "cg": lambda steps: by(iterated, min(steps, 60)),
+        **{rate: lambda steps, rate=rate: adam(rate, steps) for rate in RATES},
+    }
     for method in methods.values():
         method(WARM)
     curves = {name: [] for name in methods}
     for _ in range(repeats):
         for name, method in methods.items():
             curves[name].append(method(case.steps))
-    seconds = {name: median(seconds_to(curve, case.target) for curve in runs) for name, runs in curves.items()}
+    seconds = {
+        name: median(seconds_to(curve, case.target) for curve in runs)
+        for name, runs in curves.items()
+    }
     reached = {rate: seconds[rate] for rate in RATES if seconds[rate] is not None}
     rate = min(reached, key=reached.get) if reached else None
-    return {"adam_seconds": reached.get(rate), "solver_seconds": seconds["solver"], "psnr_reached": case.target,
-            "adam_rate": rate, "adam_steps": len(curves[rate][0]) if rate else None, "cg_seconds": seconds["cg"],
-            "solver_steps": len([p for _, p in curves["solver"][0] if p < case.target]) + 1}
+    return {
+        "adam_seconds": reached.get(rate),
+        "solver_seconds": seconds["solver"],
+        "psnr_reached": case.target,
+        "adam_rate": rate,
+        "adam_steps": len(curves[rate][0]) if rate else None,
+        "cg_seconds": seconds["cg"],
+        "solver_steps": len([p for _, p in curves["solver"][0] if p < case.target]) + 1,
+    }
 
 
 def run(quick=False):
-    """{"dense": ..., "hash": ...}: seconds to the same PSNR of Adam, at its best of RATES, and of the solver."""
+    """{"dense": ..., "hash": ...}: seconds to the same PSNR of Adam, at its best of RATES, and of
+    the solver."""
     x, y = picture(quick)
-    return {name: compare(case, x, y, 1 if quick else 3) for name, case in (QUICK if quick else CASES).items()}
+    return {
+        name: compare(case, x, y, 1 if quick else 3)
+        for name, case in (QUICK if quick else CASES).items()
+    }
 
 
 def trained(config, warm, steps):
-    """[(seconds, PSNR)] of the trainer on a field with a decoder; warm: from the solved grid, whose seconds count."""
+    """[(seconds, PSNR)] of the trainer on a field with a decoder; warm: from the solved grid, whose
+    seconds count."""
     jt.set_global_seed(0)
     np.random.seed(0)
     task = ImageTask(skimage.data.astronaut() / 255.0)
-    field, seconds = config.build(task.dim, task.n_out, task.aspect), 0.0
+    field = config.build(task.dim, task.n_out, task.aspect)
+    seconds = 0.0
     if warm:
         start = time.perf_counter()
         warm_start(field, *task.samples())
         seconds = time.perf_counter() - start
-    trainer = Trainer(task, field, TrainConfig(steps=steps, eval_every=max(1, steps // 25)), progress=False)
+    trainer = Trainer(
+        task, field, TrainConfig(steps=steps, eval_every=max(1, steps // 25)), progress=False
+    )
     trainer.fit()
     return [(line["seconds"] + seconds, line["psnr"]) for line in trainer.history]
 
 
 def gain_curves(x, y, steps):
-    """The grid with MulFA gains: Adam on features and kernel together, and variable projection from a solved start."""
+    """The grid with MulFA gains: Adam on features and kernel together, and variable projection from
+    a solved start."""
     config = MulFAGridConfig(finest=96, coarsest=48, levels=2, decoder=DecoderConfig(depth=0))
-    points, colours = jt.array(x).stop_grad(), jt.array(y).stop_grad()
+    points = jt.array(x).stop_grad()
+    colours = jt.array(y).stop_grad()
 
     def joint(n):
         field = config.build(2, y.shape[1])
         rates = {"features": 1e-1, "kernel": 3e-2}
-        return adam_curve(field, [{**group, "lr": rates[group["name"]]} for group in field.parameter_groups()], points, colours, n)
+        return adam_curve(
+            field,
+            [{**group, "lr": rates[group["name"]]} for group in field.parameter_groups()],
+            points,
+            colours,
+            n,
+        )
 
     def projected(n):
         grid = config.build(2, y.shape[1]).grid
@@ -157,16 +203,22 @@ def gain_curves(x, y, steps):
 
     for method in (joint, projected):
         method(10)
-    return {"Adam on features and kernel": joint(steps), "solve, then variable projection": projected(steps)}
+    return {
+        "Adam on features and kernel": joint(steps),
+        "solve, then variable projection": projected(steps),
+    }
 
 
 def plot(path, steps=250):
-    """Draw PSNR over seconds: Adam and the solver on the grids of `run`, the projection, and training from a solved start."""
+    """Draw PSNR over seconds: Adam and the solver on the grids of `run`, the projection, and
+    training from a solved start."""
     x, y = picture()
     panels = {}
     for name, case in CASES.items():
         grid = Grid(GridIndex(2, case.cells, case.table_size), InterpolationKernel(), y.shape[1])
-        start, points, colours = grid.w.numpy(), jt.array(x).stop_grad(), jt.array(y).stop_grad()
+        start = grid.w.numpy()
+        points = jt.array(x).stop_grad()
+        colours = jt.array(y).stop_grad()
 
         def adam(n, rate=3e-2, grid=grid, start=start, points=points, colours=colours):
             place(grid, jt.array(start))
@@ -183,22 +235,37 @@ def plot(path, steps=250):
             solve(grid, x, y, callback=callback)
 
         adam(WARM), solver(WARM, iterated)
-        panels[f"{name} grid, no decoder"] = {"Adam, rate 0.03": adam(min(steps, 150)), "solver, iterations": solver(25, iterated)}
+        panels[f"{name} grid, no decoder"] = {
+            "Adam, rate 0.03": adam(min(steps, 150)),
+            "solver, iterations": solver(25, iterated),
+        }
         if name == "dense":
             exact(grid, 1, None)
             panels[f"{name} grid, no decoder"]["solver, exact"] = solver(1, exact)
     quarter = ImageTask(skimage.data.astronaut()[::2, ::2] / 255.0).samples()
     panels["MulFA gains, no decoder, a quarter of the pixels"] = gain_curves(*quarter, steps)
-    panels["MulFAGrid with its decoder"] = {"Adam": trained(MulFAGridConfig(), False, steps),
-                                            "Adam from the solved grid": trained(MulFAGridConfig(), True, steps)}
+    panels["MulFAGrid with its decoder"] = {
+        "Adam": trained(MulFAGridConfig(), False, steps),
+        "Adam from the solved grid": trained(MulFAGridConfig(), True, steps),
+    }
     figure = Figure(figsize=(11, 7), dpi=110, layout="constrained")
     FigureCanvasAgg(figure)
     for axes, (title, curves) in zip(figure.subplots(2, 2).flat, panels.items()):
         for label, curve in curves.items():
             axes.plot(*zip(*curve), marker="o", markersize=4 if len(curve) < 30 else 0, label=label)
         best = max(p for curve in curves.values() for _, p in curve)
-        axes.set(title=title, xlabel="seconds", ylabel="PSNR (dB)", xscale="log", xlim=(0.01, None), ylim=(max(10, best - 20), best + 1))
+        axes.set(
+            title=title,
+            xlabel="seconds",
+            ylabel="PSNR (dB)",
+            xscale="log",
+            xlim=(0.01, None),
+            ylim=(max(10, best - 20), best + 1),
+        )
         axes.grid(alpha=0.3)
         axes.legend(loc="lower right")
     figure.savefig(path)
-    return {title: {label: curve[-1] for label, curve in curves.items()} for title, curves in panels.items()}
+    return {
+        title: {label: curve[-1] for label, curve in curves.items()}
+        for title, curves in panels.items()
+    }

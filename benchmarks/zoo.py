@@ -1,19 +1,27 @@
-"""A step of many small SIRENs at once, 2-16-16-1 on 10 x 10 pixels with Adam: jgrid's fused op, its plain twin and PyTorch."""
+"""A step of many small SIRENs at once, 2-16-16-1 on 10 x 10 pixels with Adam: jgrid's fused op, its
+plain twin and PyTorch."""
+
 from benchmarks import problem, race, suite
 
 import numpy as np
 
-OMEGA, LR = 30.0, 1e-2
+OMEGA = 30.0
+LR = 1e-2
 
 
 def start(fields):
-    """Points (100, 2), random targets (F, 100, 1) and the weights at the start, the same for all."""
-    rng, line = np.random.default_rng(0), np.linspace(-1, 1, 10, dtype=np.float32)
+    """Points (100, 2), random targets (F, 100, 1) and the weights at the start, the same for
+    all."""
+    rng = np.random.default_rng(0)
+    line = np.linspace(-1, 1, 10, dtype=np.float32)
     x = np.stack(np.meshgrid(line, line), axis=-1).reshape(-1, 2)
     parameters = []
     for a, b in ((2, 16), (16, 16), (16, 1)):
         bound = np.sqrt(6 / a) / OMEGA
-        parameters += [rng.uniform(-bound, bound, (fields, b, a)).astype(np.float32), np.zeros((fields, b), np.float32)]
+        parameters += [
+            rng.uniform(-bound, bound, (fields, b, a)).astype(np.float32),
+            np.zeros((fields, b), np.float32),
+        ]
     return x, rng.uniform(-0.5, 0.5, (fields, len(x), 1)).astype(np.float32), parameters
 
 
@@ -24,7 +32,9 @@ def jgrid_step(fields, plain=False):
     import jittor as jt
 
     x, target, parameters = start(fields)
-    x, target, parameters = jt.array(x).stop_grad(), jt.array(target).stop_grad(), [jt.array(p) for p in parameters]
+    x = jt.array(x).stop_grad()
+    target = jt.array(target).stop_grad()
+    parameters = [jt.array(p) for p in parameters]
     adam = jt.optim.Adam(parameters, lr=LR, betas=problem.BETAS, eps=problem.EPS)
 
     def update():
@@ -47,7 +57,9 @@ def torch_step(fields):
 
     torch.set_num_threads(race.THREADS)
     x, target, parameters = start(fields)
-    x, target, parameters = torch.tensor(x), torch.tensor(target), [torch.tensor(p, requires_grad=True) for p in parameters]
+    x = torch.tensor(x)
+    target = torch.tensor(target)
+    parameters = [torch.tensor(p, requires_grad=True) for p in parameters]
     adam = torch.optim.Adam(parameters, lr=LR, betas=problem.BETAS, eps=problem.EPS, fused=True)
 
     def update():
@@ -72,6 +84,11 @@ def torch_step(fields):
 def run(quick):
     """Milliseconds of a step of 1,000 fields."""
     options = {"fields": 20 if quick else 1000}
-    entrants = {"jgrid": ("zoo", "jgrid_step", options), "jgrid plain": ("zoo", "jgrid_step", {**options, "plain": True}),
-                "torch eager": ("zoo", "torch_step", options)}
-    return suite.compare(entrants, quick, {"torch_eager": "torch eager", "jgrid_plain": "jgrid plain"})
+    entrants = {
+        "jgrid": ("zoo", "jgrid_step", options),
+        "jgrid plain": ("zoo", "jgrid_step", {**options, "plain": True}),
+        "torch eager": ("zoo", "torch_step", options),
+    }
+    return suite.compare(
+        entrants, quick, {"torch_eager": "torch eager", "jgrid_plain": "jgrid plain"}
+    )

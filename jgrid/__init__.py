@@ -1,15 +1,17 @@
 """jgrid: grid-based neural fields on Jittor.
 
-Dimensions: N points, D input dimensions, K nodes per point, M nodes in a grid, C channels, L levels, P features of gamma;
-R rays, S samples per ray. Grids see [0, 1]^D; tasks convert world units. Signed distance is negative inside. Colours are
-float32 in [0, 1], sRGB. Poses are camera-to-world with OpenGL axes (right, up, back). Seconds are seconds; learning rates
-are per step.
-"""
+Dimensions: N points, D input dimensions, K nodes per point, M nodes in a grid, C channels, L
+levels, P features of gamma; R rays, S samples per ray. Grids see [0, 1]^D; tasks convert world
+units. Signed distance is negative inside. Colours are float32 in [0, 1], sRGB. Poses are
+camera-to-world with OpenGL axes (right, up, back). Seconds are seconds; learning rates are per
+step."""
+
 import sys
 
 __version__ = "0.1.0"
 
-# While Python locates the module of `python -m jgrid.runtime`, which must run even where Jittor cannot, argv[0] is "-m"
+# While Python locates the module of `python -m jgrid.runtime`, which must run even where Jittor
+# cannot, argv[0] is "-m"
 if sys.argv[:1] != ["-m"]:
     from jgrid import runtime
 
@@ -37,7 +39,13 @@ if sys.argv[:1] != ["-m"]:
     from jgrid.image.files import load_image  # noqa: E402
     from jgrid.image.task import ImageTask  # noqa: E402
     from jgrid.index import FourierIndex, GridIndex, PointIndex  # noqa: E402
-    from jgrid.kernel import InterpolationKernel, MulFAGainKernel, MulFAKernel, MulFALiteralKernel, RadialKernel  # noqa: E402
+    from jgrid.kernel import (
+        InterpolationKernel,
+        MulFAGainKernel,
+        MulFAKernel,
+        MulFALiteralKernel,
+        RadialKernel,
+    )  # noqa: E402
     from jgrid.network import MFN, MLP, FourierFilter, GaborFilter, Siren, Wire  # noqa: E402
     from jgrid.optdnn.methods import METHODS, Method, analyse, find_method  # noqa: E402
     from jgrid.optdnn.network import OptDNN  # noqa: E402
@@ -52,10 +60,64 @@ if sys.argv[:1] != ["-m"]:
     from jgrid.surface.task import SDFConfig, SDFTask  # noqa: E402
     from jgrid.trainer import TrainConfig, Trainer  # noqa: E402
 
-    __all__ = ["Box", "Camera", "DenseGridConfig", "Field", "FourierFeatures", "FourierFilter", "FourierGridConfig", "FourierIndex",
-               "FourierNetConfig", "GaborFilter", "Grid", "GridIndex", "HashGridConfig", "ImageTask", "InterpolationKernel",
-               "LiteralMulFAGridConfig", "METHODS", "MFN", "MFNConfig", "MLP", "Mesh", "Method", "MulFAGainKernel", "MulFAGridConfig",
-               "MulFAKernel", "MulFALiteralKernel", "Occupancy", "OptDNN", "OptDNNConfig", "OptDNNGridConfig", "PointIndex", "ProductGrid",
-               "RadialGridConfig", "RadialKernel", "RadianceConfig", "RadianceField", "SDFConfig", "SDFTask", "Siren", "SirenConfig",
-               "SolveConfig", "Solver", "TrainConfig", "Trainer", "VMGridConfig", "Views", "ViewsTask", "Wire", "WireConfig", "analyse",
-               "find_method", "load_image", "load_mesh", "load_views", "make_mesh", "make_scene", "project", "solve", "warm_start"]
+    __all__ = [
+        "Box",
+        "Camera",
+        "DenseGridConfig",
+        "Field",
+        "FourierFeatures",
+        "FourierFilter",
+        "FourierGridConfig",
+        "FourierIndex",
+        "FourierNetConfig",
+        "GaborFilter",
+        "Grid",
+        "GridIndex",
+        "HashGridConfig",
+        "ImageTask",
+        "InterpolationKernel",
+        "LiteralMulFAGridConfig",
+        "METHODS",
+        "MFN",
+        "MFNConfig",
+        "MLP",
+        "Mesh",
+        "Method",
+        "MulFAGainKernel",
+        "MulFAGridConfig",
+        "MulFAKernel",
+        "MulFALiteralKernel",
+        "Occupancy",
+        "OptDNN",
+        "OptDNNConfig",
+        "OptDNNGridConfig",
+        "PointIndex",
+        "ProductGrid",
+        "RadialGridConfig",
+        "RadialKernel",
+        "RadianceConfig",
+        "RadianceField",
+        "SDFConfig",
+        "SDFTask",
+        "Siren",
+        "SirenConfig",
+        "SolveConfig",
+        "Solver",
+        "TrainConfig",
+        "Trainer",
+        "VMGridConfig",
+        "Views",
+        "ViewsTask",
+        "Wire",
+        "WireConfig",
+        "analyse",
+        "find_method",
+        "load_image",
+        "load_mesh",
+        "load_views",
+        "make_mesh",
+        "make_scene",
+        "project",
+        "solve",
+        "warm_start",
+    ]

@@ -1,4 +1,5 @@
 """Files that survive: written whole or not at all, loaded strictly, never pickle."""
+
 import contextlib
 import hashlib
 import json
@@ -16,13 +17,16 @@ FORMAT = "jgrid-2"  # jgrid-1 had no checksum
 
 @contextlib.contextmanager
 def atomic_path(path):
-    """A temporary path beside `path` that replaces it when the block ends well, and vanishes when it does not.
+    """A temporary path beside `path` that replaces it when the block ends well, and vanishes when
+    it does not.
 
     An OSError, such as that of a full disk, names `path`.
     """
     path = Path(path)
     try:
-        handle, temporary = tempfile.mkstemp(prefix=f".{path.stem}-", suffix=path.suffix, dir=path.parent)
+        handle, temporary = tempfile.mkstemp(
+            prefix=f".{path.stem}-", suffix=path.suffix, dir=path.parent
+        )
     except OSError as error:
         raise OSError(error.errno, error.strerror, str(path)) from None
     os.close(handle)
@@ -48,6 +52,7 @@ def _umask():
 
 def to_json(value, indent=None):
     """JSON text; numbers that are not finite, for which JSON has no word, become null."""
+
     def finite(v):
         if isinstance(v, dict):
             return {k: finite(u) for k, u in v.items()}
@@ -64,7 +69,8 @@ def write_json(path, value):
 
 
 def _digest(arrays, config):
-    """SHA-256 of the names, types, shapes and bytes of arrays and of a JSON text, in hexadecimal."""
+    """SHA-256 of the names, types, shapes and bytes of arrays and of a JSON text, in
+    hexadecimal."""
     digest = hashlib.sha256(config.encode())
     for name in sorted(arrays):
         digest.update(repr((name, str(arrays[name].dtype), arrays[name].shape)).encode())
@@ -73,29 +79,47 @@ def _digest(arrays, config):
 
 
 def save(path, tensors, config):
-    """Write named arrays and a JSON-able config, with a checksum of both, to one safetensors file."""
-    arrays, text = {name: np.ascontiguousarray(value) for name, value in tensors.items()}, json.dumps(config)
+    """Write named arrays and a JSON-able config, with a checksum of both, to one safetensors
+    file."""
+    arrays = {name: np.ascontiguousarray(value) for name, value in tensors.items()}
+    text = json.dumps(config)
     with atomic_path(path) as temporary:
         try:
-            save_file(arrays, temporary, metadata={"format": FORMAT, "config": text, "sha256": _digest(arrays, text)})
+            save_file(
+                arrays,
+                temporary,
+                metadata={"format": FORMAT, "config": text, "sha256": _digest(arrays, text)},
+            )
         except SafetensorError as error:
             raise OSError(f"{path}: cannot be written ({error})") from None
 
 
 def read(path):
-    """(tensors by name, config) of a file that `save` wrote. Raises ValueError, naming the file and what is wrong with it."""
+    """(tensors by name, config) of a file that `save` wrote. Raises ValueError, naming the file and
+    what is wrong with it."""
     if not Path(path).is_file():
         raise ValueError(f"{path}: no such file")
     try:
         with safe_open(path, framework="numpy") as file:
             metadata = file.metadata() or {}
             if metadata.get("format") != FORMAT:
-                raise ValueError(f"{path}: not a jgrid model (format {metadata.get('format')!r}, wanted {FORMAT!r})")
+                raise ValueError(
+                    f"{path}: not a jgrid model (format {metadata.get('format')!r}, wanted"
+                    f" {FORMAT!r})"
+                )
             tensors = {name: file.get_tensor(name) for name in file.keys()}
         if _digest(tensors, metadata["config"]) != metadata["sha256"]:
             raise ValueError(f"{path}: damaged: its checksum is not that of its content")
         config = json.loads(metadata["config"])
-    except (SafetensorError, OSError, KeyError, TypeError, AttributeError, RecursionError, json.JSONDecodeError) as error:
+    except (
+        SafetensorError,
+        OSError,
+        KeyError,
+        TypeError,
+        AttributeError,
+        RecursionError,
+        json.JSONDecodeError,
+    ) as error:
         raise ValueError(f"{path}: damaged or not a safetensors file ({error})") from None
     if not isinstance(config, dict):
         raise ValueError(f"{path}: its config is no JSON object")
@@ -110,7 +134,8 @@ def require_entries(wanted, found, name):
 
 
 def assign(model, tensors, name="model"):
-    """Set a module's parameters to `tensors`; every entry must be there, with its shape, dtype and finite values.
+    """Set a module's parameters to `tensors`; every entry must be there, with its shape, dtype and
+    finite values.
 
     Raises ValueError that names the entry; the model is then unchanged.
     """
@@ -119,7 +144,10 @@ def assign(model, tensors, name="model"):
     for entry, value in parameters.items():
         found = tensors[entry]
         if tuple(found.shape) != tuple(value.shape) or str(found.dtype) != str(value.dtype):
-            raise ValueError(f"{name}: {entry} is {found.dtype} {tuple(found.shape)}, wanted {value.dtype} {tuple(value.shape)}")
+            raise ValueError(
+                f"{name}: {entry} is {found.dtype} {tuple(found.shape)}, wanted {value.dtype}"
+                f" {tuple(value.shape)}"
+            )
         if not np.isfinite(found).all():
             raise ValueError(f"{name}: {entry} has values that are not finite")
     for entry, value in parameters.items():

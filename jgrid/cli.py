@@ -1,4 +1,5 @@
 """What all apps share: flags from a config, one clear line for a user's mistake, the run folder."""
+
 import contextlib
 import dataclasses
 import importlib.metadata
@@ -24,10 +25,17 @@ from typing_extensions import Literal
 
 
 def any_field(*configs):
-    """The type of an app's field flag: any field of the library; `configs` are the defaults of their kinds, where the app has its own."""
+    """The type of an app's field flag: any field of the library; `configs` are the defaults of
+    their kinds, where the app has its own."""
     own = {type(config): config for config in configs}
-    return Union[tuple(Annotated[cls, tyro.conf.subcommand(name, default=own.get(cls, cls()), prefix_name=False)]
-                       for name, cls in FIELDS.items())]
+    return Union[
+        tuple(
+            Annotated[
+                cls, tyro.conf.subcommand(name, default=own.get(cls, cls()), prefix_name=False)
+            ]
+            for name, cls in FIELDS.items()
+        )
+    ]
 
 
 AnyField = any_field()
@@ -37,13 +45,15 @@ Device = Literal["auto", "cpu", "cuda"]
 
 def say(message):
     """An error's one line on stderr."""
-    where = f" (process {parallel.rank} of {parallel.n_processes})" if parallel.n_processes > 1 else ""
+    where = (
+        f" (process {parallel.rank} of {parallel.n_processes})" if parallel.n_processes > 1 else ""
+    )
     print(f"error{where}: " + " ".join(str(message).split()), file=sys.stderr)
 
 
 def leave(code):
-    """End at once. An ordinary exit waits for children, which a signal may have ended in the wrong moment, and for MPI's other processes,
-    which may be waiting for this one; mpirun ends those."""
+    """End at once. An ordinary exit waits for children, which a signal may have ended in the wrong
+    moment, and for MPI's other processes, which may be waiting for this one; mpirun ends those."""
     for stream in (sys.stdout, sys.stderr):
         stream.flush()
     os._exit(code)
@@ -58,7 +68,8 @@ def fail(message, code=2):
 
 @contextlib.contextmanager
 def user_errors():
-    """Inside the block, where user data enters, ValueError and OSError are the user's to mend: one line, exit code 2."""
+    """Inside the block, where user data enters, ValueError and OSError are the user's to mend: one
+    line, exit code 2."""
     try:
         yield
     except (ValueError, OSError) as error:
@@ -74,23 +85,32 @@ def parse(config_class, arguments=None):
         if stop.code:
             messages = io.StringIO()
             # once more, on a terminal so wide that no line of the message is broken
-            with contextlib.redirect_stderr(messages), unittest.mock.patch.dict(os.environ, COLUMNS="10000"), \
-                    contextlib.suppress(SystemExit):
+            with (
+                contextlib.redirect_stderr(messages),
+                unittest.mock.patch.dict(os.environ, COLUMNS="10000"),
+                contextlib.suppress(SystemExit),
+            ):
                 tyro.cli(config_class, args=arguments)
-            lines = [re.sub(r"\x1b\[[0-9;]*m", "", line).strip("│╭╮╰╯─ ") for line in messages.getvalue().splitlines()]
+            lines = [
+                re.sub(r"\x1b\[[0-9;]*m", "", line).strip("│╭╮╰╯─ ")
+                for line in messages.getvalue().splitlines()
+            ]
             text = "; ".join(line for line in lines[1:] if line and "helptext" not in line)
             fail(f"{text}; --help lists all flags")
         raise
 
 
 def handle_signals():
-    """SIGINT and SIGTERM raise KeyboardInterrupt, where Jittor would quit at once: so temporary files go, and training ends with a step."""
+    """SIGINT and SIGTERM raise KeyboardInterrupt, where Jittor would quit at once: so temporary
+    files go, and training ends with a step."""
+
     def interrupt(number, frame):
         raise KeyboardInterrupt(number)
 
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, interrupt)
-    signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # a Ctrl-C ends Jittor's compiling children too, and Jittor would quit for that
+    # a Ctrl-C ends Jittor's compiling children too, and Jittor would quit for that
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
 
 
 def run(config_class, main):
@@ -98,7 +118,8 @@ def run(config_class, main):
     handle_signals()
     try:
         main(parse(config_class))
-    except (TrainingStopped, Interrupted) as ended:  # all processes come here alike, so that one speaks for them
+    # all processes come here alike, so that one speaks for them
+    except (TrainingStopped, Interrupted) as ended:
         if parallel.first:
             say(ended)
         parallel.total(0)  # the others wait until it has written what there is
@@ -108,7 +129,8 @@ def run(config_class, main):
     except KeyboardInterrupt as interrupted:
         say("interrupted")
         leave(128 + (interrupted.args or [signal.SIGINT])[0])
-    except (memory.NotEnough, MemoryError, OSError) as error:  # a disk may be full, and memory taken, at any time
+    # a disk may be full, and memory taken, at any time
+    except (memory.NotEnough, MemoryError, OSError) as error:
         say(f"out of memory: {error}" if isinstance(error, MemoryError) else error)
         leave(2) if parallel.n_processes > 1 else sys.exit(2)
     except Exception:
@@ -119,56 +141,80 @@ def run(config_class, main):
 
 
 def start(device, seed, several=False):
-    """Set Jittor's device and seed: auto takes CUDA where Jittor has it. Returns "cpu" or "cuda"; ValueError without a wanted CUDA.
+    """Set Jittor's device and seed: auto takes CUDA where Jittor has it. Returns "cpu" or "cuda";
+    ValueError without a wanted CUDA.
 
-    several: whether what follows can be shared by several processes, of which the first alone prints; ValueError where it cannot.
-    """
+    several: whether what follows can be shared by several processes, of which the first alone
+    prints; ValueError where it cannot."""
     if parallel.n_processes > 1 and not several:
-        raise ValueError("this runs in one process, without mpirun; several share the training of fit_image, fit_sdf and fit_views")
+        raise ValueError(
+            "this runs in one process, without mpirun; several share the training of fit_image,"
+            " fit_sdf and fit_views"
+        )
     if not parallel.first:
         sys.stdout = open(os.devnull, "w")
     elif parallel.n_processes > 1:
-        print(f"{parallel.n_processes} processes share every batch; should one die, mpirun ends them all, and the same command with "
-              "--resume goes on from the last checkpoint", file=sys.stderr)
+        print(
+            f"{parallel.n_processes} processes share every batch; should one die, mpirun ends them"
+            " all, and the same command with --resume goes on from the last checkpoint",
+            file=sys.stderr,
+        )
     if device == "cuda" and not jt.has_cuda:
-        raise ValueError("--device cuda: Jittor has no usable CUDA here; python -m jgrid.runtime says why")
+        raise ValueError(
+            "--device cuda: Jittor has no usable CUDA here; python -m jgrid.runtime says why"
+        )
     jt.flags.use_cuda = int(bool(jt.has_cuda) and device != "cpu")
     jt.set_global_seed(seed, different_seed_for_mpi=False)
     return "cuda" if jt.flags.use_cuda else "cpu"
 
 
 def make_folder(path):
-    """Make the run's folder and try to write into it, before any work is done; OSError where that fails."""
+    """Make the run's folder and try to write into it, before any work is done; OSError where that
+    fails."""
     path.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryFile(dir=path):
         return path
 
 
 def again_folder(app, path, what):
-    """Where an app puts what it makes of a saved model: the name of the run's folder, or the file's where it has one of its own."""
-    return Path("out") / f"{path.resolve().parent.name if path.stem == 'model' else f'{app}-{path.stem}'}-{what}"
+    """Where an app puts what it makes of a saved model: the name of the run's folder, or the file's
+    where it has one of its own."""
+    return (
+        Path("out")
+        / f"{path.resolve().parent.name if path.stem == 'model' else f'{app}-{path.stem}'}-{what}"
+    )
 
 
 def to_json(config):
     """A config as JSON-able data: paths as strings, fields with their kind."""
+
     def plain(value):
         if isinstance(value, Path):
             return str(value)
         if type(value) in FIELDS.values():
             return field_to_dict(value)
         if dataclasses.is_dataclass(value):
-            return {f.name.rstrip("_"): plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
+            return {
+                f.name.rstrip("_"): plain(getattr(value, f.name)) for f in dataclasses.fields(value)
+            }
         return value
 
     return plain(config)
 
 
 def versions():
-    return {"python": platform.python_version(), **{p: importlib.metadata.version(p) for p in ("jittor", "numpy")}}
+    return {
+        "python": platform.python_version(),
+        **{p: importlib.metadata.version(p) for p in ("jittor", "numpy")},
+    }
 
 
 def save_model(out_dir, model, model_config):
-    checkpoint.save(out_dir / "model.safetensors", {k: v.numpy() for k, v in model.state_dict().items()}, model_config)
+    checkpoint.save(
+        out_dir / "model.safetensors",
+        {k: v.numpy() for k, v in model.state_dict().items()},
+        model_config,
+    )
 
 
 def write_run(out_dir, config, result):

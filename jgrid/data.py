@@ -1,8 +1,10 @@
-"""Data sets on disk: what each folder must hold, and whether it does. `python -m jgrid.data FOLDER` checks, `--stand-in` makes small ones.
+"""Data sets on disk: what each folder must hold, and whether it does. `python -m jgrid.data FOLDER`
+checks, `--stand-in` makes small ones.
 
-data/README.md says where each set comes from. A hash is given only where the published file itself was at hand; other files are checked by
-their form: names, sizes, shapes. Jittor is not needed.
+data/README.md says where each set comes from. A hash is given only where the published file itself
+was at hand; other files are checked by their form: names, sizes, shapes. Jittor is not needed.
 """
+
 import argparse
 import gzip
 import hashlib
@@ -17,25 +19,45 @@ import numpy as np
 from PIL import Image
 
 # SHA-256 of the files as published
-KODAK = {1: "a56e27cbf5f843c048b6af1d6e090760e9c92fadba88b7dee0205918a37523bd",
-         5: "10349e963c5c813d327852f82c1795fa4148d69fedffc4c589bee458e3ac3d53",
-         8: "e3cfc1371a5643c7f8cdf1bd565c172abce6aa26e3f2fdce74cbf7c32364089d",
-         15: "d36d884e29bce92adea11de456be4e9a5815e79c112d47453a34a6f6edc84e63",
-         19: "8f12d577f9ca36f384f82dec11ed8a4e12a27bd5a32ef117b9bcaf4fe4d0606f",
-         23: "2ed596d7de74cc43d23add4c116763f49d7b5a78b21444fe84caece531ee933b"}
-MESHES = {"nefertiti.obj": "3ae65c1ec016d2903af36e2fff43c8dd7cd982cec45ce09fc57f18a5ee1c3ffb",
-          "skull.obj": "823d83ed28a41ba714163bec7922c6bb7a82e9d82810ced1cc675660309e1817",
-          "scorpion.obj": "98370d678a48e32191920f485725aa6be729f4a9f06f3cab9a8853a23a374384",
-          "featuretype.stl": "c9946c4bb8034cd43522526a2f325200e2d2322a0c7258f848a81f00e418dab3"}
-STANFORD = ("armadillo.ply", "bunny.ply", "dragon.ply", "buddha.ply", "lucy.ply", "xyzrgb_dragon.ply", "statuette.ply")
-# MD5 of the decompressed idx files, as compression may differ: MNIST's official ones; Fashion-MNIST's test set from Debian's package
-IDX = {"mnist": {"train-images-idx3-ubyte": "6bbc9ace898e44ae57da46a324031adb",
-                 "train-labels-idx1-ubyte": "a25bea736e30d166cdddb491f175f624",
-                 "t10k-images-idx3-ubyte": "2646ac647ad5339dbf082846283269ea",
-                 "t10k-labels-idx1-ubyte": "27ae3e4e09519cfbb04c329615203637"},
-       "fashion-mnist": {"train-images-idx3-ubyte": None, "train-labels-idx1-ubyte": None,
-                         "t10k-images-idx3-ubyte": "8181f5470baa50b63fa0f6fddb340f0a",
-                         "t10k-labels-idx1-ubyte": "15d484375f8d13e6eb1aabb0c3f46965"}}
+KODAK = {
+    1: "a56e27cbf5f843c048b6af1d6e090760e9c92fadba88b7dee0205918a37523bd",
+    5: "10349e963c5c813d327852f82c1795fa4148d69fedffc4c589bee458e3ac3d53",
+    8: "e3cfc1371a5643c7f8cdf1bd565c172abce6aa26e3f2fdce74cbf7c32364089d",
+    15: "d36d884e29bce92adea11de456be4e9a5815e79c112d47453a34a6f6edc84e63",
+    19: "8f12d577f9ca36f384f82dec11ed8a4e12a27bd5a32ef117b9bcaf4fe4d0606f",
+    23: "2ed596d7de74cc43d23add4c116763f49d7b5a78b21444fe84caece531ee933b",
+}
+MESHES = {
+    "nefertiti.obj": "3ae65c1ec016d2903af36e2fff43c8dd7cd982cec45ce09fc57f18a5ee1c3ffb",
+    "skull.obj": "823d83ed28a41ba714163bec7922c6bb7a82e9d82810ced1cc675660309e1817",
+    "scorpion.obj": "98370d678a48e32191920f485725aa6be729f4a9f06f3cab9a8853a23a374384",
+    "featuretype.stl": "c9946c4bb8034cd43522526a2f325200e2d2322a0c7258f848a81f00e418dab3",
+}
+STANFORD = (
+    "armadillo.ply",
+    "bunny.ply",
+    "dragon.ply",
+    "buddha.ply",
+    "lucy.ply",
+    "xyzrgb_dragon.ply",
+    "statuette.ply",
+)
+# MD5 of the decompressed idx files, as compression may differ: MNIST's official ones;
+# Fashion-MNIST's test set from Debian's package
+IDX = {
+    "mnist": {
+        "train-images-idx3-ubyte": "6bbc9ace898e44ae57da46a324031adb",
+        "train-labels-idx1-ubyte": "a25bea736e30d166cdddb491f175f624",
+        "t10k-images-idx3-ubyte": "2646ac647ad5339dbf082846283269ea",
+        "t10k-labels-idx1-ubyte": "27ae3e4e09519cfbb04c329615203637",
+    },
+    "fashion-mnist": {
+        "train-images-idx3-ubyte": None,
+        "train-labels-idx1-ubyte": None,
+        "t10k-images-idx3-ubyte": "8181f5470baa50b63fa0f6fddb340f0a",
+        "t10k-labels-idx1-ubyte": "15d484375f8d13e6eb1aabb0c3f46965",
+    },
+}
 CIFAR_BYTES = 10000 * (1 + 3 * 32 * 32)  # a label and three planes a picture
 
 
@@ -45,7 +67,8 @@ def folder():
 
 
 def find(path, inside="."):
-    """A path as it is where there is such a file or folder, or else the one of this name in `folder()` / inside; ValueError without."""
+    """A path as it is where there is such a file or folder, or else the one of this name in
+    `folder()` / inside; ValueError without."""
     there = folder() / inside / path
     if not Path(path).exists() and not there.exists():
         raise ValueError(f"{path}: no such file or folder, neither here nor in {there.parent}")
@@ -53,27 +76,37 @@ def find(path, inside="."):
 
 
 class Found:
-    """What was found of a set: how many files are as published (by their hash), how many have the right form, what lacks, what is wrong."""
+    """What was found of a set: how many files are as published (by their hash), how many have the
+    right form, what lacks, what is wrong."""
 
     def __init__(self):
-        self.hashed, self.formed, self.missing, self.problems = 0, 0, [], []
+        self.hashed = 0
+        self.formed = 0
+        self.missing = []
+        self.problems = []
 
     @property
     def whole(self):
         return not (self.missing or self.problems)
 
     def file(self, path, check, digest=None):
-        """Count a file: its digest by `check`, None where it has the right form; ValueError of `check` says what is wrong."""
+        """Count a file: its digest by `check`, None where it has the right form; ValueError of
+        `check` says what is wrong."""
         if not path.is_file():
             self.missing.append(path.name)
             return
         try:
             found = check(path)
         except (ValueError, OSError) as error:
-            self.problems.append(f"{path.name}: {' '.join(str(error).replace(str(path) + ': ', '').split())}")
+            self.problems.append(
+                f"{path.name}: {' '.join(str(error).replace(str(path) + ': ', '').split())}"
+            )
             return
         if digest is not None and found != digest:
-            self.problems.append(f"{path.name}: readable, but not the published file (hash {found[:12]}..., wanted {digest[:12]}...)")
+            self.problems.append(
+                f"{path.name}: readable, but not the published file (hash {found[:12]}..., wanted"
+                f" {digest[:12]}...)"
+            )
         elif digest is None:
             self.formed += 1
         else:
@@ -85,13 +118,25 @@ def sha256(path):
 
 
 def picture(shapes=None, longest=None):
-    """A check of pictures: RGB, of one of the shapes (width, height) or with its longest side; returns the SHA-256."""
+    """A check of pictures: RGB, of one of the shapes (width, height) or with its longest side;
+    returns the SHA-256."""
+
     def check(path):
         with Image.open(path) as image:
             image.load()
-        if image.mode != "RGB" or (shapes and image.size not in shapes) or (longest and max(image.size) != longest):
-            wanted = " or ".join(f"{w} x {h}" for w, h in shapes) if shapes else f"{longest} pixels along the longest side"
-            raise ValueError(f"{image.mode} of {image.size[0]} x {image.size[1]} pixels, wanted RGB of {wanted}")
+        if (
+            image.mode != "RGB"
+            or (shapes and image.size not in shapes)
+            or (longest and max(image.size) != longest)
+        ):
+            wanted = (
+                " or ".join(f"{w} x {h}" for w, h in shapes)
+                if shapes
+                else f"{longest} pixels along the longest side"
+            )
+            raise ValueError(
+                f"{image.mode} of {image.size[0]} x {image.size[1]} pixels, wanted RGB of {wanted}"
+            )
         return sha256(path)
 
     return check
@@ -99,7 +144,9 @@ def picture(shapes=None, longest=None):
 
 def check_kodak(folder, found):
     for n in range(1, 25):
-        found.file(folder / f"kodim{n:02}.png", picture(shapes=((768, 512), (512, 768))), KODAK.get(n))
+        found.file(
+            folder / f"kodim{n:02}.png", picture(shapes=((768, 512), (512, 768))), KODAK.get(n)
+        )
 
 
 def check_div2k(folder, found):
@@ -135,7 +182,11 @@ def check_scenes(folder, found):
 def _check_views(path, found):
     try:
         frames = json.loads(path.read_text(encoding="utf-8"))["frames"]
-        names = [frame["file_path"] for frame in frames if np.shape(frame["transform_matrix"]) in ((4, 4), (3, 4))]
+        names = [
+            frame["file_path"]
+            for frame in frames
+            if np.shape(frame["transform_matrix"]) in ((4, 4), (3, 4))
+        ]
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"not a transforms file ({type(error).__name__})") from None
     sizes = set()
@@ -147,7 +198,10 @@ def _check_views(path, found):
         with Image.open(file) as image:
             sizes.add(image.size)
     if not names or len(names) < len(frames) or len(sizes) > 1:
-        raise ValueError(f"{path.parent.name}: {len(frames)} frames, {len(names)} of them with a pose, pictures of {len(sizes)} sizes")
+        raise ValueError(
+            f"{path.parent.name}: {len(frames)} frames, {len(names)} of them with a pose, pictures"
+            f" of {len(sizes)} sizes"
+        )
 
 
 def check_idx(folder, found):
@@ -158,7 +212,8 @@ def check_idx(folder, found):
 
 def _idx_digest(path):
     count = 60000 if path.name.startswith("train") else 10000
-    wanted, values = (count, 28, 28) if "images" in path.name else (count,), read_idx(path)
+    wanted = (count, 28, 28) if "images" in path.name else (count,)
+    values = read_idx(path)
     if values.shape != wanted or values.dtype != np.uint8:
         raise ValueError(f"{values.dtype} {values.shape}, wanted uint8 {wanted}")
     with gzip.open(path) if path.suffix == ".gz" else open(path, "rb") as file:
@@ -174,35 +229,59 @@ def check_cifar(folder, found):
         found.file(folder / name, check)
 
 
-SETS = {"kodak": check_kodak, "div2k": check_div2k, "meshes": check_meshes, "stanford": check_stanford, "scenes": check_scenes,
-        "mnist": check_idx, "fashion-mnist": check_idx, "cifar-10": check_cifar}
+SETS = {
+    "kodak": check_kodak,
+    "div2k": check_div2k,
+    "meshes": check_meshes,
+    "stanford": check_stanford,
+    "scenes": check_scenes,
+    "mnist": check_idx,
+    "fashion-mnist": check_idx,
+    "cifar-10": check_cifar,
+}
 
 
 def stand_in_kodak(folder):
     import skimage.data
+
     for n, name in enumerate(("astronaut", "coffee", "chelsea"), 1):
         Image.fromarray(getattr(skimage.data, name)()[:256, :256]).save(folder / f"kodim{n:02}.png")
 
 
 def stand_in_meshes(folder):
     import trimesh
-    for name, mesh in (("nefertiti", trimesh.creation.capsule(1.0, 0.4)), ("skull", trimesh.creation.icosphere(3)),
-                       ("scorpion", trimesh.creation.torus(1.0, 0.3))):
+
+    for name, mesh in (
+        ("nefertiti", trimesh.creation.capsule(1.0, 0.4)),
+        ("skull", trimesh.creation.icosphere(3)),
+        ("scorpion", trimesh.creation.torus(1.0, 0.3)),
+    ):
         mesh.export(folder / f"{name}.obj")
 
 
 def stand_in_idx(folder):
     """scikit-learn's 1,797 handwritten digits of 8 x 8 pixels, in the middle of 28 x 28."""
     from sklearn.datasets import load_digits
+
     digits = load_digits()
     pixels = np.pad(np.kron(digits.images / 16, np.ones((1, 3, 3))), ((0, 0), (2, 2), (2, 2)))
     for part, rows in (("train", slice(0, 1500)), ("t10k", slice(1500, None))):
-        for kind, code, values in (("images-idx3", 3, np.round(255 * pixels[rows])), ("labels-idx1", 1, digits.target[rows])):
+        for kind, code, values in (
+            ("images-idx3", 3, np.round(255 * pixels[rows])),
+            ("labels-idx1", 1, digits.target[rows]),
+        ):
             header = bytes([0, 0, 8, code]) + np.array(values.shape, ">i4").tobytes()
-            (folder / f"{part}-{kind}-ubyte.gz").write_bytes(gzip.compress(header + values.astype(np.uint8).tobytes(), mtime=0))
+            (folder / f"{part}-{kind}-ubyte.gz").write_bytes(
+                gzip.compress(header + values.astype(np.uint8).tobytes(), mtime=0)
+            )
 
 
-STAND_INS = {"kodak": stand_in_kodak, "meshes": stand_in_meshes, "mnist": stand_in_idx, "fashion-mnist": stand_in_idx}
+STAND_INS = {
+    "kodak": stand_in_kodak,
+    "meshes": stand_in_meshes,
+    "mnist": stand_in_idx,
+    "fashion-mnist": stand_in_idx,
+}
 
 
 def verify(folder, sets=()):
@@ -218,16 +297,27 @@ def verify(folder, sets=()):
 
 
 def parse(arguments=None):
-    parser = argparse.ArgumentParser("python -m jgrid.data", description="Check a folder of data sets (data/README.md), or make stand-ins.")
-    parser.add_argument("folder", nargs="?", type=Path, default=folder(),
-                        help="default $JGRID_DATA, or data")
-    parser.add_argument("sets", nargs="*", help=f"of {', '.join(SETS)}; without any, those that are there")
-    parser.add_argument("--stand-in", action="store_true", help=f"make small stand-ins instead, for {', '.join(STAND_INS)}")
+    parser = argparse.ArgumentParser(
+        "python -m jgrid.data",
+        description="Check a folder of data sets (data/README.md), or make stand-ins.",
+    )
+    parser.add_argument(
+        "folder", nargs="?", type=Path, default=folder(), help="default $JGRID_DATA, or data"
+    )
+    parser.add_argument(
+        "sets", nargs="*", help=f"of {', '.join(SETS)}; without any, those that are there"
+    )
+    parser.add_argument(
+        "--stand-in",
+        action="store_true",
+        help=f"make small stand-ins instead, for {', '.join(STAND_INS)}",
+    )
     return parser.parse_args(arguments)
 
 
 def main(arguments=None):
-    """The command; its exit code: 0 all whole, 1 something missing or damaged, 2 a wrong command."""
+    """The command; its exit code: 0 all whole, 1 something missing or damaged, 2 a wrong
+    command."""
     chosen = parse(arguments)
     known = STAND_INS if chosen.stand_in else SETS
     unknown = [name for name in chosen.sets if name not in known]
@@ -241,8 +331,14 @@ def main(arguments=None):
         return 2
     results = verify(chosen.folder, chosen.sets)
     for name, found in results.items():
-        print(f"{name:14} {'ok' if found.whole else 'incomplete':11} {found.hashed} as published, {found.formed} of the right form")
-        for line in (*found.problems, *([f"missing: {', '.join(found.missing)}"] if found.missing else [])):
+        print(
+            f"{name:14} {'ok' if found.whole else 'incomplete':11} {found.hashed} as published,"
+            f" {found.formed} of the right form"
+        )
+        for line in (
+            *found.problems,
+            *([f"missing: {', '.join(found.missing)}"] if found.missing else []),
+        ):
             print(f"    {line}")
     if not chosen.sets:
         print(f"not there      {', '.join(name for name in SETS if name not in results)}")
@@ -257,7 +353,10 @@ def make_stand_ins(folder, sets):
             print(f"error: {folder / name} is there already and is left alone", file=sys.stderr)
             return 2
         STAND_INS[name](folder / name)
-        print(f"{folder / name}: {len(list((folder / name).iterdir()))} files, to try things with; results on them mean nothing")
+        print(
+            f"{folder / name}: {len(list((folder / name).iterdir()))} files, to try things with;"
+            " results on them mean nothing"
+        )
     return 0
 
 

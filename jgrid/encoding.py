@@ -1,33 +1,40 @@
 """gamma(x): Fourier features (Tancik et al. 2020), and the frequencies they may have."""
+
 import jittor as jt
 import numpy as np
 from jittor import nn
 
 
 def basic_frequencies(dim, features=None, sigma=None):
-    """B = I: one wave across the domain along each axis; (D, D). `features` and `sigma` are of the others only."""
+    """B = I: one wave across the domain along each axis; (D, D). `features` and `sigma` are of the
+    others only."""
     return np.eye(dim)
 
 
 def positional_frequencies(dim, features, sigma):
-    """sigma^(j/m), j < m = features / D, on each axis apart (the article's form, section 6.1); (m D, D)."""
+    """sigma^(j/m), j < m = features / D, on each axis apart (the article's form, section 6.1); (m
+    D, D)."""
     m = _per_axis(dim, features)
     return _on_each_axis(float(sigma) ** (np.arange(m) / m), dim)
 
 
 def log_linear_frequencies(dim, features, sigma):
-    """2^t - 1, t from 0 to sigma in m = features / D even steps, on each axis apart (the authors' repository); (m D, D)."""
+    """2^t - 1, t from 0 to sigma in m = features / D even steps, on each axis apart (the authors'
+    repository); (m D, D)."""
     return _on_each_axis(2.0 ** np.linspace(0.0, sigma, _per_axis(dim, features)) - 1.0, dim)
 
 
 def gaussian_frequencies(dim, features, sigma):
-    """B ~ sigma N(0, 1), (features, D), in waves across the domain; drawn from numpy's global generator."""
+    """B ~ sigma N(0, 1), (features, D), in waves across the domain; drawn from numpy's global
+    generator."""
     return sigma * np.random.normal(size=(features, dim))
 
 
 def _per_axis(dim, features):
     if features < dim:
-        raise ValueError(f"frequencies along each of {dim} axes want at least {dim} features, got {features}")
+        raise ValueError(
+            f"frequencies along each of {dim} axes want at least {dim} features, got {features}"
+        )
     return features // dim
 
 
@@ -35,15 +42,20 @@ def _on_each_axis(along, dim):
     return np.kron(np.eye(dim), along[:, None])
 
 
-FREQUENCIES = {"basic": basic_frequencies, "positional": positional_frequencies, "log-linear": log_linear_frequencies,
-               "gaussian": gaussian_frequencies}
+FREQUENCIES = {
+    "basic": basic_frequencies,
+    "positional": positional_frequencies,
+    "log-linear": log_linear_frequencies,
+    "gaussian": gaussian_frequencies,
+}
 
 
 class FourierFeatures(nn.Module):
-    """gamma(x) = [sin(2 pi B x), cos(2 pi B x)], x (N, D) -> (N, 2 P): first all sines, then all cosines.
+    """gamma(x) = [sin(2 pi B x), cos(2 pi B x)], x (N, D) -> (N, 2 P): first all sines, then all
+    cosines.
 
-    frequencies: B (P, D), in waves per unit of x. Training does not change them, but they are saved with the model.
-    """
+    frequencies: B (P, D), in waves per unit of x. Training does not change them, but they are saved
+    with the model."""
 
     def __init__(self, frequencies):
         super().__init__()

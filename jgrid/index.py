@@ -1,4 +1,5 @@
 """U(x): which nodes of a grid answer for a point."""
+
 import itertools
 
 from jgrid import memory
@@ -8,12 +9,14 @@ import numpy as np
 from jittor import nn
 from scipy.spatial import cKDTree
 
-# Instant-NGP's primes (Mueller et al. 2022, eq. 4); the first is 1, so that neighbours along axis 0 stay neighbours
+# Instant-NGP's primes (Mueller et al. 2022, eq. 4); the first is 1, so that neighbours along axis 0
+# stay neighbours
 HASH_PRIMES = (1, 2654435761, 805459861)
 
 
 def geometric_levels(coarsest, finest, levels):
-    """Cells along an axis for each level, growing by a constant factor: round(coarsest (finest/coarsest)^(l/(L-1)))."""
+    """Cells along an axis for each level, growing by a constant factor: round(coarsest
+    (finest/coarsest)^(l/(L-1)))."""
     if levels == 1:
         return [int(finest)]
     growth = np.arange(levels) / (levels - 1)
@@ -21,7 +24,8 @@ def geometric_levels(coarsest, finest, levels):
 
 
 def r_sequence(n, dim):
-    """The R-sequence (Roberts 2018), which fills the cube evenly: point i is (1/2 + i g^-d) mod 1 on axis d; (n, dim) in [0, 1)."""
+    """The R-sequence (Roberts 2018), which fills the cube evenly: point i is (1/2 + i g^-d) mod 1
+    on axis d; (n, dim) in [0, 1)."""
     g = {1: 1.618033988749895, 2: 1.324717957244746, 3: 1.2207440846057596}[dim]
     return (0.5 + np.arange(n)[:, None] * g ** -np.arange(1.0, dim + 1)) % 1
 
@@ -32,14 +36,16 @@ def _clamped(x):
 
 
 class GridIndex:
-    """The corners of the cell that encloses x, at every level; levels with more nodes than a table holds are hashed.
+    """The corners of the cell that encloses x, at every level; levels with more nodes than a table
+    holds are hashed.
 
-    U(x) = { first_l + slot_l(floor(x R_l) + b) : l < L, b in {0,1}^D }, with slot_l row-major (axis 0 fastest) where the
-    (R+1)^D nodes of level l fit into `table_size`, else (xor_d c_d prime_d mod 2^32) mod table_size.
+    U(x) = { first_l + slot_l(floor(x R_l) + b) : l < L, b in {0,1}^D }, with slot_l row-major (axis
+    0 fastest) where the (R+1)^D nodes of level l fit into `table_size`, else (xor_d c_d prime_d mod
+    2^32) mod table_size.
 
-    cells: (L, D) or (L,) cells along each axis; table_size: most nodes a level may own, None for no limit.
-    Attributes: n_nodes (M), n_levels (L), dim (D), hashed (L,) bool; fusible: `ops.gather` has a fused form of it.
-    """
+    cells: (L, D) or (L,) cells along each axis; table_size: most nodes a level may own, None for no
+    limit. Attributes: n_nodes (M), n_levels (L), dim (D), hashed (L,) bool; fusible: `ops.gather`
+    has a fused form of it."""
 
     fusible = True
 
@@ -48,55 +54,86 @@ class GridIndex:
         if cells.ndim == 1:
             cells = np.repeat(cells[:, None], dim, axis=1)
         if dim not in (1, 2, 3) or cells.shape[1] != dim or cells.min() < 1:
-            raise ValueError(f"a grid index wants dim 1, 2 or 3 and cells >= 1 of shape (L, dim), got dim {dim}, {cells.tolist()}")
+            raise ValueError(
+                f"a grid index wants dim 1, 2 or 3 and cells >= 1 of shape (L, dim), got dim {dim},"
+                f" {cells.tolist()}"
+            )
         if table_size is not None and table_size < 2:
             raise ValueError(f"a grid's table wants a size of at least 2, got {table_size}")
-        dense = np.minimum(np.prod(cells + 1.0, axis=1), 2.0**53).astype(np.int64)  # of which 64 bits might not hold the true number
+        # of which 64 bits might not hold the true number
+        dense = np.minimum(np.prod(cells + 1.0, axis=1), 2.0**53).astype(np.int64)
         size = dense if table_size is None else np.minimum(dense, table_size)
         if size.sum() >= 2**31:
-            raise ValueError(f"a grid of {size.sum():,} nodes or more does not fit into 32-bit indices; lower --field.finest or "
-                             "--field.table-size")
-        self.dim, self.cells, self.size, self.hashed = dim, cells, size, dense > size
+            raise ValueError(
+                f"a grid of {size.sum():,} nodes or more does not fit into 32-bit indices; lower"
+                " --field.finest or --field.table-size"
+            )
+        self.dim = dim
+        self.cells = cells
+        self.size = size
+        self.hashed = dense > size
         self.first = np.concatenate([[0], np.cumsum(size)[:-1]])
-        self.n_levels, self.n_nodes = len(cells), int(size.sum())
-        self._corners = np.array(list(itertools.product((0, 1), repeat=dim)), np.int64)[:, ::-1].copy()  # axis 0 fastest
+        self.n_levels = len(cells)
+        self.n_nodes = int(size.sum())
+        # axis 0 fastest
+        self._corners = np.array(list(itertools.product((0, 1), repeat=dim)), np.int64)[
+            :, ::-1
+        ].copy()
 
     def __call__(self, x):
-        """x (N, D) in [0, 1], clamped -> node (N, L 2^D) int32 and offset (N, L 2^D, D) = x - node position, in cells."""
+        """x (N, D) in [0, 1], clamped -> node (N, L 2^D) int32 and offset (N, L 2^D, D) = x - node
+        position, in cells."""
         return self.at(x.unsqueeze(1))
 
     def at(self, x):
-        """The same for points of their own at each level: x (N, L, D), or (N, 1, D) for one at all."""
-        n, k = x.shape[0], self.n_levels * 2**self.dim
-        scaled = _clamped(x) * jt.array(self.cells.astype(np.float32))          # (N, L, D)
+        """The same for points of their own at each level: x (N, L, D), or (N, 1, D) for one at
+        all."""
+        n = x.shape[0]
+        k = self.n_levels * 2**self.dim
+        scaled = _clamped(x) * jt.array(self.cells.astype(np.float32))  # (N, L, D)
         # the last cell is closed: x = 1 belongs to it
-        cell = jt.minimum(jt.floor(scaled.detach()).int32(), jt.array((self.cells - 1).astype(np.int32)))
-        corner = cell.unsqueeze(2) + jt.array(self._corners.astype(np.int32))              # (N, L, 2^D, D)
+        cell = jt.minimum(
+            jt.floor(scaled.detach()).int32(), jt.array((self.cells - 1).astype(np.int32))
+        )
+        # (N, L, 2^D, D)
+        corner = cell.unsqueeze(2) + jt.array(self._corners.astype(np.int32))
         offset = scaled.unsqueeze(2) - corner.float32()
-        # at x = 1 the far corner, though it is met, lies ahead: kernels take their slope from the sign of u
+        # at x = 1 the far corner, though it is met, lies ahead: kernels take their slope from the
+        # sign of u
         ahead = jt.array(self._corners.astype(np.float32)) * (offset.detach() == 0.0).float32()
         offset = offset - 1e-30 * ahead
         return self._slot(corner).reshape(n, k), offset.reshape(n, k, self.dim)
 
     def _slot(self, corner):
         """Integer corners (N, L, 2^D, D) -> rows of the table (N, L, 2^D)."""
-        stride = np.cumprod(np.concatenate([np.ones_like(self.cells[:, :1]), self.cells[:, :-1] + 1], axis=1), axis=1)
+        stride = np.cumprod(
+            np.concatenate([np.ones_like(self.cells[:, :1]), self.cells[:, :-1] + 1], axis=1),
+            axis=1,
+        )
         stride[self.hashed] = 0  # their row-major slots could overflow and are not used
         slot = (corner * jt.array(stride.astype(np.int32)).unsqueeze(1)).sum(-1)
         if self.hashed.any():
             # a 0-d or scalar int64 would be narrowed to 32 bits by Jittor, an array is not
-            primes, mask = jt.array64(np.array(HASH_PRIMES[:self.dim])), jt.array64(np.array([0xFFFFFFFF]))
+            primes = jt.array64(np.array(HASH_PRIMES[: self.dim]))
+            mask = jt.array64(np.array([0xFFFFFFFF]))
             wide = (corner.int64() * primes) & mask
             hashed = wide[..., 0]
             for axis in range(1, self.dim):
                 hashed = hashed ^ wide[..., axis]
             hashed = (hashed % jt.array64(self.size).unsqueeze(-1)).int32()
-            slot = jt.ternary(jt.array(self.hashed).unsqueeze(-1).broadcast(slot.shape), hashed, slot)
+            slot = jt.ternary(
+                jt.array(self.hashed).unsqueeze(-1).broadcast(slot.shape), hashed, slot
+            )
         return slot + jt.array(self.first.astype(np.int32)).unsqueeze(-1)
 
     def positions(self):
-        """Where each node lies, (M, D) float32 in [0, 1]; a hashed slot serves many places and gets a fixed one of the R-sequence."""
-        memory.require(32 * self.dim * self.n_nodes, f"a grid of {self.n_nodes:,} nodes", "--field.finest or --field.table-size")
+        """Where each node lies, (M, D) float32 in [0, 1]; a hashed slot serves many places and gets
+        a fixed one of the R-sequence."""
+        memory.require(
+            32 * self.dim * self.n_nodes,
+            f"a grid of {self.n_nodes:,} nodes",
+            "--field.finest or --field.table-size",
+        )
         parts = []
         for cells, size, hashed in zip(self.cells, self.size, self.hashed):
             if hashed:
@@ -108,10 +145,12 @@ class GridIndex:
 
 
 class FourierIndex:
-    """The corners of the cells of x under Fourier warps, each band in nodes of its own (FourierGrid, MulFAGrid's predecessor).
+    """The corners of the cells of x under Fourier warps, each band in nodes of its own
+    (FourierGrid, MulFAGrid's predecessor).
 
-    U(x) = corners of the cells of u_b(x) in grid b, u = [x, (1 + sin(2^k pi x)) / 2, (1 + cos(2^k pi x)) / 2], k < octaves.
-    The bands are the levels here, L = 1 + 2 octaves; offsets are u_b(x) - node position, in cells.
+    U(x) = corners of the cells of u_b(x) in grid b, u = [x, (1 + sin(2^k pi x)) / 2, (1 + cos(2^k
+    pi x)) / 2], k < octaves. The bands are the levels here, L = 1 + 2 octaves; offsets are u_b(x) -
+    node position, in cells.
 
     cells: (D,) or one number, along each axis of every band; octaves: 0 is a dense grid.
     """
@@ -121,7 +160,9 @@ class FourierIndex:
     def __init__(self, dim, cells, octaves):
         if octaves < 0:
             raise ValueError(f"a Fourier index wants octaves >= 0, got {octaves}")
-        self.dim, self.octaves, self.n_levels = dim, octaves, 1 + 2 * octaves
+        self.dim = dim
+        self.octaves = octaves
+        self.n_levels = 1 + 2 * octaves
         self.bands = GridIndex(dim, np.broadcast_to(cells, (self.n_levels, dim)))
         self.n_nodes = self.bands.n_nodes
 
@@ -132,24 +173,32 @@ class FourierIndex:
     def warp(self, x):
         """x (N, D) in [0, 1] -> u (N, L, D) in [0, 1]."""
         angles = [x * float(np.pi * 2**k) for k in range(self.octaves)]
-        return jt.stack([x] + [(f(angle) + 1.0) * 0.5 for angle in angles for f in (jt.sin, jt.cos)], dim=1)
+        return jt.stack(
+            [x] + [(f(angle) + 1.0) * 0.5 for angle in angles for f in (jt.sin, jt.cos)], dim=1
+        )
 
 
 class PointIndex(nn.Module):
-    """The k nearest nodes of a point set: U(x) = the k smallest |x - p_i|, nearest first; one level.
+    """The k nearest nodes of a point set: U(x) = the k smallest |x - p_i|, nearest first; one
+    level.
 
-    Offsets are in spacings: (x - p_i) / h_i, with h_i the distance from node i to its k-th nearest other node.
+    Offsets are in spacings: (x - p_i) / h_i, with h_i the distance from node i to its k-th nearest
+    other node.
 
-    nodes: p (M, D) in [0, 1], M > k; training does not move them, but they are saved with the model.
-    """
+    nodes: p (M, D) in [0, 1], M > k; training does not move them, but they are saved with the
+    model."""
 
-    fusible, n_levels = False, 1
+    fusible = False
+    n_levels = 1
 
     def __init__(self, nodes, k=4):
         super().__init__()
         nodes = np.asarray(nodes, np.float32)
         if nodes.ndim != 2 or not np.isfinite(nodes).all() or not 1 <= k < len(nodes):
-            raise ValueError(f"a point index wants finite nodes (M, D) and 1 <= k < M, got shape {nodes.shape} and k {k}")
+            raise ValueError(
+                f"a point index wants finite nodes (M, D) and 1 <= k < M, got shape {nodes.shape}"
+                f" and k {k}"
+            )
         self.n_nodes, self.dim, self.k = *nodes.shape, k
         self.nodes = jt.array(nodes).stop_grad()
         self._tree = self._spacing = None
@@ -158,14 +207,18 @@ class PointIndex(nn.Module):
         """x (N, D) in [0, 1], clamped -> node (N, k) int32 and offset (N, k, D)."""
         x = _clamped(x)
         tree = self._nearest()
-        node = jt.array(tree.query(x.numpy(), np.arange(1, self.k + 1), workers=-1)[1].astype(np.int32))
+        node = jt.array(
+            tree.query(x.numpy(), np.arange(1, self.k + 1), workers=-1)[1].astype(np.int32)
+        )
         return node, (x.unsqueeze(1) - self.nodes[node]) / self._spacing[node].unsqueeze(-1)
 
     def _nearest(self):
         nodes = self.nodes.numpy()
-        if self._tree is None or not np.array_equal(self._tree.data, nodes):  # a saved model's nodes come after the constructor
+        # a saved model's nodes come after the constructor
+        if self._tree is None or not np.array_equal(self._tree.data, nodes):
             self._tree = cKDTree(nodes)
-            distance = self._tree.query(nodes, [self.k + 1])[0][:, 0]  # the nearest of all is the node itself
+            # the nearest of all is the node itself
+            distance = self._tree.query(nodes, [self.k + 1])[0][:, 0]
             self._spacing = jt.array(np.maximum(distance, 1e-6).astype(np.float32)).stop_grad()
         return self._tree
 

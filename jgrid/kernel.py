@@ -1,10 +1,11 @@
 """phi(x, theta_i): how much each node counts.
 
-A kernel here is a window of the offset u of x from the node in cells (the product over the axes of a profile) times a
-combination of the basis [1, gamma(u)]. A kernel object may hold H kernels that read the same features side by side
-(`n_kernels`). Where the kernel is `fusible`, `collapse(w)` gives what the fused op reads instead of phi: a table and, where
-all nodes share the combination, the mix.
-"""
+A kernel here is a window of the offset u of x from the node in cells (the product over the axes of
+a profile) times a combination of the basis [1, gamma(u)]. A kernel object may hold H kernels that
+read the same features side by side (`n_kernels`). Where the kernel is `fusible`, `collapse(w)`
+gives what the fused op reads instead of phi: a table and, where all nodes share the combination,
+the mix."""
+
 from jgrid.ops.basis import PROFILES, fourier_octaves, window
 
 import jittor as jt
@@ -14,7 +15,9 @@ from jittor import nn
 
 def _check_profile(profile):
     if profile not in PROFILES:
-        raise ValueError(f"an interpolation profile is one of {', '.join(PROFILES)}, got {profile!r}")
+        raise ValueError(
+            f"an interpolation profile is one of {', '.join(PROFILES)}, got {profile!r}"
+        )
 
 
 def _basis(offset, octaves):
@@ -24,17 +27,21 @@ def _basis(offset, octaves):
 
 
 class InterpolationKernel(nn.Module):
-    """phi(x, i) = window(u) / parts: nearest, linear (bi-, trilinear) or smooth interpolation; no parameters, H = 1.
+    """phi(x, i) = window(u) / parts: nearest, linear (bi-, trilinear) or smooth interpolation; no
+    parameters, H = 1.
 
     parts: how many grids the sum runs over, where it shall be their mean.
     """
 
-    fusible, octaves, n_kernels = True, 0, 1
+    fusible = True
+    octaves = 0
+    n_kernels = 1
 
     def __init__(self, profile="linear", parts=1):
         super().__init__()
         _check_profile(profile)
-        self.profile, self.parts = profile, parts
+        self.profile = profile
+        self.parts = parts
 
     def execute(self, x, node, offset):
         """x (N, D), node (N, K), offset u (N, K, D) -> phi (N, K, 1, 1)."""
@@ -46,15 +53,16 @@ class InterpolationKernel(nn.Module):
 
 
 def _random_mix(levels, kernels, functions, channels, spread, constant=0.0):
-    """Coefficients (L, H, B, C) of functions [1, ...]: normal numbers times `spread`, so that no two channels see alike, about
-    `constant` times the 1."""
+    """Coefficients (L, H, B, C) of functions [1, ...]: normal numbers times `spread`, so that no
+    two channels see alike, about `constant` times the 1."""
     mix = spread * np.random.normal(size=(levels, kernels, functions, channels))
     mix[:, :, 0] += constant
     return jt.array(mix.astype(np.float32))
 
 
 def _mixture(mix, offset, octaves):
-    """sum_p mix[l, h, p, c] [1, gamma(u)]_p with l the level of each node: offset (N, K, D) -> (N, K, H, C)."""
+    """sum_p mix[l, h, p, c] [1, gamma(u)]_p with l the level of each node: offset (N, K, D) -> (N,
+    K, H, C)."""
     levels, kernels, functions, channels = mix.shape
     n, k, _ = offset.shape
     basis = _basis(offset, octaves).reshape(n, levels, k // levels, 1, functions, 1)
@@ -62,33 +70,52 @@ def _mixture(mix, offset, octaves):
 
 
 class MulFAKernel(nn.Module):
-    """The multiplicative Fourier adaptive kernel in front of a decoder: learned, one for each channel and level,
+    """The multiplicative Fourier adaptive kernel in front of a decoder: learned, one for each
+    channel and level,
 
-        phi_h(x, i, c) = window(u) <a_lhc, [1, gamma(u)]>,   gamma(u) = [sin(pi 2^k u), cos(pi 2^k u)], k < octaves,
+        phi_h(x, i, c) = window(u) <a_lhc, [1, gamma(u)]>,   gamma(u) = [sin(pi 2^k u), cos(pi 2^k
+        u)], k < octaves,
 
-    u the offset of x from node i in cells, l the level of i, h < H the kernels of a channel (one, unless more are wanted). The
-    coefficients a start as normal numbers, so that each channel reads its features through a kernel of its own. It is the
-    paper's multiplicative filter network (eqs. 6-7) of one layer, with a window in place of the normalisation of eq. 8, whose
-    denominator can vanish, and without the node filters sin(omega i + phi), as docs/mulfa.md measures.
+    u the offset of x from node i in cells, l the level of i, h < H the kernels of a channel (one,
+    unless more are wanted). The coefficients a start as normal numbers, so that each channel reads
+    its features through a kernel of its own. It is the paper's multiplicative filter network (eqs.
+    6-7) of one layer, with a window in place of the normalisation of eq. 8, whose denominator can
+    vanish, and without the node filters sin(omega i + phi), as docs/mulfa.md measures.
 
-    dim, levels, channels: D, L and C of the grid; kernels: H; spread: standard deviation of the coefficients at the start;
-    constant: added to those of 1, so that with a small spread the kernels start near plain interpolation.
-    """
+    dim, levels, channels: D, L and C of the grid; kernels: H; spread: standard deviation of the
+    coefficients at the start; constant: added to those of 1, so that with a small spread the
+    kernels start near plain interpolation."""
 
     fusible = True
 
-    def __init__(self, dim, levels, channels, kernels=1, octaves=1, profile="linear", spread=1.0, constant=0.0):
+    def __init__(
+        self,
+        dim,
+        levels,
+        channels,
+        kernels=1,
+        octaves=1,
+        profile="linear",
+        spread=1.0,
+        constant=0.0,
+    ):
         super().__init__()
         _check_profile(profile)
         if min(dim, levels, channels, kernels, octaves) < 1 or spread <= 0:
-            raise ValueError("a MulFA kernel wants dim, levels, channels, kernels, octaves >= 1 and spread > 0, got "
-                             f"{dim}, {levels}, {channels}, {kernels}, {octaves}, {spread}")
-        self.profile, self.octaves, self.n_kernels = profile, octaves, kernels
+            raise ValueError(
+                "a MulFA kernel wants dim, levels, channels, kernels, octaves >= 1 and spread > 0,"
+                f" got {dim}, {levels}, {channels}, {kernels}, {octaves}, {spread}"
+            )
+        self.profile = profile
+        self.octaves = octaves
+        self.n_kernels = kernels
         self.mix = _random_mix(levels, kernels, 1 + 2 * dim * octaves, channels, spread, constant)
 
     def execute(self, x, node, offset):
         """x (N, D), node (N, K), offset u (N, K, D) -> phi (N, K, H, C)."""
-        return window(self.profile, offset).unsqueeze(-1).unsqueeze(-1) * _mixture(self.mix, offset, self.octaves)
+        return window(self.profile, offset).unsqueeze(-1).unsqueeze(-1) * _mixture(
+            self.mix, offset, self.octaves
+        )
 
     def collapse(self, w):
         """Features (M, C) -> table (M, 1, C) and mix (L, H, 1 + P, C)."""
@@ -98,34 +125,51 @@ class MulFAKernel(nn.Module):
 def _filter_network(dim, octaves, width, depth, frequency):
     """omega (dim, width), phi (width,) and the linear layer of each multiplicative layer."""
     bound = np.pi * frequency
-    omega = [jt.array(np.random.uniform(-bound, bound, (dim, width)).astype(np.float32)) for _ in range(depth)]
-    phase = [jt.array(np.random.uniform(-np.pi, np.pi, width).astype(np.float32)) for _ in range(depth)]
-    linear = [nn.Linear(2 * dim * octaves if layer == 0 else width, width) for layer in range(depth)]
+    omega = [
+        jt.array(np.random.uniform(-bound, bound, (dim, width)).astype(np.float32))
+        for _ in range(depth)
+    ]
+    phase = [
+        jt.array(np.random.uniform(-np.pi, np.pi, width).astype(np.float32)) for _ in range(depth)
+    ]
+    linear = [
+        nn.Linear(2 * dim * octaves if layer == 0 else width, width) for layer in range(depth)
+    ]
     return nn.ParameterList(omega), nn.ParameterList(phase), nn.ModuleList(linear)
 
 
 class MulFAGainKernel(nn.Module):
-    """The multiplicative Fourier adaptive kernel without a decoder: a gain per channel, made by a multiplicative filter network.
+    """The multiplicative Fourier adaptive kernel without a decoder: a gain per channel, made by a
+    multiplicative filter network.
 
-        phi(x, i, c) = window(u) (1 + z_c),   z = W_L z_{L-1} + b_L,   z_{l+1} = (W_l z_l + b_l) * sin(omega_l p_i + phi_l),
+        phi(x, i, c) = window(u) (1 + z_c),   z = W_L z_{L-1} + b_L,   z_{l+1} = (W_l z_l + b_l) *
+        sin(omega_l p_i + phi_l),
 
-    z_0 = gamma(u), p_i the node's position (paper, eqs. 6-7). W_L starts at zero: the kernel starts as plain interpolation.
-    The filters depend on the node only and the rest is affine in gamma, so z = <a_i, gamma> + b_i with a_i, b_i computed once
-    per node (`coefficients`), not once per point. H = 1.
+    z_0 = gamma(u), p_i the node's position (paper, eqs. 6-7). W_L starts at zero: the kernel starts
+    as plain interpolation. The filters depend on the node only and the rest is affine in gamma, so
+    z = <a_i, gamma> + b_i with a_i, b_i computed once per node (`coefficients`), not once per
+    point. H = 1.
 
-    positions: (M, D) in [0, 1]; channels: C; octaves: of gamma; width, depth: of the filter network;
-    frequency: the filters' omega is uniform in +-frequency pi, so at most `frequency` half-waves across the grid.
-    """
+    positions: (M, D) in [0, 1]; channels: C; octaves: of gamma; width, depth: of the filter
+    network; frequency: the filters' omega is uniform in +-frequency pi, so at most `frequency`
+    half-waves across the grid."""
 
-    fusible, n_kernels = True, 1
+    fusible = True
+    n_kernels = 1
 
-    def __init__(self, positions, channels, octaves=1, width=16, depth=1, frequency=16.0, profile="linear"):
+    def __init__(
+        self, positions, channels, octaves=1, width=16, depth=1, frequency=16.0, profile="linear"
+    ):
         super().__init__()
         _check_profile(profile)
         if min(channels, octaves, width, depth) < 1:
-            raise ValueError(f"a MulFA gain wants channels, octaves, width, depth >= 1, got {channels}, {octaves}, {width}, {depth}")
+            raise ValueError(
+                f"a MulFA gain wants channels, octaves, width, depth >= 1, got {channels},"
+                f" {octaves}, {width}, {depth}"
+            )
         dim = positions.shape[1]
-        self.profile, self.octaves = profile, octaves
+        self.profile = profile
+        self.octaves = octaves
         self._positions = jt.array(positions).stop_grad()
         self.omega, self.phase, self.linear = _filter_network(dim, octaves, width, depth, frequency)
         self.last = nn.Linear(width, channels)
@@ -134,22 +178,29 @@ class MulFAGainKernel(nn.Module):
 
     def filters(self):
         """s_l = sin(omega_l p + phi_l) for each layer l: list of (M, width)."""
-        return [jt.sin(self._positions @ omega + phase) for omega, phase in zip(self.omega, self.phase)]
+        return [
+            jt.sin(self._positions @ omega + phase) for omega, phase in zip(self.omega, self.phase)
+        ]
 
     def execute(self, x, node, offset):
-        """x (N, D), node (N, K), offset u (N, K, D) -> phi (N, K, 1, C): the chain as written, for every point and node."""
+        """x (N, D), node (N, K), offset u (N, K, D) -> phi (N, K, 1, C): the chain as written, for
+        every point and node."""
         z = fourier_octaves(offset, self.octaves)
         for layer, s in zip(self.linear, self.filters()):
             z = layer(z) * s[node]
         return (window(self.profile, offset).unsqueeze(-1) * (1.0 + self.last(z))).unsqueeze(2)
 
     def coefficients(self):
-        """B with 1 + z_c = sum_p B_ipc [1, gamma]_p, (M, 1 + P, C): the chain applied to the basis of affine functions of gamma."""
+        """B with 1 + z_c = sum_p B_ipc [1, gamma]_p, (M, 1 + P, C): the chain applied to the basis
+        of affine functions of gamma."""
         filters = self.filters()
         # rows: the constant function, then each gamma_p; a bias adds to the constant only
-        z = jt.concat([self.linear[0].bias.unsqueeze(0), self.linear[0].weight.transpose()], dim=0)       # (1 + P, width)
-        z = z.unsqueeze(0) * filters[0].unsqueeze(1)                                                         # (M, 1 + P, width)
-        constant = jt.array(np.eye(1, z.shape[1], dtype=np.float32)[0]).unsqueeze(-1)                        # (1 + P, 1)
+        # (1 + P, width)
+        z = jt.concat([self.linear[0].bias.unsqueeze(0), self.linear[0].weight.transpose()], dim=0)
+        # (M, 1 + P, width)
+        z = z.unsqueeze(0) * filters[0].unsqueeze(1)
+        # (1 + P, 1)
+        constant = jt.array(np.eye(1, z.shape[1], dtype=np.float32)[0]).unsqueeze(-1)
         for layer, s in zip(list(self.linear)[1:], filters[1:]):
             z = (z @ layer.weight.transpose() + constant * layer.bias) * s.unsqueeze(1)
         return z @ self.last.weight.transpose() + constant * (1.0 + self.last.bias)
@@ -162,25 +213,34 @@ class MulFAGainKernel(nn.Module):
 class MulFALiteralKernel(nn.Module):
     """Eqs. 6-8 as public notes report them, for study; it does not start near interpolation.
 
-        z_0 = gamma(x),   z_{l+1} = (W_l z_l + b_l) * sin(omega_l p_i + phi_l),   raw = <w, z_L> + b,
+        z_0 = gamma(x),   z_{l+1} = (W_l z_l + b_l) * sin(omega_l p_i + phi_l),   raw = <w, z_L> +
+        b,
         phi(x, i) = raw(x, i) / sum_j raw(x, j),   j over the active nodes of the level of i.
 
-    x and the node's position p_i are in [0, 1]; all channels share the kernel, H = 1. Nothing in the paper keeps the
-    denominator from zero: here it keeps its sign and stays at least `floor` away.
+    x and the node's position p_i are in [0, 1]; all channels share the kernel, H = 1. Nothing in
+    the paper keeps the denominator from zero: here it keeps its sign and stays at least `floor`
+    away.
 
-    positions: (M, D); levels: L; octaves: of gamma; width, depth: of the network; frequency: of the filters, as in MulFAGainKernel.
-    """
+    positions: (M, D); levels: L; octaves: of gamma; width, depth: of the network; frequency: of the
+    filters, as in MulFAGainKernel."""
 
-    fusible, n_kernels = False, 1
+    fusible = False
+    n_kernels = 1
 
     def __init__(self, positions, levels, octaves=4, width=16, depth=4, frequency=16.0, floor=0.1):
         super().__init__()
         if min(levels, octaves, width, depth) < 1 or floor <= 0:
-            raise ValueError(f"a literal MulFA kernel wants levels, octaves, width, depth >= 1 and floor > 0, got {levels}, {octaves}, "
-                             f"{width}, {depth}, {floor}")
-        self.levels, self.octaves, self.floor = levels, octaves, floor
+            raise ValueError(
+                "a literal MulFA kernel wants levels, octaves, width, depth >= 1 and floor > 0,"
+                f" got {levels}, {octaves}, {width}, {depth}, {floor}"
+            )
+        self.levels = levels
+        self.octaves = octaves
+        self.floor = floor
         self._positions = jt.array(positions).stop_grad()
-        self.omega, self.phase, self.linear = _filter_network(positions.shape[1], octaves, width, depth, frequency)
+        self.omega, self.phase, self.linear = _filter_network(
+            positions.shape[1], octaves, width, depth, frequency
+        )
         self.last = nn.Linear(width, 1)
 
     def execute(self, x, node, offset):
@@ -196,17 +256,19 @@ class MulFALiteralKernel(nn.Module):
 
 
 class RadialKernel(nn.Module):
-    """Normalised inverse quadratics of learned shape, one per node (NeuRBF, Chen et al. 2023), for scattered nodes:
+    """Normalised inverse quadratics of learned shape, one per node (NeuRBF, Chen et al. 2023), for
+    scattered nodes:
 
         phi(x, i) = r_i / sum_j r_j,   r_i = 1 / (1 + |A_i u|^2),   j over U(x).
 
-    The denominator is positive. With octaves it is the irregular MulFAGrid: phi(x, i, c) = r_i / sum_j r_j <a_c, [1, gamma(u)]>, a
-    radial window in MulFAKernel's place of window(u).
+    The denominator is positive. With octaves it is the irregular MulFAGrid: phi(x, i, c) = r_i /
+    sum_j r_j <a_c, [1, gamma(u)]>, a radial window in MulFAKernel's place of window(u).
 
-    A (M, D, D) starts as `sharpness` times the identity; channels: C; octaves: of gamma, 0: the window alone.
-    """
+    A (M, D, D) starts as `sharpness` times the identity; channels: C; octaves: of gamma, 0: the
+    window alone."""
 
-    fusible, n_kernels = False, 1
+    fusible = False
+    n_kernels = 1
 
     def __init__(self, n_nodes, dim, channels, octaves=0, sharpness=3.0):
         super().__init__()

@@ -1,4 +1,5 @@
 """Pictures with labels on disk: idx files (MNIST, Fashion-MNIST) and CIFAR-10's binary version."""
+
 import gzip
 import zlib
 from pathlib import Path
@@ -6,48 +7,62 @@ from pathlib import Path
 import numpy as np
 
 CIFAR = (3, 32, 32)
-# Two zero bytes, one for the type, one for the number of axes, their lengths as big-endian 32-bit numbers, then the values in C order
+# Two zero bytes, one for the type, one for the number of axes, their lengths as big-endian 32-bit
+# numbers, then the values in C order
 TYPES = {0x08: "u1", 0x09: "i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
-MOST_BYTES = 2**30  # all of MNIST's 60,000 pictures are 47 MB; a gzipped file of a few kB could unpack to anything
+# all of MNIST's 60,000 pictures are 47 MB; a gzipped file of a few kB could unpack to anything
+MOST_BYTES = 2**30
 
 
 def load_labelled(folder):
-    """((pictures, labels), (pictures, labels)) to train on and to test on: (N, C, H, W) float32 in [0, 1] and (N,) int32.
+    """((pictures, labels), (pictures, labels)) to train on and to test on: (N, C, H, W) float32 in
+    [0, 1] and (N,) int32.
 
-    The folder holds MNIST's or Fashion-MNIST's four idx files, gzipped or not, or the binary version of CIFAR-10. ValueError, naming the
-    file, for what is missing or damaged.
+    The folder holds MNIST's or Fashion-MNIST's four idx files, gzipped or not, or the binary
+    version of CIFAR-10. ValueError, naming the file, for what is missing or damaged.
     """
     folder = Path(folder)
     if (folder / "data_batch_1.bin").is_file():
         batches = [_read_cifar(folder / f"data_batch_{n}.bin") for n in range(1, 6)]
-        return tuple(np.concatenate(part) for part in zip(*batches)), _read_cifar(folder / "test_batch.bin")
+        return tuple(np.concatenate(part) for part in zip(*batches)), _read_cifar(
+            folder / "test_batch.bin"
+        )
     return _read_mnist(folder, "train"), _read_mnist(folder, "t10k")
 
 
 def _read_mnist(folder, part):
     names = [f"{part}-{kind}-ubyte" for kind in ("images-idx3", "labels-idx1")]
-    paths = [folder / name if (folder / name).is_file() else folder / f"{name}.gz" for name in names]
+    paths = [
+        folder / name if (folder / name).is_file() else folder / f"{name}.gz" for name in names
+    ]
     pictures, labels = (read_idx(path) for path in paths)
     if pictures.ndim != 3 or pictures.dtype != np.uint8 or labels.shape != pictures.shape[:1]:
-        raise ValueError(f"{paths[0]}: {pictures.dtype} {pictures.shape} with labels {labels.shape}, wanted bytes (N, H, W) and (N,)")
+        raise ValueError(
+            f"{paths[0]}: {pictures.dtype} {pictures.shape} with labels {labels.shape}, wanted"
+            " bytes (N, H, W) and (N,)"
+        )
     return pictures[:, None].astype(np.float32) / 255, labels.astype(np.int32)
 
 
 def _read_cifar(path):
     if not path.is_file():
         raise ValueError(f"{path}: no such file")
-    values, row = np.fromfile(path, np.uint8), 1 + int(np.prod(CIFAR))
+    values = np.fromfile(path, np.uint8)
+    row = 1 + int(np.prod(CIFAR))
     if not len(values) or len(values) % row:
-        raise ValueError(f"{path}: {len(values):,} bytes, wanted rows of {row:,}: CIFAR-10's binary version")
+        raise ValueError(
+            f"{path}: {len(values):,} bytes, wanted rows of {row:,}: CIFAR-10's binary version"
+        )
     rows = values.reshape(-1, row)
     return rows[:, 1:].reshape(-1, *CIFAR).astype(np.float32) / 255, rows[:, 0].astype(np.int32)
 
 
 def read_idx(path):
-    """The array of an idx file, gzipped or not, in its own shape and type (MNIST: uint8), native byte order.
+    """The array of an idx file, gzipped or not, in its own shape and type (MNIST: uint8), native
+    byte order.
 
-    Raises ValueError, naming the file, where it is missing, not idx, too short, too long or beyond 1 GiB.
-    Source: yann.lecun.com/exdb/mnist, "the IDX file format".
+    Raises ValueError, naming the file, where it is missing, not idx, too short, too long or beyond
+    1 GiB. Source: yann.lecun.com/exdb/mnist, "the IDX file format".
     """
     if not Path(path).is_file():
         raise ValueError(f"{path}: no such file")
@@ -64,17 +79,24 @@ def _parse(file, path):
     magic = file.read(4)
     if len(magic) < 4 or magic[:2] != b"\0\0" or magic[2] not in TYPES or not magic[3]:
         raise ValueError(f"{path}: not an idx file, it begins with {magic.hex(' ') or 'nothing'}")
-    dtype, lengths = np.dtype(TYPES[magic[2]]), file.read(4 * magic[3])
+    dtype = np.dtype(TYPES[magic[2]])
+    lengths = file.read(4 * magic[3])
     if len(lengths) < 4 * magic[3]:
         raise ValueError(f"{path}: cut short, it ends within its header")
-    shape = [int.from_bytes(lengths[i:i + 4], "big") for i in range(0, len(lengths), 4)]
+    shape = [int.from_bytes(lengths[i : i + 4], "big") for i in range(0, len(lengths), 4)]
     wanted = dtype.itemsize
     for n in shape:
         wanted *= n
     if wanted > MOST_BYTES:
-        raise ValueError(f"{path}: says it holds {wanted:,} bytes of shape {tuple(shape)}; more than {MOST_BYTES:,} are refused")
+        raise ValueError(
+            f"{path}: says it holds {wanted:,} bytes of shape {tuple(shape)}; more than"
+            f" {MOST_BYTES:,} are refused"
+        )
     values = file.read(wanted + 1)
     if len(values) != wanted:
-        raise ValueError(f"{path}: {'cut short' if len(values) < wanted else 'too long'}, wanted {wanted:,} bytes of shape "
-                         f"{tuple(shape)}, found {f'{len(values):,}' if len(values) < wanted else 'more'}")
+        raise ValueError(
+            f"{path}: {'cut short' if len(values) < wanted else 'too long'}, wanted {wanted:,}"
+            f" bytes of shape {tuple(shape)}, found"
+            f" {f'{len(values):,}' if len(values) < wanted else 'more'}"
+        )
     return np.frombuffer(values, dtype).reshape(shape).astype(dtype.newbyteorder("="))

@@ -1,4 +1,5 @@
 """Networks on coordinates or features: MLP, SIREN, multiplicative filter networks, WIRE."""
+
 from jgrid import memory
 from jgrid.ops.mlp import fused_mlp, fused_squared_error, mlp, squared_error
 
@@ -6,13 +7,19 @@ import jittor as jt
 import numpy as np
 from jittor import nn
 
-LEAST_EXPONENT = -20.0  # of Gaussians: less than float32 sees beside 1; subnormal numbers would slow the matrix products
+# of Gaussians: less than float32 sees beside 1; subnormal numbers would slow the matrix products
+LEAST_EXPONENT = -20.0
 
 
 def require_memory(sizes, copies=1):
-    """memory.NotEnough where layers of these sizes, in the order of the network, would not fit with what training them takes."""
+    """memory.NotEnough where layers of these sizes, in the order of the network, would not fit with
+    what training them takes."""
     weights = copies * sum(a * b for a, b in zip(sizes[:-1], sizes[1:]))
-    memory.require(24 * weights, f"a network of {weights:,} weights", "its width (--field.width, --field.decoder.width) or its depth")
+    memory.require(
+        24 * weights,
+        f"a network of {weights:,} weights",
+        "its width (--field.width, --field.decoder.width) or its depth",
+    )
 
 
 def _uniform(shape, bound):
@@ -20,7 +27,8 @@ def _uniform(shape, bound):
 
 
 class MLP(nn.Module):
-    """z_{l+1} = relu(W_l z_l + b_l), `depth` hidden layers of `width`, last layer linear; (N, n_in) -> (N, n_out).
+    """z_{l+1} = relu(W_l z_l + b_l), `depth` hidden layers of `width`, last layer linear; (N, n_in)
+    -> (N, n_out).
 
     Weights are He-uniform, biases zero; the last bias starts at `bias`.
     """
@@ -39,18 +47,22 @@ class MLP(nn.Module):
         return (fused_mlp if self.fused else mlp)(z, *self._parameters())
 
     def squared_error(self, z, target):
-        """mean((self(z) - target)^2), in one op with its derivatives where it is fused; target (N, n_out)."""
-        return (fused_squared_error if self.fused else squared_error)(z, target, *self._parameters())
+        """mean((self(z) - target)^2), in one op with its derivatives where it is fused; target (N,
+        n_out)."""
+        return (fused_squared_error if self.fused else squared_error)(
+            z, target, *self._parameters()
+        )
 
     def _parameters(self):
         return [p for layer in self.layers for p in (layer.weight, layer.bias)]
 
 
 class Siren(nn.Module):
-    """z_{l+1} = sin(omega (W_l z_l + b_l)), last layer linear (Sitzmann et al. 2020); x (N, D) in [0, 1] -> (N, n_out).
+    """z_{l+1} = sin(omega (W_l z_l + b_l)), last layer linear (Sitzmann et al. 2020); x (N, D) in
+    [0, 1] -> (N, n_out).
 
-    Coordinates are mapped to [-1, 1]. First weights are uniform in +-1/D, the others in +-sqrt(6/width)/omega.
-    """
+    Coordinates are mapped to [-1, 1]. First weights are uniform in +-1/D, the others in
+    +-sqrt(6/width)/omega."""
 
     def __init__(self, dim, n_out, width=256, depth=3, omega=30.0):
         super().__init__()
@@ -59,7 +71,9 @@ class Siren(nn.Module):
         require_memory(sizes)
         self.layers = nn.ModuleList([nn.Linear(a, b) for a, b in zip(sizes[:-1], sizes[1:])])
         for n, (layer, a) in enumerate(zip(self.layers, sizes)):
-            layer.weight = _uniform(layer.weight.shape, 1.0 / a if n == 0 else np.sqrt(6.0 / a) / omega)
+            layer.weight = _uniform(
+                layer.weight.shape, 1.0 / a if n == 0 else np.sqrt(6.0 / a) / omega
+            )
             layer.bias = _uniform(layer.bias.shape, 1.0 / np.sqrt(a))
 
     def execute(self, x):
@@ -71,7 +85,8 @@ class Siren(nn.Module):
 
 
 class FourierFilter(nn.Module):
-    """s(x) = sin(Omega x + phi), x (N, D) in [-1, 1] -> (N, width); Omega uniform in +-scale/sqrt(D), phi in +-pi."""
+    """s(x) = sin(Omega x + phi), x (N, D) in [-1, 1] -> (N, width); Omega uniform in
+    +-scale/sqrt(D), phi in +-pi."""
 
     def __init__(self, dim, width, scale):
         super().__init__()
@@ -85,10 +100,11 @@ class FourierFilter(nn.Module):
 
 
 class GaborFilter(nn.Module):
-    """s_j(x) = sin(Omega_j x + phi_j) exp(-gamma_j |x - mu_j|^2 / 2), x (N, D) in [-1, 1] -> (N, width).
+    """s_j(x) = sin(Omega_j x + phi_j) exp(-gamma_j |x - mu_j|^2 / 2), x (N, D) in [-1, 1] -> (N,
+    width).
 
-    mu is uniform in [-1, 1], gamma ~ Gamma(alpha, rate beta), Omega_j uniform in +-scale sqrt(gamma_j / D), phi in +-pi.
-    """
+    mu is uniform in [-1, 1], gamma ~ Gamma(alpha, rate beta), Omega_j uniform in +-scale
+    sqrt(gamma_j / D), phi in +-pi."""
 
     def __init__(self, dim, width, scale, alpha, beta):
         super().__init__()
@@ -97,28 +113,40 @@ class GaborFilter(nn.Module):
         self.linear = nn.Linear(dim, width)
         self.linear.weight = _uniform((width, dim), scale / np.sqrt(dim)) * jt.array(np.sqrt(gamma))
         self.linear.bias = _uniform((width,), np.pi)
-        self.mu, self.gamma = _uniform((width, dim), 1.0), jt.array(gamma[:, 0])
+        self.mu = _uniform((width, dim), 1.0)
+        self.gamma = jt.array(gamma[:, 0])
 
     def execute(self, x):
         # |x - mu|^2 multiplied out: the difference itself would be an array of N x width x D
-        distance = (x * x).sum(-1, keepdims=True) + (self.mu * self.mu).sum(-1) - 2.0 * nn.matmul_transpose(x, self.mu)
-        return jt.sin(self.linear(x)) * jt.exp(jt.maximum(-0.5 * self.gamma * distance, LEAST_EXPONENT))
+        distance = (
+            (x * x).sum(-1, keepdims=True)
+            + (self.mu * self.mu).sum(-1)
+            - 2.0 * nn.matmul_transpose(x, self.mu)
+        )
+        return jt.sin(self.linear(x)) * jt.exp(
+            jt.maximum(-0.5 * self.gamma * distance, LEAST_EXPONENT)
+        )
 
 
 class MFN(nn.Module):
-    """z_0 = s_0(x), z_{l+1} = (W_l z_l + b_l) * s_{l+1}(x), last layer linear (Fathony et al. 2021); x (N, D) in [0, 1] -> (N, n_out).
+    """z_0 = s_0(x), z_{l+1} = (W_l z_l + b_l) * s_{l+1}(x), last layer linear (Fathony et al.
+    2021); x (N, D) in [0, 1] -> (N, n_out).
 
-    filters: modules s_0 ... s_L of one width; they see coordinates mapped to [-1, 1]. All W are uniform in +-sqrt(1/width).
-    """
+    filters: modules s_0 ... s_L of one width; they see coordinates mapped to [-1, 1]. All W are
+    uniform in +-sqrt(1/width)."""
 
     def __init__(self, filters, n_out):
         super().__init__()
         self.filters = nn.ModuleList(filters)
         width = filters[0].width
         require_memory([width] * len(filters) + [n_out])
-        self.layers = nn.ModuleList([nn.Linear(width, n) for n in [width] * (len(filters) - 1) + [n_out]])
+        self.layers = nn.ModuleList(
+            [nn.Linear(width, n) for n in [width] * (len(filters) - 1) + [n_out]]
+        )
         for layer in self.layers:
-            layer.weight, layer.bias = (_uniform(p.shape, np.sqrt(1.0 / width)) for p in (layer.weight, layer.bias))
+            layer.weight, layer.bias = (
+                _uniform(p.shape, np.sqrt(1.0 / width)) for p in (layer.weight, layer.bias)
+            )
 
     def execute(self, x):
         first, *filters = self.filters
@@ -131,22 +159,29 @@ class MFN(nn.Module):
 
 
 class Wire(nn.Module):
-    """z_{l+1} = exp(i omega v - |scale v|^2), v = W_l z_l + b_l complex, last layer the real part of v (Saragadam et al. 2023).
+    """z_{l+1} = exp(i omega v - |scale v|^2), v = W_l z_l + b_l complex, last layer the real part
+    of v (Saragadam et al. 2023).
 
-    x (N, D) in [0, 1], mapped to [-1, 1] -> (N, n_out). `depth` wavelet layers of `width` complex numbers; the first W is real.
-    Complex arrays are [real, imaginary] side by side, since Jittor has none; all parts start uniform in +-1/sqrt(inputs).
-    """
+    x (N, D) in [0, 1], mapped to [-1, 1] -> (N, n_out). `depth` wavelet layers of `width` complex
+    numbers; the first W is real. Complex arrays are [real, imaginary] side by side, since Jittor
+    has none; all parts start uniform in +-1/sqrt(inputs)."""
 
     def __init__(self, dim, n_out, width=181, depth=3, omega=20.0, scale=30.0):
         super().__init__()
-        self.omega, self.scale = omega, scale
+        self.omega = omega
+        self.scale = scale
         sizes = [dim] + [width] * depth + [n_out]
         require_memory(sizes, copies=2)
-        # [real, imaginary] rows of W, and b; the input has no imaginary part, and none of the first W and the output is used
+        # [real, imaginary] rows of W, and b; the input has no imaginary part, and none of the first
+        # W and the output is used
         rows = [width] + [2 * n for n in sizes[2:-1]] + [2 * n_out]
-        self.weight = nn.ParameterList([_uniform((n, a), 1.0 / np.sqrt(a)) for n, a in zip(rows, sizes)])
+        self.weight = nn.ParameterList(
+            [_uniform((n, a), 1.0 / np.sqrt(a)) for n, a in zip(rows, sizes)]
+        )
         rows[-1] = n_out
-        self.bias = nn.ParameterList([_uniform((n,), 1.0 / np.sqrt(a)) for n, a in zip(rows, sizes)])
+        self.bias = nn.ParameterList(
+            [_uniform((n,), 1.0 / np.sqrt(a)) for n, a in zip(rows, sizes)]
+        )
 
     def execute(self, x):
         first, *weights = self.weight
@@ -155,7 +190,9 @@ class Wire(nn.Module):
         z = jt.concat(self._wavelet(v, jt.zeros_like(v)), dim=1)
         for weight, b in zip(weights[:-1], bias[1:-1]):
             real, imaginary = _halves(weight, 0)
-            product = jt.concat([jt.concat([real, -imaginary], dim=1), jt.concat([imaginary, real], dim=1)], dim=0)
+            product = jt.concat(
+                [jt.concat([real, -imaginary], dim=1), jt.concat([imaginary, real], dim=1)], dim=0
+            )
             z = jt.concat(self._wavelet(*_halves(nn.matmul_transpose(z, product) + b, 1)), dim=1)
         real, imaginary = _halves(weights[-1], 0)
         return nn.matmul_transpose(z, jt.concat([real, -imaginary], dim=1)) + bias[-1]

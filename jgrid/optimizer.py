@@ -1,4 +1,5 @@
 """Adam for fields."""
+
 from jgrid.ops.adam import adam, fused_adam
 
 import jittor as jt
@@ -7,23 +8,33 @@ import jittor as jt
 class Adam:
     """Adam (Kingma and Ba 2015) with a rate for each group of parameters.
 
-    groups: [{"params", "lr"}], and "lazy": True for tables of features, in which a row that a batch does not touch, so that its gradient is
-    zero, keeps its value and moments (Mueller et al. 2022 do the same): a step costs what it touches. Other parameters, and all
-    with lazy False, follow the formula of `ops.adam`. "weight_decay": so many times the parameters are added to their gradients.
-    "name" is for reports. clip: largest norm of all gradients together, 0 for none.
+    groups: [{"params", "lr"}], and "lazy": True for tables of features, in which a row that a batch
+    does not touch, so that its gradient is zero, keeps its value and moments (Mueller et al. 2022
+    do the same): a step costs what it touches. Other parameters, and all with lazy False, follow
+    the formula of `ops.adam`. "weight_decay": so many times the parameters are added to their
+    gradients. "name" is for reports. clip: largest norm of all gradients together, 0 for none.
     reduce: of [loss, *gradients] before they are used, such as a sum over processes.
-    State: steps, and m and v for each parameter in the order of `parameters`. ValueError for what a group has besides.
-    """
+    State: steps, and m and v for each parameter in the order of `parameters`. ValueError for what a
+    group has besides."""
 
     KEYS = {"params", "lr", "lazy", "weight_decay", "name"}
 
     def __init__(self, groups, betas=(0.9, 0.99), eps=1e-15, clip=0.0, fused=True, reduce=list):
-        self.param_groups, self.betas, self.eps, self.clip, self.fused = [dict(group) for group in groups], betas, eps, clip, fused
+        self.param_groups = [dict(group) for group in groups]
+        self.betas = betas
+        self.eps = eps
+        self.clip = clip
+        self.fused = fused
         unknown = set().union(*self.param_groups) - self.KEYS
         if unknown:
-            raise ValueError(f"a group of parameters has {', '.join(sorted(self.KEYS))}, not {', '.join(sorted(unknown))}")
+            raise ValueError(
+                f"a group of parameters has {', '.join(sorted(self.KEYS))}, not"
+                f" {', '.join(sorted(unknown))}"
+            )
         self.reduce = reduce
-        self.decay = [group.get("weight_decay", 0.0) for group in self.param_groups for _ in group["params"]]
+        self.decay = [
+            group.get("weight_decay", 0.0) for group in self.param_groups for _ in group["params"]
+        ]
         self.parameters = [p for group in self.param_groups for p in group["params"]]
         self.m, self.v = ([jt.zeros(p.shape).stop_grad() for p in self.parameters] for _ in "mv")
         self.steps = 0
@@ -32,12 +43,16 @@ class Adam:
     def step(self, loss, factor=1.0):
         """Lower the loss; the groups' rates count `factor` times. Returns the loss, reduced."""
         loss, *gradients = self.reduce([loss, *jt.grad(loss, self.parameters)])
-        gradients = [g + decay * p if decay else g for g, decay, p in zip(gradients, self.decay, self.parameters)]
+        gradients = [
+            g + decay * p if decay else g
+            for g, decay, p in zip(gradients, self.decay, self.parameters)
+        ]
         scale = jt.ones(1)
         if self.clip:
             norm = jt.sqrt(sum((g * g).sum() for g in gradients))
             scale = jt.minimum(self.clip / (norm + 1e-30), scale)
-        jt.sync([loss, *gradients, *self.parameters])  # parameters change in place: what reads them must be done
+        # parameters change in place: what reads them must be done
+        jt.sync([loss, *gradients, *self.parameters])
         self.apply(gradients, scale, factor)
         return loss
 
@@ -46,13 +61,18 @@ class Adam:
         self.steps += 1
         b1, b2 = self.betas
         correction = (1 - b2**self.steps) ** 0.5 / (1 - b1**self.steps)
-        one_step, state = fused_adam if self.fused else adam, zip(self.parameters, self.m, self.v, gradients)
+        one_step = fused_adam if self.fused else adam
+        state = zip(self.parameters, self.m, self.v, gradients)
         with jt.no_grad():
             for group in self.param_groups:
-                rate, lazy = group["lr"] * factor * correction, group.get("lazy", False)
+                rate = group["lr"] * factor * correction
+                lazy = group.get("lazy", False)
                 for _ in group["params"]:
                     p, m, v, gradient = next(state)
-                    for old, new in zip((p, m, v), one_step(p, m, v, gradient, scale, rate, self.betas, self.eps, lazy)):
+                    for old, new in zip(
+                        (p, m, v),
+                        one_step(p, m, v, gradient, scale, rate, self.betas, self.eps, lazy),
+                    ):
                         old.update(new)
         for p in self.parameters:
             p.start_grad()  # an update takes over that nothing is differentiated for it

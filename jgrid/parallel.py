@@ -1,8 +1,10 @@
-"""Several processes that share every batch, under mpirun, on Jittor's MPI (NCCL under CUDA); one alone does without.
+"""Several processes that share every batch, under mpirun, on Jittor's MPI (NCCL under CUDA); one
+alone does without.
 
-Each has all parameters. Of a batch of N rows a process takes about N / n_processes, and its losses, means over them, count by its
-share of the rows: added up, the losses and gradients of all are those of the whole batch.
-"""
+Each has all parameters. Of a batch of N rows a process takes about N / n_processes, and its losses,
+means over them, count by its share of the rows: added up, the losses and gradients of all are those
+of the whole batch."""
+
 import jittor as jt
 import numpy as np
 
@@ -33,14 +35,16 @@ def add(variables):
 
 
 def total(*numbers):
-    """The sums over all processes of each number, floats; also a point at which all wait for each other."""
+    """The sums over all processes of each number, floats; also a point at which all wait for each
+    other."""
     if n_processes == 1:
         return [float(number) for number in numbers]
     return add([jt.array(np.array(numbers, np.float64))])[0].numpy().tolist()
 
 
 def agree(clock, saving, stopping):
-    """What all of a training's processes go by: the first one's clock, whether it wants to save, whether anyone has to stop."""
+    """What all of a training's processes go by: the first one's clock, whether it wants to save,
+    whether anyone has to stop."""
     clock, saving, stopping = total(clock if first else 0.0, saving and first, stopping)
     return clock, bool(saving), bool(stopping)
 
@@ -52,5 +56,6 @@ def share(batch):
     n = next(iter(batch.values())).shape[0]
     if n < n_processes:
         return batch, 1 / n_processes
-    begin, end = n * rank // n_processes, n * (rank + 1) // n_processes
+    begin = n * rank // n_processes
+    end = n * (rank + 1) // n_processes
     return {name: values[begin:end] for name, values in batch.items()}, (end - begin) / n

@@ -1,4 +1,5 @@
 """Pictures for people: saving, heat maps with a scale, panels side by side, curves, iso-lines."""
+
 import warnings
 from pathlib import Path
 
@@ -15,7 +16,8 @@ MARGIN = 8
 
 
 def save(path, pixels):
-    """Write (H, W, C) values in [0, 1] as an 8-bit PNG of 1 to 4 channels; more are cut to three. Returns the path."""
+    """Write (H, W, C) values in [0, 1] as an 8-bit PNG of 1 to 4 channels; more are cut to three.
+    Returns the path."""
     channels = pixels.shape[2] if pixels.shape[2] in MODES else 3
     levels = np.round(np.clip(pixels[..., :channels], 0, 1) * 255).astype(np.uint8)
     image = Image.fromarray(levels[..., 0] if channels == 1 else levels, MODES[channels])
@@ -54,12 +56,14 @@ def with_scale(pixels, top):
     """A heat map with its colour scale, 0 to top, on the right."""
     height, width = pixels.shape[:2]
     size = max(11, height // 32)
-    bar, room = max(6, height // 32), size * 4
+    bar = max(6, height // 32)
+    room = size * 4
     canvas = Image.new("RGB", (width + MARGIN + bar + room, height), "white")
     canvas.paste(Image.fromarray(np.round(pixels * 255).astype(np.uint8)), (0, 0))
     ramp = heat(np.repeat(np.linspace(1, 0, height)[:, None], bar, axis=1), 1.0)
     canvas.paste(Image.fromarray(np.round(ramp * 255).astype(np.uint8)), (width + MARGIN, 0))
-    draw, right = ImageDraw.Draw(canvas), width + MARGIN + bar + 4
+    draw = ImageDraw.Draw(canvas)
+    right = width + MARGIN + bar + 4
     _text(draw, (right, 2), f"{top:.2g}", "lt", size)
     _text(draw, (right, height // 2), f"{top / 2:.2g}", "lm", size)
     _text(draw, (right, height - 2), "0", "ls", size)
@@ -67,15 +71,16 @@ def with_scale(pixels, top):
 
 
 def side_by_side(panels):
-    """[(caption, (H, W, C) picture)] -> one (H', W', 3) picture: the panels in a row, aligned at the top, captions above,
-    for which narrow panels get room."""
+    """[(caption, (H, W, C) picture)] -> one (H', W', 3) picture: the panels in a row, aligned at
+    the top, captions above, for which narrow panels get room."""
     size = max(12, max(p.shape[0] for _, p in panels) // 28)
     top = size + 2 * MARGIN
     font = ImageFont.load_default(size)
     columns = [max(p.shape[1], int(np.ceil(font.getlength(caption)))) for caption, p in panels]
     width = sum(columns) + MARGIN * (len(panels) - 1)
     canvas = Image.new("RGB", (width, top + max(p.shape[0] for _, p in panels)), "white")
-    draw, left = ImageDraw.Draw(canvas), 0
+    draw = ImageDraw.Draw(canvas)
+    left = 0
     for (caption, pixels), column in zip(panels, columns):
         canvas.paste(Image.fromarray(np.round(as_rgb(pixels) * 255).astype(np.uint8)), (left, top))
         _text(draw, (left, MARGIN), caption, "lt", size)
@@ -97,16 +102,28 @@ def curve(path, x, y, x_label, y_label):
 
 
 def contours(path, panels, spacing):
-    """[(title, (H, W) signed values)] side by side: colours, iso-lines `spacing` apart, the zero line bold; a PNG."""
+    """[(title, (H, W) signed values)] side by side: colours, iso-lines `spacing` apart, the zero
+    line bold; a PNG."""
     top = max(float(np.abs(values).max()) for _, values in panels)
     levels = spacing * np.arange(-np.ceil(top / spacing), np.ceil(top / spacing) + 1)
     figure = Figure(figsize=(5 * len(panels) + 0.8, 5), dpi=120, layout="constrained")
     FigureCanvasAgg(figure)
     for axes, (title, values) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels):
-        shown = axes.imshow(values, origin="lower", extent=(0, 1, 0, 1), cmap="RdBu", vmin=-top, vmax=top)
+        shown = axes.imshow(
+            values, origin="lower", extent=(0, 1, 0, 1), cmap="RdBu", vmin=-top, vmax=top
+        )
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)  # matplotlib's, where no line passes through the picture
-            axes.contour(values, levels=levels, extent=(0, 1, 0, 1), colors="black", linewidths=0.4, alpha=0.5, linestyles="solid")
+            # matplotlib's, where no line passes through the picture
+            warnings.simplefilter("ignore", UserWarning)
+            axes.contour(
+                values,
+                levels=levels,
+                extent=(0, 1, 0, 1),
+                colors="black",
+                linewidths=0.4,
+                alpha=0.5,
+                linestyles="solid",
+            )
             axes.contour(values, levels=[0.0], extent=(0, 1, 0, 1), colors="black", linewidths=1.6)
         axes.set(title=title, xticks=[], yticks=[])
     figure.colorbar(shown, ax=figure.axes, shrink=0.8)

@@ -1,4 +1,6 @@
-"""Tables for people and for programs: Markdown with published values beside measured ones, CSV, and the place of a table in a page."""
+"""Tables for people and for programs: Markdown with published values beside measured ones, CSV, and
+the place of a table in a page."""
+
 import csv
 import importlib.metadata
 import os
@@ -16,13 +18,15 @@ PUBLISHED = Path(__file__).with_name("published.csv")
 
 
 def published(table):
-    """The published values of a table, [{"field", "data", "value", "metric", "parameters", "protocol", "source"}]; all text."""
+    """The published values of a table, [{"field", "data", "value", "metric", "parameters",
+    "protocol", "source"}]; all text."""
     with open(PUBLISHED, newline="", encoding="utf-8") as file:
         return [row for row in csv.DictReader(file) if row["table"] == table]
 
 
 def cell(results, metric, digits=2):
-    """The mean of a metric over runs, with the spread over the seeds (standard deviation of their means) where there are several.
+    """The mean of a metric over runs, with the spread over the seeds (standard deviation of their
+    means) where there are several.
 
     results: of `Comparison.rows`; "-" where there are none, and why where one of them failed.
     """
@@ -42,6 +46,7 @@ def cell(results, metric, digits=2):
 
 def markdown(head, lines):
     """A Markdown table."""
+
     def row(values):
         return "| " + " | ".join(str(value).replace("|", "/") for value in values) + " |"
 
@@ -49,16 +54,21 @@ def markdown(head, lines):
 
 
 def write_csv(path, head, lines):
-    with checkpoint.atomic_path(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
+    with (
+        checkpoint.atomic_path(path) as temporary,
+        open(temporary, "w", newline="", encoding="utf-8") as file,
+    ):
         csv.writer(file).writerows([head, *lines])
 
 
 def beside(table, names):
-    """What was published for the fields of a table: ({field: "value [1], value [2]"}, the notes of Markdown that explain the numbers).
+    """What was published for the fields of a table: ({field: "value [1], value [2]"}, the notes of
+    Markdown that explain the numbers).
 
     names: the fields to find; published ones that are none of them are listed in the notes.
     """
-    rows, sources = published(table), []
+    rows = published(table)
+    sources = []
     for row in rows:
         key = (row["data"], row["metric"], row["protocol"], row["source"])
         if key not in sources:
@@ -66,20 +76,40 @@ def beside(table, names):
 
     def marked(row, value):
         size = f" ({row['parameters']} parameters)" if row["parameters"] else ""
-        return f"{value}{size} [{sources.index((row['data'], row['metric'], row['protocol'], row['source'])) + 1}]"
+        return (
+            f"{value}{size}"
+            f" [{sources.index((row['data'], row['metric'], row['protocol'], row['source'])) + 1}]"
+        )
 
-    found = {name: ", ".join(marked(row, row["value"]) for row in rows if row["field"] == name) or "-" for name in names}
-    rest = [marked(row, f"{row['field']} {row['value']}") for row in rows if row["field"] not in names]
-    notes = [f"[{n}] {data}, {metric}: {source}; {protocol}." for n, (data, metric, protocol, source) in enumerate(sources, 1)]
+    found = {
+        name: ", ".join(marked(row, row["value"]) for row in rows if row["field"] == name) or "-"
+        for name in names
+    }
+    rest = [
+        marked(row, f"{row['field']} {row['value']}") for row in rows if row["field"] not in names
+    ]
+    notes = [
+        f"[{n}] {data}, {metric}: {source}; {protocol}."
+        for n, (data, metric, protocol, source) in enumerate(sources, 1)
+    ]
     notes += [f"Published for others: {'; '.join(rest)}."] if rest else []
     return found, notes
 
 
 def version():
-    """The commit of this copy of jgrid, "-dirty" behind it where files have changed since; "unknown" outside a repository."""
+    """The commit of this copy of jgrid, "-dirty" behind it where files have changed since;
+    "unknown" outside a repository."""
     try:
-        return subprocess.run(["git", "describe", "--always", "--dirty", "--abbrev=9"], cwd=Path(__file__).parent, capture_output=True,
-                              text=True, timeout=10).stdout.strip() or "unknown"
+        return (
+            subprocess.run(
+                ["git", "describe", "--always", "--dirty", "--abbrev=9"],
+                cwd=Path(__file__).parent,
+                capture_output=True,
+                text=True,
+                timeout=10,
+            ).stdout.strip()
+            or "unknown"
+        )
     except (OSError, subprocess.TimeoutExpired):
         return "unknown"
 
@@ -92,16 +122,23 @@ def provenance(command, commit):
 def machine():
     """The processor, its cores and the versions, for people."""
     try:
-        names = re.findall(r"^model name\s*:\s*(.+)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
+        names = re.findall(
+            r"^model name\s*:\s*(.+)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE
+        )
     except OSError:
         names = []
-    processor = f"{os.cpu_count()} cores of {' '.join(names[0].split()) if names else platform.machine()}"
-    return (f"{'CUDA' if jt.flags.use_cuda else processor}, Python {platform.python_version()}, "
-            f"Jittor {importlib.metadata.version('jittor')}")
+    processor = (
+        f"{os.cpu_count()} cores of {' '.join(names[0].split()) if names else platform.machine()}"
+    )
+    return (
+        f"{'CUDA' if jt.flags.use_cuda else processor}, Python {platform.python_version()}, "
+        f"Jittor {importlib.metadata.version('jittor')}"
+    )
 
 
 def insert(page, table, text):
-    """Put text between the lines `<!-- table: TABLE -->` and `<!-- end -->` of a page, and leave the rest as it is.
+    """Put text between the lines `<!-- table: TABLE -->` and `<!-- end -->` of a page, and leave
+    the rest as it is.
 
     ValueError where the page has no such place.
     """
@@ -110,9 +147,12 @@ def insert(page, table, text):
 
 
 def check_place(page, table):
-    """A page before and after the place of a table, which `insert` fills; ValueError where it has none."""
+    """A page before and after the place of a table, which `insert` fills; ValueError where it has
+    none."""
     text = Path(page).read_text(encoding="utf-8") if Path(page).is_file() else ""
-    found = re.fullmatch(rf"(.*<!-- table: {re.escape(table)} -->\n).*?(<!-- end -->.*)", text, re.DOTALL)
+    found = re.fullmatch(
+        rf"(.*<!-- table: {re.escape(table)} -->\n).*?(<!-- end -->.*)", text, re.DOTALL
+    )
     if not found:
         raise ValueError(f"{page}: has no lines <!-- table: {table} --> and <!-- end -->")
     return found[1], found[2]

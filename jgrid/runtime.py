@@ -1,10 +1,12 @@
-"""Makes Jittor importable and fast on this machine; the only module that knows how Jittor installs itself.
+"""Makes Jittor importable and fast on this machine; the only module that knows how Jittor installs
+itself.
 
-`prepare()` runs once, before Jittor is first imported, and `speed_up_compiling()` right after (importing `jgrid` does both). They only set
-environment variables the user has not set, link oneDNN where Jittor would otherwise download it, and have kernels compiled faster: the two
-flags of Jittor that are touched, `cc_flags` and `python_path`, say how.
-`python -m jgrid.runtime` prints what was found and what to do about what is missing.
-"""
+`prepare()` runs once, before Jittor is first imported, and `speed_up_compiling()` right after
+(importing `jgrid` does both). They only set environment variables the user has not set, link oneDNN
+where Jittor would otherwise download it, and have kernels compiled faster: the two flags of Jittor
+that are touched, `cc_flags` and `python_path`, say how. `python -m jgrid.runtime` prints what was
+found and what to do about what is missing."""
+
 import ctypes
 import hashlib
 import importlib.metadata
@@ -19,18 +21,36 @@ import sysconfig
 import tempfile
 from pathlib import Path
 
-ONEDNN = "dnnl_lnx_2.2.0_cpu_gomp"  # the folder in which Jittor looks for oneDNN before it downloads it
-NVCC_PLACES = ("nvcc", "/usr/local/cuda/bin/nvcc", "/usr/bin/nvcc", "/opt/cuda/bin/nvcc")  # Jittor's own order
-FIRST_COMPILE = ("jgrid: first run in this environment: Jittor compiles its core, once. This takes 2 minutes on two idle "
-                 "cores, up to 9 on a busy machine; later runs start in a second.")
+# the folder in which Jittor looks for oneDNN before it downloads it
+ONEDNN = "dnnl_lnx_2.2.0_cpu_gomp"
+# Jittor's own order
+NVCC_PLACES = ("nvcc", "/usr/local/cuda/bin/nvcc", "/usr/bin/nvcc", "/opt/cuda/bin/nvcc")
+FIRST_COMPILE = (
+    "jgrid: first run in this environment: Jittor compiles its core, once. This takes 2 minutes on"
+    " two idle cores, up to 9 on a busy machine; later runs start in a second."
+)
 
 # What nearly every kernel of Jittor includes, and the macros with which it does
-HEADERS = "\n".join(["#define JIT 1", "#define JIT_cpu 1", "#include <cmath>", "#include <assert.h>", '#include "var.h"',
-                     '#include "fused_op.h"', '#include "ops/op_register.h"', '#include "misc/cuda_flags.h"', ""])
+HEADERS = "\n".join(
+    [
+        "#define JIT 1",
+        "#define JIT_cpu 1",
+        "#include <cmath>",
+        "#include <assert.h>",
+        '#include "var.h"',
+        '#include "fused_op.h"',
+        '#include "ops/op_register.h"',
+        '#include "misc/cuda_flags.h"',
+        "",
+    ]
+)
 
 # Instead of Python, in Jittor's command for a kernel: SCRIPT --cc_path=COMPILER SOURCE FLAGS
 COMPILE = """#!/bin/sh
-case $1 in *asm_tuner.py) grep -q //@begin "$3" || {{ compiler=${{2#--cc_path=}}; shift 2; exec "$compiler" "$@"; }} ;; esac
+case $1 in
+*asm_tuner.py)
+    grep -q //@begin "$3" || {{ compiler=${{2#--cc_path=}}; shift 2; exec "$compiler" "$@"; }} ;;
+esac
 exec {python} "$@"
 """
 
@@ -52,7 +72,9 @@ def _default(name, value, why):
 def _output(*command):
     """Standard output of a command, or None where it cannot run."""
     try:
-        done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, timeout=30)
+        done = subprocess.run(
+            command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, timeout=30
+        )
     except (OSError, subprocess.TimeoutExpired):
         return None
     return done.stdout.decode(errors="replace") if done.returncode == 0 else None
@@ -61,20 +83,24 @@ def _output(*command):
 def jittor_home():
     """The folder that holds `.cache/jittor`, as Jittor itself decides it."""
     import jittor_utils  # light: reads the environment, compiles nothing
+
     return Path(jittor_utils.home())
 
 
 def core_is_compiled():
     """True if Jittor's core has been compiled for this machine and environment."""
     import jittor_utils
+
     return any(Path(jittor_utils.cache_path).rglob("jittor_core*.so"))
 
 
 def refuse_numpy_2():
     version = importlib.metadata.version("numpy")
     if int(version.split(".")[0]) >= 2:
-        raise ImportError(f"jgrid needs numpy < 2, found {version}: with numpy 2 Jittor silently returns wrong numbers; "
-                          "run: pip install 'numpy<2'")
+        raise ImportError(
+            f"jgrid needs numpy < 2, found {version}: with numpy 2 Jittor silently returns wrong"
+            " numbers; run: pip install 'numpy<2'"
+        )
 
 
 def driver_has_gpu():
@@ -84,7 +110,9 @@ def driver_has_gpu():
     except OSError:
         return False
     count = ctypes.c_int(0)
-    return cuda.cuInit(0) == 0 and cuda.cuDeviceGetCount(ctypes.byref(count)) == 0 and count.value > 0
+    return (
+        cuda.cuInit(0) == 0 and cuda.cuDeviceGetCount(ctypes.byref(count)) == 0 and count.value > 0
+    )
 
 
 def find_nvcc():
@@ -100,18 +128,24 @@ def find_nvcc():
 def find_python_config():
     """A python-config whose headers are those of the running Python, or None.
 
-    A virtual environment has none of its own, and one found elsewhere may belong to another Python of the same minor
-    version: so each candidate is asked for its include folder, which must be the running interpreter's.
-    """
+    A virtual environment has none of its own, and one found elsewhere may belong to another Python
+    of the same minor version: so each candidate is asked for its include folder, which must be the
+    running interpreter's."""
     name = f"python{sys.version_info[0]}.{sys.version_info[1]}-config"
     include = Path(sysconfig.get_path("platinclude", vars={"platbase": sys.base_exec_prefix}))
     if not (include / "Python.h").is_file():
         return None
-    folders = [Path(sys.base_prefix, "bin"), Path(sysconfig.get_config_var("BINDIR") or ""), Path("/usr/bin"),
-               Path(os.path.realpath(sys.executable)).parent]
+    folders = [
+        Path(sys.base_prefix, "bin"),
+        Path(sysconfig.get_config_var("BINDIR") or ""),
+        Path("/usr/bin"),
+        Path(os.path.realpath(sys.executable)).parent,
+    ]
     for candidate in (folder / name for folder in folders):
         flags = candidate.is_file() and _output(str(candidate), "--includes")
-        if flags and any(os.path.realpath(flag[2:]) == os.path.realpath(include) for flag in flags.split()):
+        if flags and any(
+            os.path.realpath(flag[2:]) == os.path.realpath(include) for flag in flags.split()
+        ):
             return str(candidate)
     return None
 
@@ -123,8 +157,11 @@ def _prepare_python_config():
     if config:
         _default("python_config_path", config, "headers of the running Python")
     else:
-        _say(f"no python-config for {sys.executable}: Jittor cannot compile. Install the headers "
-             f"(Debian: apt install python{sys.version_info[0]}.{sys.version_info[1]}-dev), or set python_config_path.")
+        _say(
+            f"no python-config for {sys.executable}: Jittor cannot compile. Install the headers"
+            f" (Debian: apt install python{sys.version_info[0]}.{sys.version_info[1]}-dev), or set"
+            " python_config_path."
+        )
 
 
 def _prepare_cuda():
@@ -133,15 +170,22 @@ def _prepare_cuda():
     if not driver_has_gpu():  # Jittor built with CUDA aborts the process where no driver answers
         _default("nvcc_path", "", "no usable NVIDIA driver: CPU only")
         return
-    if not (jittor_home() / ".cache/jittor/jtcuda").is_dir():  # else Jittor has fetched its own toolkit: leave it
+    # else Jittor has fetched its own toolkit: leave it
+    if not (jittor_home() / ".cache/jittor/jtcuda").is_dir():
         path, version = find_nvcc()
         if path is None:
-            _say("a GPU is present but no CUDA toolkit: using the CPU. To use the GPU: python -m jittor_utils.install_cuda")
+            _say(
+                "a GPU is present but no CUDA toolkit: using the CPU. To use the GPU: python -m"
+                " jittor_utils.install_cuda"
+            )
             _default("nvcc_path", "", "no CUDA toolkit")
             return
         if version >= (13, 0):
-            _say(f"CUDA {version[0]}.{version[1]} at {path} cannot compile Jittor 1.3.11: using the CPU. Install CUDA 12.2 "
-                 "(python -m jittor_utils.install_cuda) or point nvcc_path to an older nvcc.")
+            _say(
+                f"CUDA {version[0]}.{version[1]} at {path} cannot compile Jittor 1.3.11: using the"
+                " CPU. Install CUDA 12.2 (python -m jittor_utils.install_cuda) or point nvcc_path"
+                " to an older nvcc."
+            )
             _default("nvcc_path", "", "CUDA 13 does not compile Jittor")
             return
         _prepare_cudnn(Path(os.path.realpath(path)).parent.parent)
@@ -150,8 +194,13 @@ def _prepare_cuda():
 
 
 def _prepare_cudnn(cuda_home):
-    folders = [cuda_home / "bin", cuda_home / "lib64", cuda_home / "targets/x86_64-linux/lib",
-               Path("/usr/lib/x86_64-linux-gnu"), Path("/usr/lib")]
+    folders = [
+        cuda_home / "bin",
+        cuda_home / "lib64",
+        cuda_home / "targets/x86_64-linux/lib",
+        Path("/usr/lib/x86_64-linux-gnu"),
+        Path("/usr/lib"),
+    ]
     if not any((folder / "libcudnn_ops_infer.so").exists() for folder in folders):
         _default("conv_opt", "1", "no cuDNN 8: leave it out (convolutions then take another path)")
 
@@ -161,14 +210,22 @@ def _prepare_onednn():
         return
     if platform.system() != "Linux":
         return
-    folder = jittor_home() / ".cache/jittor/mkl" / (ONEDNN + ("_aarch64" if platform.machine() == "aarch64" else ""))
-    names = [folder / "lib/libmkldnn.so", folder / "lib/libdnnl.so.2"]  # Jittor links by the one, the loader asks the other
+    folder = (
+        jittor_home()
+        / ".cache/jittor/mkl"
+        / (ONEDNN + ("_aarch64" if platform.machine() == "aarch64" else ""))
+    )
+    # Jittor links by the one, the loader asks the other
+    names = [folder / "lib/libmkldnn.so", folder / "lib/libdnnl.so.2"]
     if names[0].is_file() and (folder / "include/dnnl.h").is_file():
         return  # fetched by Jittor, or linked before
-    header, library = Path(sys.prefix, "include/dnnl.h"), Path(sys.prefix, "lib/libdnnl.so.2")
+    header = Path(sys.prefix, "include/dnnl.h")
+    library = Path(sys.prefix, "lib/libdnnl.so.2")
     if not (header.is_file() and library.is_file()):
-        _say("oneDNN is missing: matrix products will be 8 to 20 times slower. "
-             "Run: pip install onednn-devel-cpu-gomp==2022.2.1 (x86-64 Linux)")
+        _say(
+            "oneDNN is missing: matrix products will be 8 to 20 times slower. "
+            "Run: pip install onednn-devel-cpu-gomp==2022.2.1 (x86-64 Linux)"
+        )
         _default("use_mkl", "0", "oneDNN is missing; Jittor would download it")
         return
     (folder / "lib").mkdir(parents=True, exist_ok=True)
@@ -179,7 +236,8 @@ def _prepare_onednn():
 
 
 def _link(source, name):
-    """Point the link `name` at source, replacing a dangling one; atomic, as several processes may start at once."""
+    """Point the link `name` at source, replacing a dangling one; atomic, as several processes may
+    start at once."""
     temporary = name.with_name(f"{name.name}.{os.getpid()}")
     temporary.symlink_to(source)
     if name.is_dir() and not name.is_symlink():  # os.replace cannot put a link over a real folder
@@ -195,25 +253,39 @@ def has_mpi():
 
 def _prepare_mpi():
     if "OMPI_COMM_WORLD_SIZE" not in os.environ:  # set by mpirun
-        _default("use_mpi", "0", "one process; Jittor would compile MPI's operators wherever it finds mpicc, and die without headers")
+        _default(
+            "use_mpi",
+            "0",
+            "one process; Jittor would compile MPI's operators wherever it finds mpicc, and die"
+            " without headers",
+        )
     elif not has_mpi():
-        raise ImportError("several processes need OpenMPI's compiler and headers (Debian: apt install libopenmpi-dev)")
+        raise ImportError(
+            "several processes need OpenMPI's compiler and headers (Debian: apt install"
+            " libopenmpi-dev)"
+        )
 
 
 def prepare():
     """Make the first `import jittor` work and be fast; does nothing if Jittor is already imported.
 
-    Raises ImportError, in one sentence, where Jittor cannot work: numpy 2, no C++ compiler, or mpirun without MPI's headers.
-    """
+    Raises ImportError, in one sentence, where Jittor cannot work: numpy 2, no C++ compiler, or
+    mpirun without MPI's headers."""
     refuse_numpy_2()
     if "jittor" in sys.modules:
         return
-    if not shutil.which(os.environ.get("cc_path", "g++" if platform.system() == "Linux" else "clang++")):
-        raise ImportError("jgrid needs a C++ compiler for Jittor's kernels; install g++ (Debian: apt install g++)")
+    if not shutil.which(
+        os.environ.get("cc_path", "g++" if platform.system() == "Linux" else "clang++")
+    ):
+        raise ImportError(
+            "jgrid needs a C++ compiler for Jittor's kernels; install g++ (Debian: apt install g++)"
+        )
     _default("cache_name", "default", "else the compile cache is keyed by the git branch")
     _default("FIX_TORCH_ERROR", "0", "else Jittor imports torch where it is installed")
     if (os.cpu_count() or 1) <= 4:
-        _default("OMP_WAIT_POLICY", "passive", "spinning threads cost more than they gain on few cores")
+        _default(
+            "OMP_WAIT_POLICY", "passive", "spinning threads cost more than they gain on few cores"
+        )
     _prepare_python_config()
     _prepare_cuda()
     _prepare_onednn()
@@ -225,29 +297,51 @@ def prepare():
 
 
 def speed_up_compiling():
-    """Have kernels compiled in about a third of the time: with Jittor's headers precompiled, and by the compiler itself.
+    """Have kernels compiled in about a third of the time: with Jittor's headers precompiled, and by
+    the compiler itself.
 
-    Jittor has each compiled by a Python script, which edits the assembler of those that are marked for it; others go to the compiler at
-    once. The precompiled headers (80 MB) and what tells the two apart lie in Jittor's cache. g++ ignores headers that do not fit, and where
-    these files cannot be made all is as Jittor has it.
-    """
+    Jittor has each compiled by a Python script, which edits the assembler of those that are marked
+    for it; others go to the compiler at once. The precompiled headers (80 MB) and what tells the
+    two apart lie in Jittor's cache. g++ ignores headers that do not fit, and where these files
+    cannot be made all is as Jittor has it."""
     import jittor as jt
+
     if jt.flags.cc_type != "g++" or "-include" in jt.flags.cc_flags:
         return
     # as Jittor's script compiles a kernel, with debug information; without it they are taken too
-    flags = [flag for flag in shlex.split(jt.flags.cc_flags) if not flag.startswith(("-l", "-L", "-shared"))] + ["-g"]
+    flags = [
+        flag
+        for flag in shlex.split(jt.flags.cc_flags)
+        if not flag.startswith(("-l", "-L", "-shared"))
+    ] + ["-g"]
     script = COMPILE.format(python=shlex.quote(jt.flags.python_path))
-    stem = Path(jt.compiler.cache_path) / f"jgrid-{hashlib.sha256(repr([flags, HEADERS, script]).encode()).hexdigest()[:16]}"
+    stem = (
+        Path(jt.compiler.cache_path)
+        / f"jgrid-{hashlib.sha256(repr([flags, HEADERS, script]).encode()).hexdigest()[:16]}"
+    )
     header, precompiled, compiler = (stem.with_suffix(suffix) for suffix in (".h", ".h.gch", ".sh"))
     try:
         if not precompiled.exists():
-            with tempfile.TemporaryDirectory(dir=stem.parent) as folder:  # other processes may be at it
-                made = {path: Path(folder) / path.name for path in (header, compiler, precompiled)}  # the last says that all are there
+            # other processes may be at it
+            with tempfile.TemporaryDirectory(dir=stem.parent) as folder:
+                # the last says that all are there
+                made = {path: Path(folder) / path.name for path in (header, compiler, precompiled)}
                 made[header].write_text(HEADERS)
                 made[compiler].write_text(script)
                 made[compiler].chmod(0o755)
-                subprocess.run([jt.flags.cc_path, *flags, "-x", "c++-header", made[header], "-o", made[precompiled]], check=True,
-                               capture_output=True)
+                subprocess.run(
+                    [
+                        jt.flags.cc_path,
+                        *flags,
+                        "-x",
+                        "c++-header",
+                        made[header],
+                        "-o",
+                        made[precompiled],
+                    ],
+                    check=True,
+                    capture_output=True,
+                )
                 for path, source in made.items():
                     os.replace(source, path)
     except (OSError, subprocess.CalledProcessError) as error:
@@ -258,18 +352,26 @@ def speed_up_compiling():
 
 
 def report():
-    """Print what this machine has for Jittor, what prepare() did, and whether Jittor runs; exit code 0 if it does."""
+    """Print what this machine has for Jittor, what prepare() did, and whether Jittor runs; exit
+    code 0 if it does."""
     nvcc, cuda = find_nvcc()
-    print(f"Python     {platform.python_version()} at {sys.executable}\nplatform   {platform.platform()}, "
-          f"{os.cpu_count()} cores")
+    print(
+        f"Python     {platform.python_version()} at {sys.executable}\nplatform  "
+        f" {platform.platform()}, {os.cpu_count()} cores"
+    )
     for package in ("jgrid", "jittor", "numpy"):
         try:
             print(f"{package:10} {importlib.metadata.version(package)}")
         except importlib.metadata.PackageNotFoundError:
             print(f"{package:10} not installed")
-    print(f"compiler   {(_output(os.environ.get('cc_path', 'g++'), '--version') or 'no g++').splitlines()[0]}")
-    print(f"CUDA       driver with a GPU: {'yes' if driver_has_gpu() else 'no'}; "
-          f"nvcc: {f'{cuda[0]}.{cuda[1]} at {nvcc}' if nvcc else 'none'}")
+    print(
+        "compiler  "
+        f" {(_output(os.environ.get('cc_path', 'g++'), '--version') or 'no g++').splitlines()[0]}"
+    )
+    print(
+        f"CUDA       driver with a GPU: {'yes' if driver_has_gpu() else 'no'}; "
+        f"nvcc: {f'{cuda[0]}.{cuda[1]} at {nvcc}' if nvcc else 'none'}"
+    )
     try:
         prepare()
         import jittor_utils
@@ -278,15 +380,21 @@ def report():
         return 2
     for note in notes:
         print(f"prepared   {note}")
-    print(f"oneDNN     {'off' if os.environ.get('use_mkl') == '0' else 'on'}\ncache      {jittor_utils.cache_path} "
-          f"({'compiled' if core_is_compiled() else 'not compiled yet'})")
+    print(
+        f"oneDNN     {'off' if os.environ.get('use_mkl') == '0' else 'on'}\ncache     "
+        f" {jittor_utils.cache_path} ({'compiled' if core_is_compiled() else 'not compiled yet'})"
+    )
     # in a process of its own: an unfit CUDA aborts the process instead of raising
-    trial = ("import time, jgrid, jittor as jt; a = jt.rand(1024, 1024); (a @ a).sync(); t = time.time();"
-             "b = [a @ a for _ in range(8)]; jt.sync(b); s = time.time() - t;"
-             "print(f'Jittor     runs; CUDA {bool(jt.has_cuda)}; matrix product {16 * 1024**3 / s / 1e9:.0f} GFLOP/s')")
+    trial = (
+        "import time, jgrid, jittor as jt; a = jt.rand(1024, 1024); (a @ a).sync(); t ="
+        " time.time();b = [a @ a for _ in range(8)]; jt.sync(b); s = time.time() - t;print(f'Jittor"
+        "     runs; CUDA {bool(jt.has_cuda)}; matrix product {16 * 1024**3 / s / 1e9:.0f} GFLOP/s')"
+    )
     ran = subprocess.run([sys.executable, "-c", trial])
     if ran.returncode:
-        print("\nJittor does not start. The lines above say why; see the README's section on trouble.")
+        print(
+            "\nJittor does not start. The lines above say why; see the README's section on trouble."
+        )
     return 2 if ran.returncode else 0
 
 

@@ -1,4 +1,5 @@
 """The one training loop."""
+
 import contextlib
 import math
 import signal
@@ -23,19 +24,24 @@ class TrainingStopped(RuntimeError):
 
 
 class Interrupted(KeyboardInterrupt):
-    """A signal ended training after a whole step; `signal` is its number, and the message says how to go on."""
+    """A signal ended training after a whole step; `signal` is its number, and the message says how
+    to go on."""
 
     def __init__(self, number, step, folder):
-        super().__init__(f"interrupted by {signal.Signals(number).name} after step {step}" +
-                         (f"; saved in {folder}, the same command with --resume goes on" if folder else ""))
+        super().__init__(
+            f"interrupted by {signal.Signals(number).name} after step {step}"
+            + (f"; saved in {folder}, the same command with --resume goes on" if folder else "")
+        )
         self.signal = number
 
 
 @contextlib.contextmanager
 def signals():
-    """A list that SIGINT and SIGTERM append themselves to inside the block, the second time with their usual effect."""
+    """A list that SIGINT and SIGTERM append themselves to inside the block, the second time with
+    their usual effect."""
     received = []
-    if threading.current_thread() is not threading.main_thread():  # only the main thread may handle signals
+    # only the main thread may handle signals
+    if threading.current_thread() is not threading.main_thread():
         yield received
         return
 
@@ -58,12 +64,14 @@ def signals():
 @dataclass(frozen=True)
 class TrainConfig:
     """How a field is trained: Adam, warm-up, then a cosine decay."""
+
     steps: int = 1500
     """Optimiser steps."""
     batch: int = 2**16
     """Points per step."""
     seed: int = 0
-    """Of the weights and of the order of the samples: the apps set it before they build either; a Trainer does not."""
+    """Of the weights and of the order of the samples: the apps set it before they build either; a
+    Trainer does not."""
     warmup: int = 20
     """Steps over which the learning rates rise to their value."""
     decay: float = 0.03
@@ -71,30 +79,49 @@ class TrainConfig:
     eval_every: int = 250
     """Steps between evaluations."""
     ema: float = 0.0
-    """Evaluate and keep the exponential moving average of the weights with this decay per step; 0: the weights themselves."""
+    """Evaluate and keep the exponential moving average of the weights with this decay per step; 0:
+    the weights themselves."""
     clip: float = 0.0
     """Largest norm of the gradient; 0: no clipping."""
     minutes: float = 0.0
-    """Train for this many minutes, without compilation and evaluations, however many steps that are; 0: `steps` decide."""
+    """Train for this many minutes, without compilation and evaluations, however many steps that
+    are; 0: `steps` decide."""
 
     save_every: float = 60.0
-    """Seconds between checkpoints from which --resume goes on; 0: one only where a signal interrupts the run."""
+    """Seconds between checkpoints from which --resume goes on; 0: one only where a signal
+    interrupts the run."""
 
     def __post_init__(self):
         for name in ("steps", "batch", "eval_every"):
             if getattr(self, name) < 1:
-                raise ValueError(f"--train.{name.replace('_', '-')} must be at least 1, got {getattr(self, name)}")
+                raise ValueError(
+                    f"--train.{name.replace('_', '-')} must be at least 1, got"
+                    f" {getattr(self, name)}"
+                )
         if not 0 <= self.minutes < math.inf:
             raise ValueError(f"--train.minutes must not be negative, got {self.minutes}")
         if not 0 <= self.save_every < math.inf:
             raise ValueError(f"--train.save-every must not be negative, got {self.save_every}")
-        if not (self.warmup >= 0 and 0 < self.decay <= 1 and 0 <= self.ema < 1 and self.clip >= 0 and self.seed >= 0):
-            raise ValueError("--train wants warmup >= 0, 0 < decay <= 1, 0 <= ema < 1, clip >= 0 and seed >= 0, got "
-                             f"{self.warmup}, {self.decay}, {self.ema}, {self.clip} and {self.seed}")
+        if not (
+            self.warmup >= 0
+            and 0 < self.decay <= 1
+            and 0 <= self.ema < 1
+            and self.clip >= 0
+            and self.seed >= 0
+        ):
+            raise ValueError(
+                "--train wants warmup >= 0, 0 < decay <= 1, 0 <= ema < 1, clip >= 0 and seed >= 0,"
+                f" got {self.warmup}, {self.decay}, {self.ema}, {self.clip} and {self.seed}"
+            )
 
     def progress(self, step, seconds):
-        """How much of the training lies before a step that begins after `seconds` of it: from 0 to 1."""
-        return min(1.0, seconds / (60 * self.minutes)) if self.minutes else step / max(1, self.steps - 1)
+        """How much of the training lies before a step that begins after `seconds` of it: from 0 to
+        1."""
+        return (
+            min(1.0, seconds / (60 * self.minutes))
+            if self.minutes
+            else step / max(1, self.steps - 1)
+        )
 
     def rate(self, step, seconds=0.0):
         """The factor on every learning rate at a step, which begins after `seconds` of training."""
@@ -104,32 +131,52 @@ class TrainConfig:
 
 
 class Trainer:
-    """Fits `model` to `task`; metrics go to out_dir/metrics.jsonl, one line per evaluation. out_dir None: no files.
+    """Fits `model` to `task`; metrics go to out_dir/metrics.jsonl, one line per evaluation. out_dir
+    None: no files.
 
-    run: the config of the run as JSON-able data; with it, checkpoints go to out_dir/resume.safetensors, and a run that was killed
-    goes on from there (`resume`) to the same weights, bit for bit, as one that was not: all that is random in it depends on the seed
-    and the step alone. Not so with `minutes`, which the clock decides, and only up to rounding with another number of threads.
-    """
+    run: the config of the run as JSON-able data; with it, checkpoints go to
+    out_dir/resume.safetensors, and a run that was killed goes on from there (`resume`) to the same
+    weights, bit for bit, as one that was not: all that is random in it depends on the seed and the
+    step alone. Not so with `minutes`, which the clock decides, and only up to rounding with another
+    number of threads."""
 
     def __init__(self, task, model, config, out_dir=None, progress=True, run=None):
-        self.task, self.model, self.config, self.progress, self.run = task, model, config, progress and parallel.first, run
+        self.task = task
+        self.model = model
+        self.config = config
+        self.progress = progress and parallel.first
+        self.run = run
         self.out_dir = Path(out_dir) if out_dir is not None else None
         parallel.broadcast(list(model.state_dict().values()))
         self.optimizer = Adam(model.parameter_groups(), clip=config.clip, reduce=parallel.add)
         self.parameters = self.optimizer.parameters
         self.average = [p.copy().stop_grad() for p in self.parameters] if config.ema else []
-        self.step, self.seconds, self.loss, self.history, self.advanced = 0, 0.0, None, [], 0
+        self.step = 0
+        self.seconds = 0.0
+        self.loss = None
+        self.history = []
+        self.advanced = 0
 
     def fit(self):
-        """Train; returns the result: last metrics, loss, steps, parameters, seconds_train, seconds_total (of this process).
+        """Train; returns the result: last metrics, loss, steps, parameters, seconds_train,
+        seconds_total (of this process).
 
-        Raises TrainingStopped where the loss or a weight is no longer finite, and Interrupted after SIGINT or SIGTERM.
-        """
-        config, started, first = self.config, time.time(), self.step
+        Raises TrainingStopped where the loss or a weight is no longer finite, and Interrupted after
+        SIGINT or SIGTERM."""
+        config = self.config
+        started = time.time()
+        first = self.step
         metrics = self.history[-1] if self.history else {}
-        self.good, mark, saved = self._weights(), started, started
-        bar = tqdm(total=None if config.minutes else config.steps, initial=first, disable=not self.progress, unit="step",
-                   dynamic_ncols=True)
+        self.good = self._weights()
+        mark = started
+        saved = started
+        bar = tqdm(
+            total=None if config.minutes else config.steps,
+            initial=first,
+            disable=not self.progress,
+            unit="step",
+            dynamic_ncols=True,
+        )
         with bar, self._log() as log, signals() as received:
             while True:
                 compiling = self.step - first < COMPILING_STEPS
@@ -143,18 +190,34 @@ class Trainer:
                     self.save()
                     mark = saved = time.time()
                 if stopping:
-                    raise Interrupted((received or [signal.SIGTERM])[0], self.step, self.run and self.step and self.out_dir)
-                if self.step and (last or self.step % config.eval_every == 0) and not self._evaluated():
+                    raise Interrupted(
+                        (received or [signal.SIGTERM])[0],
+                        self.step,
+                        self.run and self.step and self.out_dir,
+                    )
+                if (
+                    self.step
+                    and (last or self.step % config.eval_every == 0)
+                    and not self._evaluated()
+                ):
                     self._check()
                     self.seconds += time.time() - mark
                     with self._averaged():
                         metrics = self.task.evaluate(self.model) if parallel.first else {}
-                    self.history.append({"step": self.step, "seconds": round(self.seconds, 3), "loss": self.loss.item(), **metrics})
+                    self.history.append(
+                        {
+                            "step": self.step,
+                            "seconds": round(self.seconds, 3),
+                            "loss": self.loss.item(),
+                            **metrics,
+                        }
+                    )
                     if log:
                         log.write(checkpoint.to_json(self.history[-1]) + "\n")
                         log.flush()
                     mark = time.time()
-                if last and not parallel.agree(0.0, False, bool(received))[2]:  # or else a signal came while it was evaluated
+                # or else a signal came while it was evaluated
+                if last and not parallel.agree(0.0, False, bool(received))[2]:
                     break
                 if last:
                     continue
@@ -164,23 +227,46 @@ class Trainer:
                 bar.update()
                 if self.step % 20 == 1:
                     self._check_loss()
-                    bar.set_postfix({"loss": f"{self.loss.item():.3g}", **self.task.status(),
-                                     **{k: f"{v:.2f}" for k, v in metrics.items() if k == self.task.metric}})
-                if self.step - first == COMPILING_STEPS and (config.minutes or self.step != config.steps):
+                    bar.set_postfix(
+                        {
+                            "loss": f"{self.loss.item():.3g}",
+                            **self.task.status(),
+                            **{k: f"{v:.2f}" for k, v in metrics.items() if k == self.task.metric},
+                        }
+                    )
+                if self.step - first == COMPILING_STEPS and (
+                    config.minutes or self.step != config.steps
+                ):
                     jt.sync_all()
                     mark = time.time()
         if self.average:
             self._restore([a.numpy() for a in self.average])
-        line = {name: value for name, value in self.history[-1].items() if name not in ("step", "seconds")}
-        return {**line, "steps": self.step, "parameters": count_parameters(self.model),
-                "seconds_train": round(self.seconds, 3), "seconds_total": round(time.time() - started, 3)}
+        line = {
+            name: value
+            for name, value in self.history[-1].items()
+            if name not in ("step", "seconds")
+        }
+        return {
+            **line,
+            "steps": self.step,
+            "parameters": count_parameters(self.model),
+            "seconds_train": round(self.seconds, 3),
+            "seconds_total": round(time.time() - started, 3),
+        }
 
     def state_dict(self):
-        """All variables that the next step depends on, but for the task's: the model's, Adam's moments, the average."""
+        """All variables that the next step depends on, but for the task's: the model's, Adam's
+        moments, the average."""
         names = {id(value): name for name, value in self.model.state_dict().items()}
         state = {f"model.{name}": value for name, value in self.model.state_dict().items()}
-        for kind, values in (("m", self.optimizer.m), ("v", self.optimizer.v), ("average", self.average)):
-            state.update({f"{kind}.{names[id(p)]}": value for p, value in zip(self.parameters, values)})
+        for kind, values in (
+            ("m", self.optimizer.m),
+            ("v", self.optimizer.v),
+            ("average", self.average),
+        ):
+            state.update(
+                {f"{kind}.{names[id(p)]}": value for p, value in zip(self.parameters, values)}
+            )
         return state
 
     def save(self):
@@ -192,23 +278,40 @@ class Trainer:
     def _save(self):
         tensors = {name: value.numpy() for name, value in self.state_dict().items()}
         tensors.update({f"task.{name}": value for name, value in self.task.state().items()})
-        checkpoint.save(self.out_dir / resume.NAME, tensors, {"run": self.run, "step": self.step, "seconds": self.seconds,
-                                                              "loss": self.loss.item(), "history": self.history})
+        checkpoint.save(
+            self.out_dir / resume.NAME,
+            tensors,
+            {
+                "run": self.run,
+                "step": self.step,
+                "seconds": self.seconds,
+                "loss": self.loss.item(),
+                "history": self.history,
+            },
+        )
 
     def resume(self, tensors, progress):
-        """Go on from what `resume.find` returned; ValueError, naming the entry, where it does not fit."""
+        """Go on from what `resume.find` returned; ValueError, naming the entry, where it does not
+        fit."""
         name = str(self.out_dir / resume.NAME)
         own = {entry: value for entry, value in tensors.items() if not entry.startswith("task.")}
         fixed = [value for value in self.state_dict().values() if value.is_stop_grad()]
-        checkpoint.require_entries({f"task.{entry}" for entry in self.task.state()}, tensors.keys() - own.keys(), name)
+        checkpoint.require_entries(
+            {f"task.{entry}" for entry in self.task.state()}, tensors.keys() - own.keys(), name
+        )
         checkpoint.assign(self, own, name)
         for value in fixed:
             value.stop_grad()
         for value in self.parameters:
             value.start_grad()
-        self.task.restore({entry[len("task."):]: value for entry, value in tensors.items() if entry not in own}, name)
+        self.task.restore(
+            {entry[len("task.") :]: value for entry, value in tensors.items() if entry not in own},
+            name,
+        )
         self.optimizer.steps = self.step = progress["step"]
-        self.seconds, self.history, self.loss = progress["seconds"], progress["history"], jt.array([np.float32(progress["loss"])])
+        self.seconds = progress["seconds"]
+        self.history = progress["history"]
+        self.loss = jt.array([np.float32(progress["loss"])])
         jt.sync_all()
 
     def advance(self, steps):
@@ -221,7 +324,9 @@ class Trainer:
     def _step(self, step, seconds=0.0):
         batch, fraction = parallel.share(self.task.sample(step, self.config.batch))
         loss = sum(self.task.loss(self.model, batch).values())
-        loss = self.optimizer.step(loss if fraction == 1 else loss * fraction, self.config.rate(step, seconds))
+        loss = self.optimizer.step(
+            loss if fraction == 1 else loss * fraction, self.config.rate(step, seconds)
+        )
         if self.average:
             for a, p in zip(self.average, self.parameters):
                 a.update(a * self.config.ema + p.detach() * (1 - self.config.ema))
@@ -280,6 +385,10 @@ class Trainer:
         self._restore(self.good)
         if self.run and parallel.first:
             resume.finish(self.out_dir)  # it would only come to the same end
-        rates = ", ".join(f"{g.get('name', 'all')} {g['lr']:.3g}" for g in self.optimizer.param_groups)
-        raise TrainingStopped(f"{what} is not finite at step {self.step} (learning rates: {rates}); kept the weights of the last "
-                              "evaluation or checkpoint; lower the learning rates")
+        rates = ", ".join(
+            f"{g.get('name', 'all')} {g['lr']:.3g}" for g in self.optimizer.param_groups
+        )
+        raise TrainingStopped(
+            f"{what} is not finite at step {self.step} (learning rates: {rates}); kept the weights"
+            " of the last evaluation or checkpoint; lower the learning rates"
+        )

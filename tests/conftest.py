@@ -1,4 +1,6 @@
-"""What every test file shares: jgrid before Jittor, a fixed seed, the apps on the path, and where real data may lie."""
+"""What every test file shares: jgrid before Jittor, a fixed seed, the apps on the path, and where
+real data may lie."""
+
 import os
 import signal
 import sys
@@ -10,15 +12,19 @@ import jittor as jt
 import numpy as np
 import pytest
 
-DEVICE = os.environ.get("JGRID_TEST_DEVICE", "cpu")  # the apps' and the tests'; test_ops.py runs the suite with "cuda"
+# the apps' and the tests'; test_ops.py runs the suite with "cuda"
+DEVICE = os.environ.get("JGRID_TEST_DEVICE", "cpu")
 REPOSITORY = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(REPOSITORY / "apps"))
 
 
 @pytest.fixture(autouse=True)
 def seed():
-    """Every test draws the same numbers and finds the same signal handlers, in whatever order the tests run."""
-    jt.sync_all()  # random numbers that an earlier test asked for and nobody has drawn yet would be drawn from this test's
+    """Every test draws the same numbers and finds the same signal handlers, in whatever order the
+    tests run."""
+    # random numbers that an earlier test asked for and nobody has drawn yet would be drawn from
+    # this test's
+    jt.sync_all()
     jt.flags.use_cuda = int(DEVICE == "cuda")
     jt.set_global_seed(0)
     np.random.seed(0)

@@ -1,7 +1,9 @@
 """The three apps at small sizes, in this process or under mpirun; test_parallel.py starts it.
 
-    python tests/fit_three.py FOLDER [APP ...] [--resume] [--steps STEPS] [--kill STEP | --raise STEP]
+python tests/fit_three.py FOLDER [APP ...] [--resume] [--steps STEPS] [--kill STEP | --raise
+STEP]
 """
+
 import hashlib
 import os
 import signal
@@ -16,13 +18,36 @@ from jgrid.trainer import Trainer
 from kill_and_resume import APPS, FIELD
 
 # batches that two processes cannot halve, and losses of all kinds
-FLAGS = {"fit_image": ["--train.batch", "511", "--train.ema", "0.9", "--train.clip", "0.1", "--train.save-every", "1e-9"],
-         "fit_sdf": ["--resolution", "16", "--sdf.pool", "4096", "--sdf.normal", "0.1", "--sdf.eikonal", "0.1", "--train.batch", "511"],
-         "fit_views": ["--cells", "16", "--samples", "32", "--train.batch", "2047"]}
+FLAGS = {
+    "fit_image": [
+        "--train.batch",
+        "511",
+        "--train.ema",
+        "0.9",
+        "--train.clip",
+        "0.1",
+        "--train.save-every",
+        "1e-9",
+    ],
+    "fit_sdf": [
+        "--resolution",
+        "16",
+        "--sdf.pool",
+        "4096",
+        "--sdf.normal",
+        "0.1",
+        "--sdf.eikonal",
+        "0.1",
+        "--train.batch",
+        "511",
+    ],
+    "fit_views": ["--cells", "16", "--samples", "32", "--train.batch", "2047"],
+}
 
 
 def note_weights(folder, fit):
     """A Trainer.fit that leaves a fingerprint of the weights behind, of every process."""
+
     def noted(self):
         result = fit(self)
         weights = hashlib.sha256(b"".join(p.numpy().tobytes() for p in self.parameters)).hexdigest()
@@ -34,6 +59,7 @@ def note_weights(folder, fit):
 
 def err(step, how, sample):
     """An ImageTask.sample that ends the second process at a step."""
+
     def erring(self, n, *rest):
         if n == step and parallel.rank == 1:
             if how == "--kill":
@@ -47,7 +73,9 @@ def err(step, how, sample):
 def main(folder, *arguments):
     folder = Path(folder)
     sys.path.insert(0, str(APPS))
-    sdf.EVALUATED, sdf.NEAR = 2**12, 2**10  # it is about the losses
+    # it is about the losses
+    sdf.EVALUATED = 2**12
+    sdf.NEAR = 2**10
     Trainer.fit = note_weights(folder, Trainer.fit)
     for how in {"--kill", "--raise"}.intersection(arguments):
         ImageTask.sample = err(int(arguments[arguments.index(how) + 1]), how, ImageTask.sample)
@@ -55,7 +83,17 @@ def main(folder, *arguments):
     for app in FLAGS:
         if app in arguments:
             module = __import__(app)
-            flags = ["--out", str(folder / app), "--device", "cpu", "--train.steps", steps, "--train.eval-every", "5", *FLAGS[app]]
+            flags = [
+                "--out",
+                str(folder / app),
+                "--device",
+                "cpu",
+                "--train.steps",
+                steps,
+                "--train.eval-every",
+                "5",
+                *FLAGS[app],
+            ]
             if app == "fit_views":
                 flags += ["--scene", str(folder.parent / "scene")]
             sys.argv = [app, *flags, *(["--resume"] if "--resume" in arguments else []), *FIELD]

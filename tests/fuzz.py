@@ -2,11 +2,13 @@
 
     python -m tests.fuzz --cases 2000 --out fuzz.json
 
-Hypothesis damages good files, JSON and command lines: cut, flipped, spliced, with headers that announce too much, values of other types,
-names that lead elsewhere, bombs and pickles. A reader may accept a case or refuse it by ValueError or OSError (a command line: end with
-exit code 0 or 2). Anything else is a traceback to users and is counted, with the cases that took too long, too much memory, or wrote a
-file, started a program or opened a connection. The first of each kind are printed.
-"""
+Hypothesis damages good files, JSON and command lines: cut, flipped, spliced, with headers that
+announce too much, values of other types, names that lead elsewhere, bombs and pickles. A reader may
+accept a case or refuse it by ValueError or OSError (a command line: end with exit code 0 or 2).
+Anything else is a traceback to users and is counted, with the cases that took too long, too much
+memory, or wrote a file, started a program or opened a connection. The first of each kind are
+printed."""
+
 import argparse
 import contextlib
 import faulthandler
@@ -34,11 +36,28 @@ sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[1] / "app
 from fuzz_cases import READERS  # noqa: E402
 from fuzz_damage import Link  # noqa: E402
 
-SECONDS = 20              # that a case may take; a good one of this size takes a fraction of one
-MOST_BYTES = 3 * 2**30    # that a case may take of memory: a mesh may take 1 GiB whatever its file's size, a picture 90 million pixels
+SECONDS = 20  # that a case may take; a good one of this size takes a fraction of one
+# that a case may take of memory: a mesh may take 1 GiB whatever its file's size, a picture 90
+# million pixels
+MOST_BYTES = 3 * 2**30
 WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
-ACTS = ("os.remove", "os.rename", "os.mkdir", "os.rmdir", "os.link", "os.symlink", "os.truncate", "os.chmod", "os.system", "os.exec",
-        "os.posix_spawn", "subprocess.Popen", "socket.connect", "socket.getaddrinfo", "pickle.find_class")
+ACTS = (
+    "os.remove",
+    "os.rename",
+    "os.mkdir",
+    "os.rmdir",
+    "os.link",
+    "os.symlink",
+    "os.truncate",
+    "os.chmod",
+    "os.system",
+    "os.exec",
+    "os.posix_spawn",
+    "subprocess.Popen",
+    "socket.connect",
+    "socket.getaddrinfo",
+    "pickle.find_class",
+)
 KINDS = ("tracebacks", "hangs", "memory", "escaped_writes")
 
 
@@ -54,7 +73,8 @@ class Watch:
     def __enter__(self):
         if Watch.watching is None:
             sys.addaudithook(Watch._hear)  # for ever: Python knows no way back
-        self.acts, self.bytecode = [], sys.dont_write_bytecode
+        self.acts = []
+        self.bytecode = sys.dont_write_bytecode
         sys.dont_write_bytecode = True  # a reader's late import would count as a write
         Watch.watching = self
         signal.signal(signal.SIGALRM, self._stop)
@@ -63,11 +83,17 @@ class Watch:
 
     def __exit__(self, *_):
         signal.setitimer(signal.ITIMER_REAL, 0)
-        Watch.watching, sys.dont_write_bytecode = False, self.bytecode
+        Watch.watching = False
+        sys.dont_write_bytecode = self.bytecode
 
     @staticmethod
     def _hear(event, arguments):
-        if Watch.watching and (event in ACTS or event == "open" and isinstance(arguments[2], int) and arguments[2] & WRITES):
+        if Watch.watching and (
+            event in ACTS
+            or event == "open"
+            and isinstance(arguments[2], int)
+            and arguments[2] & WRITES
+        ):
             Watch.watching.acts.append(f"{event} {arguments[0]!r}")
 
     @staticmethod
@@ -87,10 +113,17 @@ def place(folder, files):
 
 def attempt(read, case, folder):
     """{kind: what was seen} of a reader on a case, {} where it behaves; whether it refused it."""
-    seen, refused, before = {}, False, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    seen = {}
+    refused = False
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     inside = {p: p.lstat().st_mtime_ns for p in folder.parent.rglob("*")}
     silent = io.StringIO()
-    with Watch() as watch, memory.bounded(2 * MOST_BYTES), contextlib.redirect_stdout(silent), contextlib.redirect_stderr(silent):
+    with (
+        Watch() as watch,
+        memory.bounded(2 * MOST_BYTES),
+        contextlib.redirect_stdout(silent),
+        contextlib.redirect_stderr(silent),
+    ):
         try:
             read(case)
         except (ValueError, OSError) as error:
@@ -124,7 +157,13 @@ def fuzz(name, cases, seed=0, strict=False, report=print, advance=lambda: None):
     counts = Counter(dict.fromkeys(("cases", "refused", *KINDS), 0))
     phases = [Phase.generate, Phase.shrink] if strict else [Phase.generate]
 
-    @settings(max_examples=cases, database=None, deadline=None, phases=phases, suppress_health_check=list(HealthCheck))
+    @settings(
+        max_examples=cases,
+        database=None,
+        deadline=None,
+        phases=phases,
+        suppress_health_check=list(HealthCheck),
+    )
     @seeded(seed)
     @given(strategy)
     def run(case):
@@ -132,7 +171,9 @@ def fuzz(name, cases, seed=0, strict=False, report=print, advance=lambda: None):
         try:
             folder = root / "case"
             folder.mkdir()
-            if isinstance(case, dict) and all(isinstance(content, (bytes, Link)) for content in case.values()):
+            if isinstance(case, dict) and all(
+                isinstance(content, (bytes, Link)) for content in case.values()
+            ):
                 place(root, {"outside/secret.png": READERS.secret})
                 place(folder, case)
                 seen, refused = attempt(read, folder, folder)
@@ -148,7 +189,9 @@ def fuzz(name, cases, seed=0, strict=False, report=print, advance=lambda: None):
         advance()
 
     run()
-    gc.collect()  # Jittor would otherwise compute, at some later time, the weights of the models that were only built
+    # Jittor would otherwise compute, at some later time, the weights of the models that were only
+    # built
+    gc.collect()
     return dict(counts)
 
 
@@ -163,7 +206,9 @@ def main(arguments=None):
     for name in config.readers:
         started = time.time()
         with tqdm(total=config.cases, desc=name, dynamic_ncols=True) as bar:
-            results[name] = fuzz(name, config.cases, config.seed, report=bar.write, advance=bar.update)
+            results[name] = fuzz(
+                name, config.cases, config.seed, report=bar.write, advance=bar.update
+            )
         results[name]["seconds"] = round(time.time() - started, 1)
         print(name, results[name], flush=True)
         if config.out:

@@ -1,7 +1,9 @@
-"""Kill runs of the apps at random moments, resume them, and compare with runs that nobody killed, to the bit.
+"""Kill runs of the apps at random moments, resume them, and compare with runs that nobody killed,
+to the bit.
 
     python -m tests.kill_and_resume --times 20 --out FILE.json
 """
+
 import json
 import os
 import signal
@@ -19,20 +21,76 @@ import numpy as np
 import tyro
 
 APPS = Path(__file__).resolve().parents[1] / "apps"
-FIELD = ["grid:hash", "--field.finest", "16", "--field.coarsest", "4", "--field.levels", "2", "--field.table-size", "256",
-         "--field.decoder.width", "16", "--field.decoder.depth", "1"]
-COMMON = ["--device", "cpu", "--train.save-every", "0.2"]  # every state there is: averages, densities, clipping
+FIELD = [
+    "grid:hash",
+    "--field.finest",
+    "16",
+    "--field.coarsest",
+    "4",
+    "--field.levels",
+    "2",
+    "--field.table-size",
+    "256",
+    "--field.decoder.width",
+    "16",
+    "--field.decoder.depth",
+    "1",
+]
+# every state there is: averages, densities, clipping
+COMMON = ["--device", "cpu", "--train.save-every", "0.2"]
 COMMANDS = {
-    "fit_image": ["--train.steps", "1500", "--train.batch", "2048", "--train.eval-every", "300", "--train.ema", "0.9"],
-    "fit_sdf": ["--resolution", "16", "--sdf.pool", "4096", "--train.steps", "600", "--train.batch", "1024", "--train.eval-every", "200",
-                "--train.clip", "0.1"],
-    "fit_views": ["--cells", "16", "--samples", "32", "--train.steps", "400", "--train.batch", "4096", "--train.eval-every", "100"],
+    "fit_image": [
+        "--train.steps",
+        "1500",
+        "--train.batch",
+        "2048",
+        "--train.eval-every",
+        "300",
+        "--train.ema",
+        "0.9",
+    ],
+    "fit_sdf": [
+        "--resolution",
+        "16",
+        "--sdf.pool",
+        "4096",
+        "--train.steps",
+        "600",
+        "--train.batch",
+        "1024",
+        "--train.eval-every",
+        "200",
+        "--train.clip",
+        "0.1",
+    ],
+    "fit_views": [
+        "--cells",
+        "16",
+        "--samples",
+        "32",
+        "--train.steps",
+        "400",
+        "--train.batch",
+        "4096",
+        "--train.eval-every",
+        "100",
+    ],
 }
 
 
 def start(app, out, *more):
-    signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # Jittor would take the killed child for a worker of its own, and quit
-    command = [sys.executable, str(APPS / f"{app}.py"), "--out", str(out), *COMMON, *COMMANDS[app], *more, *FIELD]
+    # Jittor would take the killed child for a worker of its own, and quit
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    command = [
+        sys.executable,
+        str(APPS / f"{app}.py"),
+        "--out",
+        str(out),
+        *COMMON,
+        *COMMANDS[app],
+        *more,
+        *FIELD,
+    ]
     return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
 
 
@@ -44,14 +102,21 @@ def complete(process):
 
 
 def outcome(out):
-    """What has to be the same: the tensors of the model, and the lines of metrics.jsonl but for their seconds."""
+    """What has to be the same: the tensors of the model, and the lines of metrics.jsonl but for
+    their seconds."""
     lines = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
-    return checkpoint.read(out / "model.safetensors")[0], [{k: v for k, v in line.items() if k != "seconds"} for line in lines]
+    return checkpoint.read(out / "model.safetensors")[0], [
+        {k: v for k, v in line.items() if k != "seconds"} for line in lines
+    ]
 
 
 def same(first, second):
     (weights, lines), (others, other_lines) = first, second
-    return lines == other_lines and weights.keys() == others.keys() and all(np.array_equal(weights[n], others[n]) for n in weights)
+    return (
+        lines == other_lines
+        and weights.keys() == others.keys()
+        and all(np.array_equal(weights[n], others[n]) for n in weights)
+    )
 
 
 def await_training(process, out):
@@ -70,7 +135,8 @@ def reference(app, out):
 
 
 def kill_and_resume(app, out, seconds):
-    """SIGKILL a run `seconds` after the begin of its training and resume it; returns its outcome and the step of its checkpoint, if any."""
+    """SIGKILL a run `seconds` after the begin of its training and resume it; returns its outcome
+    and the step of its checkpoint, if any."""
     process = start(app, out)
     await_training(process, out)
     try:
@@ -88,6 +154,7 @@ def kill_and_resume(app, out, seconds):
 @dataclass(frozen=True)
 class Config:
     """Kill runs of the three apps at random moments and resume them."""
+
     out: Optional[Path] = None
     """A JSON file for the counts: kills and exact_resumes."""
     times: int = 20
@@ -97,8 +164,11 @@ class Config:
 
 
 def main(config):
-    rng, references, rows = np.random.default_rng(config.seed), {}, []
-    os.environ.setdefault("OMP_NUM_THREADS", "1")  # exact for any number of threads that stays the same
+    rng = np.random.default_rng(config.seed)
+    references = {}
+    rows = []
+    # exact for any number of threads that stays the same
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
     with tempfile.TemporaryDirectory() as folder:
         for n in range(config.times):
             app = list(COMMANDS)[n % len(COMMANDS)]
@@ -108,9 +178,20 @@ def main(config):
             wanted, seconds = references[app]
             moment = float(rng.uniform(0, seconds))
             found, step = kill_and_resume(app, Path(folder, f"{app}-{n}"), moment)
-            rows.append({"app": app, "killed_after": round(moment, 2), "checkpoint_step": step, "exact": same(wanted, found)})
-            print(f"{n + 1}/{config.times} {app}: killed {moment:.1f} of {seconds:.1f} s after the begin of training, resumed from step "
-                  f"{step}: {'exact' if rows[-1]['exact'] else 'DIFFERENT'}", flush=True)
+            rows.append(
+                {
+                    "app": app,
+                    "killed_after": round(moment, 2),
+                    "checkpoint_step": step,
+                    "exact": same(wanted, found),
+                }
+            )
+            print(
+                f"{n + 1}/{config.times} {app}: killed {moment:.1f} of {seconds:.1f} s after the"
+                f" begin of training, resumed from step {step}:"
+                f" {'exact' if rows[-1]['exact'] else 'DIFFERENT'}",
+                flush=True,
+            )
     counts = {"kills": len(rows), "exact_resumes": sum(row["exact"] for row in rows), "runs": rows}
     print(f"{counts['kills']} kills, {counts['exact_resumes']} exact resumes")
     if config.out:

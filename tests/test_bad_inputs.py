@@ -1,4 +1,6 @@
-"""What is wrong with an input is said, and does no harm: a few cases of each target of `fuzz`, and by name what users fear most."""
+"""What is wrong with an input is said, and does no harm: a few cases of each target of `fuzz`, and
+by name what users fear most."""
+
 import gc
 import gzip
 import json
@@ -32,7 +34,8 @@ LOADERS = (load_image_model, sdf.load_model, load_viewer, Zoo.load)
 def test_readers_refuse_or_read(name):
     """`python -m tests.fuzz --cases 2000` tries more."""
     counts = fuzz.fuzz(name, 10 if name == "command lines" else 40, seed=3, strict=True)
-    assert counts["cases"] >= 10 and 0 < counts["refused"] < counts["cases"]  # what was not damaged, or not much, is read
+    # what was not damaged, or not much, is read
+    assert counts["cases"] >= 10 and 0 < counts["refused"] < counts["cases"]
 
 
 def hang(folder):
@@ -59,19 +62,38 @@ def test_harm_is_seen(monkeypatch, kind):
 def test_a_pickle_that_is_loaded_is_seen(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     case = st.just({"file": pickle.dumps(Payload())})
-    monkeypatch.setitem(READERS, "harm", (case, lambda folder: pickle.loads((folder / "file").read_bytes())))
+    monkeypatch.setitem(
+        READERS, "harm", (case, lambda folder: pickle.loads((folder / "file").read_bytes()))
+    )
     assert fuzz.fuzz("harm", 1, report=lambda text: None)["escaped_writes"] == 1
 
 
 def test_counts_are_written(tmp_path, capsys):
-    assert fuzz.main(["--cases", "5", "--readers", "idx", "configs", "--out", str(tmp_path / "fuzz.json")]) == 0
+    assert (
+        fuzz.main(
+            ["--cases", "5", "--readers", "idx", "configs", "--out", str(tmp_path / "fuzz.json")]
+        )
+        == 0
+    )
     counts = json.loads((tmp_path / "fuzz.json").read_text())
-    assert set(counts) == {"idx", "configs"} and {"cases", "tracebacks", "hangs", "escaped_writes"} <= counts["idx"].keys()
+    assert (
+        set(counts) == {"idx", "configs"}
+        and {"cases", "tracebacks", "hangs", "escaped_writes"} <= counts["idx"].keys()
+    )
 
 
 @pytest.mark.parametrize("load", LOADERS, ids=lambda load: load.__qualname__)
-@pytest.mark.parametrize("content", [pickle.dumps(Payload()), zipped(bytes(10**6)), gzip.compress(bytes(10**6)), b"",
-                                     struct.pack("<Q", 2**62)], ids=["pickle", "zip bomb", "gzip bomb", "empty", "endless header"])
+@pytest.mark.parametrize(
+    "content",
+    [
+        pickle.dumps(Payload()),
+        zipped(bytes(10**6)),
+        gzip.compress(bytes(10**6)),
+        b"",
+        struct.pack("<Q", 2**62),
+    ],
+    ids=["pickle", "zip bomb", "gzip bomb", "empty", "endless header"],
+)
 def test_what_is_no_checkpoint_is_refused(tmp_path, monkeypatch, load, content):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "model.safetensors").write_bytes(content)
@@ -92,13 +114,16 @@ def test_one_flipped_bit_or_cut_is_refused(tmp_path_factory, at, bit, cut):
     whole = model_bytes(0)
     at %= len(whole)
     path = tmp_path_factory.mktemp("flip") / "model.safetensors"
-    path.write_bytes(whole[:at] if cut else whole[:at] + bytes([whole[at] ^ 1 << bit]) + whole[at + 1:])
+    path.write_bytes(
+        whole[:at] if cut else whole[:at] + bytes([whole[at] ^ 1 << bit]) + whole[at + 1 :]
+    )
     with pytest.raises(ValueError, match="model.safetensors"):
         checkpoint.read(path)
 
 
 def test_every_byte_of_the_tensors_counts(tmp_path):
-    whole, path = bytearray(model_bytes(3)), tmp_path / "zoo.safetensors"
+    whole = bytearray(model_bytes(3))
+    path = tmp_path / "zoo.safetensors"
     for at in range(8 + struct.unpack("<Q", whole[:8])[0], len(whole)):
         whole[at] ^= 1
         path.write_bytes(whole)
@@ -120,14 +145,19 @@ def scene(folder, file_path=None, files=None):
     return folder / "scene"
 
 
-ESCAPES = {"up": {"file_path": "../outside/secret.png"}, "through": {"file_path": "./train/../../outside/secret"},
-           "link": {"files": {"train/r_1.png": Link("../../outside/secret.png")}}}
+ESCAPES = {
+    "up": {"file_path": "../outside/secret.png"},
+    "through": {"file_path": "./train/../../outside/secret"},
+    "link": {"files": {"train/r_1.png": Link("../../outside/secret.png")}},
+}
 
 
 @pytest.mark.parametrize("name", ESCAPES)
 def test_a_scene_keeps_to_its_folder(tmp_path, name):
     folder = scene(tmp_path, **ESCAPES[name])
-    with pytest.raises(ValueError, match="transforms_train.json: names .*, which is not in its folder; --outside"):
+    with pytest.raises(
+        ValueError, match="transforms_train.json: names .*, which is not in its folder; --outside"
+    ):
         load_views(folder, "train")
     assert (load_views(folder, "train", outside=True).pixels[1, ..., :3] == 77).all()
 
@@ -144,11 +174,18 @@ def test_the_apps_flag_lets_a_scene_out(tmp_path, monkeypatch, capfd):
     def read(*_):
         raise ValueError("all was read")
 
-    folder = scene(tmp_path, **ESCAPES["up"], files={"transforms_test.json": to_bytes(transforms("test"))})
+    folder = scene(
+        tmp_path, **ESCAPES["up"], files={"transforms_test.json": to_bytes(transforms("test"))}
+    )
     monkeypatch.setattr(fit_views, "check_memory", read)
     for flags, words in (([], "--outside"), (["--outside"], "all was read")):
         with pytest.raises(SystemExit) as ended:
-            fit_views.main(cli.parse(fit_views.Config, ["--scene", str(folder), "--out", str(tmp_path / "out"), *flags]))
+            fit_views.main(
+                cli.parse(
+                    fit_views.Config,
+                    ["--scene", str(folder), "--out", str(tmp_path / "out"), *flags],
+                )
+            )
         assert ended.value.code == 2 and words in capfd.readouterr().err
     gc.collect()  # Jittor would otherwise compute the weights of the models
 
@@ -182,9 +219,9 @@ def test_a_postscript_program_is_no_picture(tmp_path):
 def test_16_bit_colours_keep_16_bits(tmp_path):
     values = np.random.default_rng(0).integers(0, 65536, (5, 4, 3))
     (tmp_path / "a.png").write_bytes(png16(values))
-    np.testing.assert_array_equal(np.round(load_image(tmp_path / "a.png").astype(float) * 65535), values)
-
-
+    np.testing.assert_array_equal(
+        np.round(load_image(tmp_path / "a.png").astype(float) * 65535), values
+    )
 
 
 def test_a_glb_that_announces_more_than_it_holds_is_refused(tmp_path):

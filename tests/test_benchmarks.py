@@ -1,4 +1,6 @@
-"""The benchmarks in their quick form: what they write, that the peers compute the same models, and what they say when one cannot."""
+"""The benchmarks in their quick form: what they write, that the peers compute the same models, and
+what they say when one cannot."""
+
 import importlib.util
 import json
 
@@ -13,7 +15,12 @@ import numpy as np
 import pytest
 import tyro
 
-PEERS = {"torch_eager": "torch", "torch_eager_naive": "torch", "jax": "jax", "jgrid_plain": "jittor"}
+PEERS = {
+    "torch_eager": "torch",
+    "torch_eager_naive": "torch",
+    "jax": "jax",
+    "jgrid_plain": "jittor",
+}
 
 
 def test_quick_form_fills_every_entry(tmp_path, capsys):
@@ -21,45 +28,82 @@ def test_quick_form_fills_every_entry(tmp_path, capsys):
     benchmarks.main(benchmarks.Config(names, tmp_path / "speed.json", quick=True))
     results = json.loads((tmp_path / "speed.json").read_text())
     assert set(results) == {"machine", "limits", *names}
-    assert all(rate > 0 for kind in suite.UNITS for size, rate in results["limits"][kind].items() if size != "unit")
+    assert all(
+        rate > 0
+        for kind in suite.UNITS
+        for size, rate in results["limits"][kind].items()
+        if size != "unit"
+    )
     few = {"torch_eager": "torch", "jgrid_plain": "jittor"}
-    for name, peers in (("step", PEERS), ("mulfa", few), ("zoo", few), ("views", {"torch_eager": "torch"})):
+    for name, peers in (
+        ("step", PEERS),
+        ("mulfa", few),
+        ("zoo", few),
+        ("views", {"torch_eager": "torch"}),
+    ):
         entry = results[name]
         assert entry["jgrid_ms"] > 0
-        for key, package in peers.items():  # a ratio wherever the peer is installed, which needs jgrid's losses
+        # a ratio wherever the peer is installed, which needs jgrid's losses
+        for key, package in peers.items():
             if importlib.util.find_spec(package):
                 assert entry[key] > 0 and key not in entry["reasons"], entry["reasons"]
             else:
                 assert entry[key] is None and package in entry["reasons"][key]
-    assert results["step"]["torch_compile"] is None and "quick" in results["step"]["reasons"]["torch_compile"]
+    assert (
+        results["step"]["torch_compile"] is None
+        and "quick" in results["step"]["reasons"]["torch_compile"]
+    )
     assert results["mulfa"]["linear"] > 0
     parts = results["ops"]["parts"]
-    assert {name for name, part in parts.items() if "of_limit" in part} == {"gather", "mlp", "mlp_backward", "gather_backward", "adam"}
+    assert {name for name, part in parts.items() if "of_limit" in part} == {
+        "gather",
+        "mlp",
+        "mlp_backward",
+        "gather_backward",
+        "adam",
+    }
     assert sum(part["ms"] for part in parts.values()) == pytest.approx(results["ops"]["jgrid_ms"])
     assert results["scaling"]["ms"]["batch"].keys() == {"256", "512"}
     entry = results["sdf"]
-    assert entry["jgrid_ms"] > 0 and entry["dense"] > 0 and entry["peak_mib"]["dense"] > 0, entry["reasons"]
+    assert entry["jgrid_ms"] > 0 and entry["dense"] > 0 and entry["peak_mib"]["dense"] > 0, entry[
+        "reasons"
+    ]
     assert entry["faces"]["sparse"] == entry["faces"]["dense"] > 0
     assert "### step" in capsys.readouterr().out
 
 
 def test_peers_start_from_jgrids_grids():
-    assert field_from_dict(problem.MULFA) == MulFAGridConfig()  # "the default image field" of the mulfa benchmark
+    # "the default image field" of the mulfa benchmark
+    assert field_from_dict(problem.MULFA) == MulFAGridConfig()
     assert field_from_dict(problem.SURFACE) == fit_sdf.MULFA
     for field in (problem.HASH, problem.MULFA):
-        layout, index = problem.Layout(field), field_from_dict(field).build(2, 3).grid.index
-        assert isinstance(index, GridIndex) and layout.n_nodes == index.n_nodes and layout.n_dense == (~index.hashed).sum()
-        assert np.array_equal(layout.first, index.first) and np.array_equal(layout.cells, index.cells[:, 0])
+        layout = problem.Layout(field)
+        index = field_from_dict(field).build(2, 3).grid.index
+        assert (
+            isinstance(index, GridIndex)
+            and layout.n_nodes == index.n_nodes
+            and layout.n_dense == (~index.hashed).sum()
+        )
+        assert np.array_equal(layout.first, index.first) and np.array_equal(
+            layout.cells, index.cells[:, 0]
+        )
 
 
 def test_failed_competitor_leaves_the_reason():
     assert race({"peer": ("race", "nowhere", {})}, rounds=1, quick=True) == {
-        "peer": {"ms": None, "reason": "AttributeError: module 'benchmarks.race' has no attribute 'nowhere'"}}
+        "peer": {
+            "ms": None,
+            "reason": "AttributeError: module 'benchmarks.race' has no attribute 'nowhere'",
+        }
+    }
 
 
 def test_another_model_has_no_ratio(monkeypatch):
     def runs(loss):
-        return lambda *_: {"jgrid": {"ms": 2.0, "losses": [0.5, 0.4]}, "peer": {"ms": 30.0, "losses": [0.5, loss]}}
+        return lambda *_: {
+            "jgrid": {"ms": 2.0, "losses": [0.5, 0.4]},
+            "peer": {"ms": 30.0, "losses": [0.5, loss]},
+        }
 
     monkeypatch.setattr(suite, "race", runs(0.40001))
     assert suite.compare({}, True, {"torch_eager": "peer"})["torch_eager"] == 15.0
@@ -69,8 +113,10 @@ def test_another_model_has_no_ratio(monkeypatch):
 
 
 def test_median_is_over_clean_samples():
-    samples = [{"seconds": s, "cpu": 2 * s, "others": o, "steps": 10, "value": None}
-               for s, o in ((1, 0.0), (9, 0.5), (3, 0.01), (2, 0.07), (8, 0.9))]
+    samples = [
+        {"seconds": s, "cpu": 2 * s, "others": o, "steps": 10, "value": None}
+        for s, o in ((1, 0.0), (9, 0.5), (3, 0.01), (2, 0.07), (8, 0.9))
+    ]
     result = summary(samples)
     assert (result["ms"], result["range_ms"], result["cpu_ms"]) == (200.0, [100.0, 300.0], 400.0)
     assert (result["samples"], result["clean"], result["used"]) == (5, 3, "clean")

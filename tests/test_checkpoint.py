@@ -1,4 +1,6 @@
-"""Files that survive: they come back equal, whole or not at all; damaged ones are refused by name."""
+"""Files that survive: they come back equal, whole or not at all; damaged ones are refused by
+name."""
+
 import json
 
 from jgrid import checkpoint
@@ -36,7 +38,10 @@ def test_round_trip(saved):
     assert found.keys() == values.keys()
     other = small()
     checkpoint.assign(other, found)
-    assert all(np.array_equal(tensors(other)[name], value) and tensors(other)[name].dtype == value.dtype for name, value in values.items())
+    assert all(
+        np.array_equal(tensors(other)[name], value) and tensors(other)[name].dtype == value.dtype
+        for name, value in values.items()
+    )
     x = jt.array(np.random.default_rng(0).normal(size=(4, 3)).astype(np.float32))
     again = small()
     checkpoint.assign(again, values)
@@ -90,12 +95,23 @@ def test_truncated_files_are_refused(saved, tmp_path):
 def test_other_files_are_refused(tmp_path):
     weights = {"a": np.zeros(2, np.float32)}
     path = tmp_path / "other.safetensors"
-    metadata = [None, {}, {"format": "pt"}, {"format": checkpoint.FORMAT}, {"format": checkpoint.FORMAT, "config": "{not json"}]
+    metadata = [
+        None,
+        {},
+        {"format": "pt"},
+        {"format": checkpoint.FORMAT},
+        {"format": checkpoint.FORMAT, "config": "{not json"},
+    ]
     for value in metadata:
         save_file(weights, path, metadata=value)
         with pytest.raises(ValueError, match="other.safetensors"):
             checkpoint.read(path)
-    for content in (b"just text, no tensors at all", b"\x80\x04K\x01.", b"\xff" * 64, b"PK\x03\x04" + bytes(60)):
+    for content in (
+        b"just text, no tensors at all",
+        b"\x80\x04K\x01.",
+        b"\xff" * 64,
+        b"PK\x03\x04" + bytes(60),
+    ):
         path.write_bytes(content)
         with pytest.raises(ValueError, match="other.safetensors"):
             checkpoint.read(path)
@@ -108,7 +124,9 @@ def files(folder):
     return sorted(p.name for p in folder.iterdir())
 
 
-@pytest.mark.parametrize("error", [OSError("disk full"), KeyboardInterrupt()], ids=["error", "interrupt"])
+@pytest.mark.parametrize(
+    "error", [OSError("disk full"), KeyboardInterrupt()], ids=["error", "interrupt"]
+)
 def test_a_failed_write_leaves_the_old_file_and_nothing_else(saved, monkeypatch, error):
     path, _ = saved
     whole = path.read_bytes()
@@ -136,7 +154,9 @@ def test_a_write_replaces_the_old_file_at_once(saved):
 
 def test_json_is_written_whole_or_not_at_all(tmp_path):
     path = tmp_path / "result.json"
-    checkpoint.write_json(path, {"psnr": 1.5, "steps": [1, 2], "nan": [float("nan"), {"inf": float("inf")}]})
+    checkpoint.write_json(
+        path, {"psnr": 1.5, "steps": [1, 2], "nan": [float("nan"), {"inf": float("inf")}]}
+    )
     assert json.loads(path.read_text()).pop("nan") == [None, {"inf": None}]
     checkpoint.write_json(path, {"psnr": 1.5, "steps": [1, 2]})
     assert json.loads(path.read_text()) == {"psnr": 1.5, "steps": [1, 2]}

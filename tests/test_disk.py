@@ -1,4 +1,6 @@
-"""A full disk or a folder that cannot be written: one clear line, exit code 2, and the last good model as it was."""
+"""A full disk or a folder that cannot be written: one clear line, exit code 2, and the last good
+model as it was."""
+
 import errno
 import os
 import subprocess
@@ -15,16 +17,39 @@ import pytest
 from conftest import DEVICE
 from PIL import Image
 
-FIELD = DenseGridConfig(finest=8, coarsest=4, levels=2, channels=2, decoder=DecoderConfig(width=8, depth=1))
+FIELD = DenseGridConfig(
+    finest=8, coarsest=4, levels=2, channels=2, decoder=DecoderConfig(width=8, depth=1)
+)
 TRAIN = TrainConfig(steps=4, batch=64, eval_every=2, warmup=1)
-FLAGS = ["--device", DEVICE, "--train.steps", "4", "--train.batch", "64", "--train.eval-every", "2", "grid:dense", "--field.finest", "8",
-         "--field.coarsest", "4", "--field.levels", "2", "--field.channels", "2", "--field.decoder.width", "8"]
+FLAGS = [
+    "--device",
+    DEVICE,
+    "--train.steps",
+    "4",
+    "--train.batch",
+    "64",
+    "--train.eval-every",
+    "2",
+    "grid:dense",
+    "--field.finest",
+    "8",
+    "--field.coarsest",
+    "4",
+    "--field.levels",
+    "2",
+    "--field.channels",
+    "2",
+    "--field.decoder.width",
+    "8",
+]
 
 
 @pytest.fixture
 def photo(tmp_path):
     path = tmp_path / "photo.png"
-    Image.fromarray(np.random.default_rng(0).integers(0, 256, (12, 16, 3)).astype(np.uint8)).save(path)
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (12, 16, 3)).astype(np.uint8)).save(
+        path
+    )
     return path
 
 
@@ -33,7 +58,9 @@ def disk(tmp_path):
     """A file system of its own, of 256 kB."""
     folder = tmp_path / "disk"
     folder.mkdir()
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=256k", "none", str(folder)], capture_output=True)
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=256k", "none", str(folder)], capture_output=True
+    )
     if mounted.returncode:
         pytest.skip("mounting is not allowed here")
     yield folder
@@ -49,12 +76,21 @@ def finished(photo, disk):
 
 
 def assert_ends_with_one_line(photo, out, words, monkeypatch, capfd):
-    monkeypatch.setattr(sys, "argv", ["fit_image.py", "--image", str(photo), "--out", str(out), *FLAGS])
+    monkeypatch.setattr(
+        sys, "argv", ["fit_image.py", "--image", str(photo), "--out", str(out), *FLAGS]
+    )
     with pytest.raises(SystemExit) as ended:
         cli.run(fit_image.Config, fit_image.main)
     printed = capfd.readouterr().err
-    errors = [line for line in printed.replace("\r", "\n").splitlines() if line.startswith("error: ")]
-    assert ended.value.code == 2 and len(errors) == 1 and words in errors[0] and "Traceback" not in printed
+    errors = [
+        line for line in printed.replace("\r", "\n").splitlines() if line.startswith("error: ")
+    ]
+    assert (
+        ended.value.code == 2
+        and len(errors) == 1
+        and words in errors[0]
+        and "Traceback" not in printed
+    )
 
 
 def files(folder):
@@ -72,7 +108,9 @@ def test_a_full_disk(photo, finished, monkeypatch, capfd, left):
                 pass
         rest.truncate(rest.tell() - left)
     assert_ends_with_one_line(photo, out, "No space left on device", monkeypatch, capfd)
-    assert ((out / "model.safetensors").read_bytes() == model) == (left < 8192) and files(out) == before
+    assert ((out / "model.safetensors").read_bytes() == model) == (left < 8192) and files(
+        out
+    ) == before
     load_model(out / "model.safetensors")  # where there was room for it, it is the new one
 
 
@@ -98,7 +136,9 @@ def test_a_write_that_fails_leaves_the_old_file(tmp_path, monkeypatch, function,
         checkpoint.save(path, {"a": np.zeros(5, np.float32)}, {"b": 2})
     monkeypatch.undo()
     tensors, config = checkpoint.read(path)
-    assert tensors["a"].sum() == 5 and config == {"b": 1} and files(tmp_path) == ["model.safetensors"]
+    assert (
+        tensors["a"].sum() == 5 and config == {"b": 1} and files(tmp_path) == ["model.safetensors"]
+    )
 
 
 def test_a_disk_that_is_full_for_safetensors_is_an_oserror(tmp_path, disk):

@@ -1,4 +1,6 @@
-"""The documents: their links lead somewhere, their commands parse, their snippets and the lessons run."""
+"""The documents: their links lead somewhere, their commands parse, their snippets and the lessons
+run."""
+
 import argparse
 import ast
 import dataclasses
@@ -17,9 +19,18 @@ import pytest
 from conftest import REPOSITORY
 from PIL import Image
 
-PAGES = sorted(path for path in [*REPOSITORY.glob("*.md"), *REPOSITORY.glob("data/*.md"), *REPOSITORY.glob("docs/**/*.md")])
+PAGES = sorted(
+    path
+    for path in [
+        *REPOSITORY.glob("*.md"),
+        *REPOSITORY.glob("data/*.md"),
+        *REPOSITORY.glob("docs/**/*.md"),
+    ]
+)
 LESSONS = sorted(REPOSITORY.glob("docs/lessons/*.py"))
-APPS = sorted(path.stem for path in REPOSITORY.glob("apps/*.py") if "def main(config)" in path.read_text())
+APPS = sorted(
+    path.stem for path in REPOSITORY.glob("apps/*.py") if "def main(config)" in path.read_text()
+)
 by_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(REPOSITORY)))
 
 
@@ -37,7 +48,9 @@ def broken_links(page, text):
         anchors = []
         if anchor and path.is_file():
             headings = re.findall(r"^#+ (.+)$", path.read_text(encoding="utf-8"), re.MULTILINE)
-            anchors = [re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings]
+            anchors = [
+                re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings
+            ]
         if not path.exists() or (anchor and anchor not in anchors):
             yield target
 
@@ -48,20 +61,33 @@ def test_links_lead_somewhere(page):
 
 
 def test_broken_links_are_seen(tmp_path):
-    (tmp_path / "a.md").write_text("# One thing\n[b](b.md) [x](#one-thing) [y](#two) [z](https://b.c) `[k](k.md)`\n")
-    assert list(broken_links(tmp_path / "a.md", (tmp_path / "a.md").read_text())) == ["b.md", "#two"]
+    (tmp_path / "a.md").write_text(
+        "# One thing\n[b](b.md) [x](#one-thing) [y](#two) [z](https://b.c) `[k](k.md)`\n"
+    )
+    assert list(broken_links(tmp_path / "a.md", (tmp_path / "a.md").read_text())) == [
+        "b.md",
+        "#two",
+    ]
 
 
 def commands(page):
-    """Shell commands of a page, or of the docstring of a script: indented, fenced or inline, that start a program of this repository."""
+    """Shell commands of a page, or of the docstring of a script: indented, fenced or inline, that
+    start a program of this repository."""
     text = page.read_text(encoding="utf-8")
     if page.suffix == ".py":
         text = ast.get_docstring(ast.parse(text))
     fenced = re.findall(r"^```(\w*)\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
     prose = re.sub(r"^```.*?^```", "", text, flags=re.MULTILINE | re.DOTALL)
-    lines = [*(line[4:] for line in prose.splitlines() if line.startswith("    ")),
-             *(line for language, block in fenced if language != "python" for line in block.splitlines()),
-             *(code for code in re.findall(r"`([^`\n]+)`", prose) if " " in code)]
+    lines = [
+        *(line[4:] for line in prose.splitlines() if line.startswith("    ")),
+        *(
+            line
+            for language, block in fenced
+            if language != "python"
+            for line in block.splitlines()
+        ),
+        *(code for code in re.findall(r"`([^`\n]+)`", prose) if " " in code),
+    ]
     for line in lines:
         if re.match(r"(\S*python|mpirun .*python) (-m \w|\S+\.py\b)|apps/\w+\.py|make \w+", line):
             yield shlex.split(line.partition("  #")[0])
@@ -70,16 +96,20 @@ def commands(page):
 def parse(words):
     """What a command's own parser makes of it; SystemExit or AssertionError where it is wrong."""
     if words[0] == "make":
-        assert re.search(rf"^{words[1]}:", (REPOSITORY / "Makefile").read_text(), re.MULTILINE), words
+        assert re.search(rf"^{words[1]}:", (REPOSITORY / "Makefile").read_text(), re.MULTILINE), (
+            words
+        )
         return
     while words and not words[0].endswith(".py") and words[0] != "-m":
         words = words[1:]  # mpirun -np 2, variables, the interpreter
     if words[0] == "-m":
-        module, arguments = words[1], words[2:]
+        module = words[1]
+        arguments = words[2:]
         if module == "jgrid.data":
             data.parse(arguments)
         elif module == "benchmarks":
             import benchmarks.__main__ as benchmarks
+
             cli.parse(benchmarks.Config, arguments)
         elif module not in ("pip", "pdoc", "pytest", "ruff", "jittor_utils.install_cuda"):
             assert (REPOSITORY / (module.replace(".", "/") + ".py")).is_file(), module
@@ -94,15 +124,26 @@ def parse(words):
             assert not stop.code, words
 
 
-@pytest.mark.parametrize("page", [*PAGES, *(REPOSITORY / "apps" / f"{name}.py" for name in APPS), *LESSONS],
-                         ids=lambda page: str(page.relative_to(REPOSITORY)))
+@pytest.mark.parametrize(
+    "page",
+    [*PAGES, *(REPOSITORY / "apps" / f"{name}.py" for name in APPS), *LESSONS],
+    ids=lambda page: str(page.relative_to(REPOSITORY)),
+)
 def test_commands_parse(page, capsys):
     for words in commands(page):
         parse(words)
 
 
-@pytest.mark.parametrize("line", ["python apps/nope.py", "python apps/fit_image.py --nope 3", "python apps/tables.py paintings",
-                                  "make lunch", "python -m jgrid.data x --nope"])
+@pytest.mark.parametrize(
+    "line",
+    [
+        "python apps/nope.py",
+        "python apps/fit_image.py --nope 3",
+        "python apps/tables.py paintings",
+        "make lunch",
+        "python -m jgrid.data x --nope",
+    ],
+)
 def test_wrong_commands_are_seen(line, tmp_path, capsys):
     (tmp_path / "page.md").write_text(f"    {line}\n")
     (words,) = commands(tmp_path / "page.md")
@@ -111,7 +152,9 @@ def test_wrong_commands_are_seen(line, tmp_path, capsys):
 
 
 def test_commands_are_found():
-    assert len(list(commands(REPOSITORY / "README.md"))) > 20 and all(list(commands(path)) for path in LESSONS)
+    assert len(list(commands(REPOSITORY / "README.md"))) > 20 and all(
+        list(commands(path)) for path in LESSONS
+    )
 
 
 def test_every_app_has_a_page():
@@ -120,7 +163,9 @@ def test_every_app_has_a_page():
 
 def test_the_page_of_fields_is_true():
     """Every field with its options and their defaults."""
-    parts = re.split(r"^## ", (REPOSITORY / "docs" / "fields.md").read_text(), flags=re.MULTILINE)[1:]
+    parts = re.split(r"^## ", (REPOSITORY / "docs" / "fields.md").read_text(), flags=re.MULTILINE)[
+        1:
+    ]
     pages = {part.splitlines()[0].strip("`"): part for part in parts}
     assert set(pages) == {*FIELDS, "The decoder and the filter network"}
 
@@ -128,12 +173,21 @@ def test_the_page_of_fields_is_true():
         return dict(re.findall(r"^\| `([\w.]+)` \| (.+?) \|", text, re.MULTILINE))
 
     def shown(value):
-        return ", ".join(f"{k} {v}" for k, v in dataclasses.asdict(value).items()) if dataclasses.is_dataclass(value) else str(value)
+        return (
+            ", ".join(f"{k} {v}" for k, v in dataclasses.asdict(value).items())
+            if dataclasses.is_dataclass(value)
+            else str(value)
+        )
 
     for kind, cls in FIELDS.items():
-        assert options(pages[kind]) == {f.name: shown(getattr(cls(), f.name)) for f in dataclasses.fields(cls)}, kind
-    both = {f"{name}.{k}": str(v) for name, part in (("decoder", DecoderConfig()), ("filter", FilterConfig()))
-            for k, v in dataclasses.asdict(part).items()}
+        assert options(pages[kind]) == {
+            f.name: shown(getattr(cls(), f.name)) for f in dataclasses.fields(cls)
+        }, kind
+    both = {
+        f"{name}.{k}": str(v)
+        for name, part in (("decoder", DecoderConfig()), ("filter", FilterConfig()))
+        for k, v in dataclasses.asdict(part).items()
+    }
     assert options(pages["The decoder and the filter network"]) == both
 
 
@@ -144,13 +198,21 @@ SNIPPETS = [page for page in PAGES if "```python" in page.read_text(encoding="ut
 def test_snippets_run(page, tmp_path, monkeypatch, capsys):
     """Those of a page one after the other, with fewer steps; an excerpt of a file must be in it."""
     monkeypatch.chdir(tmp_path)
-    Image.fromarray(np.random.default_rng(0).integers(0, 256, (24, 32, 3)).astype(np.uint8)).save("photo.jpg")
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (24, 32, 3)).astype(np.uint8)).save(
+        "photo.jpg"
+    )
     names = {"__name__": page.stem}
-    for before, code in re.findall(r"([^\n]*)\n+```python\n(.*?)^```", page.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL):
+    for before, code in re.findall(
+        r"([^\n]*)\n+```python\n(.*?)^```",
+        page.read_text(encoding="utf-8"),
+        re.MULTILINE | re.DOTALL,
+    ):
         excerpt = re.search(r"<!-- excerpt: (\S+) -->", before)
         if excerpt:
             there = (REPOSITORY / excerpt[1]).read_text()
-            assert all(" ".join(line.split()) in " ".join(there.split()) for line in code.splitlines())
+            assert all(
+                " ".join(line.split()) in " ".join(there.split()) for line in code.splitlines()
+            )
         else:
             exec(compile(re.sub(r"steps=\d+", "steps=4", code), str(page), "exec"), names)
 
@@ -158,7 +220,11 @@ def test_snippets_run(page, tmp_path, monkeypatch, capsys):
 @pytest.mark.parametrize("lesson", LESSONS, ids=lambda lesson: lesson.stem)
 def test_lessons_run(lesson, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    for name, value in {"STEPS": "40", "SIDE": "16" if lesson.stem.startswith("04") else "32", "POINTS": "5000"}.items():
+    for name, value in {
+        "STEPS": "40",
+        "SIDE": "16" if lesson.stem.startswith("04") else "32",
+        "POINTS": "5000",
+    }.items():
         monkeypatch.setenv(name, value)
     runpy.run_path(str(lesson), run_name="__main__")
     drawn = sorted(Path("out/lessons").glob("*.png")) if Path("out").is_dir() else []
@@ -170,13 +236,24 @@ def test_lessons_are_short_and_in_both_languages():
     assert [path.stem[:2] for path in LESSONS] == [f"{n:02}" for n in range(1, 8)]
     for path in LESSONS:
         text = path.read_text(encoding="utf-8")
-        assert len(text.splitlines()) <= 100 and f"Lesson {int(path.stem[:2])}" in text and "课：" in text
+        assert (
+            len(text.splitlines()) <= 100
+            and f"Lesson {int(path.stem[:2])}" in text
+            and "课：" in text
+        )
 
 
 def test_both_readmes_say_the_same():
     """The same headings, commands, pictures, tables and numbers in the same order."""
-    english, chinese = ((REPOSITORY / name).read_text(encoding="utf-8") for name in ("README.md", "README.cn.md"))
-    for what in (r"^(#+) ", r"^    (\.venv\S*.*?|make.*?)(?: +#.*)?$", r"!\[[^]]*\]\((.*?)\)", r"(?m)^\|(.*)\|$"):
+    english, chinese = (
+        (REPOSITORY / name).read_text(encoding="utf-8") for name in ("README.md", "README.cn.md")
+    )
+    for what in (
+        r"^(#+) ",
+        r"^    (\.venv\S*.*?|make.*?)(?: +#.*)?$",
+        r"!\[[^]]*\]\((.*?)\)",
+        r"(?m)^\|(.*)\|$",
+    ):
         found = [re.findall(what, text, re.MULTILINE) for text in (english, chinese)]
         if what.endswith(r"\|$"):
             found = [[line.count("|") for line in lines] for lines in found]
@@ -187,7 +264,14 @@ def test_both_readmes_say_the_same():
 
 def test_the_reference_is_built_from_docstrings(tmp_path):
     pdoc = pytest.importorskip("pdoc")
-    names = ["jgrid", *(f"jgrid.{name}" for name in ("grid", "index", "kernel", "field", "field.grids", "trainer"))]  # make docs has all
+    # make docs has all
+    names = [
+        "jgrid",
+        *(
+            f"jgrid.{name}"
+            for name in ("grid", "index", "kernel", "field", "field.grids", "trainer")
+        ),
+    ]
     pdoc.pdoc(*names, output_directory=tmp_path)
     pages = sorted(tmp_path.rglob("*.html"))
     assert len(pages) >= len(names)

@@ -1,4 +1,5 @@
 """Pictures: what is read, what is refused, how pixels are drawn, rendered, measured and written."""
+
 import inspect
 
 from jgrid import picture
@@ -15,7 +16,8 @@ import tifffile
 from PIL import Image
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
-HEIGHT, WIDTH = 5, 8
+HEIGHT = 5
+WIDTH = 8
 
 
 def levels(channels, top=255, dtype=np.uint8):
@@ -76,10 +78,13 @@ def test_float_tiff(tmp_path):
 
 def test_turned_as_exif_says(tmp_path):
     """Orientation 6: the camera was held upright, the rows are stored as columns."""
-    values, exif = levels(3), Image.Exif()
+    values = levels(3)
+    exif = Image.Exif()
     exif[0x0112] = 6
     Image.fromarray(values).save(tmp_path / "a.png", exif=exif)
-    np.testing.assert_allclose(load_image(tmp_path / "a.png"), np.rot90(values, -1) / 255, atol=1e-7)
+    np.testing.assert_allclose(
+        load_image(tmp_path / "a.png"), np.rot90(values, -1) / 255, atol=1e-7
+    )
 
 
 def test_first_frame_of_an_animation(tmp_path):
@@ -97,7 +102,9 @@ def bad_file(kind, folder):
     elif kind == "empty":
         path.write_bytes(b"")
     elif kind == "truncated":
-        Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64, 3)).astype(np.uint8)).save(path)
+        Image.fromarray(
+            np.random.default_rng(0).integers(0, 256, (64, 64, 3)).astype(np.uint8)
+        ).save(path)
         path.write_bytes(path.read_bytes()[:5000])
     elif kind in ("nan", "over", "under"):
         values = np.full((HEIGHT, WIDTH), 0.5, np.float32)
@@ -110,9 +117,17 @@ def bad_file(kind, folder):
     return path
 
 
-REFUSED = {"missing": "no such file", "folder": "no such file|not a", "text": "not a picture", "empty": "not a picture",
-           "truncated": "not a picture", "nan": "1 values are not finite", "over": "to 1.5, wanted 0 to 1", "under": "from -0.25",
-           "32 bits": "32-bit integers"}
+REFUSED = {
+    "missing": "no such file",
+    "folder": "no such file|not a",
+    "text": "not a picture",
+    "empty": "not a picture",
+    "truncated": "not a picture",
+    "nan": "1 values are not finite",
+    "over": "to 1.5, wanted 0 to 1",
+    "under": "from -0.25",
+    "32 bits": "32-bit integers",
+}
 
 
 @pytest.mark.parametrize("kind, words", REFUSED.items())
@@ -125,7 +140,8 @@ def test_bad_files_are_refused_by_name(tmp_path, kind, words):
 
 def test_a_picture_of_too_many_pixels_is_refused(tmp_path, monkeypatch):
     Image.fromarray(levels(3)).save(tmp_path / "a.png")
-    for limit in (HEIGHT * WIDTH - 1, 10):  # Pillow only warns of the first, and raises at the second
+    # Pillow only warns of the first, and raises at the second
+    for limit in (HEIGHT * WIDTH - 1, 10):
         monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", limit)
         with pytest.raises(ValueError, match=f"a.png: more than {limit}"):
             load_image(tmp_path / "a.png")
@@ -142,11 +158,19 @@ def test_pixels_without_area_or_shape_are_refused():
 def test_psnr_and_ssim_equal_scikit_image():
     random = np.random.default_rng(0)
     target = random.uniform(size=(20, 31, 3)).astype(np.float32)
-    prediction = np.clip(target + random.normal(scale=0.1, size=target.shape), 0, 1).astype(np.float32)
-    assert np.isclose(psnr(target, prediction), peak_signal_noise_ratio(target, prediction, data_range=1), rtol=1e-6)
+    prediction = np.clip(target + random.normal(scale=0.1, size=target.shape), 0, 1).astype(
+        np.float32
+    )
+    assert np.isclose(
+        psnr(target, prediction),
+        peak_signal_noise_ratio(target, prediction, data_range=1),
+        rtol=1e-6,
+    )
     wanted = structural_similarity(target, prediction, channel_axis=-1, data_range=1, win_size=7)
     assert np.isclose(ssim(target, prediction), wanted, rtol=1e-6)
-    small = structural_similarity(target[:6], prediction[:6], channel_axis=-1, data_range=1, win_size=5)
+    small = structural_similarity(
+        target[:6], prediction[:6], channel_axis=-1, data_range=1, win_size=5
+    )
     assert np.isclose(ssim(target[:6], prediction[:6]), small, rtol=1e-6)
 
 
@@ -161,7 +185,8 @@ def test_metrics_clip_and_know_their_ends():
 def numbers(task, step, n):
     """Which pixels a batch holds: their centres are unique."""
     points = task.sample(step, n)["x"].numpy()
-    column, row = np.floor(points[:, 0] * task.width).astype(int), np.floor(points[:, 1] * task.height).astype(int)
+    column = np.floor(points[:, 0] * task.width).astype(int)
+    row = np.floor(points[:, 1] * task.height).astype(int)
     return row * task.width + column
 
 
@@ -171,13 +196,16 @@ def test_an_epoch_holds_every_pixel_once():
     for epoch in range(3):
         seen = np.concatenate([numbers(task, 5 * epoch + step, total // 5) for step in range(5)])
         assert sorted(seen) == list(range(total))
-    assert not np.array_equal(numbers(task, 0, total), numbers(task, 1, total))  # each epoch in another order
-    odd = np.concatenate([numbers(task, step, 11) for step in range(3)])  # 40 = 3 x 11 + 7: some wait for the next epoch
+    # each epoch in another order
+    assert not np.array_equal(numbers(task, 0, total), numbers(task, 1, total))
+    # 40 = 3 x 11 + 7: some wait for the next epoch
+    odd = np.concatenate([numbers(task, step, 11) for step in range(3)])
     assert len(set(odd)) == 33
 
 
 def test_a_step_has_one_batch_in_every_run():
-    first, other_seed = ImageTask(levels(2) / 255, seed=3), ImageTask(levels(2) / 255, seed=4)
+    first = ImageTask(levels(2) / 255, seed=3)
+    other_seed = ImageTask(levels(2) / 255, seed=4)
     batches = [numbers(first, step, 10) for step in range(8)]
     again = ImageTask(levels(2) / 255, seed=3)
     for step in (7, 2, 5, 0):  # also out of order, as after a restart
@@ -188,16 +216,22 @@ def test_a_step_has_one_batch_in_every_run():
 def test_a_batch_pairs_points_with_their_colours():
     task = ImageTask(levels(3) / 255)
     batch = task.sample(1, 10)
-    np.testing.assert_array_equal(batch["colour"].numpy(), task.pixels.reshape(-1, 3)[numbers(task, 1, 10)])
+    np.testing.assert_array_equal(
+        batch["colour"].numpy(), task.pixels.reshape(-1, 3)[numbers(task, 1, 10)]
+    )
     assert task.n_out == 3 and task.dim == 2 and task.aspect == (1.0, HEIGHT / WIDTH)
 
 
 def test_held_out_pixels_are_never_drawn():
-    """A quarter of the pixels, chosen by the seed, stays unseen in every epoch; the others all come."""
+    """A quarter of the pixels, chosen by the seed, stays unseen in every epoch; the others all
+    come."""
     drawn = {}
     for seed in (3, 4):
         task = ImageTask(levels(2) / 255, seed=seed, held_out=0.25)
-        epochs = [set(np.concatenate([numbers(task, 3 * epoch + step, 10) for step in range(3)])) for epoch in range(4)]
+        epochs = [
+            set(np.concatenate([numbers(task, 3 * epoch + step, 10) for step in range(3)]))
+            for epoch in range(4)
+        ]
         assert all(len(epoch) == 30 and epoch == epochs[0] for epoch in epochs)
         drawn[seed] = epochs[0]
     assert drawn[3] != drawn[4]
@@ -209,7 +243,8 @@ def test_held_out_pixels_are_measured_apart():
     task = ImageTask(np.clip(render(ramp, HEIGHT, WIDTH), 0, 1), held_out=0.25)
     drawn = numbers(task, 0, 30)
     wrong = np.zeros((HEIGHT * WIDTH, 3), np.float32)
-    wrong[drawn] = 0.1 * np.where(task.pixels.reshape(-1, 3)[drawn] < 0.5, 1, -1)  # stays within 0..1
+    # stays within 0..1
+    wrong[drawn] = 0.1 * np.where(task.pixels.reshape(-1, 3)[drawn] < 0.5, 1, -1)
 
     metrics = task.evaluate(lambda x: ramp(x) + jt.array(wrong))
     assert np.isclose(metrics["psnr_train"], 20, atol=1e-3)
@@ -226,7 +261,12 @@ def test_a_bad_held_out_fraction_is_refused(held_out):
 
 def test_the_task_has_no_other_arguments():
     """The tests here make each of them count: the picture, the seed, the held-out fraction."""
-    assert list(inspect.signature(ImageTask.__init__).parameters) == ["self", "pixels", "seed", "held_out"]
+    assert list(inspect.signature(ImageTask.__init__).parameters) == [
+        "self",
+        "pixels",
+        "seed",
+        "held_out",
+    ]
 
 
 def ramp(x):
@@ -237,8 +277,12 @@ def ramp(x):
 def test_render_puts_x_along_the_width_and_y_downwards():
     pixels = render(ramp, HEIGHT, WIDTH)
     assert pixels.shape == (HEIGHT, WIDTH, 3)
-    np.testing.assert_allclose(pixels[..., 0], np.tile((np.arange(WIDTH) + 0.5) / WIDTH, (HEIGHT, 1)), atol=1e-6)
-    np.testing.assert_allclose(pixels[..., 1], np.tile((np.arange(HEIGHT) + 0.5) / HEIGHT, (WIDTH, 1)).T, atol=1e-6)
+    np.testing.assert_allclose(
+        pixels[..., 0], np.tile((np.arange(WIDTH) + 0.5) / WIDTH, (HEIGHT, 1)), atol=1e-6
+    )
+    np.testing.assert_allclose(
+        pixels[..., 1], np.tile((np.arange(HEIGHT) + 0.5) / HEIGHT, (WIDTH, 1)).T, atol=1e-6
+    )
     assert pixel_centres(HEIGHT, WIDTH)[1].tolist() == pytest.approx([1.5 / WIDTH, 0.5 / HEIGHT])
 
 
@@ -272,19 +316,29 @@ def test_saved_pictures_are_rounded_and_clipped(tmp_path):
 def test_alpha_lies_over_white():
     pixels = np.array([[[0.5, 0.25], [1.0, 0.0]]])
     np.testing.assert_allclose(picture.as_rgb(pixels), [[[0.875] * 3, [1.0] * 3]])
-    np.testing.assert_allclose(picture.as_rgb(np.array([[[0.2, 0.4, 0.6, 0.5]]])), [[[0.6, 0.7, 0.8]]])
+    np.testing.assert_allclose(
+        picture.as_rgb(np.array([[[0.2, 0.4, 0.6, 0.5]]])), [[[0.6, 0.7, 0.8]]]
+    )
 
 
 def test_panels_stand_side_by_side():
-    panels = [("one", np.zeros((20, 30, 1))), ("two", np.full((40, 50, 3), 0.5)), ("three", np.ones((10, 5, 4)))]
+    panels = [
+        ("one", np.zeros((20, 30, 1))),
+        ("two", np.full((40, 50, 3), 0.5)),
+        ("three", np.ones((10, 5, 4))),
+    ]
     sheet = picture.side_by_side(panels)
     last = 30 + 50 + 2 * picture.MARGIN
-    assert 20 < sheet.shape[1] - last < 60 and sheet.shape[2] == 3           # the third is narrower than its caption
-    assert (sheet[:, last + 20:] < 0.5).any()                                # which is written to its end
+    # the third is narrower than its caption
+    assert 20 < sheet.shape[1] - last < 60 and sheet.shape[2] == 3
+    # which is written to its end
+    assert (sheet[:, last + 20 :] < 0.5).any()
     top = sheet.shape[0] - 40
     assert top > 10  # room for the captions
-    assert (sheet[top:top + 20, :30] == 0).all() and (sheet[top + 20:, :30] == 1).all()
-    np.testing.assert_allclose(sheet[top:, 30 + picture.MARGIN:80 + picture.MARGIN], 0.5, atol=1 / 255)
+    assert (sheet[top : top + 20, :30] == 0).all() and (sheet[top + 20 :, :30] == 1).all()
+    np.testing.assert_allclose(
+        sheet[top:, 30 + picture.MARGIN : 80 + picture.MARGIN], 0.5, atol=1 / 255
+    )
     assert (sheet[:top] < 0.5).any()  # something is written there
 
 
@@ -305,9 +359,13 @@ def test_export_writes_the_pictures_it_names(tmp_path):
     assert sorted(p.name for p in paths) == ["comparison.png", "error_map.png", "prediction.png"]
     assert all(p.is_file() for p in paths)
     np.testing.assert_allclose(load_image(tmp_path / "prediction.png"), task.pixels, atol=0.6 / 255)
-    error_map, comparison = load_image(tmp_path / "error_map.png"), load_image(tmp_path / "comparison.png")
+    error_map = load_image(tmp_path / "error_map.png")
+    comparison = load_image(tmp_path / "comparison.png")
     assert error_map.shape[0] == 24 and error_map.shape[1] > 32
-    assert comparison.shape[1] >= 32 + 32 + error_map.shape[1] + 2 * picture.MARGIN and comparison.shape[0] > 24
+    assert (
+        comparison.shape[1] >= 32 + 32 + error_map.shape[1] + 2 * picture.MARGIN
+        and comparison.shape[0] > 24
+    )
 
 
 def test_a_photograph(data_folder):
@@ -318,22 +376,37 @@ def test_a_photograph(data_folder):
     pixels = load_image(photographs[0])
     assert pixels.shape in ((512, 768, 3), (768, 512, 3)) and 0.1 < pixels.mean() < 0.9
     task = ImageTask(pixels[100:148, 200:264])
-    model = DenseGridConfig(finest=32, coarsest=8, levels=2, channels=2, profile="linear", decoder=DecoderConfig(width=8, depth=1)).build(
-        2, 3, task.aspect)
+    model = DenseGridConfig(
+        finest=32,
+        coarsest=8,
+        levels=2,
+        channels=2,
+        profile="linear",
+        decoder=DecoderConfig(width=8, depth=1),
+    ).build(2, 3, task.aspect)
     config = TrainConfig(steps=150, batch=1024, eval_every=150, warmup=10, decay=0.1)
     before = task.evaluate(model)["psnr"]
     assert Trainer(task, model, config, progress=False).fit()["psnr"] > max(20, before + 5)
 
 
 def test_nodes_go_where_the_picture_changes():
-    """Half everywhere, half by gradient: here around the edge at x = 1/2; the seed moves them, and nothing else does."""
+    """Half everywhere, half by gradient: here around the edge at x = 1/2; the seed moves them, and
+    nothing else does."""
     pixels = np.zeros((16, 24, 2), np.float32)
     pixels[:, 12:] = 1
     nodes = place_nodes(pixels, 600, seed=3)
-    assert nodes.shape == (600, 2) and nodes.dtype == np.float32 and nodes.min() >= 0 and nodes.max() <= 1
+    assert (
+        nodes.shape == (600, 2)
+        and nodes.dtype == np.float32
+        and nodes.min() >= 0
+        and nodes.max() <= 1
+    )
     near = np.abs(nodes[:, 0] - 0.5) < 1.001 / 24
     assert abs(near.mean() - (0.5 + 0.5 * 2 / 24)) < 0.02
-    assert np.histogram(nodes[:, 1], 4, (0, 1))[0].min() > 140 and np.histogram(nodes[~near], 4, (0, 1))[0].min() > 80
+    assert (
+        np.histogram(nodes[:, 1], 4, (0, 1))[0].min() > 140
+        and np.histogram(nodes[~near], 4, (0, 1))[0].min() > 80
+    )
     np.testing.assert_array_equal(nodes, place_nodes(pixels, 600, seed=3))
     assert not np.array_equal(nodes, place_nodes(pixels, 600, seed=4))
     for shape in ((1, 1, 1), (1, 9, 3), (9, 1, 3)):

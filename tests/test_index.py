@@ -1,4 +1,5 @@
 """U(x): exact slots, node positions, level sizes, refusals."""
+
 from jgrid.grid import Grid
 from jgrid.index import FourierIndex, GridIndex, PointIndex, geometric_levels, r_sequence
 from jgrid.kernel import InterpolationKernel
@@ -8,7 +9,8 @@ import numpy as np
 import pytest
 import reference
 
-# cells, table size: prime, even and power-of-two tables; coordinates whose products with the primes exceed 32 bits
+# cells, table size: prime, even and power-of-two tables; coordinates whose products with the primes
+# exceed 32 bits
 HASHED = [
     (((100000, 99991, 65537), (17, 5, 9)), 1000003),
     (((100000, 70000, 3), (1000, 1000, 1000)), 99990),
@@ -17,10 +19,13 @@ HASHED = [
 
 
 def points(cells, n):
-    """Points well inside the cells of the largest level, so that both twins must pick the same ones; both ends included."""
-    random, largest = np.random.default_rng(0), np.max(cells, axis=0)
+    """Points well inside the cells of the largest level, so that both twins must pick the same
+    ones; both ends included."""
+    random = np.random.default_rng(0)
+    largest = np.max(cells, axis=0)
     cell = np.stack([random.integers(0, c, n) for c in largest], axis=1)
-    cell[0], cell[1] = 0, largest - 1
+    cell[0] = 0
+    cell[1] = largest - 1
     x = ((cell + random.uniform(0.3, 0.45, cell.shape)) / largest).astype(np.float32)
     x[2] = 1.0
     return x
@@ -33,10 +38,20 @@ def test_hash_slots_equal_the_reference_exactly(cells, table_size):
     node, offset = (v.numpy() for v in index(jt.array(x)))
     assert node.dtype == np.int32
     found = [set(map(int, row)) for row in node.reshape(len(x) * len(cells), 8)]
-    wanted = [{row for row, _ in level} for point in x for level in reference.active_nodes(point, cells, table_size)]
+    wanted = [
+        {row for row, _ in level}
+        for point in x
+        for level in reference.active_nodes(point, cells, table_size)
+    ]
     assert found == wanted
-    by_row = [{row: u for row, u in level} for point in x for level in reference.active_nodes(point, cells, table_size)]
-    for rows, offsets, reference_offsets in zip(node.reshape(-1, 8), offset.reshape(-1, 8, 3), by_row):
+    by_row = [
+        {row: u for row, u in level}
+        for point in x
+        for level in reference.active_nodes(point, cells, table_size)
+    ]
+    for rows, offsets, reference_offsets in zip(
+        node.reshape(-1, 8), offset.reshape(-1, 8, 3), by_row
+    ):
         for row, u in zip(rows, offsets):
             if len(reference_offsets) == 8:  # without collisions a row has one offset
                 np.testing.assert_allclose(u, reference_offsets[row], atol=1e-6)
@@ -47,12 +62,24 @@ def test_hash_slots_equal_the_reference_exactly(cells, table_size):
 def test_fused_op_uses_the_same_slots_exactly(cells, table_size):
     """The features that have a gradient are those of the reference's slots, no others."""
     x = points(cells, 40)
-    grid = Grid(GridIndex(3, np.array(cells), table_size), InterpolationKernel("smooth"), 1, fused=True)
+    grid = Grid(
+        GridIndex(3, np.array(cells), table_size), InterpolationKernel("smooth"), 1, fused=True
+    )
     touched = np.flatnonzero(jt.grad(grid(jt.array(x)).sum(), grid.w).numpy()[:, 0])
-    wanted = {row for point in x for level in reference.active_nodes(point, cells, table_size) for row, offset in level
-              if reference.window("smooth", offset) > 1e-6}
+    wanted = {
+        row
+        for point in x
+        for level in reference.active_nodes(point, cells, table_size)
+        for row, offset in level
+        if reference.window("smooth", offset) > 1e-6
+    }
     assert set(touched.tolist()) >= wanted
-    possible = {row for point in x for level in reference.active_nodes(point, cells, table_size) for row, _ in level}
+    possible = {
+        row
+        for point in x
+        for level in reference.active_nodes(point, cells, table_size)
+        for row, _ in level
+    }
     assert set(touched.tolist()) <= possible
 
 
@@ -63,7 +90,9 @@ def test_dense_slots_are_row_major_with_axis_0_fastest():
     assert sorted(node[1]) == [2 + 4 * 4, 3 + 4 * 4, 2 + 4 * 5, 3 + 4 * 5]
 
 
-@pytest.mark.parametrize("cells", [((7,), (3,)), ((3, 5), (4, 2)), ((2, 3, 4), (3, 3, 1))], ids=["1d", "2d", "3d"])
+@pytest.mark.parametrize(
+    "cells", [((7,), (3,)), ((3, 5), (4, 2)), ((2, 3, 4), (3, 3, 1))], ids=["1d", "2d", "3d"]
+)
 def test_a_node_has_all_the_weight_at_its_position(cells):
     dim = len(cells[0])
     index = GridIndex(dim, np.array(cells), None)
@@ -79,7 +108,8 @@ def test_a_node_has_all_the_weight_at_its_position(cells):
 
 
 def test_hashed_positions_are_fixed_and_fill_the_square():
-    """A hashed slot serves many places; its filters still want one that is spread evenly and always the same."""
+    """A hashed slot serves many places; its filters still want one that is spread evenly and always
+    the same."""
     index = GridIndex(2, np.array([[2, 2], [200, 200]]), 1024)
     assert index.hashed.tolist() == [False, True]
     places = index.positions()[9:]
@@ -87,7 +117,9 @@ def test_hashed_positions_are_fixed_and_fill_the_square():
     assert len(np.unique(places, axis=0)) == 1024
     counts = np.histogram2d(places[:, 0], places[:, 1], bins=8, range=[[0, 1], [0, 1]])[0]
     assert counts.min() >= 12 and counts.max() <= 20  # 16 each if they were perfectly even
-    np.testing.assert_array_equal(places, GridIndex(2, np.array([[2, 2], [200, 200]]), 1024).positions()[9:])
+    np.testing.assert_array_equal(
+        places, GridIndex(2, np.array([[2, 2], [200, 200]]), 1024).positions()[9:]
+    )
 
 
 def test_a_level_that_fits_the_table_is_dense():
@@ -106,10 +138,17 @@ def test_geometric_levels():
     assert geometric_levels(3, 100, 2) == [3, 100]
     assert geometric_levels(3, 100, 1) == [100]
     levels = geometric_levels(5, 77, 6)
-    assert levels[0] == 5 and levels[-1] == 77 and levels == sorted(levels) and all(isinstance(r, int) for r in levels)
+    assert (
+        levels[0] == 5
+        and levels[-1] == 77
+        and levels == sorted(levels)
+        and all(isinstance(r, int) for r in levels)
+    )
 
 
-@pytest.mark.parametrize("dim, cells", [(0, [[]]), (4, [3]), (2, [[3, 3, 3]]), (2, [0]), (3, [[4, -1, 4]]), (3, [2000])])
+@pytest.mark.parametrize(
+    "dim, cells", [(0, [[]]), (4, [3]), (2, [[3, 3, 3]]), (2, [0]), (3, [[4, -1, 4]]), (3, [2000])]
+)
 def test_bad_arguments_are_refused(dim, cells):
     """The last needs more nodes than 32-bit indices reach."""
     with pytest.raises(ValueError, match="grid"):
@@ -120,7 +159,8 @@ def test_nodes_that_are_assigned_later_are_the_ones_that_answer():
     """A saved model's nodes come after the constructor, and after a first call."""
     x = jt.array(np.random.default_rng(0).uniform(size=(30, 2)).astype(np.float32))
     moved = np.random.default_rng(1).uniform(size=(20, 2)).astype(np.float32)
-    index, wanted = PointIndex(r_sequence(20, 2), 3), PointIndex(moved, 3)
+    index = PointIndex(r_sequence(20, 2), 3)
+    wanted = PointIndex(moved, 3)
     assert not np.array_equal(index(x)[0].numpy(), wanted(x)[0].numpy())
     index.nodes.assign(moved)
     for found, expected in zip(index(x), wanted(x)):
@@ -133,9 +173,16 @@ def test_no_octaves_is_a_dense_grid():
         np.testing.assert_array_equal(found.numpy(), expected.numpy())
 
 
-@pytest.mark.parametrize("make", [lambda: FourierIndex(2, 3, -1), lambda: PointIndex(np.zeros((4, 2)), 4),
-                                  lambda: PointIndex(np.zeros(4), 1), lambda: PointIndex(np.zeros((4, 2)), 0),
-                                  lambda: PointIndex(np.full((4, 2), np.nan), 2)])
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: FourierIndex(2, 3, -1),
+        lambda: PointIndex(np.zeros((4, 2)), 4),
+        lambda: PointIndex(np.zeros(4), 1),
+        lambda: PointIndex(np.zeros((4, 2)), 0),
+        lambda: PointIndex(np.full((4, 2), np.nan), 2),
+    ],
+)
 def test_bad_nodes_are_refused(make):
     with pytest.raises(ValueError, match="index wants"):
         make()

@@ -1,5 +1,16 @@
-"""The zero set of a function: sparse and dense marching cubes beside scikit-image's, and rays that find it."""
-from jgrid.surface.isosurface import BLOCK, STEEPNESS, camera, extract, normals, openness, preview, trace
+"""The zero set of a function: sparse and dense marching cubes beside scikit-image's, and rays that
+find it."""
+
+from jgrid.surface.isosurface import (
+    BLOCK,
+    STEEPNESS,
+    camera,
+    extract,
+    normals,
+    openness,
+    preview,
+    trace,
+)
 
 import numpy as np
 import pytest
@@ -33,7 +44,9 @@ def assert_same_surface(first, second, tolerance):
     """Vertex for vertex and face for face, in whatever order."""
     distance, partner = cKDTree(second[0]).query(first[0])
     assert distance.max() < tolerance and len(np.unique(partner)) == len(first[0]) == len(second[0])
-    faces = [{tuple(np.roll(f, -f.argmin())) for f in each} for each in (partner[first[1]], second[1])]
+    faces = [
+        {tuple(np.roll(f, -f.argmin())) for f in each} for each in (partner[first[1]], second[1])
+    ]
     assert faces[0] == faces[1]
 
 
@@ -74,18 +87,26 @@ def test_few_points_are_asked():
 
 
 def test_the_surface_is_followed_where_the_bound_does_not_hold():
-    """A function ten times as steep as a distance in one half: its blocks are not found from their centres, but from their neighbours."""
+    """A function ten times as steep as a distance in one half: its blocks are not found from their
+    centres, but from their neighbours."""
+
     def steep(p):
         return sphere(p) * np.where(p[:, 0] > 0.6, 10 * STEEPNESS, 1)
 
-    sparse, dense = (trimesh.Trimesh(*extract(steep, 64, sparse=s), process=False) for s in (True, False))
+    sparse, dense = (
+        trimesh.Trimesh(*extract(steep, 64, sparse=s), process=False) for s in (True, False)
+    )
     assert sparse.is_watertight and len(sparse.faces) == len(dense.faces)
 
 
 def test_a_surface_that_leaves_the_cube_is_open_there():
     made = trimesh.Trimesh(*extract(lambda p: np.linalg.norm(p, axis=1) - 0.513, 24), process=False)
     assert not made.is_watertight
-    rim = made.vertices[np.unique(made.edges_sorted[trimesh.grouping.group_rows(made.edges_sorted, require_count=1)])]
+    rim = made.vertices[
+        np.unique(
+            made.edges_sorted[trimesh.grouping.group_rows(made.edges_sorted, require_count=1)]
+        )
+    ]
     assert (rim.min(1) == 0).all()
 
 
@@ -106,7 +127,9 @@ def test_rays_find_the_sphere():
     np.testing.assert_allclose(sphere(points[hit & (gap < 0.3)]), 0, atol=1e-4)
     well = hit & (gap < 0.3)
     expected = along - np.sqrt(np.maximum(0.3217**2 - gap**2, 0))
-    np.testing.assert_allclose(((points - origin) * directions).sum(1)[well], expected[well], atol=2e-3)
+    np.testing.assert_allclose(
+        ((points - origin) * directions).sum(1)[well], expected[well], atol=2e-3
+    )
 
 
 @pytest.mark.parametrize("up", [0, 1, 2])
@@ -124,7 +147,8 @@ def test_the_camera_frames_the_box_upright(up, bounds):
 
     low, high = np.array(bounds)
     corners = seen(np.stack(np.meshgrid(*zip(low, high)), -1).reshape(-1, 3) - origin)
-    edge = seen(directions)[0] * np.array([-1, 1]) * size / (size - 1)  # of the picture, half a pixel beyond the centres
+    # of the picture, half a pixel beyond the centres
+    edge = seen(directions)[0] * np.array([-1, 1]) * size / (size - 1)
     assert 0.9 * edge[0] < np.abs(corners).max() < edge[0] == pytest.approx(edge[1])
 
 
@@ -134,10 +158,21 @@ def test_normals_openness_and_the_picture():
     points = CENTRE + 0.3217 * directions
     np.testing.assert_allclose(normals(sphere, points), directions, atol=2e-3)
     np.testing.assert_allclose(openness(sphere, points, directions), 1, atol=1e-3)
-    assert (openness(lambda p: np.minimum(sphere(p), 0.01), points, directions) < 0.7).all()  # under a lid
+    # under a lid
+    assert (openness(lambda p: np.minimum(sphere(p), 0.01), points, directions) < 0.7).all()
     picture = preview(sphere, CUBE, 32)
-    assert picture.shape == (32, 32, 3) and (picture[0] == 1).all() and picture[16, 16].max() < 1 and picture.min() >= 0
+    assert (
+        picture.shape == (32, 32, 3)
+        and (picture[0] == 1).all()
+        and picture[16, 16].max() < 1
+        and picture.min() >= 0
+    )
     red = preview(sphere, CUBE, 32, colour=lambda p: np.ones((len(p), 3)) * [1, 0, 0])
     assert red[16, 16, 0] > 0.2 and red[16, 16, 1] == 0
-    cast = preview(sphere, CUBE, 32, cast=lambda o, d: (*trace(sphere, o, d), normals(sphere, trace(sphere, o, d)[0])))
+    cast = preview(
+        sphere,
+        CUBE,
+        32,
+        cast=lambda o, d: (*trace(sphere, o, d), normals(sphere, trace(sphere, o, d)[0])),
+    )
     np.testing.assert_allclose(cast, picture, atol=1e-6)

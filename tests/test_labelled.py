@@ -1,4 +1,5 @@
 """idx files: what is written is read, and what is wrong with a file is said."""
+
 import gzip
 import struct
 
@@ -9,7 +10,10 @@ import pytest
 
 
 def idx_bytes(array, code=0x08):
-    return struct.pack(f">2xBB{array.ndim}I", code, array.ndim, *array.shape) + array.astype(TYPES[code]).tobytes()
+    return (
+        struct.pack(f">2xBB{array.ndim}I", code, array.ndim, *array.shape)
+        + array.astype(TYPES[code]).tobytes()
+    )
 
 
 @pytest.mark.parametrize("code", TYPES)
@@ -18,7 +22,11 @@ def test_reads_what_was_written(tmp_path, code, pack):
     array = np.arange(2 * 3 * 4).reshape(2, 3, 4)
     (tmp_path / "a").write_bytes(pack(idx_bytes(array, code)))
     found = read_idx(tmp_path / "a")
-    assert found.dtype == np.dtype(TYPES[code]).newbyteorder("=") and found.dtype.isnative and found.flags.writeable
+    assert (
+        found.dtype == np.dtype(TYPES[code]).newbyteorder("=")
+        and found.dtype.isnative
+        and found.flags.writeable
+    )
     np.testing.assert_array_equal(found, array)
 
 
@@ -71,6 +79,9 @@ def test_the_limit_counts(tmp_path, monkeypatch):
 def test_mnist(data_folder):
     if not (data_folder / "mnist").is_dir():
         pytest.skip(f"no mnist in {data_folder}")
-    images, labels = (read_idx(data_folder / "mnist" / f"t10k-{kind}-ubyte.gz") for kind in ("images-idx3", "labels-idx1"))
+    images, labels = (
+        read_idx(data_folder / "mnist" / f"t10k-{kind}-ubyte.gz")
+        for kind in ("images-idx3", "labels-idx1")
+    )
     assert images.shape == (10000, 28, 28) and images.dtype == np.uint8 and images.max() == 255
     assert list(np.bincount(labels)) == [980, 1135, 1032, 1010, 982, 892, 958, 1028, 974, 1009]

@@ -1,4 +1,6 @@
-"""Memory is estimated and refused before it is allocated, with the number and the flag that lowers it."""
+"""Memory is estimated and refused before it is allocated, with the number and the flag that lowers
+it."""
+
 import gc
 import sys
 
@@ -32,7 +34,8 @@ GIB = 2**30
 
 @pytest.fixture(autouse=True)
 def forget():
-    """Jittor would otherwise compute, at some later time, the weights of the models that are only built here."""
+    """Jittor would otherwise compute, at some later time, the weights of the models that are only
+    built here."""
     yield
     gc.collect()
 
@@ -49,17 +52,33 @@ def group(folder, files):
         (folder / name).write_text(str(value))
 
 
-@pytest.mark.parametrize("version, names", [(1, ("limit_in_bytes", "usage_in_bytes")), (2, ("max", "current"))])
+@pytest.mark.parametrize(
+    "version, names", [(1, ("limit_in_bytes", "usage_in_bytes")), (2, ("max", "current"))]
+)
 def test_a_control_group_may_leave_less(tmp_path, monkeypatch, version, names):
     """The least of a group and those above it; file cache that can be dropped does not count."""
     root = tmp_path / "memory" if version == 1 else tmp_path
     line = "7:memory:/job/part" if version == 1 else "0::/job/part"
     limit, used = (f"memory.{name}" for name in names)
-    group(root / "job" / "part", {limit: 5000, used: 3000, "memory.stat": "anon 1\ninactive_file 700\nactive_file 5"})
-    group(root / "job", {limit: 2**63 - 4096 if version == 1 else "max", used: 9000, "memory.stat": "inactive_file 0"})
+    group(
+        root / "job" / "part",
+        {limit: 5000, used: 3000, "memory.stat": "anon 1\ninactive_file 700\nactive_file 5"},
+    )
+    group(
+        root / "job",
+        {
+            limit: 2**63 - 4096 if version == 1 else "max",
+            used: 9000,
+            "memory.stat": "inactive_file 0",
+        },
+    )
     monkeypatch.setattr(memory, "CGROUP", tmp_path)
     read_text = memory.Path.read_text
-    monkeypatch.setattr(memory.Path, "read_text", lambda self: line if str(self) == "/proc/self/cgroup" else read_text(self))
+    monkeypatch.setattr(
+        memory.Path,
+        "read_text",
+        lambda self: line if str(self) == "/proc/self/cgroup" else read_text(self),
+    )
     assert memory.available() == 2700
     group(root / "job", {limit: 9100})
     assert memory.available() == 100
@@ -77,10 +96,22 @@ def test_a_bound_ends_with_its_block():
 
 # what is refused, on a machine with 4 GiB, and words of the message
 REFUSED = [
-    (DenseGridConfig(finest=40000), r"1,600,\d+,\d+ nodes .* about 28\d\.\d GiB of memory, and 4.0 GiB are free: lower --field.finest"),
-    (DenseGridConfig(finest=3000, decoder=DecoderConfig(width=16000, depth=20)), "a network of .* lower its width"),
+    (
+        DenseGridConfig(finest=40000),
+        (
+            r"1,600,\d+,\d+ nodes .* about 28\d\.\d GiB of memory, and 4.0 GiB are free: lower"
+            r" --field.finest"
+        ),
+    ),
+    (
+        DenseGridConfig(finest=3000, decoder=DecoderConfig(width=16000, depth=20)),
+        "a network of .* lower its width",
+    ),
     (HashGridConfig(table_size=10**8, finest=10**5), "--field.table-size"),
-    (MulFAGridConfig(finest=30000, table_size=2**31 - 1, decoder=DecoderConfig(depth=0)), "a grid of 900,.* nodes .*--field.finest"),
+    (
+        MulFAGridConfig(finest=30000, table_size=2**31 - 1, decoder=DecoderConfig(depth=0)),
+        "a grid of 900,.* nodes .*--field.finest",
+    ),
     (LiteralMulFAGridConfig(finest=30000), "a grid of 900,.* nodes .*--field.finest"),
     (RadialGridConfig(nodes=10**8), "placing 100,000,000 nodes .*--field.nodes"),
     (SirenConfig(width=16000, depth=60), "a network of .* weights .*--field.width"),
@@ -89,7 +120,11 @@ REFUSED = [
 ]
 
 
-@pytest.mark.parametrize("config, words", REFUSED, ids=lambda value: type(value).__name__ if not isinstance(value, str) else "")
+@pytest.mark.parametrize(
+    "config, words",
+    REFUSED,
+    ids=lambda value: type(value).__name__ if not isinstance(value, str) else "",
+)
 def test_fields_that_are_too_large_are_refused_before_they_are_made(monkeypatch, config, words):
     monkeypatch.setattr(memory, "available", lambda: 4 * GIB)
     with pytest.raises(ValueError, match=words), memory.bounded(GIB):
@@ -111,7 +146,8 @@ def test_the_estimate_grows_with_what_it_is_of():
     least, parameters = needed()
     assert least > 24 * parameters
     assert needed(data=10**6)[0] - least == 10**6
-    assert needed(batch=1001)[0] - least > 1000 * 4 * 2 * (16 + 64 + 3)  # features, hidden units and values, and their gradients
+    # features, hidden units and values, and their gradients
+    assert needed(batch=1001)[0] - least > 1000 * 4 * 2 * (16 + 64 + 3)
     more, many = needed(finest=40)
     assert more - least >= 24 * (many - parameters)
 
@@ -119,7 +155,10 @@ def test_the_estimate_grows_with_what_it_is_of():
 def test_the_message_names_what_takes_the_most(monkeypatch):
     monkeypatch.setattr(memory, "available", lambda: GIB)
     model = DenseGridConfig(finest=20, coarsest=10).build(2, 3)
-    for arguments, words in (((10**9,), "lower --train.batch"), ((1, 2 * GIB, "--scale"), "lower --scale")):
+    for arguments, words in (
+        ((10**9,), "lower --train.batch"),
+        ((1, 2 * GIB, "--scale"), "lower --scale"),
+    ):
         with pytest.raises(memory.NotEnough, match=words):
             check_memory(model, *arguments)
 
@@ -136,20 +175,43 @@ COMMANDS = [
 
 @pytest.fixture
 def scene(tmp_path):
-    png, folder = pictures()[0], tmp_path / "scene"
+    png = pictures()[0]
+    folder = tmp_path / "scene"
     files = {f"{split}/r_{n}.png": png for split in ("train", "test") for n in range(2)}
-    fuzz.place(folder, {**files, **{f"transforms_{split}.json": to_bytes(transforms(split)) for split in ("train", "test")}})
+    fuzz.place(
+        folder,
+        {
+            **files,
+            **{
+                f"transforms_{split}.json": to_bytes(transforms(split))
+                for split in ("train", "test")
+            },
+        },
+    )
     return folder
 
 
-@pytest.mark.parametrize("app, flags, words", COMMANDS, ids=lambda value: value.__name__ if hasattr(value, "__name__") else "")
+@pytest.mark.parametrize(
+    "app, flags, words",
+    COMMANDS,
+    ids=lambda value: value.__name__ if hasattr(value, "__name__") else "",
+)
 def test_an_app_says_so_in_one_line_at_once(scene, tmp_path, monkeypatch, capfd, app, flags, words):
     monkeypatch.setattr(memory, "available", lambda: 8 * GIB)
-    monkeypatch.setattr(sys, "argv", ["app", "--out", str(tmp_path / "out"), *(flag.format(scene=scene) for flag in flags)])
+    monkeypatch.setattr(
+        sys,
+        "argv",
+        ["app", "--out", str(tmp_path / "out"), *(flag.format(scene=scene) for flag in flags)],
+    )
     with pytest.raises(SystemExit) as ended:
         cli.run(app.Config, app.main)
     lines = capfd.readouterr().err.strip().splitlines()
-    assert ended.value.code == 2 and len(lines) == 1 and " GiB are free: lower " in lines[0] and words in lines[0]
+    assert (
+        ended.value.code == 2
+        and len(lines) == 1
+        and " GiB are free: lower " in lines[0]
+        and words in lines[0]
+    )
     assert not (tmp_path / "out").exists()
 
 
@@ -172,4 +234,7 @@ def test_memory_that_runs_out_is_one_line(monkeypatch, capfd):
     monkeypatch.setattr(sys, "argv", ["app"])
     with pytest.raises(SystemExit) as ended:
         cli.run(fit_image.Config, main)
-    assert ended.value.code == 2 and capfd.readouterr().err == "error: out of memory: Unable to allocate 8 GiB\n"
+    assert (
+        ended.value.code == 2
+        and capfd.readouterr().err == "error: out of memory: Unable to allocate 8 GiB\n"
+    )

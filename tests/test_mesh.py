@@ -1,4 +1,6 @@
-"""Meshes: what is read, mended, warned of and refused; distances beside closed forms; the distance of two surfaces."""
+"""Meshes: what is read, mended, warned of and refused; distances beside closed forms; the distance
+of two surfaces."""
+
 import struct
 
 from jgrid.surface import mesh
@@ -9,7 +11,8 @@ import pytest
 import trimesh
 
 POINTS = np.random.default_rng(0).uniform(size=(4000, 3))
-BALL = trimesh.creation.icosphere(4)  # flat faces lie at most 1.6e-3 of the radius inside the sphere
+# flat faces lie at most 1.6e-3 of the radius inside the sphere
+BALL = trimesh.creation.icosphere(4)
 
 
 def cube(shift=0.0):
@@ -27,7 +30,11 @@ def test_box_has_its_closed_form():
     made = make_mesh(box.vertices, box.faces)
     expected = box_distance(POINTS - 0.5, 0.9 * np.array([0.5, 0.25, 0.125]))
     np.testing.assert_allclose(made.signed_distance(POINTS), expected, atol=1e-12)
-    np.testing.assert_allclose(made.vertices * made.scale + made.offset, box.vertices[np.lexsort(box.vertices.T[::-1])], atol=1e-12)
+    np.testing.assert_allclose(
+        made.vertices * made.scale + made.offset,
+        box.vertices[np.lexsort(box.vertices.T[::-1])],
+        atol=1e-12,
+    )
     assert made.scale == pytest.approx(4 / 0.9) and made.simple and not made.notes
     np.testing.assert_allclose(made.bounds(), [[0.05, 0.275, 0.3875], [0.95, 0.725, 0.6125]])
 
@@ -35,26 +42,50 @@ def test_box_has_its_closed_form():
 def test_sphere_and_torus_to_the_error_of_their_faceting():
     sphere = make_mesh(BALL.vertices, BALL.faces)
     error = sphere.signed_distance(POINTS) - (np.linalg.norm(POINTS - 0.5, axis=1) - 0.45)
-    assert -1e-12 < error.min() and error.max() < 0.45 * 1.6e-3  # the facets lie inside: distances to them are larger
-    n, major, minor = 200, 0.35, 0.1
+    # the facets lie inside: distances to them are larger
+    assert -1e-12 < error.min() and error.max() < 0.45 * 1.6e-3
+    n = 200
+    major = 0.35
+    minor = 0.1
     u, v = np.meshgrid(np.arange(n), np.arange(n), indexing="ij")
-    a, b = 2 * np.pi * u.ravel() / n, 2 * np.pi * v.ravel() / n
+    a = 2 * np.pi * u.ravel() / n
+    b = 2 * np.pi * v.ravel() / n
     ring = major + minor * np.cos(b)
-    corner = [np.ravel_multi_index(((u + i) % n, (v + j) % n), (n, n)).ravel() for i, j in ((0, 0), (1, 0), (1, 1), (0, 1))]
-    faces = np.concatenate([np.stack([corner[0], corner[1], corner[2]], 1), np.stack([corner[0], corner[2], corner[3]], 1)])
+    corner = [
+        np.ravel_multi_index(((u + i) % n, (v + j) % n), (n, n)).ravel()
+        for i, j in ((0, 0), (1, 0), (1, 1), (0, 1))
+    ]
+    faces = np.concatenate(
+        [
+            np.stack([corner[0], corner[1], corner[2]], 1),
+            np.stack([corner[0], corner[2], corner[3]], 1),
+        ]
+    )
     torus = make_mesh(np.stack([ring * np.cos(a), ring * np.sin(a), minor * np.sin(b)], 1), faces)
     x, y, z = (POINTS - 0.5).T
     error = torus.signed_distance(POINTS) - (np.hypot(np.hypot(x, y) - major, z) - minor)
     sagitta = (major + minor) * (1 - np.cos(np.pi / n)) + minor * (1 - np.cos(np.pi / n))
     assert np.abs(error).max() < sagitta
-    assert torus.report == {"vertices": n * n, "faces": 2 * n * n, "closed": True, "components": 1, "genus": 1}
+    assert torus.report == {
+        "vertices": n * n,
+        "faces": 2 * n * n,
+        "closed": True,
+        "components": 1,
+        "genus": 1,
+    }
 
 
 def test_scenes_and_formats(tmp_path):
     for kind in ("obj", "ply", "stl", "off", "glb"):
         BALL.export(tmp_path / f"ball.{kind}")
         made = load_mesh(tmp_path / f"ball.{kind}")
-        assert made.report == {"vertices": 2562, "faces": 5120, "closed": True, "components": 1, "genus": 0}, kind
+        assert made.report == {
+            "vertices": 2562,
+            "faces": 5120,
+            "closed": True,
+            "components": 1,
+            "genus": 0,
+        }, kind
     trimesh.Scene([BALL, cube(3.0)]).export(tmp_path / "scene.glb")
     made = load_mesh(tmp_path / "scene.glb")
     assert made.report["components"] == 2 and made.report["genus"] == 0 and made.simple
@@ -63,7 +94,9 @@ def test_scenes_and_formats(tmp_path):
 def test_many_points_are_answered_in_their_order(monkeypatch):
     made = make_mesh(cube().vertices, cube().faces)
     monkeypatch.setattr(mesh, "CHUNK", 300)
-    np.testing.assert_allclose(made.signed_distance(POINTS[:1000]), box_distance(POINTS[:1000] - 0.5, 0.45), atol=1e-12)
+    np.testing.assert_allclose(
+        made.signed_distance(POINTS[:1000]), box_distance(POINTS[:1000] - 0.5, 0.45), atol=1e-12
+    )
 
 
 def test_inside_is_the_sign_of_the_distance():
@@ -105,9 +138,12 @@ def test_inverted_faces_are_turned():
 def test_some_inverted_faces_are_turned_like_the_rest():
     faces = BALL.faces.copy()
     faces[1000:2000] = faces[1000:2000, ::-1]
-    made, clean = make_mesh(BALL.vertices, faces), make_mesh(BALL.vertices, BALL.faces)
+    made = make_mesh(BALL.vertices, faces)
+    clean = make_mesh(BALL.vertices, BALL.faces)
     assert made.simple and made.notes == ("1,000 faces turned to agree with their neighbours",)
-    np.testing.assert_allclose(made.signed_distance(POINTS), clean.signed_distance(POINTS), atol=1e-12)
+    np.testing.assert_allclose(
+        made.signed_distance(POINTS), clean.signed_distance(POINTS), atol=1e-12
+    )
 
 
 def test_a_cavity_stays_one():
@@ -120,7 +156,12 @@ def test_a_cavity_stays_one():
 
 def test_an_open_mesh_takes_the_winding_numbers_sign():
     made = make_mesh(BALL.vertices, BALL.faces[BALL.triangles_center[:, 2] < 0.8])
-    assert not made.simple and "not closed" in made.notes[0] and not made.report["closed"] and made.report["genus"] is None
+    assert (
+        not made.simple
+        and "not closed" in made.notes[0]
+        and not made.report["closed"]
+        and made.report["genus"] is None
+    )
     low = POINTS[POINTS[:, 2] < 0.6]
     expected = np.linalg.norm(low - [0.5, 0.5, made.bounds()[0, 2] + 0.45], axis=1) - 0.45
     np.testing.assert_allclose(made.signed_distance(low), expected, atol=2e-3)
@@ -128,14 +169,28 @@ def test_an_open_mesh_takes_the_winding_numbers_sign():
 
 def test_a_fin_on_a_closed_mesh_is_no_surface():
     tip = np.array([[2.0, 2.0, 2.0]])
-    made = make_mesh(np.concatenate([BALL.vertices, tip]), np.concatenate([BALL.faces, [[*BALL.edges[0], len(BALL.vertices)]]]))
-    assert not made.simple and "of more than two faces" in made.notes[0] and "1 faces do not part" in made.notes[1]
+    made = make_mesh(
+        np.concatenate([BALL.vertices, tip]),
+        np.concatenate([BALL.faces, [[*BALL.edges[0], len(BALL.vertices)]]]),
+    )
+    assert (
+        not made.simple
+        and "of more than two faces" in made.notes[0]
+        and "1 faces do not part" in made.notes[1]
+    )
     assert len(made.faces) == len(BALL.faces) and len(made.hull) == len(BALL.faces) + 1
 
 
 def test_overlapping_shells_are_their_union():
-    parts = [trimesh.creation.box(extents=[2, 1, 1]).subdivide().subdivide().subdivide().subdivide().apply_translation([x, 0, y])
-             for x, y in ((-0.5, 0.013), (0.5, 0.0))]
+    parts = [
+        trimesh.creation.box(extents=[2, 1, 1])
+        .subdivide()
+        .subdivide()
+        .subdivide()
+        .subdivide()
+        .apply_translation([x, 0, y])
+        for x, y in ((-0.5, 0.013), (0.5, 0.0))
+    ]
     both = trimesh.util.concatenate(parts)
     made = make_mesh(both.vertices, both.faces)
     assert not made.simple and "overlaps" in made.notes[0] and "no surface" in made.notes[1]
@@ -144,23 +199,36 @@ def test_overlapping_shells_are_their_union():
     union = np.minimum(*each)
     assert ((made.signed_distance(POINTS) < 0) == (union < 0))[np.abs(union) > 1e-3].all()
     outside = union > 0
-    np.testing.assert_allclose(made.signed_distance(POINTS)[outside] * made.scale, union[outside], atol=0.02)
+    np.testing.assert_allclose(
+        made.signed_distance(POINTS)[outside] * made.scale, union[outside], atol=0.02
+    )
     deep = np.array([[0.5, 0.5, 0.5]])  # in both: the faces of one inside the other do not count
     assert made.signed_distance(deep)[0] * made.scale < -0.4
 
 
 def test_degenerate_faces_are_dropped():
-    slack = np.concatenate([BALL.vertices, BALL.vertices[:1]])  # a second vertex in the place of the first
+    # a second vertex in the place of the first
+    slack = np.concatenate([BALL.vertices, BALL.vertices[:1]])
     faces = np.concatenate([BALL.faces, [[0, 0, 1], [0, len(BALL.vertices), 2]]])
     made = make_mesh(slack, faces)
-    assert made.simple and len(made.faces) == len(BALL.faces) and len(made.vertices) == len(BALL.vertices)
+    assert (
+        made.simple
+        and len(made.faces) == len(BALL.faces)
+        and len(made.vertices) == len(BALL.vertices)
+    )
     line = np.concatenate([BALL.vertices, BALL.vertices[:1] / 2 + BALL.vertices[1:2] / 2])
-    assert make_mesh(line, np.concatenate([BALL.faces, [[0, 1, len(BALL.vertices)]]])).notes[0] == "1 degenerate faces dropped"
+    assert (
+        make_mesh(line, np.concatenate([BALL.faces, [[0, 1, len(BALL.vertices)]]])).notes[0]
+        == "1 degenerate faces dropped"
+    )
 
 
 OFF = "OFF\n3 {} 0\n0 0 0\n1 0 {}\n0 1 0\n3 0 1 2\n"
-PLY = ("ply\nformat binary_little_endian 1.0\nelement vertex 3\nproperty float x\nproperty float y\nproperty float z\n"
-       "element face 10000000\nproperty list uchar int vertex_indices\nend_header\n")
+PLY = (
+    "ply\nformat binary_little_endian 1.0\nelement vertex 3\nproperty float x\nproperty float"
+    " y\nproperty float z\nelement face 10000000\nproperty list uchar int"
+    " vertex_indices\nend_header\n"
+)
 WRONG = {
     "empty.obj": (b"", "empty"),
     "comment.obj": (b"# nothing\n", "no faces"),
@@ -171,7 +239,10 @@ WRONG = {
     "point.obj": (b"v 1 1 1\nv 1 1 1\nv 1 1 1\nf 1 2 3\n", "in one point"),
     "line.obj": (b"v 0 0 0\nv 1 0 0\nv 2 0 0\nf 1 2 3\n", "degenerate"),
     "index.obj": (b"v 0 0 0\nv 1 0 0\nv 0 1 0\nf 1 2 9\n", "index"),
-    "header.stl": (b"\0" * 80 + struct.pack("<I", 10_000_000) + b"\0" * 500, "announces 10,000,000 faces, but it holds 10"),
+    "header.stl": (
+        b"\0" * 80 + struct.pack("<I", 10_000_000) + b"\0" * 500,
+        "announces 10,000,000 faces, but it holds 10",
+    ),
     "header.ply": (PLY.encode() + b"\0" * 100, "unexpected length"),
 }
 
@@ -196,26 +267,41 @@ def test_limits(tmp_path, monkeypatch):
 
 
 def test_compare_has_its_closed_form():
-    """Parallel squares: the mean distance is the gap, all normals agree; a turned one has its angle."""
-    square = np.array([[0, 0, 0], [1, 0, 0], [1, 1, 0], [0, 1, 0.0]]), np.array([[0, 1, 2], [0, 2, 3]])
+    """Parallel squares: the mean distance is the gap, all normals agree; a turned one has its
+    angle."""
+    square = (
+        np.array([[0, 0, 0], [1, 0, 0], [1, 1, 0], [0, 1, 0.0]]),
+        np.array([[0, 1, 2], [0, 2, 3]]),
+    )
     lifted = square[0] + [0, 0, 0.01], square[1][:, ::-1]
     result = compare(square, lifted, n=2000, threshold=0.02)
-    assert result == pytest.approx({"chamfer": 0.01, "f_score": 1.0, "normal_error_deg": 0.0}, abs=1e-6)
+    assert result == pytest.approx(
+        {"chamfer": 0.01, "f_score": 1.0, "normal_error_deg": 0.0}, abs=1e-6
+    )
     assert compare(square, lifted, n=2000, threshold=0.005)["f_score"] == 0.0
     angle = np.radians(10)
-    tilted = square[0] @ np.array([[1, 0, 0], [0, np.cos(angle), np.sin(angle)], [0, -np.sin(angle), np.cos(angle)]]), square[1]
+    tilted = (
+        square[0]
+        @ np.array(
+            [[1, 0, 0], [0, np.cos(angle), np.sin(angle)], [0, -np.sin(angle), np.cos(angle)]]
+        ),
+        square[1],
+    )
     assert compare(square, tilted, n=2000)["normal_error_deg"] == pytest.approx(10.0, abs=1e-4)
-    half = square[0] * [0.5, 1, 1], square[1]  # all of it lies on the square, of which half lies 1/4 away in the mean
+    # all of it lies on the square, of which half lies 1/4 away in the mean
+    half = square[0] * [0.5, 1, 1], square[1]
     assert compare(square, half, n=20000)["chamfer"] == pytest.approx((0.125 + 0) / 2, rel=0.03)
     assert compare(square, half, n=20000)["f_score"] == pytest.approx(2 * 0.501 / 1.501, rel=0.02)
 
 
 def test_nearest_and_iou():
-    vertices, faces = cube().vertices, cube().faces
+    vertices = cube().vertices
+    faces = cube().faces
     distance, face = nearest(vertices, faces, np.array([[0.1, 0.2, 2.5], [-4.5, 0.1, 0.2]]))
     np.testing.assert_allclose(distance, [2.0, 4.0])
     np.testing.assert_allclose(cube().face_normals[face], [[0, 0, 1], [-1, 0, 0]], atol=1e-12)
-    a, b = np.array([1, 1, 1, 0, 0], bool), np.array([0, 1, 1, 1, 0], bool)
+    a = np.array([1, 1, 1, 0, 0], bool)
+    b = np.array([0, 1, 1, 1, 0], bool)
     assert iou(a, b) == 0.5 and iou(a, a) == 1.0 and iou(a & False, b & False) == 1.0
 
 
@@ -228,4 +314,9 @@ def test_real_meshes(data_folder):
     genus = {"nefertiti.obj": 0, "skull.obj": 2, "scorpion.obj": 0, "featuretype.stl": 9}
     for name, expected in genus.items():
         made = load_mesh(data_folder / "meshes" / name)
-        assert made.simple and made.report["genus"] == expected and made.report["components"] == 1 and not made.notes
+        assert (
+            made.simple
+            and made.report["genus"] == expected
+            and made.report["components"] == 1
+            and not made.notes
+        )

@@ -1,4 +1,6 @@
-"""What all fused ops promise: the same bits for any number of threads. And the suite once more on a GPU, where there is one."""
+"""What all fused ops promise: the same bits for any number of threads. And the suite once more on a
+GPU, where there is one."""
+
 import hashlib
 import os
 import subprocess
@@ -18,34 +20,68 @@ from conftest import DEVICE
 
 
 def digest():
-    """Of the values and gradients, to second order, of all fused ops, on points that share nodes."""
+    """Of the values and gradients, to second order, of all fused ops, on points that share
+    nodes."""
     np.random.seed(0)
     jt.set_global_seed(0)
-    x, found = np.random.uniform(size=(5000, 2)).astype(np.float32), hashlib.sha256()
+    x = np.random.uniform(size=(5000, 2)).astype(np.float32)
+    found = hashlib.sha256()
     index = GridIndex(2, [5, 40], table_size=300)
     for kernel in (MulFAKernel(2, 2, 4, kernels=2), MulFAGainKernel(index.positions(), 4, width=5)):
-        grid, points = Grid(index, kernel, 4, concat=True, scale=1.0), jt.array(x)
+        grid = Grid(index, kernel, 4, concat=True, scale=1.0)
+        points = jt.array(x)
         network = MLP(grid.n_out, 3, 33, 2)
-        parameters = [grid.w, *(layer.weight for layer in network.layers), *(layer.bias for layer in network.layers)]
+        parameters = [
+            grid.w,
+            *(layer.weight for layer in network.layers),
+            *(layer.bias for layer in network.layers),
+        ]
         loss = network.squared_error(grid(points), jt.array(x[:, [0, 1, 0]]).stop_grad())
         slope = jt.grad(network(grid(points)).sum(), points)
-        for value in (loss, *jt.grad(loss, parameters), *jt.grad((grid(points) ** 2).sum(), [grid.w, points]),
-                      *jt.grad((jt.grad(grid(points).sum(), points) ** 2).sum(), [grid.w]), network(grid(points)), slope):
+        for value in (
+            loss,
+            *jt.grad(loss, parameters),
+            *jt.grad((grid(points) ** 2).sum(), [grid.w, points]),
+            *jt.grad((jt.grad(grid(points).sum(), points) ** 2).sum(), [grid.w]),
+            network(grid(points)),
+            slope,
+        ):
             found.update(value.numpy().tobytes())
     a = jt.array(x)
-    one_level = Grid(GridIndex(2, [50]), InterpolationKernel("linear"), 3)  # whose rows several threads share
+    # whose rows several threads share
+    one_level = Grid(GridIndex(2, [50]), InterpolationKernel("linear"), 3)
     found.update(jt.grad((one_level(a) * a[:, :1]).sum(), one_level.w).numpy().tobytes())
-    for value in (dot(a, a), add_scaled(a, jt.array([2.0, 3.0]), a), grid.fused.squares(a, grid.kernel.collapse(grid.w)[0])):
+    for value in (
+        dot(a, a),
+        add_scaled(a, jt.array([2.0, 3.0]), a),
+        grid.fused.squares(a, grid.kernel.collapse(grid.w)[0]),
+    ):
         found.update(value.numpy().tobytes())
-    optimizer = Adam([{"params": [grid.w], "lr": 0.1, "lazy": True}, {"params": [grid.kernel.last.weight], "lr": 0.1}])
+    optimizer = Adam(
+        [
+            {"params": [grid.w], "lr": 0.1, "lazy": True},
+            {"params": [grid.kernel.last.weight], "lr": 0.1},
+        ]
+    )
     for _ in range(3):
         optimizer.step((grid(a) ** 2).sum())
     found.update(grid.w.numpy().tobytes())
-    rows, scale = jt.array(np.random.normal(size=(5001, 16)).astype(np.float32)), jt.array(np.random.normal(size=16).astype(np.float32))
+    rows = jt.array(np.random.normal(size=(5001, 16)).astype(np.float32))
+    scale = jt.array(np.random.normal(size=16).astype(np.float32))
     normed = fused_norm_relu(rows, scale, scale)
-    fields = [jt.array(v) for v in siren_start((2, 16, 16, 1), 50, 30.0, np.random.default_rng(0)).values()]
-    errors = fused_siren_errors(jt.array(x[:100]), jt.array(x[:5000, :1].reshape(50, 100, 1)), 30.0, *fields)
-    for value in (normed, *jt.grad((normed * rows).sum(), [rows, scale]), errors, *jt.grad(errors.sum(), fields)):
+    fields = [
+        jt.array(v)
+        for v in siren_start((2, 16, 16, 1), 50, 30.0, np.random.default_rng(0)).values()
+    ]
+    errors = fused_siren_errors(
+        jt.array(x[:100]), jt.array(x[:5000, :1].reshape(50, 100, 1)), 30.0, *fields
+    )
+    for value in (
+        normed,
+        *jt.grad((normed * rows).sum(), [rows, scale]),
+        errors,
+        *jt.grad(errors.sum(), fields),
+    ):
         found.update(value.numpy().tobytes())
     return found.hexdigest()
 
@@ -53,7 +89,12 @@ def digest():
 def test_any_number_of_threads_gives_the_same_bits():
     digests = set()
     for threads in ("1", "2", "3"):
-        done = subprocess.run([sys.executable, __file__], capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": threads})
+        done = subprocess.run(
+            [sys.executable, __file__],
+            capture_output=True,
+            text=True,
+            env={**os.environ, "OMP_NUM_THREADS": threads},
+        )
         assert done.returncode == 0, done.stderr
         digests.add(done.stdout.split()[-1])
     assert len(digests) == 1
@@ -63,7 +104,11 @@ def test_any_number_of_threads_gives_the_same_bits():
 @pytest.mark.skipif(not jt.has_cuda, reason="Jittor has no usable CUDA here")
 @pytest.mark.skipif(DEVICE == "cuda", reason="this is that run")
 def test_the_whole_suite_on_a_gpu(repository):
-    done = subprocess.run([sys.executable, "-m", "pytest", "-q"], cwd=repository, env={**os.environ, "JGRID_TEST_DEVICE": "cuda"})
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q"],
+        cwd=repository,
+        env={**os.environ, "JGRID_TEST_DEVICE": "cuda"},
+    )
     assert done.returncode == 0
 
 

@@ -1,16 +1,47 @@
-"""OptDNN: methods against theory, networks against loops, implicit layers against unrolling; the toy problems and the app."""
+"""OptDNN: methods against theory, networks against loops, implicit layers against unrolling; the
+toy problems and the app."""
+
 import json
 import sys
 
 from jgrid import cli
 from jgrid.labelled import load_labelled
 from jgrid.optdnn import blocks, implicit, toys
-from jgrid.optdnn.blocks import ACTIVATIONS, LIPSCHITZ, Affine, AttentionBlock, ConvBlock, ConvNeXtBlock, TwoLayer, bounded, spectral_norm
-from jgrid.optdnn.classifier import DenseStage, activations, dense_classifier, multiply_adds, optdnn_classifier, size
+from jgrid.optdnn.blocks import (
+    ACTIVATIONS,
+    LIPSCHITZ,
+    Affine,
+    AttentionBlock,
+    ConvBlock,
+    ConvNeXtBlock,
+    TwoLayer,
+    bounded,
+    spectral_norm,
+)
+from jgrid.optdnn.classifier import (
+    DenseStage,
+    activations,
+    dense_classifier,
+    multiply_adds,
+    optdnn_classifier,
+    size,
+)
 from jgrid.optdnn.flow import VectorField, flow_errors, slope
 from jgrid.optdnn.implicit import Solver, anderson, unrolled
 from jgrid.optdnn.labels import LabelTask
-from jgrid.optdnn.methods import IMPLICIT, METHODS, Method, _tableau, analyse, apg2, clock, find_method, heavy_ball, nesterov, run
+from jgrid.optdnn.methods import (
+    IMPLICIT,
+    METHODS,
+    Method,
+    _tableau,
+    analyse,
+    apg2,
+    clock,
+    find_method,
+    heavy_ball,
+    nesterov,
+    run,
+)
 from jgrid.optdnn.network import OptDNN, coordinate_network
 
 import jittor as jt
@@ -23,7 +54,8 @@ from scipy.signal import ss2tf
 from test_labelled import idx_bytes
 
 every_method = pytest.mark.parametrize("name", METHODS)
-DIM, LAYERS = 3, 4
+DIM = 3
+LAYERS = 4
 
 
 def direct(module, rest, d, iterations=200):
@@ -34,17 +66,19 @@ def direct(module, rest, d, iterations=200):
     return y
 
 
-# the methods as their papers write them, as loops: T[k] (or T[k][j]) are functions, x a point; the twin of `run`
+# the methods as their papers write them, as loops: T[k] (or T[k][j]) are functions, x a point; the
+# twin of `run`
+
 
 def by_gd(T, x):
-    for t, in T:
+    for (t,) in T:
         x = x + t(x)
     return x
 
 
 def by_heavy_ball(T, x):
     before = x
-    for t, in T:
+    for (t,) in T:
         x, before = x + 0.9 * (x - before) + t(x), x
     return x
 
@@ -62,39 +96,45 @@ def by_apg2(T, x):
     for k, (t,) in enumerate(T):
         th = 2 / (k + 2)
         z_new = z + t((1 - th) * x + th * z)
-        x, z = (1 - th) * x + th * z_new, z_new
+        x = (1 - th) * x + th * z_new
+        z = z_new
     return x
 
 
 def by_two_gradients(now, before):
     def loop(T, x):
         old = None
-        for t, in T:
+        for (t,) in T:
             new = t(x)
-            x, old = x + (new if old is None else now * new - before * old), new
+            x = x + (new if old is None else now * new - before * old)
+            old = new
         return x
+
     return loop
 
 
 def by_dual_averaging(T, x):
-    start, total = x, 0
-    for t, in T:
+    start = x
+    total = 0
+    for (t,) in T:
         total = total + t(x)
         x = start + total
     return x
 
 
 def by_admm(T, x):
-    z, multiplier = x, 0 * x
+    z = x
+    multiplier = 0 * x
     for f, g in T:
         x_new = x + f(x) - 0.5 * (multiplier + 0.5 * (x - z))
         z = z + g(z) + 0.5 * (multiplier + 0.5 * (x_new - z))
-        x, multiplier = x_new, multiplier + 0.5 * (x_new - z)
+        x = x_new
+        multiplier = multiplier + 0.5 * (x_new - z)
     return x
 
 
 def by_proximal_point(T, x):
-    for t, in T:
+    for (t,) in T:
         x = direct(t, x, 1.0)
     return x
 
@@ -113,9 +153,19 @@ def by_fista(T, x):
     return x
 
 
-LOOPS = {"gd": by_gd, "heavy-ball": by_heavy_ball, "nesterov": by_nesterov, "apg2": by_apg2, "optimistic": by_two_gradients(2, 1),
-         "ab2": by_two_gradients(1.5, 0.5), "dual-averaging": by_dual_averaging, "admm": by_admm, "proximal-point": by_proximal_point,
-         "proximal-gradient": by_proximal_gradient, "fista": by_fista}
+LOOPS = {
+    "gd": by_gd,
+    "heavy-ball": by_heavy_ball,
+    "nesterov": by_nesterov,
+    "apg2": by_apg2,
+    "optimistic": by_two_gradients(2, 1),
+    "ab2": by_two_gradients(1.5, 0.5),
+    "dual-averaging": by_dual_averaging,
+    "admm": by_admm,
+    "proximal-point": by_proximal_point,
+    "proximal-gradient": by_proximal_gradient,
+    "fista": by_fista,
+}
 
 
 def contractions(method, seed=0):
@@ -124,14 +174,19 @@ def contractions(method, seed=0):
 
     def module(y, W, b):
         return 0.5 * np.tanh(y @ W + b)
-    matrices = [[(rng.normal(size=(DIM, DIM)) / 3, rng.normal(size=DIM)) for _ in method.tableau(k).U] for k in range(LAYERS)]
+
+    matrices = [
+        [(rng.normal(size=(DIM, DIM)) / 3, rng.normal(size=DIM)) for _ in method.tableau(k).U]
+        for k in range(LAYERS)
+    ]
     return [[lambda y, W=W, b=b: module(y, W, b) for W, b in layer] for layer in matrices]
 
 
 @every_method
 def test_a_network_is_its_method(name):
     method = find_method(name)
-    T, x = contractions(method), np.random.default_rng(1).normal(size=(5, DIM))
+    T = contractions(method)
+    x = np.random.default_rng(1).normal(size=(5, DIM))
     np.testing.assert_allclose(run(method, x, T, direct), LOOPS[name](T, x), rtol=1e-12)
 
 
@@ -142,11 +197,14 @@ def test_unknown_method():
 
 # theory
 
+
 def textbook(method):
-    """(consistent, zero-stable) of constant coefficients with one T by rho = det(z I - V) and sigma = U adj(z I - V) B + D rho."""
+    """(consistent, zero-stable) of constant coefficients with one T by rho = det(z I - V) and sigma
+    = U adj(z I - V) B + D rho."""
     tableau = method.tableau(1000)
     sigma, rho = ss2tf(tableau.V, tableau.B, tableau.U, tableau.D)
-    roots, slope_at_1 = np.roots(rho), np.polyval(np.polyder(rho), 1)
+    roots = np.roots(rho)
+    slope_at_1 = np.polyval(np.polyder(rho), 1)
     on_circle = roots[abs(abs(roots) - 1) < 1e-6]
     simple = all((abs(on_circle - r) < 1e-4).sum() == 1 for r in on_circle)
     consistent = abs(np.polyval(rho, 1)) < 1e-9 and np.polyval(sigma[0], 1) * slope_at_1 > 1e-9
@@ -158,10 +216,21 @@ def two_step(a, b):
     return Method((1, 1), lambda k: _tableau([1, 0], [[a, 1 - a], [1, 0]], [[b], [0]]))
 
 
-CONSTANT = {"gd": METHODS["gd"](), "heavy ball": heavy_ball(), "0.5": heavy_ball(0.5), "-0.5": heavy_ball(-0.5), "1": heavy_ball(1.0),
-            "1.1": heavy_ball(1.1), "ab2": METHODS["ab2"](), "optimistic": METHODS["optimistic"](), "ppa": METHODS["proximal-point"](),
-            "leapfrog": two_step(0.0, 2.0), "root at 2": two_step(3.0, -1.0), "ascent": two_step(1.5, -1.0),
-            "moves by itself": Method((1,), lambda k: _tableau([1], [1.1], [1]))}
+CONSTANT = {
+    "gd": METHODS["gd"](),
+    "heavy ball": heavy_ball(),
+    "0.5": heavy_ball(0.5),
+    "-0.5": heavy_ball(-0.5),
+    "1": heavy_ball(1.0),
+    "1.1": heavy_ball(1.1),
+    "ab2": METHODS["ab2"](),
+    "optimistic": METHODS["optimistic"](),
+    "ppa": METHODS["proximal-point"](),
+    "leapfrog": two_step(0.0, 2.0),
+    "root at 2": two_step(3.0, -1.0),
+    "ascent": two_step(1.5, -1.0),
+    "moves by itself": Method((1,), lambda k: _tableau([1], [1.1], [1])),
+}
 
 
 @pytest.mark.parametrize("name", CONSTANT)
@@ -173,7 +242,11 @@ def test_analysis_is_linear_multistep_theory(name):
 
 def test_order_and_roots():
     assert {name: analyse(find_method(name)).order for name in METHODS} == {
-        **dict.fromkeys(METHODS, 1), "ab2": 2, "proximal-gradient": 2}  # half of f at both ends is the trapezoidal rule
+        # half of f at both ends is the trapezoidal rule
+        **dict.fromkeys(METHODS, 1),
+        "ab2": 2,
+        "proximal-gradient": 2,
+    }
     assert analyse(heavy_ball(1.0)).order == 0
     np.testing.assert_allclose(sorted(analyse(heavy_ball(0.7)).roots), [0.7, 1.0])
     assert all(analyse(find_method(name)).universal for name in METHODS)
@@ -198,7 +271,9 @@ def test_clock_tends_to_the_textbook_step():
 @every_method
 def test_flow(name):
     """The theorem: with T = h f the networks converge to the flow, at the method's order."""
-    errors = flow_errors(find_method(name), depths=(80, 160) if name == "dual-averaging" else (320, 640))
+    errors = flow_errors(
+        find_method(name), depths=(80, 160) if name == "dual-averaging" else (320, 640)
+    )
     wanted = analyse(find_method(name)).order
     assert wanted - 0.1 < slope(errors) < wanted + 0.1
     assert errors[-1] < 0.03
@@ -217,10 +292,12 @@ def test_the_flow_itself():
 
 # networks in Jittor
 
+
 def numpy_module(module):
     def call(y):
         with jt.no_grad():
             return module(jt.array(y.astype(np.float32))).numpy().astype(np.float64)
+
     return call
 
 
@@ -228,23 +305,34 @@ def numpy_module(module):
 @every_method
 def test_optdnn_runs_the_method(name, learnable):
     method = find_method(name)
-    net = OptDNN(method, lambda contract=False: TwoLayer(DIM, 8, "tanh", contract=contract), LAYERS, learnable)
+    net = OptDNN(
+        method,
+        lambda contract=False: TwoLayer(DIM, 8, "tanh", contract=contract),
+        LAYERS,
+        learnable,
+    )
     x = np.random.default_rng(0).normal(size=(6, DIM)).astype(np.float32)
     blocks = [numpy_module(block) for block in net.blocks]
-    T = [blocks[k * net.stages:(k + 1) * net.stages] for k in range(LAYERS)]
-    np.testing.assert_allclose(net(jt.array(x)).numpy(), LOOPS[name](T, x.astype(np.float64)), rtol=2e-4, atol=2e-5)
+    T = [blocks[k * net.stages : (k + 1) * net.stages] for k in range(LAYERS)]
+    np.testing.assert_allclose(
+        net(jt.array(x)).numpy(), LOOPS[name](T, x.astype(np.float64)), rtol=2e-4, atol=2e-5
+    )
     assert any(name.startswith("coefficients") for name in net.state_dict()) == learnable
 
 
 @pytest.mark.parametrize("name", ["nesterov", "dual-averaging"])
 def test_learned_coefficients_get_gradients(name):
-    net = OptDNN(find_method(name), lambda contract=False: TwoLayer(DIM, 8, "tanh"), 3, learnable=True)
-    x, step = jt.randn((6, DIM)), 1e-2
+    net = OptDNN(
+        find_method(name), lambda contract=False: TwoLayer(DIM, 8, "tanh"), 3, learnable=True
+    )
+    x = jt.randn((6, DIM))
+    step = 1e-2
     coefficients = list(net.coefficients)
     found = [g.item() for g in jt.grad((net(x) ** 2).sum(), coefficients)]
     assert np.count_nonzero(found) > len(found) / 2
     for i in (0, len(found) // 2, len(found) - 1):
-        start, values = coefficients[i].numpy(), []
+        start = coefficients[i].numpy()
+        values = []
         for moved in (start + step, start - step):
             coefficients[i].assign(moved)
             values.append((net(x) ** 2).sum().item())
@@ -255,32 +343,45 @@ def test_learned_coefficients_get_gradients(name):
 def test_copies_are_independent_networks():
     """Also their learned coefficients."""
     x = np.random.default_rng(0).normal(size=(2, 5, 4)).astype(np.float32)
-    net = coordinate_network(4, 2, find_method("nesterov"), width=6, hidden=8, layers=2, learnable=True, copies=(2,))
+    net = coordinate_network(
+        4, 2, find_method("nesterov"), width=6, hidden=8, layers=2, learnable=True, copies=(2,)
+    )
     for coefficient in net.state_dict().values():
         coefficient.assign(coefficient.numpy() + np.float32([0, 0.1])[:, None, None])
     both = net(jt.array(x)).numpy()
     for copy in range(2):
-        alone = coordinate_network(4, 2, find_method("nesterov"), width=6, hidden=8, layers=2, learnable=True)
+        alone = coordinate_network(
+            4, 2, find_method("nesterov"), width=6, hidden=8, layers=2, learnable=True
+        )
         for name, value in alone.state_dict().items():
             value.assign(net.state_dict()[name].numpy()[copy].reshape(value.shape))
-        np.testing.assert_allclose(alone(jt.array(x[copy])).numpy(), both[copy], rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(
+            alone(jt.array(x[copy])).numpy(), both[copy], rtol=1e-4, atol=1e-5
+        )
 
 
 def test_reach_zero_is_homogeneous():
     """Without biases a network of relus scales with its input; with them it does not."""
     x = np.random.default_rng(0).normal(size=(6, 4)).astype(np.float32)
     for reach, homogeneous in ((0.0, True), (1.0, False)):
-        net = coordinate_network(4, 2, find_method("nesterov"), width=6, hidden=8, layers=2, reach=reach, bias=0.5)
-        once, far = net(jt.array(x)).numpy() - 0.5, net(jt.array(100 * x)).numpy() - 0.5
+        net = coordinate_network(
+            4, 2, find_method("nesterov"), width=6, hidden=8, layers=2, reach=reach, bias=0.5
+        )
+        once = net(jt.array(x)).numpy() - 0.5
+        far = net(jt.array(100 * x)).numpy() - 0.5
         assert np.allclose(far, 100 * once, rtol=1e-3, atol=1e-3) == homogeneous
 
 
 # implicit layers
 
+
 def test_anderson_solves_linear_equations():
     rng = np.random.default_rng(0)
-    A, b = rng.normal(size=(6, 6)) * 0.3, rng.normal(size=(3, 6))
-    y, evaluations, residual = anderson(lambda y: y @ A.T + b, np.zeros((3, 6)), tolerance=1e-12, memory=8)
+    A = rng.normal(size=(6, 6)) * 0.3
+    b = rng.normal(size=(3, 6))
+    y, evaluations, residual = anderson(
+        lambda y: y @ A.T + b, np.zeros((3, 6)), tolerance=1e-12, memory=8
+    )
     np.testing.assert_allclose(y, np.linalg.solve(np.eye(6) - A, b.T).T, rtol=1e-9)
     assert residual < 1e-12 and evaluations < 20  # by plain iteration 36
     assert np.abs(np.linalg.eigvals(A)).max() < 1.2
@@ -291,28 +392,40 @@ def test_anderson_says_when_it_fails():
     assert evaluations == 7 and residual > 1e-3
 
 
-@pytest.mark.parametrize("make", [lambda: TwoLayer(DIM, 16, "tanh", contract=True), lambda: ConvBlock(DIM, contract=True)],
-                         ids=["two-layer", "conv"])
+@pytest.mark.parametrize(
+    "make",
+    [lambda: TwoLayer(DIM, 16, "tanh", contract=True), lambda: ConvBlock(DIM, contract=True)],
+    ids=["two-layer", "conv"],
+)
 def test_implicit_gradients_are_those_of_long_unrolling(make):
-    module, solve = make(), Solver()
+    module = make()
+    solve = Solver()
     for p in module.parameters():
         p.assign(p.numpy() * 3)
     shape = (4, DIM) if isinstance(module, TwoLayer) else (2, DIM, 5, 5)
-    rest, d, target = jt.randn(shape), jt.array(np.float32([1.0])), jt.randn(shape)
+    rest = jt.randn(shape)
+    d = jt.array(np.float32([1.0]))
+    target = jt.randn(shape)
     found = {}
     for name, solver in (("implicit", solve), ("unrolled", unrolled)):
         y = solver(module, rest, d)
-        found[name] = [y.numpy()] + [g.numpy() for g in jt.grad(((y - target) ** 2).sum(), [rest, d, *module.parameters()])]
+        found[name] = [y.numpy()] + [
+            g.numpy() for g in jt.grad(((y - target) ** 2).sum(), [rest, d, *module.parameters()])
+        ]
     assert 0 < solve.residual < 1e-6 and 2 < solve.evaluations < 60
     for a, b in zip(found["implicit"], found["unrolled"]):
         assert np.abs(a - b).max() < 1e-4 * np.abs(b).max()
     one_step = jt.grad(((rest + d * module(jt.array(y.numpy())) - target) ** 2).sum(), rest).numpy()
-    assert np.abs(one_step - found["unrolled"][1]).max() > 1e-2 * np.abs(one_step).max()  # the test can tell
+    # the test can tell
+    assert np.abs(one_step - found["unrolled"][1]).max() > 1e-2 * np.abs(one_step).max()
 
 
 def test_convolve_is_jittors_convolution():
-    x, w, b = jt.randn((2, 3, 7, 7)), jt.randn((4, 3, 3, 3)), jt.randn(4)
-    target, found = jt.randn((2, 4, 4, 4)), []
+    x = jt.randn((2, 3, 7, 7))
+    w = jt.randn((4, 3, 3, 3))
+    b = jt.randn(4)
+    target = jt.randn((2, 4, 4, 4))
+    found = []
     for function in (blocks.convolve, nn.conv2d):
         y = function(x, w, b, stride=2, padding=1)
         found.append([v.numpy() for v in (y, *jt.grad(((y - target) ** 2).sum(), [x, w, b]))])
@@ -321,16 +434,25 @@ def test_convolve_is_jittors_convolution():
 
 
 def test_a_backward_pass_through_implicit_layers_keeps_little(monkeypatch):
-    """Of the explicit modules between them, whose derivatives by weights come last, no more than a few numbers per pixel."""
+    """Of the explicit modules between them, whose derivatives by weights come last, no more than a
+    few numbers per pixel."""
     held = []
-    monkeypatch.setattr(implicit, "anderson", lambda *arguments: (held.append(jt.get_mem_info().total_cpu_used), anderson(*arguments))[1])
-    network = OptDNN(find_method("proximal-gradient"), lambda contract=False: ConvBlock(8, contract=contract), layers=2)
+    monkeypatch.setattr(
+        implicit,
+        "anderson",
+        lambda *arguments: (held.append(jt.get_mem_info().total_cpu_used), anderson(*arguments))[1],
+    )
+    network = OptDNN(
+        find_method("proximal-gradient"),
+        lambda contract=False: ConvBlock(8, contract=contract),
+        layers=2,
+    )
     x = jt.randn((16, 8, 20, 20))
     loss = (network(x) ** 2).sum()
     jt.sync(jt.grad(loss, [p for p in network.parameters() if not p.is_stop_grad()]))
-    assert len(held) == 4                                      # two solutions, two gradients
+    assert len(held) == 4  # two solutions, two gradients
     per_tap = 9 * 8 * x.numel() * 4
-    assert held[3] - held[2] < per_tap / 2                     # with nn.conv2d: more than 4 per_tap
+    assert held[3] - held[2] < per_tap / 2  # with nn.conv2d: more than 4 per_tap
 
 
 @pytest.mark.parametrize("activation", ACTIVATIONS)
@@ -340,7 +462,9 @@ def test_blocks_of_implicit_layers_are_contractions(activation):
         layer.weight.assign(np.float32([[10.0]]))
         layer.bias.assign(np.float32([[0.0]]))
     x = np.linspace(-6, 6, 2001, dtype=np.float32)[:, None]
-    slopes = np.diff(block(jt.array(x)).numpy()[:, 0].astype(float)) / np.diff(x[:, 0].astype(float))
+    slopes = np.diff(block(jt.array(x)).numpy()[:, 0].astype(float)) / np.diff(
+        x[:, 0].astype(float)
+    )
     assert 0.98 * LIPSCHITZ < slopes.max() < LIPSCHITZ + 1e-3
 
 
@@ -354,15 +478,23 @@ def test_bounded_maps_are_contractions():
     np.testing.assert_array_equal(bounded(small).numpy(), small.numpy())
     block = ConvBlock(4, contract=True)
     block.first.weight.assign(block.first.weight.numpy() * 20)
-    a, b = jt.randn((1, 4, 8, 8)), jt.randn((1, 4, 8, 8))
+    a = jt.randn((1, 4, 8, 8))
+    b = jt.randn((1, 4, 8, 8))
     moved = (block(a) - block(b)).numpy()
     assert np.linalg.norm(moved) <= LIPSCHITZ * np.linalg.norm((a - b).numpy())
     kernel = bounded(jt.randn((4, 3, 3, 3)), taps=2)
-    as_matrix = nn.conv2d(jt.array(np.eye(75, dtype=np.float32).reshape(75, 3, 5, 5)), kernel, padding=1).numpy().reshape(75, -1)
+    as_matrix = (
+        nn.conv2d(jt.array(np.eye(75, dtype=np.float32).reshape(75, 3, 5, 5)), kernel, padding=1)
+        .numpy()
+        .reshape(75, -1)
+    )
     assert 0.4 < np.linalg.norm(as_matrix, 2) <= most
-    step, direction = 1e-2, jt.randn((6, 9))
+    step = 1e-2
+    direction = jt.randn((6, 9))
     slope = (jt.grad(spectral_norm(weight).sum(), weight) * direction).sum().item()
-    above, below = (np.linalg.norm((weight + step * direction).numpy(), 2) for step in (step, -step))
+    above, below = (
+        np.linalg.norm((weight + step * direction).numpy(), 2) for step in (step, -step)
+    )
     assert slope == pytest.approx((above - below) / (2 * step), rel=2e-2, abs=1e-2)
     with pytest.raises(ValueError, match="contractions"):
         optdnn_classifier(find_method("fista"), 1, 10, 28, block="convnext")
@@ -372,11 +504,15 @@ def test_bounded_maps_are_contractions():
 
 # blocks and classifiers
 
+
 @pytest.mark.parametrize("name", ACTIVATIONS)
 def test_two_layers_by_hand(name):
     block = TwoLayer(DIM, 5, name)
     x = np.random.default_rng(0).normal(size=(4, DIM)).astype(np.float32)
-    W1, b1, W2, b2 = (p.numpy() for p in (block.first.weight, block.first.bias, block.second.weight, block.second.bias))
+    W1, b1, W2, b2 = (
+        p.numpy()
+        for p in (block.first.weight, block.first.bias, block.second.weight, block.second.bias)
+    )
     assert abs(b1).max() > 0.1
     by_hand = ACTIVATIONS[name](jt.array(x @ W1 + b1)).numpy() @ W2 + b2
     np.testing.assert_allclose(block(jt.array(x)).numpy(), by_hand, rtol=1e-4, atol=1e-5)
@@ -390,7 +526,7 @@ def test_activations_are_finite_far_out(name):
     assert np.isfinite(y.numpy()).all() and np.isfinite(slope).all()
     if name == "tanh":
         np.testing.assert_allclose(y.numpy(), np.tanh(x.numpy()), rtol=1e-6)
-        np.testing.assert_allclose(slope, 1 - np.tanh(x.numpy())**2, atol=1e-6)
+        np.testing.assert_allclose(slope, 1 - np.tanh(x.numpy()) ** 2, atol=1e-6)
 
 
 def test_norms_and_gains_count():
@@ -403,9 +539,12 @@ def test_norms_and_gains_count():
 
 
 def test_attention_by_hand():
-    block, x = AttentionBlock(8, heads=2, ratio=1), np.random.default_rng(0).normal(size=(2, 5, 8)).astype(np.float32)
+    block = AttentionBlock(8, heads=2, ratio=1)
+    x = np.random.default_rng(0).normal(size=(2, 5, 8)).astype(np.float32)
     normed = (x - x.mean(2, keepdims=True)) / np.sqrt(x.var(2, keepdims=True) + 1e-5)
-    q, k, v = np.split(normed @ block.queries.weight.numpy().T + block.queries.bias.numpy(), 3, axis=2)
+    q, k, v = np.split(
+        normed @ block.queries.weight.numpy().T + block.queries.bias.numpy(), 3, axis=2
+    )
     heads = []
     for h in (slice(0, 4), slice(4, 8)):
         scores = np.exp(q[..., h] @ k[..., h].transpose(0, 2, 1) / 2)
@@ -428,17 +567,29 @@ def test_classifiers_of_every_block(block):
 
 def test_multiply_adds_by_hand():
     net = optdnn_classifier(find_method("gd"), 1, 10, 8, channels=(4,), layers=1)
-    assert multiply_adds(net, jt.randn((1, 1, 8, 8))) == 4 * 4 * 4 * 9 + 2 * 4 * 4 * 4 * 4 * 9 + 4 * 10
-    assert multiply_adds(AttentionBlock(4, heads=1, ratio=1), jt.randn((1, 4, 3, 3))) == 9 * (3 * 16 + 16 + 16 + 16) + 2 * 81 * 4
+    assert (
+        multiply_adds(net, jt.randn((1, 1, 8, 8))) == 4 * 4 * 4 * 9 + 2 * 4 * 4 * 4 * 4 * 9 + 4 * 10
+    )
+    assert (
+        multiply_adds(AttentionBlock(4, heads=1, ratio=1), jt.randn((1, 4, 3, 3)))
+        == 9 * (3 * 16 + 16 + 16 + 16) + 2 * 81 * 4
+    )
     assert multiply_adds(TwoLayer(3, 5), jt.randn((7, 3))) == 7 * (15 + 15)
-    assert multiply_adds(ConvBlock(2, hidden=3, contract=True), jt.randn((1, 2, 4, 4))) == 16 * 9 * (6 + 6)
-    assert multiply_adds(ConvNeXtBlock(2, kernel=3, ratio=2), jt.randn((1, 2, 4, 4))) == 16 * (2 * 9 + 8 + 8)
+    assert multiply_adds(
+        ConvBlock(2, hidden=3, contract=True), jt.randn((1, 2, 4, 4))
+    ) == 16 * 9 * (6 + 6)
+    assert multiply_adds(ConvNeXtBlock(2, kernel=3, ratio=2), jt.randn((1, 2, 4, 4))) == 16 * (
+        2 * 9 + 8 + 8
+    )
 
 
 def test_activations_by_hand():
     net = optdnn_classifier(find_method("gd"), 1, 10, 8, channels=(4,), layers=1)
-    assert activations(net, jt.randn((1, 1, 8, 8))) == 64 + 5 * 64 + 64 + 10        # stem; norms, convolutions and block; norm, head
-    assert activations(AttentionBlock(4, heads=2, ratio=1), jt.randn((1, 4, 3, 3))) == 2 * 2 * 81 + 9 * (4 + 12 + 4 + 4 + 4 + 4)
+    # stem; norms, convolutions and block; norm, head
+    assert activations(net, jt.randn((1, 1, 8, 8))) == 64 + 5 * 64 + 64 + 10
+    assert activations(
+        AttentionBlock(4, heads=2, ratio=1), jt.randn((1, 4, 3, 3))
+    ) == 2 * 2 * 81 + 9 * (4 + 12 + 4 + 4 + 4 + 4)
     assert activations(ConvBlock(2, contract=True), jt.randn((1, 2, 4, 4))) == 3 * 32
 
 
@@ -451,6 +602,7 @@ def test_dense_stage_and_its_size():
 
 
 # data
+
 
 def test_rings_alternate_and_do_not_touch():
     points, labels = toys.nested_rings(400, rings=4, seed=1)
@@ -472,35 +624,57 @@ def test_parity_and_saw_tooth():
 
 def test_margins_of_a_known_classifier():
     """Class 1 right of x = 0.5, with logits +-2 (x - 0.5)."""
+
     def model(x):
         value = x[:, :, :1] - 0.5
         return jt.concat([-value, value], dim=2)
+
     points = np.array([[[1.5, 0], [2.5, 1], [0.0, 0]]], np.float32)
     labels = np.array([[1, 1, 0]])
     assert toys.logit_margins(model, points, labels) == pytest.approx(2.0)
     values = toys.decision_values(model, 1, reach=4.0, n=801)
-    assert values[0, 3, 500] == pytest.approx(2 * (1.0 - 0.5), abs=1e-4)  # rows along y, columns along x
+    # rows along y, columns along x
+    assert values[0, 3, 500] == pytest.approx(2 * (1.0 - 0.5), abs=1e-4)
     everywhere = np.repeat(points, 1, axis=0)
-    assert toys.input_margins(values, everywhere, labels, 4.0)[0] == pytest.approx(np.percentile([1, 2, 0.5], 5), abs=0.02)
+    assert toys.input_margins(values, everywhere, labels, 4.0)[0] == pytest.approx(
+        np.percentile([1, 2, 0.5], 5), abs=0.02
+    )
     assert toys.input_margins(values, everywhere, 1 - labels, 4.0)[0] == 0
 
 
 def test_label_task_samples_every_picture_once_an_epoch():
     pictures = np.arange(10, dtype=np.float32).reshape(10, 1, 1, 1) / 10
     task = LabelTask(pictures, np.arange(10), (pictures, np.arange(10)), seed=3)
-    orders = [np.concatenate([task.sample(step, 5)["y"].numpy() for step in steps]) for steps in ((0, 1), (2, 3))]
-    assert all(sorted(order) == list(range(10)) for order in orders) and list(orders[0]) != list(orders[1])
+    orders = [
+        np.concatenate([task.sample(step, 5)["y"].numpy() for step in steps])
+        for steps in ((0, 1), (2, 3))
+    ]
+    assert all(sorted(order) == list(range(10)) for order in orders) and list(orders[0]) != list(
+        orders[1]
+    )
     batch = task.sample(0, 5)
-    np.testing.assert_allclose(batch["x"].numpy().ravel() * task.deviation + task.mean, batch["y"].numpy() / 10, atol=1e-6)
-    whole = LabelTask(np.eye(9, dtype=np.float32).reshape(1, 1, 9, 9), np.zeros(1), (pictures, np.arange(10)), shift=2)
+    np.testing.assert_allclose(
+        batch["x"].numpy().ravel() * task.deviation + task.mean, batch["y"].numpy() / 10, atol=1e-6
+    )
+    whole = LabelTask(
+        np.eye(9, dtype=np.float32).reshape(1, 1, 9, 9),
+        np.zeros(1),
+        (pictures, np.arange(10)),
+        shift=2,
+    )
     assert whole.sample(0, 1)["x"].shape == [1, 1, 9, 9]
     shifted = [whole.sample(step, 1)["x"].numpy() for step in range(9)]
     assert any(not np.array_equal(shifted[0], s) for s in shifted[1:])
     ramp = np.arange(6, dtype=np.float32).reshape(1, 1, 2, 3)
     mirrored = LabelTask(ramp, np.zeros(1), (ramp, np.zeros(1)), flip=True)
-    seen = [mirrored.sample(step, 1)["x"].numpy() * mirrored.deviation + mirrored.mean for step in range(20)]
+    seen = [
+        mirrored.sample(step, 1)["x"].numpy() * mirrored.deviation + mirrored.mean
+        for step in range(20)
+    ]
     straight = [np.allclose(x, ramp, atol=1e-5) for x in seen]
-    assert 4 < sum(straight) < 16 and all(same or np.allclose(x, ramp[..., ::-1], atol=1e-5) for same, x in zip(straight, seen))
+    assert 4 < sum(straight) < 16 and all(
+        same or np.allclose(x, ramp[..., ::-1], atol=1e-5) for same, x in zip(straight, seen)
+    )
     with pytest.raises(ValueError, match="do not go with"):
         LabelTask(pictures, np.arange(9), (pictures, np.arange(10)))
 
@@ -512,7 +686,9 @@ def digits(tmp_path):
     for part, n in (("train", 60), ("t10k", 20)):
         labels = rng.integers(0, 2, n)
         stripes = np.broadcast_to(np.arange(12) % 4 < 2, (n, 12, 12))
-        pictures = np.where(labels[:, None, None] == 1, stripes, stripes.transpose(0, 2, 1)) * 180 + rng.integers(0, 60, (n, 12, 12))
+        pictures = np.where(
+            labels[:, None, None] == 1, stripes, stripes.transpose(0, 2, 1)
+        ) * 180 + rng.integers(0, 60, (n, 12, 12))
         (tmp_path / f"{part}-images-idx3-ubyte").write_bytes(idx_bytes(pictures))
         (tmp_path / f"{part}-labels-idx1-ubyte").write_bytes(idx_bytes(labels))
     return tmp_path
@@ -520,7 +696,12 @@ def digits(tmp_path):
 
 def test_loads_idx_and_cifar(digits, tmp_path):
     (pictures, labels), (test_pictures, _) = load_labelled(digits)
-    assert pictures.shape == (60, 1, 12, 12) and pictures.max() <= 1 and test_pictures.shape[0] == 20 and labels.dtype == np.int32
+    assert (
+        pictures.shape == (60, 1, 12, 12)
+        and pictures.max() <= 1
+        and test_pictures.shape[0] == 20
+        and labels.dtype == np.int32
+    )
     cifar = tmp_path / "cifar"
     cifar.mkdir()
     rows = np.random.default_rng(0).integers(0, 10, (2, 3073)).astype(np.uint8)
@@ -542,23 +723,40 @@ def test_loads_idx_and_cifar(digits, tmp_path):
 
 # the app
 
+
 def result(out):
     return json.loads((out / "result.json").read_text())["methods"]
 
 
 def test_app_flow(tmp_path, capsys):
-    optdnn.main(optdnn.Config("flow", out=tmp_path / "out", device=DEVICE, methods=("ab2", optdnn.UNSTABLE)))
+    optdnn.main(
+        optdnn.Config("flow", out=tmp_path / "out", device=DEVICE, methods=("ab2", optdnn.UNSTABLE))
+    )
     rows = result(tmp_path / "out")
     assert rows["ab2"]["slope"] > 1.8 and rows["ab2"]["order"] == 2
     assert rows[optdnn.UNSTABLE]["slope"] < 0.5 and not rows[optdnn.UNSTABLE]["zero_stable"]
-    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["config.json", "flow.png", "result.json"]
+    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == [
+        "config.json",
+        "flow.png",
+        "result.json",
+    ]
 
 
-@pytest.mark.parametrize("experiment, keys", [("rings", {"accuracy", "logit_margin", "input_margin"}), ("parity", {"accuracy", "solved"}),
-                                              ("telgarsky", {"mse"})])
+@pytest.mark.parametrize(
+    "experiment, keys",
+    [
+        ("rings", {"accuracy", "logit_margin", "input_margin"}),
+        ("parity", {"accuracy", "solved"}),
+        ("telgarsky", {"mse"}),
+    ],
+)
 def test_app_toys(tmp_path, experiment, keys):
     names = ("gd", "nesterov" + optdnn.LEARNABLE)
-    optdnn.main(optdnn.Config(experiment, out=tmp_path / "out", device=DEVICE, methods=names, seeds=2, steps=2))
+    optdnn.main(
+        optdnn.Config(
+            experiment, out=tmp_path / "out", device=DEVICE, methods=names, seeds=2, steps=2
+        )
+    )
     rows = result(tmp_path / "out")
     assert tuple(rows) == names and all(keys <= row.keys() for row in rows.values())
     assert rows[names[1]]["parameters"] > rows["gd"]["parameters"]
@@ -566,16 +764,32 @@ def test_app_toys(tmp_path, experiment, keys):
 
 
 def test_width_is_that_of_the_state(tmp_path):
-    config = optdnn.Config("telgarsky", out=tmp_path / "out", device=DEVICE, methods=("gd",), seeds=1, steps=1, width=3)
+    config = optdnn.Config(
+        "telgarsky", out=tmp_path / "out", device=DEVICE, methods=("gd",), seeds=1, steps=1, width=3
+    )
     optdnn.main(config)
-    assert result(tmp_path / "out")["gd"]["parameters"] == (3 + 3) + 10 * (3 * 8 + 8 + 8 * 3 + 3) + (3 + 1)
+    assert result(tmp_path / "out")["gd"]["parameters"] == (3 + 3) + 10 * (
+        3 * 8 + 8 + 8 * 3 + 3
+    ) + (3 + 1)
 
 
 def test_app_images(digits, tmp_path):
     train = optdnn.TrainConfig(steps=30, batch=30, eval_every=30, warmup=0)
     names = ("apg2", "densenet", "proximal-gradient")
-    optdnn.main(optdnn.Config("images", out=tmp_path / "out", device=DEVICE, methods=names, data=digits, channels=(4,), layers=1, lr=2e-2,
-                              seeds=2, train=train))
+    optdnn.main(
+        optdnn.Config(
+            "images",
+            out=tmp_path / "out",
+            device=DEVICE,
+            methods=names,
+            data=digits,
+            channels=(4,),
+            layers=1,
+            lr=2e-2,
+            seeds=2,
+            train=train,
+        )
+    )
     rows = result(tmp_path / "out")
     assert rows["apg2"]["test_accuracy"] > 0.9 and len(rows["apg2"]["test_accuracy_of_seeds"]) == 2
     assert rows["proximal-gradient"]["multiply_adds"] > rows["apg2"]["multiply_adds"] > 0
@@ -584,7 +798,9 @@ def test_app_images(digits, tmp_path):
 
 def test_cifar_size_is_a_network_for_its_pictures():
     config = optdnn.DEFAULTS["images-cifar"]
-    net = optdnn_classifier(find_method("apg2"), 3, 10, 32, config.channels, config.layers, patch=config.patch)
+    net = optdnn_classifier(
+        find_method("apg2"), 3, 10, 32, config.channels, config.layers, patch=config.patch
+    )
     assert config.flip and config.shift == 4 and 4e6 < size(net) < 6e6
 
 
@@ -615,7 +831,8 @@ def test_a_user_error_is_one_line_and_exit_code_2(tmp_path, monkeypatch, capfd, 
     assert ended.value.code == 2
     lines = capfd.readouterr().err.strip().splitlines()
     assert len(lines) == 1 and lines[0].startswith("error: ")
-    assert all(word in lines[0] for word in words.split(".*")) and ",;" not in lines[0]  # where a line of the message was broken
+    # where a line of the message was broken
+    assert all(word in lines[0] for word in words.split(".*")) and ",;" not in lines[0]
     assert not list(tmp_path.iterdir())
 
 

@@ -1,4 +1,6 @@
-"""Volume rendering: exact integrals, the plain twins, gradients, cameras that see what they should."""
+"""Volume rendering: exact integrals, the plain twins, gradients, cameras that see what they
+should."""
+
 from jgrid.ops.render import (
     composite,
     composite_plain,
@@ -38,14 +40,18 @@ def packed(rng, counts, channels=2):
     n = sum(counts)
     density = rng.uniform(0, 3, n)
     density[::3] = 0
-    return pack(counts), *(jt.array(a.astype(np.float32)) for a in (density, rng.normal(size=(n, channels)), rng.uniform(0.1, 0.5, n)))
+    return pack(counts), *(
+        jt.array(a.astype(np.float32))
+        for a in (density, rng.normal(size=(n, channels)), rng.uniform(0.1, 0.5, n))
+    )
 
 
 class Medium:
     """A radiance of given density and colour functions of x."""
 
     def __init__(self, density, colour=lambda x: np.full((len(x), 3), [0.2, 0.5, 0.9])):
-        self._density, self.colour = density, colour
+        self._density = density
+        self.colour = colour
 
     def density(self, x):
         return jt.array(np.float32(self._density(x.numpy())))
@@ -73,22 +79,30 @@ def test_an_opaque_wall_shows_its_colour_and_its_distance():
 
 @pytest.mark.parametrize("density", [0.1, 1.0, 4.0])
 def test_a_constant_medium_is_the_exact_integral(density):
-    """opacity 1 - e^-density through a unit of length; E[t] = 1 + int_0^1 t density e^(-density t) dt."""
+    """opacity 1 - e^-density through a unit of length; E[t] = 1 + int_0^1 t density e^(-density t)
+    dt."""
     seen = along_x(Medium(lambda x: np.full(len(x), density)))
     opacity = 1 - np.exp(-density)
     np.testing.assert_allclose(seen[4], opacity, rtol=1e-4)
     np.testing.assert_allclose(seen[:3], opacity * np.array([0.2, 0.5, 0.9]), rtol=1e-4)
-    np.testing.assert_allclose(seen[3], opacity + (1 - (1 + density) * np.exp(-density)) / density, rtol=3e-3)
+    np.testing.assert_allclose(
+        seen[3], opacity + (1 - (1 + density) * np.exp(-density)) / density, rtol=3e-3
+    )
 
 
 def test_two_slabs_cover_each_other():
     """c = c_1 (1 - e^-d_1) + e^-d_1 c_2 (1 - e^-d_2) for slabs of optical depths d_1, d_2."""
-    first, second = np.array([1.0, 0, 0]), np.array([0, 1.0, 0.5])
-    medium = Medium(lambda x: np.where(x[:, 0] < 0.25, 3.0, np.where(x[:, 0] > 0.5, 5.0, 0.0)),
-                    lambda x: np.where(x[:, :1] < 0.4, first, second))
+    first = np.array([1.0, 0, 0])
+    second = np.array([0, 1.0, 0.5])
+    medium = Medium(
+        lambda x: np.where(x[:, 0] < 0.25, 3.0, np.where(x[:, 0] > 0.5, 5.0, 0.0)),
+        lambda x: np.where(x[:, :1] < 0.4, first, second),
+    )
     covered = np.exp(-3 * 0.25)
     seen = along_x(medium)
-    np.testing.assert_allclose(seen[:3], first * (1 - covered) + second * covered * (1 - np.exp(-5 * 0.5)), rtol=2e-3)
+    np.testing.assert_allclose(
+        seen[:3], first * (1 - covered) + second * covered * (1 - np.exp(-5 * 0.5)), rtol=2e-3
+    )
 
 
 def test_marching_finds_what_looking_everywhere_finds():
@@ -96,14 +110,20 @@ def test_marching_finds_what_looking_everywhere_finds():
     occupied = rng.uniform(size=(9, 9, 9)) < 0.04
     occupied[4, :, 2] = True
     origin, direction = rays(300, rng)
-    jitter, step = rng.uniform(size=300).astype(np.float32), 0.013
+    jitter = rng.uniform(size=300).astype(np.float32)
+    step = 0.013
     inputs = [jt.array(a) for a in (origin, direction, jitter, distances(occupied))]
     found = pack(march(*inputs, step).numpy())
     wanted, x, t, ray = march_plain(origin, direction, jitter, occupied, step)
     same = np.diff(found) == np.diff(wanted)  # a sample on a cell's face may fall to either side
-    assert same.mean() > 0.97 and np.abs(np.diff(found) - np.diff(wanted)).max() <= 1 and wanted[-1] > 500
+    assert (
+        same.mean() > 0.97
+        and np.abs(np.diff(found) - np.diff(wanted)).max() <= 1
+        and wanted[-1] > 500
+    )
     ours = [v.numpy() for v in marched(*inputs, step, found)]
-    chosen, expected = same[ours[2]], same[ray]
+    chosen = same[ours[2]]
+    expected = same[ray]
     for a, b in zip(ours, (x, t, ray)):
         np.testing.assert_allclose(a[chosen], b[expected], atol=2e-5)
     half = pack(np.diff(found) // 2)
@@ -116,13 +136,23 @@ def test_distances_are_to_the_nearest_occupied_cell():
     assert (distances(occupied) == 255).all()
     occupied[1, 2, 3] = True
     i, j, k = np.indices(occupied.shape)
-    np.testing.assert_array_equal(distances(occupied), np.maximum.reduce([abs(i - 1), abs(j - 2), abs(k - 3)]))
+    np.testing.assert_array_equal(
+        distances(occupied), np.maximum.reduce([abs(i - 1), abs(j - 2), abs(k - 3)])
+    )
 
 
 def test_rays_along_an_axis_and_from_inside():
     origin = np.float32([[0.5, 0.5, -1], [0.5, 0.5, 0.5], [2.0, 0.5, 0.5], [0.25, 1.5, 0.25]])
     direction = np.float32([[0, 0, 1], [0, -1, 0], [0, 1, 0], [0, 1, 0]])
-    inputs = [jt.array(a) for a in (origin, direction, np.full(4, 0.5, np.float32), distances(np.ones((4, 4, 4), bool)))]
+    inputs = [
+        jt.array(a)
+        for a in (
+            origin,
+            direction,
+            np.full(4, 0.5, np.float32),
+            distances(np.ones((4, 4, 4), bool)),
+        )
+    ]
     assert march(*inputs, 0.1).numpy().tolist() == [10, 5, 0, 0]
 
 
@@ -130,9 +160,14 @@ def test_contraction_keeps_the_box_and_holds_all_of_space():
     rng = np.random.default_rng(0)
     inside = rng.uniform(0.25, 0.75, (20, 3))
     np.testing.assert_allclose(contract(inside), inside, rtol=1e-12)
-    # one, two, four and infinitely many half-sides from the centre: (2 - 1/r) of them, a quarter of the cube each
-    line = contract(np.array([0.5, 0.5, 0.5]) + np.array([[1], [2], [4], [1e12]]) * [0.25, -0.125, 0.0])
-    np.testing.assert_allclose(line - 0.5, np.array([[1], [1.5], [1.75], [2]]) * [0.25, -0.125, 0.0], atol=1e-9)
+    # one, two, four and infinitely many half-sides from the centre: (2 - 1/r) of them, a quarter of
+    # the cube each
+    line = contract(
+        np.array([0.5, 0.5, 0.5]) + np.array([[1], [2], [4], [1e12]]) * [0.25, -0.125, 0.0]
+    )
+    np.testing.assert_allclose(
+        line - 0.5, np.array([[1], [1.5], [1.75], [2]]) * [0.25, -0.125, 0.0], atol=1e-9
+    )
 
 
 def test_marching_through_contracted_space_finds_what_looking_everywhere_finds():
@@ -140,23 +175,35 @@ def test_marching_through_contracted_space_finds_what_looking_everywhere_finds()
     occupied = rng.uniform(size=(12, 12, 12)) < 0.2
     origin, direction = rays(200, rng)
     origin[:100] = rng.uniform(0.2, 0.8, (100, 3))
-    jitter, step = rng.uniform(size=200).astype(np.float32), 0.013
+    jitter = rng.uniform(size=200).astype(np.float32)
+    step = 0.013
     inputs = [jt.array(a) for a in (origin, direction, jitter, distances(occupied))]
     found = pack(march(*inputs, step, True).numpy())
-    wanted, x, t, ray, _ = march_contracted_plain(origin.astype(float), direction.astype(float), jitter, occupied, step)
+    wanted, x, t, ray, _ = march_contracted_plain(
+        origin.astype(float), direction.astype(float), jitter, occupied, step
+    )
     same = np.diff(found) == np.diff(wanted)  # a sample on a cell's face may fall to either side
-    assert same.mean() > 0.97 and np.abs(np.diff(found) - np.diff(wanted)).max() <= 1 and wanted[-1] > 1000
+    assert (
+        same.mean() > 0.97
+        and np.abs(np.diff(found) - np.diff(wanted)).max() <= 1
+        and wanted[-1] > 1000
+    )
     ours = [v.numpy() for v in marched(*inputs, step, found, True)]
-    chosen, expected = same[ours[2]], same[ray]
+    chosen = same[ours[2]]
+    expected = same[ray]
     np.testing.assert_array_equal(ours[2][chosen], ray[expected])
     np.testing.assert_allclose(ours[0][chosen], x[expected], atol=1e-4)
     np.testing.assert_allclose(ours[1][chosen], t[expected], rtol=1e-3)
 
 
 def test_contracted_steps_cover_a_ray_to_far_away_and_are_a_step_long_in_the_cube():
-    """Outwards from the box the contracted samples advance by `step` each; together the steps leave nothing out."""
-    step, direction = 0.01, np.array([[0.36, 0.48, 0.8]])
-    _, x, t, _, ends = march_contracted_plain(np.full((1, 3), 0.5), direction, np.zeros(1), np.ones((1, 1, 1), bool), step)
+    """Outwards from the box the contracted samples advance by `step` each; together the steps leave
+    nothing out."""
+    step = 0.01
+    direction = np.array([[0.36, 0.48, 0.8]])
+    _, x, t, _, ends = march_contracted_plain(
+        np.full((1, 3), 0.5), direction, np.zeros(1), np.ones((1, 1, 1), bool), step
+    )
     np.testing.assert_array_equal(ends[1:, 0], ends[:-1, 1])
     assert ends[0, 0] == 0 and ends[-1, 1] * 0.8 * 4 > 1 / (4 * step) and len(t) < 1 / step
     advance = np.diff(x[:, 2])
@@ -170,7 +217,9 @@ def test_a_far_wall_is_seen_through_contracted_space():
     wall = contract(np.array([[0.5 + 9 / 4, 0.5, 0.5]]))[0, 0]
     medium = Medium(lambda x: np.where(x[:, 0] > wall, 1e6, 0.0))
     one = [jt.array(np.float32(v)) for v in ([[0.5, 0.5, 0.5]], [[1, 0, 0]], [0.5])]
-    seen = render_rays(medium, Occupancy(16, 0.002, contracted=True), *one, with_depth=True)[0].numpy()[0]
+    seen = render_rays(medium, Occupancy(16, 0.002, contracted=True), *one, with_depth=True)[
+        0
+    ].numpy()[0]
     np.testing.assert_allclose(seen[:3], [0.2, 0.5, 0.9], rtol=1e-5)
     assert abs(seen[3] - 9 / 4) < 1.5 * 0.002 * 81
 
@@ -179,12 +228,16 @@ def double_sum(density, middle, delta, first):
     """Equation 15 of mip-NeRF 360, as it reads."""
     results = []
     for a, b in zip(first[:-1], first[1:]):
-        through, total, w = 1.0, 0.0, []
+        through = 1.0
+        total = 0.0
+        w = []
         for s in range(a, b):
             w.append(through * (1 - np.exp(-density[s] * delta[s])))
             through *= np.exp(-density[s] * delta[s])
         for i in range(b - a):
-            total += w[i] ** 2 * delta[a + i] / 3 + sum(w[i] * w[j] * abs(middle[a + i] - middle[a + j]) for j in range(b - a))
+            total += w[i] ** 2 * delta[a + i] / 3 + sum(
+                w[i] * w[j] * abs(middle[a + i] - middle[a + j]) for j in range(b - a)
+            )
         results.append(total)
     return np.array(results)
 
@@ -192,14 +245,25 @@ def double_sum(density, middle, delta, first):
 def test_distortion_is_the_double_sum_and_its_gradients_are_differences():
     rng = np.random.default_rng(4)
     first, density, _, delta = packed(rng, [5, 0, 7, 1])
-    middle = np.concatenate([np.sort(rng.uniform(0, 3, n)) for n in np.diff(first)]).astype(np.float32)
+    middle = np.concatenate([np.sort(rng.uniform(0, 3, n)) for n in np.diff(first)]).astype(
+        np.float32
+    )
     exact = [v.numpy().astype(float) for v in (density, jt.array(middle), delta)]
     cotangent = rng.normal(size=4)
-    found, twin = (f(density, jt.array(middle), delta, first) for f in (distortion, distortion_plain))
+    found, twin = (
+        f(density, jt.array(middle), delta, first) for f in (distortion, distortion_plain)
+    )
     np.testing.assert_allclose(found.numpy(), double_sum(*exact, first), rtol=1e-4, atol=1e-6)
     np.testing.assert_allclose(twin.numpy(), double_sum(*exact, first), rtol=1e-4, atol=1e-6)
-    differences = [cotangent @ (double_sum(exact[0] + e, *exact[1:], first) - double_sum(exact[0] - e, *exact[1:], first)) / 2e-5
-                   for e in 1e-5 * np.eye(13)]
+    differences = [
+        cotangent
+        @ (
+            double_sum(exact[0] + e, *exact[1:], first)
+            - double_sum(exact[0] - e, *exact[1:], first)
+        )
+        / 2e-5
+        for e in 1e-5 * np.eye(13)
+    ]
     for value in (found, twin):
         slope = jt.grad((value * jt.array(cotangent.astype(np.float32))).sum(), density).numpy()
         np.testing.assert_allclose(slope, differences, atol=2e-5)
@@ -210,9 +274,12 @@ def test_compositing_equals_its_plain_twin(counts):
     rng = np.random.default_rng(1)
     first, density, value, delta = packed(rng, counts)
     cotangent = jt.array(rng.normal(size=(len(counts), 3)).astype(np.float32))
-    found, wanted = composite(density, value, delta, first), composite_plain(density, value, delta, first)
+    found = composite(density, value, delta, first)
+    wanted = composite_plain(density, value, delta, first)
     np.testing.assert_allclose(found.numpy(), wanted.numpy(), atol=1e-6)
-    for a, b in zip(*(jt.grad((out * cotangent).sum(), [density, value]) for out in (found, wanted))):
+    for a, b in zip(
+        *(jt.grad((out * cotangent).sum(), [density, value]) for out in (found, wanted))
+    ):
         np.testing.assert_allclose(a.numpy(), b.numpy(), atol=2e-6)
 
 
@@ -222,14 +289,18 @@ def test_compositing_gradients_are_differences():
     cotangent = rng.normal(size=(2, 3))
 
     def exact(density):
-        total, w = 0.0, []
+        total = 0.0
+        w = []
         for r, (a, b) in enumerate(((0, 6), (6, 10))):
             depth = density[a:b] * delta.numpy()[a:b].astype(float)
             w = np.exp(-(np.cumsum(depth) - depth)) * (1 - np.exp(-depth))
             total += cotangent[r] @ np.append(w @ value.numpy()[a:b], w.sum())
         return total
 
-    d = jt.grad((composite(density, value, delta, first) * jt.array(cotangent.astype(np.float32))).sum(), density).numpy()
+    d = jt.grad(
+        (composite(density, value, delta, first) * jt.array(cotangent.astype(np.float32))).sum(),
+        density,
+    ).numpy()
     start = density.numpy().astype(float)
     differences = [(exact(start + 1e-5 * e) - exact(start - 1e-5 * e)) / 2e-5 for e in np.eye(10)]
     np.testing.assert_allclose(d, differences, atol=1e-5)
@@ -240,14 +311,17 @@ def test_compositing_has_second_derivatives():
     results = []
     for function in (composite, composite_plain):
         slopes = jt.grad((function(density, value, delta, first) ** 2).sum(), [density, value])
-        results.append([g.numpy() for g in jt.grad(sum((s * s).sum() for s in slopes), [density, value])])
+        results.append(
+            [g.numpy() for g in jt.grad(sum((s * s).sum() for s in slopes), [density, value])]
+        )
     for a, b in zip(*results):
         assert np.abs(a).max() > 1e-3
         np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-5)
 
 
 def test_visible_samples_are_those_before_darkness():
-    first, delta = pack([4, 3, 0]), jt.array(np.full(7, 0.5, np.float32))
+    first = pack([4, 3, 0])
+    delta = jt.array(np.full(7, 0.5, np.float32))
     density = jt.array(np.float32([0, 20, 1, 1, 0.1, 0.1, 0.1]))
     assert visible(density, delta, first, 1e-3).numpy().tolist() == [2, 3, 0]
 
@@ -261,16 +335,27 @@ def cube(x):
 
 
 # the eye, then which coordinates of the mark lie to the right, up, and towards it
-@pytest.mark.parametrize("eye, right, up, near", [((0, -3, 0), 0.4, 0.25, -0.15), ((0, 3, 0), -0.4, 0.25, 0.15),
-                                                 ((3, 0, 0), 0.15, 0.25, 0.4), ((0, 0, 3), 0.4, 0.15, 0.25)])
+@pytest.mark.parametrize(
+    "eye, right, up, near",
+    [
+        ((0, -3, 0), 0.4, 0.25, -0.15),
+        ((0, 3, 0), -0.4, 0.25, 0.15),
+        ((3, 0, 0), 0.15, 0.25, 0.4),
+        ((0, 0, 3), 0.4, 0.15, 0.25),
+    ],
+)
 def test_a_marked_cube_is_where_the_camera_should_see_it(eye, right, up, near):
-    """For a camera that looks along +y with +z up, right is +x; from above with +y up too; to the sides as a walk around it says."""
+    """For a camera that looks along +y with +z up, right is +x; from above with +y up too; to the
+    sides as a walk around it says."""
     camera = Camera(63, 63, 109.0, 109.0, 31.5, 31.5)
     pose = look_at(eye, up=(0, 1, 0) if eye[2] else (0, 0, 1))
     colour, depth, opacity = picture(Medium(cube), Occupancy(8, 0.005), camera, pose, Box(1.0), 1.0)
     rows, columns = np.nonzero(opacity > 0.5)
     scale = 109 / (3 - near - 0.05)  # pixels a unit, between the cube's middle and its front
-    assert abs(columns.mean() - (31 + scale * right)) < 0.8 and abs(rows.mean() - (31 - scale * up)) < 0.8
+    assert (
+        abs(columns.mean() - (31 + scale * right)) < 0.8
+        and abs(rows.mean() - (31 - scale * up)) < 0.8
+    )
     np.testing.assert_allclose(colour[0, 0], 1)
     front = np.linalg.norm(np.asarray(eye) - MARK) - 0.1
     assert abs(depth[opacity > 0.99].min() - front) < 0.06
@@ -323,7 +408,9 @@ def test_too_dense_can_become_less_so():
     density = field.density(z)
     wanted = np.exp(np.minimum(z.numpy()[:, 0], 11))
     np.testing.assert_allclose(density.numpy(), wanted, rtol=1e-5)
-    np.testing.assert_allclose(jt.grad(density.sum(), z).numpy(), np.stack([wanted, 0 * wanted], axis=1), rtol=1e-5)
+    np.testing.assert_allclose(
+        jt.grad(density.sum(), z).numpy(), np.stack([wanted, 0 * wanted], axis=1), rtol=1e-5
+    )
 
 
 def test_carved_cells_stay_empty():

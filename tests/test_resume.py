@@ -1,4 +1,6 @@
-"""Runs that go on: to the bit, from the checkpoint of a signal or of the clock, or with one clear error."""
+"""Runs that go on: to the bit, from the checkpoint of a signal or of the clock, or with one clear
+error."""
+
 import dataclasses
 import json
 import signal
@@ -20,12 +22,17 @@ RUN = {"train": {"steps": 12, "save_every": 60.0}, "out": "a", "field": {"kind":
 def trainer(out, factor=None, config=FLAGS):
     jt.set_global_seed(config.seed)
     task = Watched(config.seed, factor)
-    return Trainer(task, small_field().build(2, 2, task.aspect), config, out, progress=False, run=RUN)
+    return Trainer(
+        task, small_field().build(2, 2, task.aspect), config, out, progress=False, run=RUN
+    )
 
 
 def lines(out):
     """metrics.jsonl without its seconds."""
-    return [{k: v for k, v in json.loads(line).items() if k != "seconds"} for line in (out / "metrics.jsonl").read_text().splitlines()]
+    return [
+        {k: v for k, v in json.loads(line).items() if k != "seconds"}
+        for line in (out / "metrics.jsonl").read_text().splitlines()
+    ]
 
 
 @pytest.fixture
@@ -42,11 +49,18 @@ def interrupted_at(step, number):
 
 
 # within an epoch of evaluations, where an evaluation is due, and after the last step
-@pytest.mark.parametrize("step, number", [(1, signal.SIGTERM), (6, signal.SIGINT), (8, signal.SIGTERM), (12, signal.SIGINT)])
-def test_a_signal_ends_a_whole_step_from_which_the_run_goes_on_to_the_bit(whole, tmp_path, step, number):
+@pytest.mark.parametrize(
+    "step, number",
+    [(1, signal.SIGTERM), (6, signal.SIGINT), (8, signal.SIGTERM), (12, signal.SIGINT)],
+)
+def test_a_signal_ends_a_whole_step_from_which_the_run_goes_on_to_the_bit(
+    whole, tmp_path, step, number
+):
     out = tmp_path / "parts"
     out.mkdir()
-    with pytest.raises(Interrupted, match=f"{signal.Signals(number).name} after step {step}.*--resume") as ended:
+    with pytest.raises(
+        Interrupted, match=f"{signal.Signals(number).name} after step {step}.*--resume"
+    ) as ended:
         trainer(out, interrupted_at(step, number)).fit()
     assert ended.value.signal == number
     second = trainer(out)
@@ -56,7 +70,9 @@ def test_a_signal_ends_a_whole_step_from_which_the_run_goes_on_to_the_bit(whole,
     assert same(values(whole[1].model), values(second.model)) and result["steps"] == 12
     assert lines(whole[0]) == lines(out) and [line["step"] for line in lines(out)] == [4, 8, 12]
     for name, value in whole[1].state_dict().items():
-        np.testing.assert_array_equal(value.numpy(), second.state_dict()[name].numpy(), err_msg=name)
+        np.testing.assert_array_equal(
+            value.numpy(), second.state_dict()[name].numpy(), err_msg=name
+        )
 
 
 def test_handlers_are_those_of_before(whole):
@@ -99,7 +115,10 @@ def saved(tmp_path):
 
 
 def spoil(tensors, name, value):
-    return {**{k: v for k, v in tensors.items() if k != name}, **({} if value is None else {name: value})}
+    return {
+        **{k: v for k, v in tensors.items() if k != name},
+        **({} if value is None else {name: value}),
+    }
 
 
 SPOILED = {
@@ -132,8 +151,15 @@ def test_a_truncated_checkpoint_is_refused(saved):
 
 
 def test_another_config_is_refused_by_its_flags(saved):
-    other = {"train": {"steps": 13, "save_every": 1.0}, "out": "b", "resume": True, "field": {"kind": "grid:hash"}}
-    with pytest.raises(ValueError, match="--field.kind grid:hash, not grid:dense; --train.steps 13, not 12$"):
+    other = {
+        "train": {"steps": 13, "save_every": 1.0},
+        "out": "b",
+        "resume": True,
+        "field": {"kind": "grid:hash"},
+    }
+    with pytest.raises(
+        ValueError, match="--field.kind grid:hash, not grid:dense; --train.steps 13, not 12$"
+    ):
         resume.find(saved, other, wanted=True)
     assert resume.find(saved, {**RUN, "out": "b", "resume": True}, wanted=True)
 
@@ -143,7 +169,9 @@ def test_a_run_is_not_begun_anew_over_another(saved, capsys):
         resume.find(saved, RUN, wanted=False)
     resume.finish(saved)
     assert resume.find(saved, RUN, wanted=False) is None and capsys.readouterr().err == ""
-    assert resume.find(saved, RUN, wanted=True) is None and "beginning anew" in capsys.readouterr().err
+    assert (
+        resume.find(saved, RUN, wanted=True) is None and "beginning anew" in capsys.readouterr().err
+    )
     (saved / "result.json").write_text("{}")
     with pytest.raises(ValueError, match="finished"):
         resume.find(saved, RUN, wanted=True)
@@ -162,4 +190,6 @@ def test_a_killed_command_ends_as_if_it_had_not_been(tmp_path):
     assert kill_and_resume.same(wanted, found)
     others = {**found[0], "grid.w": found[0]["grid.w"] + np.float32(1e-6)}
     assert not kill_and_resume.same(wanted, (others, found[1]))  # it would be seen
-    assert not (tmp_path / "parts" / resume.NAME).exists() and checkpoint.read(tmp_path / "parts" / "model.safetensors")
+    assert not (tmp_path / "parts" / resume.NAME).exists() and checkpoint.read(
+        tmp_path / "parts" / "model.safetensors"
+    )

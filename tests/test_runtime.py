@@ -1,4 +1,6 @@
-"""The room that knows Jittor's installation: what it decides in an environment, and what it leaves alone."""
+"""The room that knows Jittor's installation: what it decides in an environment, and what it leaves
+alone."""
+
 import importlib.metadata
 import os
 import re
@@ -13,24 +15,47 @@ import jittor
 import jittor as jt
 import pytest
 
-OWN = ("nvcc_path", "use_mkl", "use_cutt", "use_cutlass", "conv_opt", "cache_name", "FIX_TORCH_ERROR", "OMP_WAIT_POLICY",
-       "python_config_path", "log_silent", "cc_path", "use_mpi", "mpicc_path", "OMPI_COMM_WORLD_SIZE")
+OWN = (
+    "nvcc_path",
+    "use_mkl",
+    "use_cutt",
+    "use_cutlass",
+    "conv_opt",
+    "cache_name",
+    "FIX_TORCH_ERROR",
+    "OMP_WAIT_POLICY",
+    "python_config_path",
+    "log_silent",
+    "cc_path",
+    "use_mpi",
+    "mpicc_path",
+    "OMPI_COMM_WORLD_SIZE",
+)
 
 
 @pytest.fixture
 def machine(monkeypatch, tmp_path):
-    """A machine on which Jittor is not imported yet, without a GPU, with oneDNN in the environment; nothing of it is real."""
-    home, prefix = tmp_path / "home", tmp_path / "environment"
+    """A machine on which Jittor is not imported yet, without a GPU, with oneDNN in the environment;
+    nothing of it is real."""
+    home = tmp_path / "home"
+    prefix = tmp_path / "environment"
     for file in ("include/dnnl.h", "lib/libdnnl.so.2"):
         (prefix / file).parent.mkdir(parents=True, exist_ok=True)
         (prefix / file).write_text(f"the real {file}")
     home.mkdir()
-    monkeypatch.setattr(os, "environ", {name: value for name, value in os.environ.items() if name not in OWN})
+    monkeypatch.setattr(
+        os, "environ", {name: value for name, value in os.environ.items() if name not in OWN}
+    )
     monkeypatch.delitem(sys.modules, "jittor")
     monkeypatch.setattr(sys, "prefix", str(prefix))
     monkeypatch.setattr(runtime, "notes", [])
-    for name, answer in (("jittor_home", home), ("driver_has_gpu", False), ("find_nvcc", (None, None)), ("core_is_compiled", True),
-                         ("find_python_config", "/usr/bin/some-python-config")):
+    for name, answer in (
+        ("jittor_home", home),
+        ("driver_has_gpu", False),
+        ("find_nvcc", (None, None)),
+        ("core_is_compiled", True),
+        ("find_python_config", "/usr/bin/some-python-config"),
+    ):
         monkeypatch.setattr(runtime, name, lambda answer=answer: answer)
 
     class Machine:
@@ -44,20 +69,29 @@ def machine(monkeypatch, tmp_path):
     return Machine()
 
 
-@pytest.mark.parametrize("version, refused", [("1.26.4", False), ("2.0.0", True), ("2.5.1rc1", True), ("10.0", True)])
+@pytest.mark.parametrize(
+    "version, refused", [("1.26.4", False), ("2.0.0", True), ("2.5.1rc1", True), ("10.0", True)]
+)
 def test_numpy_2_is_refused_in_one_sentence(machine, monkeypatch, version, refused):
     real = importlib.metadata.version
-    monkeypatch.setattr(importlib.metadata, "version", lambda name: version if name == "numpy" else real(name))
+    monkeypatch.setattr(
+        importlib.metadata, "version", lambda name: version if name == "numpy" else real(name)
+    )
     if not refused:
         return runtime.prepare()
     with pytest.raises(ImportError) as error:
         runtime.prepare()
-    assert version in str(error.value) and "numpy<2" in str(error.value) and "\n" not in str(error.value)
+    assert (
+        version in str(error.value)
+        and "numpy<2" in str(error.value)
+        and "\n" not in str(error.value)
+    )
     assert "nvcc_path" not in os.environ
 
 
 def test_mpi_is_for_mpirun_and_wants_its_headers(machine, tmp_path):
-    """Debian has mpicc in one package and the headers, without which Jittor does not even import, in another."""
+    """Debian has mpicc in one package and the headers, without which Jittor does not even import,
+    in another."""
     compiler = tmp_path / "mpicc"
     compiler.write_text(f"#!/bin/sh\necho -I{tmp_path}/openmpi -I{tmp_path}/openmpi/more\n")
     compiler.chmod(0o755)
@@ -80,8 +114,18 @@ def test_no_compiler_is_refused(machine):
 
 
 def test_the_users_variables_are_left_alone(machine):
-    mine = {"nvcc_path": "/my/nvcc", "use_mkl": "1", "use_cutt": "1", "use_cutlass": "1", "conv_opt": "0", "cache_name": "mine",
-            "FIX_TORCH_ERROR": "1", "OMP_WAIT_POLICY": "active", "python_config_path": "/my/python-config", "log_silent": "0"}
+    mine = {
+        "nvcc_path": "/my/nvcc",
+        "use_mkl": "1",
+        "use_cutt": "1",
+        "use_cutlass": "1",
+        "conv_opt": "0",
+        "cache_name": "mine",
+        "FIX_TORCH_ERROR": "1",
+        "OMP_WAIT_POLICY": "active",
+        "python_config_path": "/my/python-config",
+        "log_silent": "0",
+    }
     os.environ.update(mine)
     machine.has(driver_has_gpu=True, find_nvcc=("/usr/bin/nvcc", (13, 0)))
     runtime.prepare()
@@ -125,7 +169,11 @@ def test_cuda_13_is_hidden_with_a_warning(machine, capsys):
     runtime.prepare()
     assert os.environ["nvcc_path"] == ""
     warning = capsys.readouterr().err
-    assert "13.0" in warning and "/usr/local/cuda/bin/nvcc" in warning and len(warning.splitlines()) == 1
+    assert (
+        "13.0" in warning
+        and "/usr/local/cuda/bin/nvcc" in warning
+        and len(warning.splitlines()) == 1
+    )
     assert warning.strip().removeprefix("jgrid: ") in runtime.notes
 
 
@@ -150,7 +198,11 @@ def test_a_usable_cuda_is_kept_and_downloads_avoided(machine, tmp_path, cudnn):
 
 
 def onednn_files(machine):
-    return machine.folder / "include/dnnl.h", machine.folder / "lib/libmkldnn.so", machine.folder / "lib/libdnnl.so.2"
+    return (
+        machine.folder / "include/dnnl.h",
+        machine.folder / "lib/libmkldnn.so",
+        machine.folder / "lib/libdnnl.so.2",
+    )
 
 
 def test_onednn_is_linked_from_the_environment(machine):
@@ -160,7 +212,8 @@ def test_onednn_is_linked_from_the_environment(machine):
     assert link.read_text() == named.read_text() == "the real lib/libdnnl.so.2"
     assert link.is_symlink() and "use_mkl" not in os.environ
     assert any("oneDNN" in note for note in runtime.notes)
-    assert {p.name for p in (machine.folder / "lib").iterdir()} == {"libmkldnn.so", "libdnnl.so.2"}  # no temporary names
+    # no temporary names
+    assert {p.name for p in (machine.folder / "lib").iterdir()} == {"libmkldnn.so", "libdnnl.so.2"}
 
 
 def test_dangling_onednn_links_are_replaced(machine, tmp_path):
@@ -213,15 +266,22 @@ def test_the_first_compile_is_announced_once(machine, capsys):
 def test_no_python_config_is_said(machine, capsys):
     machine.has(find_python_config=None)
     runtime.prepare()
-    assert "python_config_path" not in os.environ and "python_config_path" in capsys.readouterr().err
+    assert (
+        "python_config_path" not in os.environ and "python_config_path" in capsys.readouterr().err
+    )
 
 
 def test_python_config_belongs_to_this_python():
-    """Its headers must be those of the running interpreter, not of another of the same minor version."""
+    """Its headers must be those of the running interpreter, not of another of the same minor
+    version."""
     found = runtime.find_python_config()
     assert found is not None and os.access(found, os.X_OK)
     includes = subprocess.run([found, "--includes"], capture_output=True, text=True).stdout.split()
-    header = next(Path(flag[2:], "patchlevel.h") for flag in includes if Path(flag[2:], "patchlevel.h").is_file())
+    header = next(
+        Path(flag[2:], "patchlevel.h")
+        for flag in includes
+        if Path(flag[2:], "patchlevel.h").is_file()
+    )
     assert f'"{sys.version.split()[0]}"' in header.read_text()
 
 
@@ -229,53 +289,88 @@ def test_the_report_says_what_is_here():
     ended = subprocess.run([sys.executable, "-m", "jgrid.runtime"], capture_output=True, text=True)
     assert ended.returncode == 0, ended.stderr
     for name in ("Python", "compiler", "CUDA", "oneDNN", "cache", "Jittor"):
-        assert re.search(rf"^{name}\s+\S", ended.stdout, re.MULTILINE), f"{name} is not in:\n{ended.stdout}"
+        assert re.search(rf"^{name}\s+\S", ended.stdout, re.MULTILINE), (
+            f"{name} is not in:\n{ended.stdout}"
+        )
 
 
 def test_the_report_ends_with_2_where_jittor_cannot_run():
     """It must work, and say why, just where Jittor does not."""
-    ended = subprocess.run([sys.executable, "-m", "jgrid.runtime"], capture_output=True, text=True,
-                           env={**os.environ, "cc_path": "/nowhere/g++"})
+    ended = subprocess.run(
+        [sys.executable, "-m", "jgrid.runtime"],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "cc_path": "/nowhere/g++"},
+    )
     assert ended.returncode == 2
     assert "Jittor cannot run" in ended.stdout and "Traceback" not in ended.stderr
 
 
 def test_kernels_are_compiled_with_precompiled_headers(tmp_path):
-    """g++ takes the precompiled headers for what Jittor writes, and without them the same source compiles too."""
+    """g++ takes the precompiled headers for what Jittor writes, and without them the same source
+    compiles too."""
     flags = shlex.split(jt.flags.cc_flags)
     header = Path(flags[flags.index("-include") + 1])
     assert header.with_suffix(".h.gch").stat().st_size > 2**20
-    (tmp_path / "a_op.cc").write_text('#define JIT 1\n#define JIT_cpu 1\n#include <cmath>\n#include "var.h"\n#include "ops/code_op.h"\n'
-                                      "namespace jittor { void CodeOp::jit_run() {} }\n")
-    command = [jt.flags.cc_path, *[f for f in flags if not f.startswith(("-l", "-L", "-shared"))], "-S", "-o", "a.s", "a_op.cc"]
-    taken = subprocess.run([*command, "-g", "-Winvalid-pch", "-H"], cwd=tmp_path, capture_output=True, text=True)
+    (tmp_path / "a_op.cc").write_text(
+        '#define JIT 1\n#define JIT_cpu 1\n#include <cmath>\n#include "var.h"\n#include'
+        ' "ops/code_op.h"\nnamespace jittor { void CodeOp::jit_run() {} }\n'
+    )
+    command = [
+        jt.flags.cc_path,
+        *[f for f in flags if not f.startswith(("-l", "-L", "-shared"))],
+        "-S",
+        "-o",
+        "a.s",
+        "a_op.cc",
+    ]
+    taken = subprocess.run(
+        [*command, "-g", "-Winvalid-pch", "-H"], cwd=tmp_path, capture_output=True, text=True
+    )
     assert taken.returncode == 0 and f"! {header}.gch" in taken.stderr
-    refused = subprocess.run([*command, "-O0", "-fno-fast-math", "-Winvalid-pch"], cwd=tmp_path, capture_output=True, text=True)
+    refused = subprocess.run(
+        [*command, "-O0", "-fno-fast-math", "-Winvalid-pch"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+    )
     assert refused.returncode == 0 and "-Winvalid-pch" in refused.stderr
 
 
 def test_kernels_go_to_the_compiler_and_marked_ones_to_jittors_script(tmp_path):
-    """Jittor's command for a kernel, by its own Python and by ours, gives the same assembler for a marked one."""
+    """Jittor's command for a kernel, by its own Python and by ours, gives the same assembler for a
+    marked one."""
     script = Path(jittor.__file__).parent / "utils/asm_tuner.py"
     source = 'extern "C" void add(float* a, float* b) {{\n    {}\n    a[0] += b[0];\n    {}\n}}\n'
     left = []
     for lines in (("", ""), ('//@begin replace "vmova" "vmovnt"', "//@end")):
         (tmp_path / "a_op.cc").write_text(source.format(*lines))
         for python in (sys.executable, jt.flags.python_path):
-            command = f'{python} {script} --cc_path="{jt.flags.cc_path}" "{tmp_path}/a_op.cc" -shared -fPIC -O2 -o "{tmp_path}/a_op.so"'
-            ended = subprocess.run(command, shell=True, cwd=tmp_path, capture_output=True, text=True)
+            command = (
+                f'{python} {script} --cc_path="{jt.flags.cc_path}" "{tmp_path}/a_op.cc" -shared'
+                f' -fPIC -O2 -o "{tmp_path}/a_op.so"'
+            )
+            ended = subprocess.run(
+                command, shell=True, cwd=tmp_path, capture_output=True, text=True
+            )
             assert ended.returncode == 0 and (tmp_path / "a_op.so").is_file(), ended.stderr
             assembler = tmp_path / "a_op.s"
             left.append(assembler.read_text() if assembler.is_file() else None)
             for path in [*tmp_path.glob("*.s"), tmp_path / "a_op.so"]:
                 path.unlink()
-    assert left[0] and left[1] is None                  # no assembler on the way
+    assert left[0] and left[1] is None  # no assembler on the way
     assert left[2] and left[2] == left[3]
 
 
 def test_other_programs_of_jittor_run_in_python(tmp_path):
     (tmp_path / "other.py").write_text("import sys; print(sys.executable, sys.argv[1:])")
-    ended = subprocess.run(f"{jt.flags.python_path} other.py 'a b'", shell=True, cwd=tmp_path, capture_output=True, text=True)
+    ended = subprocess.run(
+        f"{jt.flags.python_path} other.py 'a b'",
+        shell=True,
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+    )
     assert ended.stdout.split(maxsplit=1) == [sys.executable, "['a b']\n"]
 
 
@@ -283,7 +378,9 @@ def test_where_nothing_can_be_written_kernels_compile_as_before(monkeypatch, tmp
     monkeypatch.setattr(jt.compiler, "cache_path", str(tmp_path))
     monkeypatch.setattr(runtime, "notes", [])
     monkeypatch.setattr(runtime, "HEADERS", "#error no\n")
-    before, python, plain = jt.flags.cc_flags, jt.flags.python_path, "-O2"
+    before = jt.flags.cc_flags
+    python = jt.flags.python_path
+    plain = "-O2"
     try:
         jt.flags.cc_flags = plain
         runtime.speed_up_compiling()
@@ -294,11 +391,23 @@ def test_where_nothing_can_be_written_kernels_compile_as_before(monkeypatch, tmp
 
 
 def test_the_library_sets_no_flag_of_jittor(repository):
-    """Only the apps' own cli may choose the device: what a library sets, its user's program inherits. Precompiled headers and the way to
-    the compiler change no result."""
-    setting = re.compile(r"flags\.(?!cc_flags \+= f' -include|python_path)\w+\s*[+]?=(?!=)|flag_scope|setattr\([^)]*flags")
-    found = [f"{path.name}: {line.strip()}" for path in sorted((repository / "jgrid").rglob("*.py")) if path.name != "cli.py"
-             for line in path.read_text().splitlines() if setting.search(line)]
+    """Only the apps' own cli may choose the device: what a library sets, its user's program
+    inherits. Precompiled headers and the way to the compiler change no result."""
+    setting = re.compile(
+        r"flags\.(?!cc_flags \+= f'"
+        r" -include|python_path)\w+\s*[+]?=(?!=)|flag_scope|setattr\([^)]*flags"
+    )
+    found = [
+        f"{path.name}: {line.strip()}"
+        for path in sorted((repository / "jgrid").rglob("*.py"))
+        if path.name != "cli.py"
+        for line in path.read_text().splitlines()
+        if setting.search(line)
+    ]
     assert not found
     code = "import jgrid, jittor as jt; print(jt.flags.use_cuda, jt.flags.lazy_execution)"
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "0 1"  # Jittor's defaults
+    # Jittor's defaults
+    assert (
+        subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip()
+        == "0 1"
+    )

@@ -1,29 +1,57 @@
-"""The solver against least squares in numpy, the exact solve against the iterations, and what a run leaves behind."""
+"""The solver against least squares in numpy, the exact solve against the iterations, and what a run
+leaves behind."""
+
 import functools
 import json
 from dataclasses import replace
 
 from jgrid import checkpoint
-from jgrid.field import DecoderConfig, DenseGridConfig, FourierGridConfig, MulFAGridConfig, SirenConfig
+from jgrid.field import (
+    DecoderConfig,
+    DenseGridConfig,
+    FourierGridConfig,
+    MulFAGridConfig,
+    SirenConfig,
+)
 from jgrid.grid import Grid
 from jgrid.image.task import ImageTask, pixel_centres
 from jgrid.index import FourierIndex, GridIndex, PointIndex, r_sequence
-from jgrid.kernel import InterpolationKernel, MulFAGainKernel, MulFAKernel, MulFALiteralKernel, RadialKernel
+from jgrid.kernel import (
+    InterpolationKernel,
+    MulFAGainKernel,
+    MulFAKernel,
+    MulFALiteralKernel,
+    RadialKernel,
+)
 from jgrid.ops.channels import add_scaled, dot
-from jgrid.solver import Design, SolveConfig, Solver, conjugate_gradients, level_weights, project, raster_axes, separable, solve, warm_start
+from jgrid.solver import (
+    Design,
+    SolveConfig,
+    Solver,
+    conjugate_gradients,
+    level_weights,
+    project,
+    raster_axes,
+    separable,
+    solve,
+    warm_start,
+)
 
 import jittor as jt
 import numpy as np
 import pytest
 
-CHANNELS, POINTS = 2, 70
+CHANNELS = 2
+POINTS = 70
 NO_DECODER = DecoderConfig(depth=0)
 PIXELS = np.random.default_rng(11).uniform(size=(12, 16, 3)).astype(np.float32)
 
 
 def gain(index):
     kernel = MulFAGainKernel(index.positions(), CHANNELS, width=5, frequency=3.0)
-    kernel.last.weight.assign(np.random.default_rng(1).normal(size=(CHANNELS, 5)).astype(np.float32) * 0.3)
+    kernel.last.weight.assign(
+        np.random.default_rng(1).normal(size=(CHANNELS, 5)).astype(np.float32) * 0.3
+    )
     return kernel
 
 
@@ -34,17 +62,41 @@ def interpolation(index):
 # name: index, kernel, whether the levels stay apart
 GRIDS = {
     "dense-1d": (lambda: GridIndex(1, [9]), interpolation, False),
-    "dense-2d-levels-smooth": (lambda: GridIndex(2, [[2, 3], [4, 5]]), lambda index: InterpolationKernel("smooth"), False),
+    "dense-2d-levels-smooth": (
+        lambda: GridIndex(2, [[2, 3], [4, 5]]),
+        lambda index: InterpolationKernel("smooth"),
+        False,
+    ),
     "dense-3d": (lambda: GridIndex(3, [[1, 2, 2]]), interpolation, False),
     "hash-2d-collisions": (lambda: GridIndex(2, [3, 6, 12], table_size=11), interpolation, False),
     "hash-3d-collisions": (lambda: GridIndex(3, [2, 5], table_size=13), interpolation, False),
     "gain-1d": (lambda: GridIndex(1, [3, 6]), gain, False),
     "gain-2d-hash": (lambda: GridIndex(2, [3, 6], table_size=20), gain, False),
-    "mulfa-2d-concat": (lambda: GridIndex(2, [2, 4]), lambda index: MulFAKernel(2, 2, CHANNELS, kernels=2), True),
-    "fourier-2d": (lambda: FourierIndex(2, (3, 3), 1), lambda index: InterpolationKernel(parts=3), False),
-    "radial-2d": (lambda: PointIndex(r_sequence(20, 2), 4), lambda index: RadialKernel(20, 2, CHANNELS), False),
-    "radial-3d-octaves": (lambda: PointIndex(r_sequence(20, 3), 4), lambda index: RadialKernel(20, 3, CHANNELS, octaves=1), True),
-    "literal-2d": (lambda: GridIndex(2, [2, 4]), lambda index: MulFALiteralKernel(index.positions(), 2, 1, width=5, depth=1), False),
+    "mulfa-2d-concat": (
+        lambda: GridIndex(2, [2, 4]),
+        lambda index: MulFAKernel(2, 2, CHANNELS, kernels=2),
+        True,
+    ),
+    "fourier-2d": (
+        lambda: FourierIndex(2, (3, 3), 1),
+        lambda index: InterpolationKernel(parts=3),
+        False,
+    ),
+    "radial-2d": (
+        lambda: PointIndex(r_sequence(20, 2), 4),
+        lambda index: RadialKernel(20, 2, CHANNELS),
+        False,
+    ),
+    "radial-3d-octaves": (
+        lambda: PointIndex(r_sequence(20, 3), 4),
+        lambda index: RadialKernel(20, 3, CHANNELS, octaves=1),
+        True,
+    ),
+    "literal-2d": (
+        lambda: GridIndex(2, [2, 4]),
+        lambda index: MulFALiteralKernel(index.positions(), 2, 1, width=5, depth=1),
+        False,
+    ),
 }
 every_grid = pytest.mark.parametrize("name", GRIDS)
 both_ways = pytest.mark.parametrize("fused", [True, False], ids=["fused", "plain"])
@@ -58,7 +110,11 @@ def problem(name, fused=True):
     index = index()
     grid = Grid(index, kernel(index), CHANNELS, concat=concat, fused=fused)
     random = np.random.default_rng(3)
-    return grid, random.uniform(size=(POINTS, index.dim)).astype(np.float32), random.normal(size=(POINTS, grid.n_out)).astype(np.float32)
+    return (
+        grid,
+        random.uniform(size=(POINTS, index.dim)).astype(np.float32),
+        random.normal(size=(POINTS, grid.n_out)).astype(np.float32),
+    )
 
 
 def value(grid, x):
@@ -67,7 +123,8 @@ def value(grid, x):
 
 @functools.cache
 def matrices(name):
-    """Phi of each channel, (C, rows, M) in float64, from the plain grid's values for one feature at a time; rows are points and kernels."""
+    """Phi of each channel, (C, rows, M) in float64, from the plain grid's values for one feature at
+    a time; rows are points and kernels."""
     grid, x, _ = problem(name, fused=False)
     m = grid.w.shape[0]
     columns = np.empty((CHANNELS, POINTS * grid.n_out // CHANNELS, m))
@@ -81,11 +138,14 @@ def matrices(name):
 
 def best(name, y, tikhonov=0.0):
     """numpy's features (M, C) and the values they give."""
-    w, fit = [], []
+    w = []
+    fit = []
     for phi, target in zip(matrices(name), y.reshape(-1, CHANNELS).T.astype(np.float64)):
         m = phi.shape[1]
-        wide, padded = np.concatenate([phi, np.sqrt(tikhonov) * np.eye(m)]), np.concatenate([target, np.zeros(m)])
-        w.append(np.linalg.lstsq(wide, padded, rcond=1e-5)[0])  # columns that depend on each other do so up to float32
+        wide = np.concatenate([phi, np.sqrt(tikhonov) * np.eye(m)])
+        padded = np.concatenate([target, np.zeros(m)])
+        # columns that depend on each other do so up to float32
+        w.append(np.linalg.lstsq(wide, padded, rcond=1e-5)[0])
         fit.append(phi @ w[-1])
     return np.stack(w, axis=1), np.stack(fit, axis=1).reshape(y.shape)
 
@@ -117,7 +177,8 @@ def test_tikhonov_equals_lstsq(name, fused):
 def test_the_design_is_the_grids_matrix(name, fused):
     """Products with Phi and with its transpose, and the lengths of its columns."""
     grid, x, _ = problem(name, fused)
-    phi, random = matrices(name), np.random.default_rng(4)
+    phi = matrices(name)
+    random = np.random.default_rng(4)
     w = random.normal(size=tuple(grid.w.shape)).astype(np.float32)
     r = random.normal(size=(POINTS * grid.n_out // CHANNELS, CHANNELS)).astype(np.float32)
     with jt.no_grad():
@@ -125,11 +186,15 @@ def test_the_design_is_the_grids_matrix(name, fused):
         applied = design.apply(jt.array(w))
         adjoint = design.adjoint(jt.array(r).reshape(applied.shape)).numpy()
         squares = design.squares().broadcast(grid.w.shape).numpy()
-    np.testing.assert_allclose(applied.numpy().reshape(-1, CHANNELS), np.einsum("crm,mc->rc", phi, w), atol=2e-5)
+    np.testing.assert_allclose(
+        applied.numpy().reshape(-1, CHANNELS), np.einsum("crm,mc->rc", phi, w), atol=2e-5
+    )
     np.testing.assert_allclose(adjoint, np.einsum("crm,rc->mc", phi, r), atol=1e-4)
     lengths = np.square(phi).sum(1).T
     if "hash" in name:  # of corners that share a slot the squares are added, not the corners
-        assert (squares <= lengths * (1 + 1e-5)).all() and (squares >= lengths / 2 ** grid.index.dim * (1 - 1e-5)).all()
+        assert (squares <= lengths * (1 + 1e-5)).all() and (
+            squares >= lengths / 2**grid.index.dim * (1 - 1e-5)
+        ).all()
     else:
         np.testing.assert_allclose(squares, lengths, rtol=1e-4, atol=1e-5)
 
@@ -144,9 +209,12 @@ def test_channels_do_not_mix():
     solve(grid, x, np.stack([y[:, 0], 100 * x[:, 0]], axis=1), iterations=4, tolerance=0)
     np.testing.assert_allclose(grid.w.numpy()[:, 0], first, atol=1e-5)
     grid.w.assign(start * 0)
-    solve(grid, x, np.stack([y[:, 0], 0 * y[:, 0]], axis=1), iterations=400, tolerance=1e-5)  # a channel that is solved already
+    # a channel that is solved already
+    solve(grid, x, np.stack([y[:, 0], 0 * y[:, 0]], axis=1), iterations=400, tolerance=1e-5)
     np.testing.assert_array_equal(grid.w.numpy()[:, 1], 0)
-    np.testing.assert_allclose(value(grid, x)[:, 0], best("hash-2d-collisions", y)[1][:, 0], atol=5e-3)
+    np.testing.assert_allclose(
+        value(grid, x)[:, 0], best("hash-2d-collisions", y)[1][:, 0], atol=5e-3
+    )
 
 
 def test_starts_from_the_features_it_finds():
@@ -197,14 +265,27 @@ def test_features_stay_parameters():
 def test_iterations_keep_nothing_alive(name):
     grid, x, y = problem(name)
     lived = []
-    solve(grid, x, y, iterations=12, tolerance=0, callback=lambda *_: lived.append(jt.liveness_info()["lived_ops"]))
+    solve(
+        grid,
+        x,
+        y,
+        iterations=12,
+        tolerance=0,
+        callback=lambda *_: lived.append(jt.liveness_info()["lived_ops"]),
+    )
     assert len(set(lived[2:])) == 1
 
 
-@pytest.mark.parametrize("x, y, word", [
-    (np.zeros((5, 3)), np.zeros((5, CHANNELS)), "shape|points"), (np.zeros((5, 1)), np.zeros((4, CHANNELS)), "points"),
-    (np.zeros((5, 1)), np.full((5, CHANNELS), np.nan), "finite"), (np.zeros((0, 1)), np.zeros((0, CHANNELS)), "points"),
-], ids=["dim", "rows", "nan", "none"])
+@pytest.mark.parametrize(
+    "x, y, word",
+    [
+        (np.zeros((5, 3)), np.zeros((5, CHANNELS)), "shape|points"),
+        (np.zeros((5, 1)), np.zeros((4, CHANNELS)), "points"),
+        (np.zeros((5, 1)), np.full((5, CHANNELS), np.nan), "finite"),
+        (np.zeros((0, 1)), np.zeros((0, CHANNELS)), "points"),
+    ],
+    ids=["dim", "rows", "nan", "none"],
+)
 def test_wrong_data_is_refused(x, y, word):
     with pytest.raises(ValueError, match=word):
         solve(problem("dense-1d")[0], x, y)
@@ -227,7 +308,10 @@ def raster_problem(dim, profile="linear", parts=1):
     return grid, x, np.random.default_rng(6).normal(size=(len(x), CHANNELS)).astype(np.float32)
 
 
-@pytest.mark.parametrize("dim, profile, parts", [(1, "linear", 1), (2, "linear", 1), (2, "smooth", 2), (3, "nearest", 1), (3, "linear", 1)])
+@pytest.mark.parametrize(
+    "dim, profile, parts",
+    [(1, "linear", 1), (2, "linear", 1), (2, "smooth", 2), (3, "nearest", 1), (3, "linear", 1)],
+)
 def test_separable_equals_the_iterations(dim, profile, parts):
     grid, x, y = raster_problem(dim, profile, parts)
     w = separable(grid, x, y)
@@ -236,66 +320,107 @@ def test_separable_equals_the_iterations(dim, profile, parts):
     seen = []
     steps, loss = solve(grid, x, y, callback=lambda *line: seen.append(line))
     np.testing.assert_allclose(grid.w.numpy(), w, atol=1e-6)  # solve takes it by itself
-    assert steps == 1 and seen == [(1, loss)] and np.isclose(loss, np.square(value(grid, x) - y).mean(), rtol=1e-5)
+    assert (
+        steps == 1
+        and seen == [(1, loss)]
+        and np.isclose(loss, np.square(value(grid, x) - y).mean(), rtol=1e-5)
+    )
 
 
 def test_separable_only_where_it_applies():
     grid, x, y = raster_problem(2)
     assert separable(grid, x, y) is not None
-    assert separable(grid, x[:-1], y[:-1]) is None                                        # pixels held out
+    # pixels held out
+    assert separable(grid, x[:-1], y[:-1]) is None
     order = np.random.default_rng(7).permutation(len(x))
-    assert separable(grid, x[order], y[order]) is None                                    # another order
+    # another order
+    assert separable(grid, x[order], y[order]) is None
     moved = x.copy()
     moved[17, 0] += 0.001
-    assert separable(grid, moved, y) is None                                              # one point aside
-    for index, kernel in ((GridIndex(2, [4, 6]), InterpolationKernel()), (GridIndex(2, [9], 40), InterpolationKernel()),
-                          (GridIndex(2, [4]), MulFAGainKernel(GridIndex(2, [4]).positions(), CHANNELS))):
+    # one point aside
+    assert separable(grid, moved, y) is None
+    for index, kernel in (
+        (GridIndex(2, [4, 6]), InterpolationKernel()),
+        (GridIndex(2, [9], 40), InterpolationKernel()),
+        (GridIndex(2, [4]), MulFAGainKernel(GridIndex(2, [4]).positions(), CHANNELS)),
+    ):
         assert separable(Grid(index, kernel, CHANNELS), x, y) is None
-    assert separable(Grid(GridIndex(2, [[40, 9]]), InterpolationKernel(), CHANNELS), x, y) is None  # more nodes than pixels: singular
+    # more nodes than pixels: singular
+    assert separable(Grid(GridIndex(2, [[40, 9]]), InterpolationKernel(), CHANNELS), x, y) is None
     grid.w.assign(np.zeros(tuple(grid.w.shape), np.float32))
     steps, _ = solve(grid, x, y, tikhonov=0.1, tolerance=1e-4)
-    assert steps > 1                                                                      # the penalty is not separable
+    # the penalty is not separable
+    assert steps > 1
 
 
 def test_a_raster_is_recognised():
     axes = raster_axes(raster([4, 3, 5]))
     assert [len(a) for a in axes] == [4, 3, 5]
-    assert raster_axes(raster([4, 1, 5])) is not None and [len(a) for a in raster_axes(raster([6]))] == [6]
+    assert raster_axes(raster([4, 1, 5])) is not None and [
+        len(a) for a in raster_axes(raster([6]))
+    ] == [6]
     assert raster_axes(np.random.default_rng(8).uniform(size=(12, 2))) is None
     np.testing.assert_array_equal(raster_axes(pixel_centres(3, 4))[0], pixel_centres(3, 4)[:4, 0])
 
 
 # Ops and weights
 
+
 def test_channel_ops_are_what_they_say():
     random = np.random.default_rng(9)
     for rows, c in ((1, 1), (5, 3), (4099, 3), (70000, 4), (40, 33)):
-        a, b, scale = (random.normal(size=shape).astype(np.float32) for shape in ((rows, c), (rows, c), (c,)))
-        np.testing.assert_allclose(dot(jt.array(a), jt.array(b)).numpy(), (a.astype(np.float64) * b).sum(0), rtol=1e-4, atol=1e-4)
-        np.testing.assert_allclose(add_scaled(jt.array(a), jt.array(scale), jt.array(b)).numpy(), a + scale * b, atol=1e-6)
+        a, b, scale = (
+            random.normal(size=shape).astype(np.float32) for shape in ((rows, c), (rows, c), (c,))
+        )
+        np.testing.assert_allclose(
+            dot(jt.array(a), jt.array(b)).numpy(),
+            (a.astype(np.float64) * b).sum(0),
+            rtol=1e-4,
+            atol=1e-4,
+        )
+        np.testing.assert_allclose(
+            add_scaled(jt.array(a), jt.array(scale), jt.array(b)).numpy(), a + scale * b, atol=1e-6
+        )
 
 
 def test_the_weights_grow_with_the_levels_and_save_iterations():
     grid = Grid(GridIndex(2, [4, 8, 16]), InterpolationKernel(), CHANNELS)
     weights = level_weights(grid).numpy()[:, 0]
     np.testing.assert_allclose([weights[i] for i in grid.index.first], [0.25, 0.5, 1.0])
-    assert (level_weights(Grid(GridIndex(2, [4, 8]), InterpolationKernel(), CHANNELS, concat=True)).numpy() == 1).all()
+    assert (
+        level_weights(
+            Grid(GridIndex(2, [4, 8]), InterpolationKernel(), CHANNELS, concat=True)
+        ).numpy()
+        == 1
+    ).all()
 
 
 # Variable projection
 
+
 def test_projection_beats_the_frozen_kernel_and_keeps_the_features_optimal():
-    """Values that a gain kernel far from its start has made; the features are the least squares fit of the last kernel."""
+    """Values that a gain kernel far from its start has made; the features are the least squares fit
+    of the last kernel."""
     jt.set_global_seed(0)
     index = GridIndex(1, [6])
     random = np.random.default_rng(10)
     x = random.uniform(size=(200, 1)).astype(np.float32)
     teacher = Grid(index, gain(index), CHANNELS, scale=1.0)
     y = value(teacher, x).astype(np.float32)
-    student = Grid(index, MulFAGainKernel(index.positions(), CHANNELS, width=5, frequency=3.0), CHANNELS)
+    student = Grid(
+        index, MulFAGainKernel(index.positions(), CHANNELS, width=5, frequency=3.0), CHANNELS
+    )
     _, frozen = solve(student, x, y, iterations=100, tolerance=1e-5)
     losses = []
-    last = project(student, x, y, steps=40, lr=2e-2, iterations=8, callback=lambda step, loss: losses.append((step, loss)))
+    last = project(
+        student,
+        x,
+        y,
+        steps=40,
+        lr=2e-2,
+        iterations=8,
+        callback=lambda step, loss: losses.append((step, loss)),
+    )
     assert [step for step, _ in losses] == list(range(1, 41)) and losses[-1][1] == last
     assert last < 0.3 * frozen
     _, again = solve(student, x, y, iterations=100, tolerance=1e-5)
@@ -318,9 +443,16 @@ def test_projection_wants_parameters():
 
 # Warm start
 
+
 @pytest.mark.parametrize("depth", [1, 2, 3])
-@pytest.mark.parametrize("config", [DenseGridConfig(finest=8, coarsest=4, levels=2, profile="smooth"),
-                                    MulFAGridConfig(finest=6, coarsest=4, levels=2)], ids=["dense", "mulfa"])
+@pytest.mark.parametrize(
+    "config",
+    [
+        DenseGridConfig(finest=8, coarsest=4, levels=2, profile="smooth"),
+        MulFAGridConfig(finest=6, coarsest=4, levels=2),
+    ],
+    ids=["dense", "mulfa"],
+)
 def test_a_warm_started_field_is_the_linear_fit(config, depth):
     """To the last decoder layer, and it trains: what is unheard is heard after a step."""
     field = replace(config, decoder=DecoderConfig(width=9, depth=depth)).build(2, 3)
@@ -343,16 +475,23 @@ def test_a_warm_started_mean_of_grids_has_the_loss_it_says():
     assert np.isclose(loss, np.square(field(jt.array(x)).numpy() - y).mean(), rtol=1e-3)
 
 
-@pytest.mark.parametrize("config", [DenseGridConfig(finest=4, levels=1, decoder=NO_DECODER), SirenConfig(width=9),
-                                    DenseGridConfig(finest=4, levels=1, decoder=DecoderConfig(width=5)),
-                                    DenseGridConfig(finest=4, levels=1, channels=2)],
-                         ids=["no decoder", "no grid", "narrow", "few channels"])
+@pytest.mark.parametrize(
+    "config",
+    [
+        DenseGridConfig(finest=4, levels=1, decoder=NO_DECODER),
+        SirenConfig(width=9),
+        DenseGridConfig(finest=4, levels=1, decoder=DecoderConfig(width=5)),
+        DenseGridConfig(finest=4, levels=1, channels=2),
+    ],
+    ids=["no decoder", "no grid", "narrow", "few channels"],
+)
 def test_a_warm_start_wants_room(config):
     with pytest.raises(ValueError, match="warm start"):
         warm_start(config.build(2, 3), *ImageTask(PIXELS).samples())
 
 
 # The run
+
 
 def small(**kwargs):
     return DenseGridConfig(finest=8, coarsest=4, levels=2, decoder=NO_DECODER, **kwargs)
@@ -361,14 +500,36 @@ def small(**kwargs):
 def test_a_run_has_the_trainers_result_and_lines(tmp_path):
     task = ImageTask(PIXELS, held_out=0.25)
     model = small().build(2, 3, task.aspect)
-    solver = Solver(task, model, SolveConfig(iterations=7, eval_every=3, tolerance=0.0), tmp_path, progress=False)
+    solver = Solver(
+        task,
+        model,
+        SolveConfig(iterations=7, eval_every=3, tolerance=0.0),
+        tmp_path,
+        progress=False,
+    )
     result = solver.fit()
-    assert result.keys() == {"psnr", "ssim", "psnr_train", "psnr_held_out", "loss", "steps", "parameters", "seconds_train", "seconds_total"}
+    assert result.keys() == {
+        "psnr",
+        "ssim",
+        "psnr_train",
+        "psnr_held_out",
+        "loss",
+        "steps",
+        "parameters",
+        "seconds_train",
+        "seconds_total",
+    }
     lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
     assert lines == solver.history and [line["step"] for line in lines] == [3, 6, 7]
-    assert result["steps"] == 7 and result["parameters"] == model.grid.w.numel() and result["psnr"] == lines[-1]["psnr"]
+    assert (
+        result["steps"] == 7
+        and result["parameters"] == model.grid.w.numel()
+        and result["psnr"] == lines[-1]["psnr"]
+    )
     x, y = task.samples()
-    assert len(x) == 144 and np.isclose(result["loss"], np.square(value(model.grid, x) - y).mean(), rtol=1e-4)
+    assert len(x) == 144 and np.isclose(
+        result["loss"], np.square(value(model.grid, x) - y).mean(), rtol=1e-4
+    )
 
 
 def test_every_setting_counts(tmp_path):
@@ -376,7 +537,12 @@ def test_every_setting_counts(tmp_path):
         jt.set_global_seed(0)
         task = ImageTask(PIXELS)
         model = config.build(2, 3, task.aspect)
-        solver = Solver(task, model, SolveConfig(**{"iterations": 3, "tolerance": tolerance, "eval_every": 1, **settings}), progress=False)
+        solver = Solver(
+            task,
+            model,
+            SolveConfig(**{"iterations": 3, "tolerance": tolerance, "eval_every": 1, **settings}),
+            progress=False,
+        )
         return solver.fit(), {name: v.numpy() for name, v in model.state_dict().items()}, solver
 
     base, weights, _ = fit(small())
@@ -385,13 +551,32 @@ def test_every_setting_counts(tmp_path):
     assert np.abs(fit(small(), tikhonov=5.0)[1]["grid.w"]).sum() < np.abs(weights["grid.w"]).sum()
     assert len(fit(small(), eval_every=2)[2].history) == 2
     mulfa = MulFAGridConfig(finest=6, coarsest=4, levels=2, decoder=NO_DECODER)
-    frozen, learned = fit(mulfa), fit(mulfa, kernel_steps=4)
-    assert learned[0]["steps"] == 4 and [line["step"] for line in learned[2].history] == [1, 2, 3, 4]
-    assert (frozen[1]["grid.kernel.last.weight"] == 0).all() and (learned[1]["grid.kernel.last.weight"] != 0).any()
+    frozen = fit(mulfa)
+    learned = fit(mulfa, kernel_steps=4)
+    assert learned[0]["steps"] == 4 and [line["step"] for line in learned[2].history] == [
+        1,
+        2,
+        3,
+        4,
+    ]
+    assert (frozen[1]["grid.kernel.last.weight"] == 0).all() and (
+        learned[1]["grid.kernel.last.weight"] != 0
+    ).any()
 
 
-@pytest.mark.parametrize("settings", [{"iterations": 0}, {"tolerance": 1.0}, {"tolerance": -0.1}, {"tikhonov": -1.0}, {"kernel_steps": -1},
-                                      {"eval_every": 0}, {"tikhonov": float("inf")}], ids=str)
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"iterations": 0},
+        {"tolerance": 1.0},
+        {"tolerance": -0.1},
+        {"tikhonov": -1.0},
+        {"kernel_steps": -1},
+        {"eval_every": 0},
+        {"tikhonov": float("inf")},
+    ],
+    ids=str,
+)
 def test_wrong_settings_are_refused(settings):
     with pytest.raises(ValueError, match="--solve"):
         SolveConfig(**settings)
@@ -409,6 +594,8 @@ def test_a_solved_model_can_be_saved_and_loaded(tmp_path):
     task = ImageTask(PIXELS)
     model, other = (small().build(2, 3, task.aspect) for _ in range(2))
     Solver(task, model, SolveConfig(iterations=5), progress=False).fit()
-    checkpoint.save(tmp_path / "m.safetensors", {k: v.numpy() for k, v in model.state_dict().items()}, {})
+    checkpoint.save(
+        tmp_path / "m.safetensors", {k: v.numpy() for k, v in model.state_dict().items()}, {}
+    )
     checkpoint.assign(other, checkpoint.read(tmp_path / "m.safetensors")[0])
     np.testing.assert_array_equal(other.grid.w.numpy(), model.grid.w.numpy())

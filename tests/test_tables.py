@@ -1,4 +1,5 @@
 """The tables: what they run, keep and write, and how they end when a run fails or the user errs."""
+
 import csv
 import json
 from dataclasses import replace
@@ -30,7 +31,10 @@ from PIL import Image
 from table_presets import MULFA, PRESETS, Preset
 
 DECODER = DecoderConfig(width=8, depth=1)
-FIELDS = {MULFA: MulFAGridConfig(finest=8, coarsest=4, levels=2, channels=2, decoder=DECODER), "SIREN": SirenConfig(width=11, depth=1)}
+FIELDS = {
+    MULFA: MulFAGridConfig(finest=8, coarsest=4, levels=2, channels=2, decoder=DECODER),
+    "SIREN": SirenConfig(width=11, depth=1),
+}
 LINEAR = DecoderConfig(depth=0)
 
 
@@ -50,20 +54,33 @@ def test_the_image_table_is_written_and_runs_are_kept(pictures, tmp_path, monkey
     use(monkeypatch, "image", "pictures", Preset(FIELDS, 20, 2**16, seeds=2, patience=100))
     config = tables.Config(table="image", pictures=pictures, out=tmp_path / "out", device=DEVICE)
     rows = tables.main(config)["image"]
-    assert set(rows) == set(FIELDS) and all(len(rows["SIREN"][protocol]) == 4 for protocol in comparison.PROTOCOLS)
+    assert set(rows) == set(FIELDS) and all(
+        len(rows["SIREN"][protocol]) == 4 for protocol in comparison.PROTOCOLS
+    )
     table = list(csv.reader((tmp_path / "out" / "image.csv").open()))
     assert [line[0] for line in table[1:]] == list(FIELDS)
-    by_seed = [np.mean([r["psnr"] for r in rows[MULFA]["steps"] if r["wanted"]["seed"] == seed]) for seed in (0, 1)]
+    by_seed = [
+        np.mean([r["psnr"] for r in rows[MULFA]["steps"] if r["wanted"]["seed"] == seed])
+        for seed in (0, 1)
+    ]
     assert table[1][4] == f"{np.mean(by_seed):.2f} ± {np.std(by_seed, ddof=1):.2f}"
     written = (tmp_path / "out" / "image.md").read_text()
-    assert table[1][4] in written and "GaussianImage, table 1a" in written and "43.88" in written and str(tmp_path) not in written
+    assert (
+        table[1][4] in written
+        and "GaussianImage, table 1a" in written
+        and "43.88" in written
+        and str(tmp_path) not in written
+    )
     assert all((tmp_path / "out" / "image" / "pictures" / f"{name}.png").is_file() for name in "ab")
 
     reference = rows[MULFA]["steps"][0]["parameters"]
     assert all(abs(r["parameters"] / reference - 1) < 0.1 for r in rows["SIREN"]["parameters"])
     assert abs(rows["SIREN"]["steps"][0]["parameters"] / reference - 1) > 0.1
-    pace = json.loads((tmp_path / "out" / "image" / "pictures" / "a" / "pace.json").read_text())["milliseconds"]
-    steps = max(20, round(20 * pace[MULFA] / pace["SIREN"] / 10) * 10)  # equal time: as many steps as the paces say
+    pace = json.loads((tmp_path / "out" / "image" / "pictures" / "a" / "pace.json").read_text())[
+        "milliseconds"
+    ]
+    # equal time: as many steps as the paces say
+    steps = max(20, round(20 * pace[MULFA] / pace["SIREN"] / 10) * 10)
     assert {r["steps"] for r in rows["SIREN"]["time"] if r["subject"] == "a"} == {steps}
     assert all("psnr_held_out" in r for r in rows["SIREN"]["held-out"])
 
@@ -73,18 +90,29 @@ def test_the_image_table_is_written_and_runs_are_kept(pictures, tmp_path, monkey
 
     file = tmp_path / "out" / "image" / "pictures" / "a" / "pace.json"
     kept = json.loads(file.read_text())
-    kept["fields"]["SIREN"]["width"] += 1                  # as if SIREN had been another when its pace was measured
+    # as if SIREN had been another when its pace was measured
+    kept["fields"]["SIREN"]["width"] += 1
     file.write_text(json.dumps(kept))
     monkeypatch.setattr(comparison.Trainer, "advance", lambda self, steps: None)
     black = {"a": lambda seed: ImageTask(np.zeros((4, 4, 3), np.float32))}
-    new = comparison.Comparison(FIELDS, black, lambda field, task: field.build(2, 3), TrainConfig(20), (0,), 100,
-                                tmp_path / "out" / "image" / "pictures", contents={"a": kept["content"]}).paces("a")
+    new = comparison.Comparison(
+        FIELDS,
+        black,
+        lambda field, task: field.build(2, 3),
+        TrainConfig(20),
+        (0,),
+        100,
+        tmp_path / "out" / "image" / "pictures",
+        contents={"a": kept["content"]},
+    ).paces("a")
     assert new[MULFA] == pace[MULFA] and new["SIREN"] != pace["SIREN"]
 
 
 def test_another_picture_of_the_same_name_is_fitted_anew(pictures, tmp_path, monkeypatch, capsys):
     use(monkeypatch, "image", "pictures", Preset({MULFA: FIELDS[MULFA]}, 20, 2**16, patience=100))
-    config = tables.Config(table="image", pictures=pictures[:1], out=tmp_path / "out", device=DEVICE)
+    config = tables.Config(
+        table="image", pictures=pictures[:1], out=tmp_path / "out", device=DEVICE
+    )
     first = tables.main(config)["image"][MULFA]["steps"][0]["psnr"]
     pixels = Image.open(pictures[0])
     pixels.load()
@@ -98,16 +126,42 @@ def test_another_picture_of_the_same_name_is_fitted_anew(pictures, tmp_path, mon
 
 
 def test_a_run_that_fails_says_why_and_is_tried_again(pictures, tmp_path, monkeypatch):
-    use(monkeypatch, "image", "pictures", Preset({**FIELDS, "hash grid": HashGridConfig(finest=-3)}, 20, 2**16, patience=100))
-    config = tables.Config(table="image", pictures=pictures[:1], out=tmp_path / "out", device=DEVICE, fields=("hash",))
+    use(
+        monkeypatch,
+        "image",
+        "pictures",
+        Preset({**FIELDS, "hash grid": HashGridConfig(finest=-3)}, 20, 2**16, patience=100),
+    )
+    config = tables.Config(
+        table="image", pictures=pictures[:1], out=tmp_path / "out", device=DEVICE, fields=("hash",)
+    )
     rows = tables.main(config)["image"]
     assert "psnr" in rows[MULFA]["steps"][0] and "finest" in rows["hash grid"]["steps"][0]["failed"]
     table = list(csv.reader((tmp_path / "out" / "image.csv").open()))
-    assert "failed on a" in table[2][4] and "finest must be positive" in table[2][4] and "failed" not in "".join(table[1])
-    use(monkeypatch, "image", "pictures", Preset({**FIELDS, "hash grid": HashGridConfig(finest=16, coarsest=4, levels=2, table_size=50,
-                                                                                        decoder=DECODER)}, 20, 2**16, patience=1e-9))
+    assert (
+        "failed on a" in table[2][4]
+        and "finest must be positive" in table[2][4]
+        and "failed" not in "".join(table[1])
+    )
+    use(
+        monkeypatch,
+        "image",
+        "pictures",
+        Preset(
+            {
+                **FIELDS,
+                "hash grid": HashGridConfig(
+                    finest=16, coarsest=4, levels=2, table_size=50, decoder=DECODER
+                ),
+            },
+            20,
+            2**16,
+            patience=1e-9,
+        ),
+    )
     rows = tables.main(config)["image"]
-    assert rows["hash grid"]["steps"] == [] and rows["hash grid"]["time"][0]["steps"] >= 20  # patience: for the time only
+    # patience: for the time only
+    assert rows["hash grid"]["steps"] == [] and rows["hash grid"]["time"][0]["steps"] >= 20
 
 
 def test_all_tables_fill_their_pages(tmp_path, monkeypatch):
@@ -118,24 +172,46 @@ def test_all_tables_fill_their_pages(tmp_path, monkeypatch):
     monkeypatch.setattr(table_subjects, "gyroid_ball", lambda: make_mesh(ball.vertices, ball.faces))
     monkeypatch.setattr(table_subjects, "knot", lambda: ball)
     monkeypatch.setattr(table_subjects, "SDFConfig", lambda pool: sdf_task.SDFConfig(pool=2000))
-    monkeypatch.setattr(figures, "bound", lambda: (None, {"FourierGrid": {"difference_largest": 0.7, "difference_least": 0.0}}))
+    monkeypatch.setattr(
+        figures,
+        "bound",
+        lambda: (None, {"FourierGrid": {"difference_largest": 0.7, "difference_least": 0.0}}),
+    )
     monkeypatch.setattr(figures, "spectrum", lambda: (None, {"VoxelGrid": {"peak": 1.0}}))
     mulfa = {MULFA: FIELDS[MULFA]}
-    linear = {"linear": DenseGridConfig(finest=12, coarsest=4, levels=2, decoder=LINEAR),
-              "literal": LiteralMulFAGridConfig(finest=8, coarsest=4, levels=2, decoder=LINEAR)}
-    small = {"image": Preset(mulfa, 20, 64, side=24), "sdf": Preset(mulfa, 20, 64), "views": Preset(mulfa, 20, 64, side=12),
-             "theory": Preset(linear, 20, side=24), "fourier": Preset({"none": 0, "gaussian": 2}, 2, side=16)}
+    linear = {
+        "linear": DenseGridConfig(finest=12, coarsest=4, levels=2, decoder=LINEAR),
+        "literal": LiteralMulFAGridConfig(finest=8, coarsest=4, levels=2, decoder=LINEAR),
+    }
+    small = {
+        "image": Preset(mulfa, 20, 64, side=24),
+        "sdf": Preset(mulfa, 20, 64),
+        "views": Preset(mulfa, 20, 64, side=12),
+        "theory": Preset(linear, 20, side=24),
+        "fourier": Preset({"none": 0, "gaussian": 2}, 2, side=16),
+    }
     for table, preset in small.items():
         use(monkeypatch, table, "cpu", preset)
-        (tmp_path / f"{table}.md").write_text(f"before {table}\n<!-- table: {table} -->\nSTALE\n<!-- end -->\nafter\n")
-    found = tables.main(tables.Config(table="all", pages=tmp_path, out=tmp_path / "out", device=DEVICE))
+        (tmp_path / f"{table}.md").write_text(
+            f"before {table}\n<!-- table: {table} -->\nSTALE\n<!-- end -->\nafter\n"
+        )
+    found = tables.main(
+        tables.Config(table="all", pages=tmp_path, out=tmp_path / "out", device=DEVICE)
+    )
     assert set(found) == set(tables.TABLES)
     for table in tables.TABLES:
         page = (tmp_path / f"{table}.md").read_text()
-        assert page.startswith(f"before {table}\n<!-- table: {table} -->\n") and page.endswith("\n<!-- end -->\nafter\n")
-        assert "STALE" not in page and f"`python apps/tables.py {table} --preset cpu`, commit " in page
+        assert page.startswith(f"before {table}\n<!-- table: {table} -->\n") and page.endswith(
+            "\n<!-- end -->\nafter\n"
+        )
+        assert (
+            "STALE" not in page and f"`python apps/tables.py {table} --preset cpu`, commit " in page
+        )
         assert "failed" not in page.split("| figure")[0]
-    assert all(row["steps"][0]["iou"] >= 0 for row in found["sdf"].values()) and found["views"][MULFA]["steps"][0]["psnr"] > 0
+    assert (
+        all(row["steps"][0]["iou"] >= 0 for row in found["sdf"].values())
+        and found["views"][MULFA]["steps"][0]["psnr"] > 0
+    )
     assert found["theory"]["linear"][0]["prediction_error_db"] < 0.01
     assert "| 0.7000 | 0.75 |" in (tmp_path / "theory.md").read_text()
     assert found["fourier"]["gaussian"][0]["kernel"] > 3
@@ -143,6 +219,7 @@ def test_all_tables_fill_their_pages(tmp_path, monkeypatch):
 
 def test_equal_parameters():
     """The size whose count comes nearest, where there is a largest that may be asked for too."""
+
     def count(config):
         if config.width > 300:
             raise ValueError("too large")
@@ -151,15 +228,30 @@ def test_equal_parameters():
     assert resized(SirenConfig(width=50), 1234, count).width == 123
     assert resized(SirenConfig(width=50), 1236, count).width == 124
     assert resized(SirenConfig(width=50), 9999, count).width == 300
-    assert resized(HashGridConfig(), 500, lambda config: config.finest).finest == 500  # whose tables are not full
+    # whose tables are not full
+    assert resized(HashGridConfig(), 500, lambda config: config.finest).finest == 500
     assert resized(HashGridConfig(), 7, lambda config: config.table_size).table_size == 7
     assert resized(DenseGridConfig(), 500, lambda config: config.finest).finest == 500
-    assert resized(OptDNNGridConfig(), 500, lambda config: config.finest + 10**6 * config.width - 32 * 10**6).width == 32
+    assert (
+        resized(
+            OptDNNGridConfig(),
+            500,
+            lambda config: config.finest + 10**6 * config.width - 32 * 10**6,
+        ).width
+        == 32
+    )
 
 
 def test_cells_of_a_table():
-    runs = [{"psnr": value, "wanted": {"seed": seed}, "subject": "a"} for value, seed in ((1.0, 0), (3.0, 0), (4.0, 1), (6.0, 1))]
-    assert report.cell(runs[:2], "psnr") == "2.00" and report.cell(runs, "psnr", 1) == "3.5 ± 2.1" and report.cell([], "psnr") == "-"
+    runs = [
+        {"psnr": value, "wanted": {"seed": seed}, "subject": "a"}
+        for value, seed in ((1.0, 0), (3.0, 0), (4.0, 1), (6.0, 1))
+    ]
+    assert (
+        report.cell(runs[:2], "psnr") == "2.00"
+        and report.cell(runs, "psnr", 1) == "3.5 ± 2.1"
+        and report.cell([], "psnr") == "-"
+    )
     assert report.cell([*runs, {"failed": "why", "subject": "b"}], "psnr") == "failed on b: why"
     assert report.cell([{**runs[0], "psnr": None}], "psnr") == "nan"
     assert report.markdown(["a", "b"], [["x|y", 1]]).splitlines()[-1] == "| x/y | 1 |"
@@ -168,24 +260,40 @@ def test_cells_of_a_table():
 def test_published_values_are_whole():
     for table in tables.TABLES:
         rows = report.published(table)
-        assert rows and all(row[name] for row in rows for name in ("field", "data", "protocol", "source"))
+        assert rows and all(
+            row[name] for row in rows for name in ("field", "data", "protocol", "source")
+        )
         assert all(np.isfinite(float(row["value"])) for row in rows)
         known = {name for preset in PRESETS[table].values() for name in preset.fields}
-        assert table == "theory" or known & {row["field"] for row in rows}  # else no row would have one beside it
-    assert not any("MulFA" in row["field"] for table in tables.TABLES for row in report.published(table))
+        # else no row would have one beside it
+        assert table == "theory" or known & {row["field"] for row in rows}
+    assert not any(
+        "MulFA" in row["field"] for table in tables.TABLES for row in report.published(table)
+    )
 
 
 def test_a_page_without_its_place_is_refused_before_anything_runs(tmp_path, capsys):
     (tmp_path / "sdf.md").write_text("no place")
     with pytest.raises(SystemExit) as stop:
         tables.main(tables.Config(table="sdf", pages=tmp_path, out=tmp_path / "out", device=DEVICE))
-    assert stop.value.code == 2 and "<!-- table: sdf -->" in capsys.readouterr().err and not (tmp_path / "out").exists()
+    assert (
+        stop.value.code == 2
+        and "<!-- table: sdf -->" in capsys.readouterr().err
+        and not (tmp_path / "out").exists()
+    )
 
 
 def test_wrong_flags_end_with_one_line(pictures, tmp_path, capsys):
     picture = ["--pictures", str(pictures[0])]
-    for arguments in (["image", *picture, "--steps", "3"], [], ["image", "--fields", "nope"], ["sdf", *picture], ["image", "--seeds", "0"],
-                      ["image", *picture, "--pages", "docs"], ["paintings"]):
+    for arguments in (
+        ["image", *picture, "--steps", "3"],
+        [],
+        ["image", "--fields", "nope"],
+        ["sdf", *picture],
+        ["image", "--seeds", "0"],
+        ["image", *picture, "--pages", "docs"],
+        ["paintings"],
+    ):
         with pytest.raises(SystemExit) as stop:
             cli.parse(tables.Config, arguments)
         assert stop.value.code == 2

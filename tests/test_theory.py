@@ -1,4 +1,6 @@
-"""Theory against practice: the closed forms against autodiff, the predictions against real gradient descent."""
+"""Theory against practice: the closed forms against autodiff, the predictions against real gradient
+descent."""
+
 import dataclasses
 import functools
 
@@ -18,10 +20,13 @@ from test_grid import CASES, CHANNELS, Case, build, interior
 
 RATES = {"features": 1e-2, "kernel": 1e-2, "network": 1e-2}
 # slots so few that most points meet one with two or more of their corners
-COLLIDING = [Case("hash-2d-one-point-twice", ((8, 8),) * 4, table_size=8),
-             Case("gain-2d-one-point-twice", ((8, 8),), table_size=5, octaves=1, depth=1)]
+COLLIDING = [
+    Case("hash-2d-one-point-twice", ((8, 8),) * 4, table_size=8),
+    Case("gain-2d-one-point-twice", ((8, 8),), table_size=5, octaves=1, depth=1),
+]
 every_case = pytest.mark.parametrize("case", CASES + COLLIDING, ids=lambda case: case.name)
-LINEAR = [case for case in CASES + COLLIDING if case.depth or not case.octaves]  # one number per channel without concat
+# one number per channel without concat
+LINEAR = [case for case in CASES + COLLIDING if case.depth or not case.octaves]
 
 
 def points(n, dim=2, seed=0):
@@ -36,9 +41,13 @@ def close(found, wanted, relative):
 @every_case
 def test_closed_form_equals_autodiff(case):
     """For all outputs of a point: levels and heads side by side."""
-    grid, x = build(case, fused=False, concat=bool(case.octaves and not case.depth)), interior(case, 4)
-    found, n = gtk(grid, x), grid.n_out // CHANNELS
-    wanted = empirical_ntk(Field(grid, None, RATES), x)["features"].reshape(4 * n, CHANNELS, 4 * n, CHANNELS)
+    grid = build(case, fused=False, concat=bool(case.octaves and not case.depth))
+    x = interior(case, 4)
+    found = gtk(grid, x)
+    n = grid.n_out // CHANNELS
+    wanted = empirical_ntk(Field(grid, None, RATES), x)["features"].reshape(
+        4 * n, CHANNELS, 4 * n, CHANNELS
+    )
     for c in range(CHANNELS):
         close(found[c] if found.ndim == 3 else found, wanted[:, c, :, c], 1e-6)
         assert not wanted[:, c, :, 1 - c].any()  # a channel's features move no other channel
@@ -53,14 +62,17 @@ def test_points_meet_a_slot_twice():
 
 
 def test_between_two_sets_of_points():
-    grid, x1, x2 = build(CASES[3], fused=False, concat=False), interior(CASES[3], 3), points(5)
+    grid = build(CASES[3], fused=False, concat=False)
+    x1 = interior(CASES[3], 3)
+    x2 = points(5)
     whole = gtk(grid, np.concatenate([x1, x2]))
     close(gtk(grid, x1, x2), whole[:3, 3:], 1e-12)
 
 
 def test_the_papers_kernel_and_chunks(monkeypatch):
     index = GridIndex(2, [3, 5])
-    grid, x = Grid(index, MulFALiteralKernel(index.positions(), 2, octaves=2, width=4, depth=2), 1), points(7)
+    grid = Grid(index, MulFALiteralKernel(index.positions(), 2, octaves=2, width=4, depth=2), 1)
+    x = points(7)
     found = gtk(grid, x)
     close(found, empirical_ntk(Field(grid, None, RATES), x)["features"], 1e-6)
     monkeypatch.setattr("jgrid.theory.gtk.CHUNK", 3)
@@ -69,11 +81,14 @@ def test_the_papers_kernel_and_chunks(monkeypatch):
 
 @pytest.mark.parametrize("case", LINEAR, ids=lambda case: case.name)
 def test_products_without_the_matrix(case):
-    grid, x = build(case, fused=True, concat=False), interior(case, 20)
+    grid = build(case, fused=True, concat=False)
+    x = interior(case, 20)
     random = np.random.default_rng(1)
-    w, r = random.normal(size=tuple(grid.w.shape)), random.normal(size=(20, CHANNELS))
+    w = random.normal(size=tuple(grid.w.shape))
+    r = random.normal(size=(20, CHANNELS))
     before = grid.w.numpy()
-    stored, free = SparseProducts(design_matrix(grid, x)), GridProducts(grid, x)
+    stored = SparseProducts(design_matrix(grid, x))
+    free = GridProducts(grid, x)
     close(free.forward(w), stored.forward(w), 3e-6)
     close(free.adjoint(r), stored.adjoint(r), 3e-6)
     close(free.gram(w), stored.gram(w), 5e-6)
@@ -89,8 +104,11 @@ def test_shares_of_the_full_kernel():
     model = Field(Grid(index, kernel, 2, scale=1.0), MLP(2, 2, 8, 1), RATES)
     x = points(3)
     shares = empirical_ntk(model, x)
-    assert list(shares) == ["features", "kernel", "network"] and all(np.trace(s) > 0 for s in shares.values())
-    # against finite differences: how an output moves when all parameters move along another output's gradient
+    assert list(shares) == ["features", "kernel", "network"] and all(
+        np.trace(s) > 0 for s in shares.values()
+    )
+    # against finite differences: how an output moves when all parameters move along another
+    # output's gradient
     params = [p for group in model.parameter_groups() for p in group["params"]]
     value = model(jt.array(x))
     gradients = [g.numpy() for g in jt.grad(value[2, 1], params)]
@@ -99,22 +117,36 @@ def test_shares_of_the_full_kernel():
         for p, g in zip(params, gradients):
             p.update(p + sign * (1e-3 if sign > 0 else 2e-3) * jt.array(g))
         ends.append(model(jt.array(x)).numpy().ravel().astype(np.float64))
-    assert np.allclose((ends[0] - ends[1]) / 2e-3, sum(shares.values())[:, 5], rtol=0, atol=2e-2 * np.abs(sum(shares.values())[:, 5]).max())
+    assert np.allclose(
+        (ends[0] - ends[1]) / 2e-3,
+        sum(shares.values())[:, 5],
+        rtol=0,
+        atol=2e-2 * np.abs(sum(shares.values())[:, 5]).max(),
+    )
 
 
 def regression_case(name):
-    """A small grid that is linear in w, 60 points to train on and 40 held out, colours, and features that are not zero."""
+    """A small grid that is linear in w, 60 points to train on and 40 held out, colours, and
+    features that are not zero."""
     index = GridIndex(2, [5, 9, 14], table_size=60)
-    kernels = {"hash": lambda: InterpolationKernel(), "gain": lambda: MulFAGainKernel(index.positions(), 2, width=5),
-               "literal": lambda: MulFALiteralKernel(index.positions(), 3, octaves=2, width=5, depth=2)}
+    kernels = {
+        "hash": lambda: InterpolationKernel(),
+        "gain": lambda: MulFAGainKernel(index.positions(), 2, width=5),
+        "literal": lambda: MulFALiteralKernel(index.positions(), 3, octaves=2, width=5, depth=2),
+    }
     if name == "radial":
-        index, kernels = PointIndex(r_sequence(80, 2)), {"radial": lambda: RadialKernel(80, 2, 2)}
+        index = PointIndex(r_sequence(80, 2))
+        kernels = {"radial": lambda: RadialKernel(80, 2, 2)}
     kernel = kernels[name]()
     if name == "gain":
-        kernel.last.weight = jt.array(np.random.default_rng(0).normal(size=(2, 5)).astype(np.float32))
+        kernel.last.weight = jt.array(
+            np.random.default_rng(0).normal(size=(2, 5)).astype(np.float32)
+        )
     grid = Grid(index, kernel, 2, scale=0.3)
     x = points(100)
-    y = np.stack([np.sin(7 * x[:, 0] + 3 * x[:, 1]), np.random.default_rng(3).uniform(size=100)], axis=1)
+    y = np.stack(
+        [np.sin(7 * x[:, 0] + 3 * x[:, 1]), np.random.default_rng(3).uniform(size=100)], axis=1
+    )
     return Field(grid, None, RATES), x, y
 
 
@@ -122,34 +154,62 @@ def regression_case(name):
 def test_gradient_descent_goes_as_foretold(name):
     """200 real steps, from features that are not zero: trained and held-out outputs to 1e-5."""
     model, x, y = regression_case(name)
-    grid, steps = model.grid, [0, 1, 7, 50, 200]
-    start, kernels = model(jt.array(x)).numpy().astype(np.float64), np.broadcast_to(gtk(grid, x), (2, 100, 100))
+    grid = model.grid
+    steps = [0, 1, 7, 50, 200]
+    start = model(jt.array(x)).numpy().astype(np.float64)
+    kernels = np.broadcast_to(gtk(grid, x), (2, 100, 100))
     lr = 1 / max(np.linalg.eigvalsh(k[:60, :60])[-1] for k in kernels)
-    wanted = np.concatenate([predicted_outputs(k[:60, :60], y[:60, c:c + 1], lr, steps, start[:60, c:c + 1], k[:, :60], start[:, c:c + 1])
-                             for c, k in enumerate(kernels)], axis=2)
-    forecast = Forecast(SparseProducts(design_matrix(grid, x[:60])), y[:60], grid.w.numpy().astype(np.float64), steps, tolerance=1e-9)
+    wanted = np.concatenate(
+        [
+            predicted_outputs(
+                k[:60, :60],
+                y[:60, c : c + 1],
+                lr,
+                steps,
+                start[:60, c : c + 1],
+                k[:, :60],
+                start[:, c : c + 1],
+            )
+            for c, k in enumerate(kernels)
+        ],
+        axis=2,
+    )
+    forecast = Forecast(
+        SparseProducts(design_matrix(grid, x[:60])),
+        y[:60],
+        grid.w.numpy().astype(np.float64),
+        steps,
+        tolerance=1e-9,
+    )
     assert np.isclose(forecast.lr, lr, rtol=1e-9)
     for i, _ in enumerate(gradient_descent(model, x[:60], y[:60], lr, steps, [grid.w])):
         found = model(jt.array(x)).numpy()
         close(found[:60], wanted[i, :60], 1e-5)
         close(found[60:], wanted[i, 60:], 1e-5)
         close(SparseProducts(design_matrix(grid, x)).forward(forecast.weights[i]), wanted[i], 1e-6)
-        assert np.allclose(forecast.residual[i], np.linalg.norm(found[:60] - y[:60], axis=0), rtol=1e-4)
+        assert np.allclose(
+            forecast.residual[i], np.linalg.norm(found[:60] - y[:60], axis=0), rtol=1e-4
+        )
     assert np.abs(wanted[-1] - wanted[0]).max() > 0.3
 
 
 @functools.cache
 def two_thousand():
     case = Case("hash-2d", ((8, 8), (17, 17), (30, 30)), table_size=400)
-    grid, x = build(case, fused=True, concat=False), points(2000)
-    y = np.stack([np.sin(9 * x[:, 0] * x[:, 1]), np.random.default_rng(4).uniform(size=2000)], axis=1)
+    grid = build(case, fused=True, concat=False)
+    x = points(2000)
+    y = np.stack(
+        [np.sin(9 * x[:, 0] * x[:, 1]), np.random.default_rng(4).uniform(size=2000)], axis=1
+    )
     return grid, x, y, gtk(grid, x)
 
 
 @pytest.mark.parametrize("flow", [False, True])
 def test_lanczos_equals_dense(flow):
     grid, x, y, kernel = two_thousand()
-    stored, steps, w0 = SparseProducts(design_matrix(grid, x)), [1, 30, 1000], grid.w.numpy().astype(np.float64)
+    stored = SparseProducts(design_matrix(grid, x))
+    steps = [1, 30, 1000]
+    w0 = grid.w.numpy().astype(np.float64)
     forecast = Forecast(stored, y, w0, steps, flow=flow, tolerance=1e-9)
     wanted = predicted_outputs(kernel, y, forecast.lr, steps, stored.forward(w0), flow=flow)
     close(np.stack([stored.forward(w) for w in forecast.weights]), wanted, 1e-6)
@@ -161,29 +221,37 @@ def test_lanczos_equals_dense(flow):
 def test_the_fused_op_foretells_as_well():
     """In float32, and stopped early: to the tolerance it promises."""
     grid, x, y, kernel = two_thousand()
-    free, steps, w0 = GridProducts(grid, x), [30, 1000], grid.w.numpy().astype(np.float64)
+    free = GridProducts(grid, x)
+    steps = [30, 1000]
+    w0 = grid.w.numpy().astype(np.float64)
     forecast = Forecast(free, y, w0, steps)
     wanted = predicted_outputs(kernel, y, forecast.lr, steps, free.forward(w0))
     found = np.stack([free.forward(w) for w in forecast.weights])
-    assert (np.linalg.norm(found - wanted, axis=1) < 5e-3 * np.linalg.norm(y - wanted, axis=1)).all()
+    assert (
+        np.linalg.norm(found - wanted, axis=1) < 5e-3 * np.linalg.norm(y - wanted, axis=1)
+    ).all()
     assert forecast.n_products < 100
 
 
 def test_a_krylov_space_that_ends():
-    """Fewer features than products, a channel of zeros, a start at the solution: nothing divides by zero."""
+    """Fewer features than products, a channel of zeros, a start at the solution: nothing divides by
+    zero."""
     grid = Grid(GridIndex(1, [3]), InterpolationKernel(), 3, scale=0.0)
     x = np.linspace(0, 1, 9, dtype=np.float32)[:, None]
     y = np.stack([np.sin(x[:, 0]), np.zeros(9), np.ones(9)], axis=1)
     forecast = Forecast(SparseProducts(design_matrix(grid, x)), y, np.zeros((4, 3)), [10, 500])
     wanted = predicted_outputs(gtk(grid, x), y, forecast.lr, [10, 500])
     close(np.stack([design_matrix(grid, x)[0] @ w for w in forecast.weights]), wanted, 1e-8)
-    done = Forecast(SparseProducts(design_matrix(grid, x)), np.zeros((9, 3)), np.zeros((4, 3)), [5], lr=0.1)
+    done = Forecast(
+        SparseProducts(design_matrix(grid, x)), np.zeros((9, 3)), np.zeros((4, 3)), [5], lr=0.1
+    )
     assert not done.weights.any()
 
 
 def test_progress_of_a_mode():
     """Against the loop; also beyond 1 / lambda, at zero, and for flow the exponential."""
-    values, lr = np.array([0.0, 1e-9, 0.1, 0.5, 1.0, 1.9]), 1.0
+    values = np.array([0.0, 1e-9, 0.1, 0.5, 1.0, 1.9])
+    lr = 1.0
     for steps in (1, 2, 25):
         left = np.ones(6)
         learned = np.zeros(6)
@@ -191,23 +259,42 @@ def test_progress_of_a_mode():
             learned += lr * left
             left *= 1 - lr * values
         np.testing.assert_allclose(progress(values, lr, [steps])[0], learned, rtol=1e-10)
-    np.testing.assert_allclose(progress(values, 0.5, [6], flow=True)[0, 2:], (1 - np.exp(-3 * values[2:])) / values[2:])
+    np.testing.assert_allclose(
+        progress(values, 0.5, [6], flow=True)[0, 2:], (1 - np.exp(-3 * values[2:])) / values[2:]
+    )
     np.testing.assert_allclose(progress(values, 0.5, [6], flow=True)[0, :2], 3, rtol=1e-6)
 
 
 def test_kernel_stays_where_the_model_is_linear_and_only_there():
-    """Theorem 2: no drift for a frozen kernel; with the kernel's own parameters or a decoder there is one, and it is not small."""
+    """Theorem 2: no drift for a frozen kernel; with the kernel's own parameters or a decoder there
+    is one, and it is not small."""
     for frozen, n, decoder in ((True, 60, None), (False, 60, None), (False, 12, MLP(2, 2, 8, 1))):
         model, x, y = regression_case("gain")
         model.network = decoder
-        start = gtk(model.grid, x[:60]) if not decoder else sum(empirical_ntk(model, x[:n]).values())
+        start = (
+            gtk(model.grid, x[:60]) if not decoder else sum(empirical_ntk(model, x[:n]).values())
+        )
         lr = 0.02 if decoder else 1 / np.linalg.eigvalsh(start).max()
-        list(gradient_descent(model, x[:60], y[:60], 0.3 * lr, [50], [model.grid.w] if frozen else None))
+        list(
+            gradient_descent(
+                model, x[:60], y[:60], 0.3 * lr, [50], [model.grid.w] if frozen else None
+            )
+        )
         now = gtk(model.grid, x[:60]) if not decoder else sum(empirical_ntk(model, x[:n]).values())
         assert drift(start, now) < 1e-6 if frozen else drift(start, now) > 1e-3
 
 
 def test_every_case_counts():
     """A new field of a case must reach the grids here."""
-    assert {f.name for f in dataclasses.fields(Case)} == {"name", "cells", "table_size", "profile", "octaves", "kernels", "depth", "warps",
-                                                          "scattered", "radial"}
+    assert {f.name for f in dataclasses.fields(Case)} == {
+        "name",
+        "cells",
+        "table_size",
+        "profile",
+        "octaves",
+        "kernels",
+        "depth",
+        "warps",
+        "scattered",
+        "radial",
+    }

@@ -1,4 +1,5 @@
 """Novel views: scenes on disk, the radiance field, the task, and the app as its users meet it."""
+
 import dataclasses
 import json
 import re
@@ -28,7 +29,16 @@ from conftest import DEVICE
 from PIL import Image
 
 DECODER = DecoderConfig(width=16, depth=1)
-FIELD = HashGridConfig(finest=16, coarsest=4, levels=2, channels=4, table_size=2000, decoder=DECODER, lr_features=3e-2, lr_network=1e-2)
+FIELD = HashGridConfig(
+    finest=16,
+    coarsest=4,
+    levels=2,
+    channels=4,
+    table_size=2000,
+    decoder=DECODER,
+    lr_features=3e-2,
+    lr_network=1e-2,
+)
 TRAIN = TrainConfig(steps=4, batch=2000, eval_every=2, warmup=1)
 SIZE = 24
 
@@ -36,14 +46,29 @@ SIZE = 24
 @pytest.fixture(scope="session")
 def ball(tmp_path_factory):
     """A scene of an icosphere: 6 views to train on, 2 to test."""
-    return make_scene(tmp_path_factory.mktemp("ball"), trimesh.creation.icosphere(subdivisions=2), size=SIZE, train=6, test=2)
+    return make_scene(
+        tmp_path_factory.mktemp("ball"),
+        trimesh.creation.icosphere(subdivisions=2),
+        size=SIZE,
+        train=6,
+        test=2,
+    )
 
 
 def test_a_made_scene_reads_back(ball):
-    train, test = load_views(ball, "train"), load_views(ball, "test")
-    assert train.pixels.shape == (6, SIZE, SIZE, 4) and test.pixels.shape == (2, SIZE, SIZE, 4) and train.transparent
+    train = load_views(ball, "train")
+    test = load_views(ball, "test")
+    assert (
+        train.pixels.shape == (6, SIZE, SIZE, 4)
+        and test.pixels.shape == (2, SIZE, SIZE, 4)
+        and train.transparent
+    )
     camera = train.camera
-    assert np.isclose(camera.fx, SIZE / 2 / np.tan(0.35)) and (camera.fx, camera.cx, camera.cy) == (camera.fy, SIZE / 2, SIZE / 2)
+    assert np.isclose(camera.fx, SIZE / 2 / np.tan(0.35)) and (camera.fx, camera.cx, camera.cy) == (
+        camera.fy,
+        SIZE / 2,
+        SIZE / 2,
+    )
     np.testing.assert_allclose(np.linalg.norm(train.poses[:, :3, 3], axis=1), 3.2, rtol=1e-6)
     # the unit ball seen from 3.2 away fills a disc whose edge has the sine 1 / 3.2
     radius = camera.fx * np.tan(np.arcsin(1 / 3.2))
@@ -57,7 +82,9 @@ def test_a_mesh_stands_upright_and_unmirrored(tmp_path):
     """Boxes at +x (red), +y (green), +z (blue); seen from -y, +x is right and +z up."""
     parts = []
     for axis in range(3):
-        part = trimesh.creation.box(extents=[0.3] * 3, transform=trimesh.transformations.translation_matrix(np.eye(3)[axis]))
+        part = trimesh.creation.box(
+            extents=[0.3] * 3, transform=trimesh.transformations.translation_matrix(np.eye(3)[axis])
+        )
         part.visual.vertex_colors = np.append(np.eye(3)[axis] * 255, 255).astype(np.uint8)
         parts.append(part)
     scene = MeshScene(trimesh.util.concatenate(parts))
@@ -65,7 +92,9 @@ def test_a_mesh_stands_upright_and_unmirrored(tmp_path):
     place = {}
     for channel in (0, 2):
         others = [c for c in range(3) if c != channel]
-        rows, columns = np.nonzero((pixels[..., 3] > 200) & (pixels[..., channel] > 60 + pixels[..., others].max(2)))
+        rows, columns = np.nonzero(
+            (pixels[..., 3] > 200) & (pixels[..., channel] > 60 + pixels[..., others].max(2))
+        )
         place[channel] = rows.mean(), columns.mean()
     assert place[0][1] > place[2][1] + 5 and place[2][0] < place[0][0] - 5
 
@@ -76,34 +105,59 @@ def test_highlights_move_with_the_viewer():
     point = scene.LAMP / np.linalg.norm(scene.LAMP)
     face = np.argmax(scene.mesh.triangles_center @ point, keepdims=True)
     point = scene.mesh.triangles_center[face]
-    towards, aside = -point / np.linalg.norm(point), -np.array([[0.9, -0.3, 0.3]])
-    a, b = scene.shade(point, face, towards), scene.shade(point, face, aside)
+    towards = -point / np.linalg.norm(point)
+    aside = -np.array([[0.9, -0.3, 0.3]])
+    a = scene.shade(point, face, towards)
+    b = scene.shade(point, face, aside)
     assert (a - b).max() > 0.2
 
 
 def test_surroundings_are_where_they_should_be():
-    """A ball is seen to the tangent of its outline and not beyond; the ground is one place from wherever it is seen."""
+    """A ball is seen to the tangent of its outline and not beyond; the ground is one place from
+    wherever it is seen."""
     eye = np.array([0.0, 0.0, 1.0])
     towards = CENTRE[0] - eye
     far = np.linalg.norm(towards)
     side = np.cross(towards / far, [0, 0, 1.0])
     edge = np.arcsin(RADIUS[0] / far)
-    near, beyond, behind = (np.cos(a) * towards / far + np.sin(a) * side / np.linalg.norm(side) for a in (0.98 * edge, 1.02 * edge, np.pi))
+    near, beyond, behind = (
+        np.cos(a) * towards / far + np.sin(a) * side / np.linalg.norm(side)
+        for a in (0.98 * edge, 1.02 * edge, np.pi)
+    )
     seen = surroundings(np.tile(eye, (4, 1)), np.stack([towards / far, near, beyond, -behind]))
     assert np.abs(seen[0] - seen[3]).max() < 1e-9 and np.abs(seen[1] - seen[2]).max() > 0.05
-    place, eyes = np.array([1.3, -0.7, GROUND]), np.array([[0, 0, 1.0], [2, 1, 3.0]])
+    place = np.array([1.3, -0.7, GROUND])
+    eyes = np.array([[0, 0, 1.0], [2, 1, 3.0]])
     direction = (place - eyes) / np.linalg.norm(place - eyes, axis=1, keepdims=True)
     one, other = surroundings(eyes, direction)
     assert np.abs(one - other).max() < 0.05  # they differ by the haze in front
 
 
 def test_contraction_sees_what_a_box_cannot(tmp_path):
-    scene = make_scene(tmp_path / "open", trimesh.creation.icosphere(subdivisions=2), size=32, train=16, test=3, surroundings=True)
+    scene = make_scene(
+        tmp_path / "open",
+        trimesh.creation.icosphere(subdivisions=2),
+        size=32,
+        train=16,
+        test=3,
+        surroundings=True,
+    )
     decibels = []
     for contracted in (True, False):
-        task = ViewsTask(load_views(scene, "train"), load_views(scene, "test"), Box(1.0, contracted=contracted), cells=16, steps=64)
+        task = ViewsTask(
+            load_views(scene, "train"),
+            load_views(scene, "test"),
+            Box(1.0, contracted=contracted),
+            cells=16,
+            steps=64,
+        )
         model = RadianceConfig(width=16).build(dataclasses.replace(FIELD, finest=24))
-        trainer = Trainer(task, model, TrainConfig(steps=400, batch=8000, eval_every=400, warmup=5), progress=False)
+        trainer = Trainer(
+            task,
+            model,
+            TrainConfig(steps=400, batch=8000, eval_every=400, warmup=5),
+            progress=False,
+        )
         decibels.append(trainer.fit()["psnr"])
     assert decibels[0] > decibels[1] + 2
 
@@ -126,15 +180,28 @@ def copied(ball, tmp_path):
 
 
 def test_intrinsics_of_a_capture(ball, tmp_path):
-    """instant-ngp's file: one list of frames, every eighth for testing, distortion, endings written out."""
+    """instant-ngp's file: one list of frames, every eighth for testing, distortion, endings written
+    out."""
     folder = copied(ball, tmp_path)
     read = json.loads((folder / "transforms_train.json").read_text())
     frames = [{**frame, "file_path": frame["file_path"] + ".png"} for frame in read["frames"]] * 2
     for split in ("train", "test"):
         (folder / f"transforms_{split}.json").unlink()
-    values = {"fl_x": 30.0, "fl_y": 31.0, "cx": 11.0, "cy": 13.0, "k1": 0.1, "k2": 0.02, "p1": 0.001, "p2": 0.002, "w": SIZE, "h": SIZE}
+    values = {
+        "fl_x": 30.0,
+        "fl_y": 31.0,
+        "cx": 11.0,
+        "cy": 13.0,
+        "k1": 0.1,
+        "k2": 0.02,
+        "p1": 0.001,
+        "p2": 0.002,
+        "w": SIZE,
+        "h": SIZE,
+    }
     (folder / "transforms.json").write_text(json.dumps({**values, "frames": frames}))
-    train, test = load_views(folder, "train"), load_views(folder, "test")
+    train = load_views(folder, "train")
+    test = load_views(folder, "test")
     assert len(train.poses) == 10 and len(test.poses) == 2
     assert train.camera == Camera(SIZE, SIZE, 30.0, 31.0, 11.0, 13.0, (0.1, 0.02, 0.001, 0.002))
 
@@ -144,7 +211,9 @@ def test_pictures_are_those_the_file_names(ball, tmp_path):
     read = json.loads((folder / "transforms_train.json").read_text())
     (folder / "train" / "r_99.png").write_bytes(b"not listed, not read")
     rewritten(folder, frames=read["frames"][::-1])
-    np.testing.assert_array_equal(load_views(folder, "train").pixels, load_views(ball, "train").pixels[::-1])
+    np.testing.assert_array_equal(
+        load_views(folder, "train").pixels, load_views(ball, "train").pixels[::-1]
+    )
 
 
 def test_views_lie_over_the_background():
@@ -171,14 +240,29 @@ def test_density_is_that_of_the_whole_and_sees_no_direction():
     for ray in (np.zeros(7), np.arange(7) % 2):
         density, colour = model(x, direction, jt.array(ray.astype(np.int32)))
         np.testing.assert_allclose(density.numpy(), model.density(x).numpy(), rtol=1e-6)
-        assert colour.shape == [7, 3] and (density.numpy() > 0).all() and 0 < colour.numpy().min() <= colour.numpy().max() < 1
-    assert {g["name"]: g["lr"] for g in model.parameter_groups()} == {"features": 3e-2, "network": 1e-2, "colour": 1e-2}
+        assert (
+            colour.shape == [7, 3]
+            and (density.numpy() > 0).all()
+            and 0 < colour.numpy().min() <= colour.numpy().max() < 1
+        )
+    assert {g["name"]: g["lr"] for g in model.parameter_groups()} == {
+        "features": 3e-2,
+        "network": 1e-2,
+        "colour": 1e-2,
+    }
 
 
 def test_plain_and_fused_fields_agree():
     model = RadianceConfig(features=3, width=8).build(FIELD)
     rng = np.random.default_rng(0)
-    arguments = [jt.array(v) for v in (rng.uniform(size=(9, 3)).astype(np.float32), np.float32([[0, 0.6, 0.8]]), np.zeros(9, np.int32))]
+    arguments = [
+        jt.array(v)
+        for v in (
+            rng.uniform(size=(9, 3)).astype(np.float32),
+            np.float32([[0, 0.6, 0.8]]),
+            np.zeros(9, np.int32),
+        )
+    ]
     fused = [v.numpy() for v in model(*arguments)]
     model.use_plain_ops()
     for a, b in zip(fused, model(*arguments)):
@@ -187,8 +271,17 @@ def test_plain_and_fused_fields_agree():
 
 def test_the_hull_holds_the_ball_and_little_more(tmp_path):
     """Cameras that see the whole box from all around, and below it."""
-    folder = make_scene(tmp_path / "wide", trimesh.creation.icosphere(subdivisions=3), size=64, train=24, test=1, angle=1.3)
-    views, box, cells = load_views(folder, "train"), Box(1.5), 20
+    folder = make_scene(
+        tmp_path / "wide",
+        trimesh.creation.icosphere(subdivisions=3),
+        size=64,
+        train=24,
+        test=1,
+        angle=1.3,
+    )
+    views = load_views(folder, "train")
+    box = Box(1.5)
+    cells = 20
     centres = Occupancy(cells, 0.01).centres()
     keep = hull(views, centres, box, np.sqrt(3) / 2 / cells)
     distance = np.linalg.norm(centres - 0.5, axis=1) * 3
@@ -196,25 +289,50 @@ def test_the_hull_holds_the_ball_and_little_more(tmp_path):
 
 
 def test_a_few_steps_fit_the_ball(ball):
-    task = ViewsTask(load_views(ball, "train"), load_views(ball, "test"), Box(1.5), cells=16, steps=64)
+    task = ViewsTask(
+        load_views(ball, "train"), load_views(ball, "test"), Box(1.5), cells=16, steps=64
+    )
     model = RadianceConfig(width=16).build(FIELD)
     before = task.evaluate(model)["psnr"]
-    trainer = Trainer(task, model, TrainConfig(steps=150, batch=4000, eval_every=150, warmup=5), progress=False)
+    trainer = Trainer(
+        task, model, TrainConfig(steps=150, batch=4000, eval_every=150, warmup=5), progress=False
+    )
     result = trainer.fit()
     assert result["psnr"] > before + 5
-    assert task.status()["samples/ray"] != "" and abs(np.mean(task.samples[20:]) / 4000 - 1) < 0.3  # the rays' number follows the samples'
+    # the rays' number follows the samples'
+    assert task.status()["samples/ray"] != "" and abs(np.mean(task.samples[20:]) / 4000 - 1) < 0.3
 
 
 def files(folder):
     return sorted(str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file())
 
 
-RUN = sorted(["config.json", "metrics.jsonl", "model.safetensors", "psnr.png", "result.json", "turntable.gif", "comparison/000.png",
-              "comparison/001.png", "test/000.png", "test/001.png"])
+RUN = sorted(
+    [
+        "config.json",
+        "metrics.jsonl",
+        "model.safetensors",
+        "psnr.png",
+        "result.json",
+        "turntable.gif",
+        "comparison/000.png",
+        "comparison/001.png",
+        "test/000.png",
+        "test/001.png",
+    ]
+)
 
 
 def run(ball, out, **flags):
-    settings = {"scene": ball, "cells": 16, "samples": 64, "train": TRAIN, "field": FIELD, "colour": RadianceConfig(width=8), **flags}
+    settings = {
+        "scene": ball,
+        "cells": 16,
+        "samples": 64,
+        "train": TRAIN,
+        "field": FIELD,
+        "colour": RadianceConfig(width=8),
+        **flags,
+    }
     return fit_views.main(fit_views.Config(out=out, device=DEVICE, **settings))
 
 
@@ -226,9 +344,20 @@ def finished(ball, tmp_path_factory):
 
 def test_a_run_leaves_everything_behind(finished):
     out, paths = finished
-    assert files(out) == RUN and {out / name for name in RUN if name.endswith(("png", "gif"))} == set(paths)
+    assert files(out) == RUN and {
+        out / name for name in RUN if name.endswith(("png", "gif"))
+    } == set(paths)
     result = json.loads((out / "result.json").read_text())
-    assert {"psnr", "ssim", "loss", "parameters", "steps", "seconds_train", "seconds_total", "samples_per_second"} <= result.keys()
+    assert {
+        "psnr",
+        "ssim",
+        "loss",
+        "parameters",
+        "steps",
+        "seconds_train",
+        "seconds_total",
+        "samples_per_second",
+    } <= result.keys()
     assert result["steps"] == 4 and result["samples_per_second"] > 0
     config = json.loads((out / "config.json").read_text())
     assert config["field"] == field_to_dict(FIELD) and config["background"] == "white"
@@ -245,16 +374,30 @@ def test_a_box_much_smaller_than_the_scene_is_warned_of(ball):
 
 def test_a_saved_model_renders_the_same_pictures(finished, ball, tmp_path):
     out, _ = finished
-    again = fit_views.main(fit_views.Config(from_=out / "model.safetensors", path=ball / "transforms_test.json", out=tmp_path / "again"))
-    assert files(tmp_path / "again") == ["path.gif", "path/000.png", "path/001.png"] and len(again) == 3
+    again = fit_views.main(
+        fit_views.Config(
+            from_=out / "model.safetensors",
+            path=ball / "transforms_test.json",
+            out=tmp_path / "again",
+        )
+    )
+    assert (
+        files(tmp_path / "again") == ["path.gif", "path/000.png", "path/001.png"]
+        and len(again) == 3
+    )
     for name in ("000.png", "001.png"):
-        np.testing.assert_array_equal(load_image(tmp_path / "again" / "path" / name), load_image(out / "test" / name))
+        np.testing.assert_array_equal(
+            load_image(tmp_path / "again" / "path" / name), load_image(out / "test" / name)
+        )
     fit_views.main(fit_views.Config(from_=out / "model.safetensors", out=tmp_path / "table"))
-    assert (tmp_path / "table" / "turntable.gif").read_bytes() == (out / "turntable.gif").read_bytes()
+    assert (tmp_path / "table" / "turntable.gif").read_bytes() == (
+        out / "turntable.gif"
+    ).read_bytes()
 
 
 def test_an_interrupted_run_goes_on_to_the_bit(ball, tmp_path, monkeypatch):
-    """The occupied cells and the number of rays are of the steps before: more than one update of both, before and after."""
+    """The occupied cells and the number of rays are of the steps before: more than one update of
+    both, before and after."""
     train = TrainConfig(steps=40, batch=2000, eval_every=20, warmup=1)
     run(ball, tmp_path / "whole", train=train)
     sample = ViewsTask.sample
@@ -270,25 +413,58 @@ def test_an_interrupted_run_goes_on_to_the_bit(ball, tmp_path, monkeypatch):
     monkeypatch.setattr(ViewsTask, "sample", sample)
     assert checkpoint.read(tmp_path / "parts" / resume.NAME)[1]["step"] == 23
     run(ball, tmp_path / "parts", train=train, resume=True)
-    (whole, _), (parts, _) = (checkpoint.read(tmp_path / name / "model.safetensors") for name in ("whole", "parts"))
-    assert whole.keys() == parts.keys() and all(np.array_equal(whole[name], parts[name]) for name in whole)
+    (whole, _), (parts, _) = (
+        checkpoint.read(tmp_path / name / "model.safetensors") for name in ("whole", "parts")
+    )
+    assert whole.keys() == parts.keys() and all(
+        np.array_equal(whole[name], parts[name]) for name in whole
+    )
     assert files(tmp_path / "whole") == files(tmp_path / "parts")
 
 
-CHANGED = {"box": 1.2, "background": "black", "cells": 8, "samples": 32, "carve": False, "entropy": 0.5, "ops": "plain",
-           "colour": RadianceConfig(width=16), "contract": True, "sparsity": 0.1, "distortion": 0.1, "tv": 1e3, "coarse_to_fine": 0.5}
+CHANGED = {
+    "box": 1.2,
+    "background": "black",
+    "cells": 8,
+    "samples": 32,
+    "carve": False,
+    "entropy": 0.5,
+    "ops": "plain",
+    "colour": RadianceConfig(width=16),
+    "contract": True,
+    "sparsity": 0.1,
+    "distortion": 0.1,
+    "tv": 1e3,
+    "coarse_to_fine": 0.5,
+}
 
 
 def test_every_flag_counts(finished, ball, tmp_path):
-    """Each changes the weights (or, `ops` and `background`, other things) of a run that is otherwise the same."""
+    """Each changes the weights (or, `ops` and `background`, other things) of a run that is
+    otherwise the same."""
     flags = {f.name for f in dataclasses.fields(fit_views.Config)}
-    others = {"scene", "make_scene", "surroundings", "outside", "out", "resume", "device", "paper", "from_", "path", "train", "field"}
+    others = {
+        "scene",
+        "make_scene",
+        "surroundings",
+        "outside",
+        "out",
+        "resume",
+        "device",
+        "paper",
+        "from_",
+        "path",
+        "train",
+        "field",
+    }
     assert flags == {*CHANGED, *others}
     base = checkpoint.read(finished[0] / "model.safetensors")
     for name, value in CHANGED.items():
         run(ball, tmp_path / name, **{name: value})
         tensors, saved = checkpoint.read(tmp_path / name / "model.safetensors")
-        same = all(np.array_equal(v, tensors.get(k)) for k, v in base[0].items()) and saved == base[1]
+        same = (
+            all(np.array_equal(v, tensors.get(k)) for k, v in base[0].items()) and saved == base[1]
+        )
         assert not same, name
 
 
@@ -307,11 +483,20 @@ def test_without_a_scene_the_app_makes_one(tmp_path, monkeypatch):
     monkeypatch.setattr(fit_views, "make_scene", small)
     out = tmp_path / "knot"
     run(None, out)
-    assert {"scene/transforms_train.json", "scene/train/r_2.png", "test/000.png", "result.json"} <= set(files(out))
+    assert {
+        "scene/transforms_train.json",
+        "scene/train/r_2.png",
+        "test/000.png",
+        "result.json",
+    } <= set(files(out))
     trimesh.creation.box().export(tmp_path / "box.ply")
     run(None, tmp_path / "made", make_scene=tmp_path / "box.ply", surroundings=True, contract=True)
     made = load_views(tmp_path / "made" / "scene", "train")
-    assert made.pixels.shape == (3, 16, 16, 4) and not made.transparent and load_views(out / "scene", "train").transparent
+    assert (
+        made.pixels.shape == (3, 16, 16, 4)
+        and not made.transparent
+        and load_views(out / "scene", "train").transparent
+    )
     viewer, _ = load_viewer(tmp_path / "made" / "model.safetensors")
     assert viewer.box == Box(1.5, contracted=True) and viewer.occupancy.contracted
 
@@ -334,6 +519,7 @@ def spoil_pose(value):
         read = json.loads((folder / "transforms_train.json").read_text())
         read["frames"][1]["transform_matrix"] = value
         rewritten(folder, frames=read["frames"])
+
     return spoil
 
 
@@ -344,15 +530,30 @@ def resize(folder):
 # What may be wrong with a scene, and a word the line must contain
 SPOILED = {
     "no folder": (lambda f: f.rename(f.with_name("gone")), "no such file"),
-    "no split": (lambda f: (f / "transforms_test.json").unlink(), "transforms_test.json: no such file"),
+    "no split": (
+        lambda f: (f / "transforms_test.json").unlink(),
+        "transforms_test.json: no such file",
+    ),
     "no picture": (lambda f: (f / "train" / "r_3.png").unlink(), "r_3.png: no such file"),
     "another size": (resize, "r_3.png: 24 x 25 pixels"),
-    "not a picture": (lambda f: (f / "train" / "r_3.png").write_text("no"), "r_3.png: not a picture"),
-    "not JSON": (lambda f: (f / "transforms_train.json").write_text("{"), "transforms_train.json: not JSON"),
-    "JSON bomb": (lambda f: (f / "transforms_train.json").write_text("[" * 10**6), "transforms_train.json: not JSON"),
+    "not a picture": (
+        lambda f: (f / "train" / "r_3.png").write_text("no"),
+        "r_3.png: not a picture",
+    ),
+    "not JSON": (
+        lambda f: (f / "transforms_train.json").write_text("{"),
+        "transforms_train.json: not JSON",
+    ),
+    "JSON bomb": (
+        lambda f: (f / "transforms_train.json").write_text("[" * 10**6),
+        "transforms_train.json: not JSON",
+    ),
     "no frames": (lambda f: rewritten(f, frames=[]), "frames"),
     "frames of numbers": (lambda f: rewritten(f, frames=[1]), "frame 0"),
-    "no file_path": (lambda f: rewritten(f, frames=[{"transform_matrix": np.eye(4).tolist()}]), "file_path"),
+    "no file_path": (
+        lambda f: rewritten(f, frames=[{"transform_matrix": np.eye(4).tolist()}]),
+        "file_path",
+    ),
     "pose of words": (spoil_pose([["a"]]), "frame 1: transform_matrix"),
     "pose of NaN": (spoil_pose([[float("nan")] * 4] * 4), "frame 1.*not finite"),
     "stretched pose": (spoil_pose(np.diag([2.0, 1, 1, 1]).tolist()), "orthonormal"),
@@ -361,10 +562,16 @@ SPOILED = {
     "fish-eye": (lambda f: rewritten(f, is_fisheye=True), "pinhole"),
     "another camera": (lambda f: rewritten(f, camera_model="OPENCV_FISHEYE"), "pinhole"),
     "more distortion": (lambda f: rewritten(f, k3=0.1), "k1, k2, p1 and p2"),
-    "two cameras": (lambda f: rewritten(f, frames=first_frame(f, fl_x=31.0)), "fl_x is not the same"),
+    "two cameras": (
+        lambda f: rewritten(f, frames=first_frame(f, fl_x=31.0)),
+        "fl_x is not the same",
+    ),
     "zero focal length": (lambda f: rewritten(f, fl_x=0.0), "focal length must be positive"),
     "flat angle": (lambda f: rewritten(f, camera_angle_x=0), "camera_angle_x must be between"),
-    "angle of NaN": (lambda f: rewritten(f, camera_angle_x=float("nan")), "camera_angle_x is not a finite"),
+    "angle of NaN": (
+        lambda f: rewritten(f, camera_angle_x=float("nan")),
+        "camera_angle_x is not a finite",
+    ),
     "width of another picture": (lambda f: rewritten(f, w=800), "w is 800"),
 }
 
@@ -375,15 +582,24 @@ def ends_with_one_line(arguments, words, tmp_path, monkeypatch, capfd):
     with pytest.raises(SystemExit) as ended:
         cli.run(fit_views.Config, fit_views.main)
     lines = capfd.readouterr().err.strip().splitlines()
-    assert ended.value.code == 2 and len(lines) == 1 and lines[0].startswith("error: ") and re.search(words, lines[0]), lines
+    assert (
+        ended.value.code == 2
+        and len(lines) == 1
+        and lines[0].startswith("error: ")
+        and re.search(words, lines[0])
+    ), lines
     assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize("spoil, words", SPOILED.values(), ids=SPOILED)
-def test_a_wrong_scene_is_one_line_and_exit_code_2(ball, tmp_path, monkeypatch, capfd, spoil, words):
+def test_a_wrong_scene_is_one_line_and_exit_code_2(
+    ball, tmp_path, monkeypatch, capfd, spoil, words
+):
     folder = copied(ball, tmp_path)
     spoil(folder)
-    ends_with_one_line(["--scene", str(folder), "--train.steps", "1"], words, tmp_path, monkeypatch, capfd)
+    ends_with_one_line(
+        ["--scene", str(folder), "--train.steps", "1"], words, tmp_path, monkeypatch, capfd
+    )
 
 
 WRONG = {
@@ -397,8 +613,14 @@ WRONG = {
     "coarse to fine": (["--coarse-to-fine", "1"], "--coarse-to-fine"),
     "surroundings of a scene": (["--scene", "{ball}", "--surroundings"], "--surroundings"),
     "tv of a network": (["--scene", "{ball}", "--tv", "1", "net:siren"], "--tv wants"),
-    "levels of a network": (["--scene", "{ball}", "--coarse-to-fine", "0.5", "net:siren"], "--coarse-to-fine wants"),
-    "levels of planes": (["--scene", "{ball}", "--coarse-to-fine", "0.5", "grid:vm"], "--coarse-to-fine wants"),
+    "levels of a network": (
+        ["--scene", "{ball}", "--coarse-to-fine", "0.5", "net:siren"],
+        "--coarse-to-fine wants",
+    ),
+    "levels of planes": (
+        ["--scene", "{ball}", "--coarse-to-fine", "0.5", "grid:vm"],
+        "--coarse-to-fine wants",
+    ),
     "far cameras": (["--scene", "{ball}", "--contract", "--box", "0.01"], "camera is 3.* times"),
     "colour": (["--scene", "{ball}", "--colour.width", "0"], "--colour.width"),
     "minutes": (["--train.minutes", "-1"], "minutes"),
@@ -414,10 +636,18 @@ WRONG = {
 
 
 @pytest.mark.parametrize("arguments, words", WRONG.values(), ids=WRONG)
-def test_a_user_error_is_one_line_and_exit_code_2(ball, tmp_path, monkeypatch, capfd, arguments, words):
+def test_a_user_error_is_one_line_and_exit_code_2(
+    ball, tmp_path, monkeypatch, capfd, arguments, words
+):
     (tmp_path / "text.obj").write_text("this is no mesh")
-    checkpoint.save(tmp_path / "other.safetensors", {"a": np.zeros(2, np.float32)}, {"field": {"kind": "grid:dense"}})
-    ends_with_one_line([a.format(ball=ball, tmp=tmp_path) for a in arguments], words, tmp_path, monkeypatch, capfd)
+    checkpoint.save(
+        tmp_path / "other.safetensors",
+        {"a": np.zeros(2, np.float32)},
+        {"field": {"kind": "grid:dense"}},
+    )
+    ends_with_one_line(
+        [a.format(ball=ball, tmp=tmp_path) for a in arguments], words, tmp_path, monkeypatch, capfd
+    )
 
 
 def test_an_empty_hull_is_refused(ball):
@@ -430,16 +660,25 @@ def test_an_empty_hull_is_refused(ball):
 def test_a_pose_may_have_three_rows(ball, tmp_path):
     folder = copied(ball, tmp_path)
     read = json.loads((folder / "transforms_train.json").read_text())
-    rewritten(folder, frames=[{**f, "transform_matrix": f["transform_matrix"][:3]} for f in read["frames"]])
-    np.testing.assert_allclose(read_transforms(folder / "transforms_train.json")[1], load_views(ball, "train").poses)
+    rewritten(
+        folder,
+        frames=[{**f, "transform_matrix": f["transform_matrix"][:3]} for f in read["frames"]],
+    )
+    np.testing.assert_allclose(
+        read_transforms(folder / "transforms_train.json")[1], load_views(ball, "train").poses
+    )
 
 
 def test_real_scenes_read(data_folder):
-    train, test = load_views(data_folder / "scenes" / "chair", "train"), load_views(data_folder / "scenes" / "chair", "test")
+    train = load_views(data_folder / "scenes" / "chair", "train")
+    test = load_views(data_folder / "scenes" / "chair", "test")
     assert train.pixels.shape == (100, 200, 200, 4) and len(test.poses) == 25 and train.transparent
 
 
 def test_the_app_has_its_own_defaults_for_fields():
     assert cli.parse(fit_views.Config, []).field == fit_views.FIELDS[0]
     assert cli.parse(fit_views.Config, ["grid:dense"]).field == fit_views.FIELDS[2]
-    assert cli.parse(fit_views.Config, ["grid:dense", "--field.finest", "9"]).field.coarsest == fit_views.FIELDS[2].coarsest
+    assert (
+        cli.parse(fit_views.Config, ["grid:dense", "--field.finest", "9"]).field.coarsest
+        == fit_views.FIELDS[2].coarsest
+    )

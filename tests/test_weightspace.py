@@ -1,4 +1,6 @@
-"""Weight spaces: exact symmetry, the complete basis, fused ops and their twins, zoos, what is learned from them, and the app."""
+"""Weight spaces: exact symmetry, the complete basis, fused ops and their twins, zoos, what is
+learned from them, and the app."""
+
 import gzip
 import itertools
 import json
@@ -17,11 +19,25 @@ from jgrid.weightspace.adapt import AdaptTask, FlatWeights, corrupt
 from jgrid.weightspace.baselines import FlatMLP, align
 from jgrid.weightspace.classifiers import Classifiers, Pairs, classify
 from jgrid.weightspace.grids import GridPictures
-from jgrid.weightspace.layers import Dropout, DWSNet, Equivariant, EquivariantLinear, to_features, to_weights
+from jgrid.weightspace.layers import (
+    Dropout,
+    DWSNet,
+    Equivariant,
+    EquivariantLinear,
+    to_features,
+    to_weights,
+)
 from jgrid.weightspace.models import MODELS, NetConfig
 from jgrid.weightspace.space import WeightSpace, cnn_space, mlp_space
 from jgrid.weightspace.subjects import Sines, load_pictures
-from jgrid.weightspace.tasks import EmbedTask, ForwardTask, ReadTask, epoch_batch, field_values, split
+from jgrid.weightspace.tasks import (
+    EmbedTask,
+    ForwardTask,
+    ReadTask,
+    epoch_batch,
+    field_values,
+    split,
+)
 from jgrid.weightspace.weights import Weights, canonical_signs, moved, random_moves
 from jgrid.weightspace.zoo import FitConfig, Zoo, fit_sirens, fit_zoo, siren_start
 
@@ -38,7 +54,10 @@ RNG = np.random.default_rng
 
 
 def random_weights(space, n, rng):
-    return {name: rng.normal(size=(n, *(size for _, size in axes))).astype(np.float32) for name, axes in space.tensors}
+    return {
+        name: rng.normal(size=(n, *(size for _, size in axes))).astype(np.float32)
+        for name, axes in space.tensors
+    }
 
 
 def variables(weights):
@@ -55,33 +74,52 @@ def distance(a, b):
 
 # The complete basis
 
-@pytest.mark.parametrize("widths, size", [((2, 3, 3, 1), 75), ((2, 3, 2, 3), 163), ((1, 3, 4, 2, 2), 136)])
+
+@pytest.mark.parametrize(
+    "widths, size", [((2, 3, 3, 1), 75), ((2, 3, 2, 3), 163), ((1, 3, 4, 2, 2), 136)]
+)
 def test_as_many_maps_as_there_are(widths, size):
     space = mlp_space(widths)
-    assert sum(int(np.prod(m.shape)) for m in EquivariantLinear(space, 1, 1).matrices) == size == dimension(space)
+    assert (
+        sum(int(np.prod(m.shape)) for m in EquivariantLinear(space, 1, 1).matrices)
+        == size
+        == dimension(space)
+    )
     assert sum(int(np.prod(m.shape)) for m in EquivariantLinear(space, 2, 3).matrices) == 6 * size
 
 
 def dimension(space):
     """dim Hom_G(V, V) = mean over the group of trace(g)^2, by enumeration."""
-    labels, sizes = list(space.sizes), list(space.sizes.values())
-    total, order = 0, 0
-    for group_element in itertools.product(*(itertools.permutations(range(size)) for size in sizes)):
-        fixed = {label: sum(i == j for i, j in enumerate(p)) for label, p in zip(labels, group_element)}
-        trace = sum(int(np.prod([fixed.get(label, size) for label, size in axes])) for _, axes in space.tensors)
-        total, order = total + trace**2, order + 1
+    labels = list(space.sizes)
+    sizes = list(space.sizes.values())
+    total = 0
+    order = 0
+    for group_element in itertools.product(
+        *(itertools.permutations(range(size)) for size in sizes)
+    ):
+        fixed = {
+            label: sum(i == j for i, j in enumerate(p)) for label, p in zip(labels, group_element)
+        }
+        trace = sum(
+            int(np.prod([fixed.get(label, size) for label, size in axes]))
+            for _, axes in space.tensors
+        )
+        total = total + trace**2
+        order = order + 1
     return total // order
 
 
 def test_the_maps_are_independent():
     """75 matrices that commute with the group, of full rank."""
     space = mlp_space((2, 3, 3, 1))
-    layer, rows = EquivariantLinear(space, 1, 1), []
-    basis, first = np.eye(space.dim, dtype=np.float32), 0
+    layer = EquivariantLinear(space, 1, 1)
+    rows = []
+    basis = np.eye(space.dim, dtype=np.float32)
+    first = 0
     weights = {}
     for name, axes in space.tensors:
         n = int(np.prod([size for _, size in axes]))
-        weights[name] = basis[:, first:first + n].reshape(-1, *(size for _, size in axes))
+        weights[name] = basis[:, first : first + n].reshape(-1, *(size for _, size in axes))
         first += n
     features = to_features(space, variables(weights))
     for chosen in range(len(layer.matrices)):
@@ -97,16 +135,24 @@ def test_the_maps_are_independent():
 
 # Exact symmetry
 
-@pytest.mark.parametrize("widths, pool", [(WIDTHS[0], "mean"), (WIDTHS[1], "mean"), (WIDTHS[0], "sum"), (WIDTHS[0], "max")])
+
+@pytest.mark.parametrize(
+    "widths, pool",
+    [(WIDTHS[0], "mean"), (WIDTHS[1], "mean"), (WIDTHS[0], "sum"), (WIDTHS[0], "max")],
+)
 def test_equivariance(widths, pool):
-    rng, space = RNG(1), mlp_space(widths)
-    weights, permutations = random_weights(space, 3, rng), space.random_permutations(rng)
+    rng = RNG(1)
+    space = mlp_space(widths)
+    weights = random_weights(space, 3, rng)
+    permutations = space.random_permutations(rng)
     net = Equivariant(space, 1, 6, 1, depth=3, pool=pool)
     for biases in (layer.biases for layer in net.modules() if isinstance(layer, EquivariantLinear)):
         for bias in biases:
             bias.assign(rng.normal(size=bias.shape).astype(np.float32))
     result = arrays(to_weights(space, net(to_features(space, variables(weights)))))
-    moved = arrays(to_weights(space, net(to_features(space, variables(space.permute(weights, permutations))))))
+    moved = arrays(
+        to_weights(space, net(to_features(space, variables(space.permute(weights, permutations)))))
+    )
     scale = max(np.abs(value).max() for value in result.values())
     assert distance(space.permute(result, permutations), moved) < 1e-5 * max(1, scale)
     assert distance(result, moved) > 0.1  # the control: without the permutation they differ
@@ -114,22 +160,32 @@ def test_equivariance(widths, pool):
 
 @pytest.mark.parametrize("widths", WIDTHS)
 def test_invariance(widths):
-    rng, space = RNG(2), mlp_space(widths)
-    weights, permutations = random_weights(space, 3, rng), space.random_permutations(rng)
-    features, moved = (to_features(space, variables(w)) for w in (weights, space.permute(weights, permutations)))
-    net, flat = DWSNet(space, 4, channels=6, depth=3), FlatMLP(space, 4, width=16)
+    rng = RNG(2)
+    space = mlp_space(widths)
+    weights = random_weights(space, 3, rng)
+    permutations = space.random_permutations(rng)
+    features, moved = (
+        to_features(space, variables(w)) for w in (weights, space.permute(weights, permutations))
+    )
+    net = DWSNet(space, 4, channels=6, depth=3)
+    flat = FlatMLP(space, 4, width=16)
     assert np.abs(net(features).numpy() - net(moved).numpy()).max() < 1e-5
     assert np.abs(flat(features).numpy() - flat(moved).numpy()).max() > 0.1
-    assert np.abs(net(features).numpy()[0] - net(features).numpy()[1]).max() > 1e-3  # it does see the weights
+    # it does see the weights
+    assert np.abs(net(features).numpy()[0] - net(features).numpy()[1]).max() > 1e-3
 
 
 def test_a_permuted_field_is_the_same_field():
-    rng, space = RNG(3), mlp_space((2, 5, 7, 1))
+    rng = RNG(3)
+    space = mlp_space((2, 5, 7, 1))
     weights = siren_start((2, 5, 7, 1), 3, 30.0, rng)
-    weights["b1"], weights["b2"] = rng.normal(size=(3, 5)).astype(np.float32), rng.normal(size=(3, 7)).astype(np.float32)
+    weights["b1"] = rng.normal(size=(3, 5)).astype(np.float32)
+    weights["b2"] = rng.normal(size=(3, 7)).astype(np.float32)
     moved = space.permute(weights, space.random_permutations(rng))
     x = jt.array(rng.uniform(-1, 1, (40, 2)).astype(np.float32))
-    values, again = (fused_sirens(x, 30.0, *variables(w).values()).numpy() for w in (weights, moved))
+    values, again = (
+        fused_sirens(x, 30.0, *variables(w).values()).numpy() for w in (weights, moved)
+    )
     np.testing.assert_allclose(values, again, atol=1e-5)
     assert distance(weights, moved) > 0.1
 
@@ -152,12 +208,17 @@ def test_a_space_is_checked():
 
 
 def test_the_variance_is_kept():
-    """Of features that agree along hidden axes, through five layers without a norm, for several widths and pools."""
+    """Of features that agree along hidden axes, through five layers without a norm, for several
+    widths and pools."""
     for widths in WIDTHS:
         space = mlp_space(widths)
         for pool in ("mean", "sum"):
-            features = [jt.randn([500] + [1] * (v.ndim - 2) + [v.shape[-1] * 8]).expand(500, *v.shape[1:-1], v.shape[-1] * 8)
-                        for v in to_features(space, variables(random_weights(space, 1, RNG(0))))]
+            features = [
+                jt.randn([500] + [1] * (v.ndim - 2) + [v.shape[-1] * 8]).expand(
+                    500, *v.shape[1:-1], v.shape[-1] * 8
+                )
+                for v in to_features(space, variables(random_weights(space, 1, RNG(0))))
+            ]
             for _ in range(5):
                 features = EquivariantLinear(space, 8, 8, pool)(features)
                 jt.sync(features)
@@ -165,7 +226,8 @@ def test_the_variance_is_kept():
 
 
 def test_dropout_is_for_training():
-    drop, features = Dropout(0.4), [jt.ones((2000,))]
+    drop = Dropout(0.4)
+    features = [jt.ones((2000,))]
     found = drop(features)[0].numpy()
     assert abs((found == 0).mean() - 0.4) < 0.05 and abs(found.mean() - 1) < 0.1
     drop.eval()
@@ -176,16 +238,28 @@ def test_dropout_is_for_training():
 
 # The fused ops and their twins
 
+
 @pytest.mark.parametrize("widths", [(2, 16, 16, 1), (1, 5, 3)])
 def test_sirens_fused_and_plain(widths):
     rng = RNG(0)
-    parameters = [jt.array(v + 0.02 * rng.normal(size=v.shape).astype(np.float32)) for v in siren_start(widths, 7, 30.0, rng).values()]
-    x, target = (jt.array(v.astype(np.float32)) for v in (rng.uniform(-1, 1, (50, widths[0])), rng.uniform(size=(7, 50, widths[-1]))))
-    np.testing.assert_allclose(fused_sirens(x, 30.0, *parameters).numpy(), sirens(x, 30.0, *parameters).numpy(), atol=1e-5)
+    parameters = [
+        jt.array(v + 0.02 * rng.normal(size=v.shape).astype(np.float32))
+        for v in siren_start(widths, 7, 30.0, rng).values()
+    ]
+    x, target = (
+        jt.array(v.astype(np.float32))
+        for v in (rng.uniform(-1, 1, (50, widths[0])), rng.uniform(size=(7, 50, widths[-1])))
+    )
+    np.testing.assert_allclose(
+        fused_sirens(x, 30.0, *parameters).numpy(), sirens(x, 30.0, *parameters).numpy(), atol=1e-5
+    )
     fused, plain = (f(x, target, 30.0, *parameters) for f in (fused_siren_errors, siren_errors))
     np.testing.assert_allclose(fused.numpy(), plain.numpy(), rtol=1e-5)
     cotangent = jt.array(rng.normal(size=7).astype(np.float32))
-    for a, b in zip(jt.grad((fused * cotangent).sum(), parameters), jt.grad((plain * cotangent).sum(), parameters)):
+    for a, b in zip(
+        jt.grad((fused * cotangent).sum(), parameters),
+        jt.grad((plain * cotangent).sum(), parameters),
+    ):
         np.testing.assert_allclose(a.numpy(), b.numpy(), atol=1e-5 * np.abs(b.numpy()).max())
 
 
@@ -201,16 +275,23 @@ def test_siren_errors_have_no_second_derivatives():
 @pytest.mark.parametrize("rows, channels", [(57, 11), (57, 16), (7, 24), (1000, 32)])
 def test_norm_relu_fused_and_plain(rows, channels):
     """Rows of any length, of lengths the compiler knows, and fewer than there are chunks."""
-    x, gain, shift, c = (jt.randn(*shape) for shape in ((rows, channels), (channels,), (channels,), (rows, channels)))
-    fused, plain = fused_norm_relu(x, gain, shift), norm_relu(x, gain, shift)
+    x, gain, shift, c = (
+        jt.randn(*shape) for shape in ((rows, channels), (channels,), (channels,), (rows, channels))
+    )
+    fused = fused_norm_relu(x, gain, shift)
+    plain = norm_relu(x, gain, shift)
     np.testing.assert_allclose(fused.numpy(), plain.numpy(), atol=1e-5)
 
     def second(y):
-        return jt.grad(sum((g * g).sum() for g in jt.grad((y * c).sum(), [x, gain, shift])), [x, gain])
+        return jt.grad(
+            sum((g * g).sum() for g in jt.grad((y * c).sum(), [x, gain, shift])), [x, gain]
+        )
 
     for values in (lambda y: jt.grad((y * c).sum(), [x, gain, shift]), second):
         for a, b in zip(values(fused), values(plain)):
-            np.testing.assert_allclose(a.numpy(), b.numpy(), atol=1e-5 * max(1, np.abs(b.numpy()).max()))
+            np.testing.assert_allclose(
+                a.numpy(), b.numpy(), atol=1e-5 * max(1, np.abs(b.numpy()).max())
+            )
 
 
 # Zoos
@@ -221,17 +302,25 @@ SMALL = FitConfig(hidden=(6, 6), steps=20, seed=3)
 def test_fields_are_fitted():
     subject = Sines(points=24, lowest=0.5)
     targets, labels = subject.draw(5, RNG(0))
-    np.testing.assert_allclose(targets[:, :, 0], np.sin(labels[:, 1:] * np.pi * subject.points[:, 0]), atol=1e-5)
-    weights, psnr = fit_sirens(subject.points, targets, replace(SMALL, hidden=(16, 16), steps=200), RNG(1))
+    np.testing.assert_allclose(
+        targets[:, :, 0], np.sin(labels[:, 1:] * np.pi * subject.points[:, 0]), atol=1e-5
+    )
+    weights, psnr = fit_sirens(
+        subject.points, targets, replace(SMALL, hidden=(16, 16), steps=200), RNG(1)
+    )
     values = sirens(jt.array(subject.points), 30.0, *variables(weights).values()).numpy()
-    np.testing.assert_allclose(psnr, -10 * np.log10(((values - targets) ** 2).mean((1, 2))), rtol=1e-3)
+    np.testing.assert_allclose(
+        psnr, -10 * np.log10(((values - targets) ** 2).mean((1, 2))), rtol=1e-3
+    )
     assert psnr.mean() > 20
 
 
 def test_an_interrupted_zoo_goes_on(tmp_path, monkeypatch):
     monkeypatch.setattr(zoo_module, "CHUNK", 3)
     whole, _ = fit_zoo(Sines(points=8), 7, SMALL, tmp_path / "whole", progress=False)
-    subject, fitted, fit = Sines(points=8), [], Sines.fit
+    subject = Sines(points=8)
+    fitted = []
+    fit = Sines.fit
 
     def interrupted(self, first, *rest):
         fitted.append(first)
@@ -242,7 +331,9 @@ def test_an_interrupted_zoo_goes_on(tmp_path, monkeypatch):
     monkeypatch.setattr(Sines, "fit", interrupted)
     with pytest.raises(KeyboardInterrupt):
         fit_zoo(subject, 7, SMALL, tmp_path / "parts", progress=False)
-    assert [path.name for path in (tmp_path / "parts").rglob("*.safetensors")] == ["0000000.safetensors"]
+    assert [path.name for path in (tmp_path / "parts").rglob("*.safetensors")] == [
+        "0000000.safetensors"
+    ]
     zoo, seconds = fit_zoo(subject, 7, SMALL, tmp_path / "parts", progress=False)
     assert fitted == [0, 3, 3, 6] and seconds > 0
     assert distance(zoo.weights, whole.weights) == 0 and np.array_equal(zoo.labels, whole.labels)
@@ -257,9 +348,21 @@ def test_an_interrupted_zoo_goes_on(tmp_path, monkeypatch):
 def test_a_zoo_is_kept_whole(tmp_path):
     zoo, _ = fit_zoo(Sines(points=8, amplitude=10.0), 4, SMALL, tmp_path, progress=False)
     again = Zoo.load(tmp_path / "zoo.safetensors")
-    assert distance(zoo.weights, again.weights) == 0 and again.config == zoo.config and again.space == mlp_space((1, 6, 6, 1))
-    assert np.array_equal(again.quality, zoo.quality) and again.labels.shape == (4, 2) and len(set(zoo.labels[:, 0])) == 4
-    checkpoint.save(tmp_path / "other.safetensors", {"a": np.zeros(2), "labels": np.zeros(2), "quality": np.zeros(2)}, {"space": []})
+    assert (
+        distance(zoo.weights, again.weights) == 0
+        and again.config == zoo.config
+        and again.space == mlp_space((1, 6, 6, 1))
+    )
+    assert (
+        np.array_equal(again.quality, zoo.quality)
+        and again.labels.shape == (4, 2)
+        and len(set(zoo.labels[:, 0])) == 4
+    )
+    checkpoint.save(
+        tmp_path / "other.safetensors",
+        {"a": np.zeros(2), "labels": np.zeros(2), "quality": np.zeros(2)},
+        {"space": []},
+    )
     with pytest.raises(ValueError, match="other.safetensors: not a zoo"):
         Zoo.load(tmp_path / "other.safetensors")
 
@@ -271,14 +374,17 @@ def test_starts_are_independent_unless_shared():
 
 
 def write_idx(path, values):
-    header = bytes([0, 0, 8, values.ndim]) + b"".join(int(n).to_bytes(4, "big") for n in values.shape)
+    header = bytes([0, 0, 8, values.ndim]) + b"".join(
+        int(n).to_bytes(4, "big") for n in values.shape
+    )
     path.write_bytes(gzip.compress(header + values.astype(np.uint8).tobytes()))
 
 
 @pytest.fixture
 def digits(tmp_path):
     """idx files of 60 pictures of three classes: a bright column, row or corner, with noise."""
-    rng, labels = RNG(0), np.arange(60) % 3
+    rng = RNG(0)
+    labels = np.arange(60) % 3
     pixels = rng.integers(0, 60, (60, 8, 8))
     pixels[labels == 0, :, 3:5] += 180
     pixels[labels == 1, 3:5] += 180
@@ -293,9 +399,14 @@ def test_pictures_of_an_idx_file(digits):
     assert pictures.pixels.shape == (60, 4, 4, 1) and list(pictures.labels[:4]) == [0, 1, 2, 0]
     assert pictures.pixels[2, 0, 0, 0] > 0.6 > 0.3 > pictures.pixels[2, 3, 3, 0]
     np.testing.assert_allclose(pictures.points[[0, 3, 12]], [[-1, -1], [1, -1], [-1, 1]])
-    assert load_pictures(digits, side=3, crop=7).pixels.shape == (60, 3, 3, 1)  # sides that do not divide
-    for arguments, words in (((digits, 9), "no 8 x 8"), ((digits, 4, 20), "no 20 x 20"), ((digits.with_name("no.gz"), 4), "no such file"),
-                             ((digits.with_name("t10k-labels-idx1-ubyte.gz"), 4), "3 axes")):
+    # sides that do not divide
+    assert load_pictures(digits, side=3, crop=7).pixels.shape == (60, 3, 3, 1)
+    for arguments, words in (
+        ((digits, 9), "no 8 x 8"),
+        ((digits, 4, 20), "no 20 x 20"),
+        ((digits.with_name("no.gz"), 4), "no such file"),
+        ((digits.with_name("t10k-labels-idx1-ubyte.gz"), 4), "3 axes"),
+    ):
         with pytest.raises(ValueError, match=words):
             load_pictures(*arguments)
 
@@ -303,7 +414,9 @@ def test_pictures_of_an_idx_file(digits):
 def test_pictures_of_a_folder(tmp_path):
     for n, colour in enumerate(((255, 0, 0), (0, 255, 0), (0, 255, 0))):
         (tmp_path / "ab"[min(n, 1)]).mkdir(exist_ok=True)
-        Image.fromarray(np.full((6, 8, 3), colour, np.uint8)).save(tmp_path / "ab"[min(n, 1)] / f"{n}.png")
+        Image.fromarray(np.full((6, 8, 3), colour, np.uint8)).save(
+            tmp_path / "ab"[min(n, 1)] / f"{n}.png"
+        )
     pictures = load_pictures(tmp_path, side=3)
     assert sorted(pictures.labels) == [0, 1, 1] and pictures.pixels.shape == (3, 3, 3, 3)
     assert (pictures.pixels.mean((1, 2)).argmax(1) == pictures.labels).all()
@@ -316,27 +429,57 @@ def test_pictures_of_a_folder(tmp_path):
 
 def test_real_digits_are_read(data_folder):
     pictures = load_pictures(data_folder / "mnist" / "t10k-images-idx3-ubyte.gz", side=10, crop=20)
-    assert pictures.pixels.shape == (10000, 10, 10, 1) and pictures.labels[:5].tolist() == [7, 2, 1, 0, 4]
+    assert pictures.pixels.shape == (10000, 10, 10, 1) and pictures.labels[:5].tolist() == [
+        7,
+        2,
+        1,
+        0,
+        4,
+    ]
 
 
 def test_a_zoo_of_grids_holds_jgrids_fields(digits, tmp_path):
-    """The many grids fitted at once are what a MulFAGrid of the same weights computes, and its channels may be permuted."""
+    """The many grids fitted at once are what a MulFAGrid of the same weights computes, and its
+    channels may be permuted."""
     pictures = load_pictures(digits, side=4)
-    zoo, _ = fit_zoo(GridPictures(pictures, cells=3, channels=2), 4, FitConfig(hidden=(5,), steps=60), tmp_path, progress=False)
-    field = MulFAGridConfig(finest=3, levels=1, channels=2, kernels=1, decoder=DecoderConfig(width=5, depth=1)).build(2, 1)
-    moved = zoo.space.permute(zoo.weights, {"channel": np.array([1, 0]), "h01": np.array([2, 0, 1, 4, 3])})
-    assert distance(moved, zoo.weights) > 0.1 and zoo.space == Zoo.load(tmp_path / "zoo.safetensors").space
+    zoo, _ = fit_zoo(
+        GridPictures(pictures, cells=3, channels=2),
+        4,
+        FitConfig(hidden=(5,), steps=60),
+        tmp_path,
+        progress=False,
+    )
+    field = MulFAGridConfig(
+        finest=3, levels=1, channels=2, kernels=1, decoder=DecoderConfig(width=5, depth=1)
+    ).build(2, 1)
+    moved = zoo.space.permute(
+        zoo.weights, {"channel": np.array([1, 0]), "h01": np.array([2, 0, 1, 4, 3])}
+    )
+    assert (
+        distance(moved, zoo.weights) > 0.1
+        and zoo.space == Zoo.load(tmp_path / "zoo.safetensors").space
+    )
     for weights in (zoo.weights, moved):
         field.grid.w.assign(weights["features"][1])
         field.grid.kernel.mix.assign(weights["kernel"][1][None, None])
         for layer, m in zip(field.network.layers, (1, 2)):
             layer.weight.assign(weights[f"W{m}"][1])
             layer.bias.assign(weights[f"b{m}"][1])
-        error = ((field(jt.array((pictures.points + 1) / 2)).numpy() + 0.5 - pictures.pixels[1].reshape(-1, 1)) ** 2).mean()
-        assert -10 * np.log10(error) == pytest.approx(zoo.quality[1], abs=0.01) and zoo.quality[1] > 15
+        error = (
+            (
+                field(jt.array((pictures.points + 1) / 2)).numpy()
+                + 0.5
+                - pictures.pixels[1].reshape(-1, 1)
+            )
+            ** 2
+        ).mean()
+        assert (
+            -10 * np.log10(error) == pytest.approx(zoo.quality[1], abs=0.01) and zoo.quality[1] > 15
+        )
 
 
 # Learning from weights
+
 
 @pytest.fixture
 def sines(tmp_path):
@@ -344,64 +487,125 @@ def sines(tmp_path):
 
 
 def test_weights_are_standardised_and_varied(sines):
-    known, x = np.arange(20), jt.array(np.linspace(-1, 1, 9, dtype=np.float32)[:, None])
+    known = np.arange(20)
+    x = jt.array(np.linspace(-1, 1, 9, dtype=np.float32)[:, None])
     plain = Weights(sines.space, sines.weights, known)
-    assert abs(np.concatenate([v.numpy().ravel() for v in plain.features(known)[:1]]).std() - 1) < 1e-3
+    assert (
+        abs(np.concatenate([v.numpy().ravel() for v in plain.features(known)[:1]]).std() - 1) < 1e-3
+    )
     index = np.arange(20, 30)
     truth = sirens(x, 30.0, *variables(plain.raw(index)).values()).numpy()
     for options in ({"permute": True}, {"signs": True}, {"permute": True, "signs": True}):
         varied = Weights(sines.space, sines.weights, known, **options)
         moved = varied.raw(index, RNG(0))
-        np.testing.assert_allclose(sirens(x, 30.0, *variables(moved).values()).numpy(), truth, atol=1e-4)
-        assert distance(moved, plain.raw(index)) > 0.01 and distance(varied.raw(index), plain.raw(index)) == 0
-    canonical = [canonical_signs(Weights(sines.space, sines.weights, known, signs=True).raw(index, RNG(n))) for n in range(2)]
+        np.testing.assert_allclose(
+            sirens(x, 30.0, *variables(moved).values()).numpy(), truth, atol=1e-4
+        )
+        assert (
+            distance(moved, plain.raw(index)) > 0.01
+            and distance(varied.raw(index), plain.raw(index)) == 0
+        )
+    canonical = [
+        canonical_signs(Weights(sines.space, sines.weights, known, signs=True).raw(index, RNG(n)))
+        for n in range(2)
+    ]
     assert distance(*canonical) < 1e-6  # one for all signs, and still the same fields
-    np.testing.assert_allclose(sirens(x, 30.0, *variables(canonical[0]).values()).numpy(), truth, atol=1e-4)
+    np.testing.assert_allclose(
+        sirens(x, 30.0, *variables(canonical[0]).values()).numpy(), truth, atol=1e-4
+    )
     order = sines.space.random_permutations(RNG(5))
-    assert distance(canonical_signs(sines.space.permute(plain.raw(index), order)), sines.space.permute(canonical[0], order)) < 1e-6
+    assert (
+        distance(
+            canonical_signs(sines.space.permute(plain.raw(index), order)),
+            sines.space.permute(canonical[0], order),
+        )
+        < 1e-6
+    )
     for options in ({"noise": 0.3}, {"drop": 0.5}):
         varied = Weights(sines.space, sines.weights, known, **options)
-        assert np.abs(varied.features(index, RNG(0))[2].numpy() - plain.features(index)[2].numpy()).max() > 0.01
-        np.testing.assert_array_equal(varied.features(index)[2].numpy(), plain.features(index)[2].numpy())
+        assert (
+            np.abs(
+                varied.features(index, RNG(0))[2].numpy() - plain.features(index)[2].numpy()
+            ).max()
+            > 0.01
+        )
+        np.testing.assert_array_equal(
+            varied.features(index)[2].numpy(), plain.features(index)[2].numpy()
+        )
 
 
 @pytest.mark.parametrize("dim", [1, 2, 3])
 def test_a_moved_field_is_the_field_at_the_moved_point(dim):
-    rng, widths = RNG(0), (dim, 5, 7, 2)
+    rng = RNG(0)
+    widths = (dim, 5, 7, 2)
     weights = siren_start(widths, 6, 30.0, rng)
-    weights["b1"], weights["b2"] = (rng.normal(size=weights[name].shape).astype(np.float32) for name in ("b1", "b2"))
-    x, turn = rng.uniform(-1, 1, (6, dim)).astype(np.float32), 45.0 * (dim > 1)
+    weights["b1"], weights["b2"] = (
+        rng.normal(size=weights[name].shape).astype(np.float32) for name in ("b1", "b2")
+    )
+    x = rng.uniform(-1, 1, (6, dim)).astype(np.float32)
+    turn = 45.0 * (dim > 1)
     for strengths in ((turn, 0.2, 0.0), (0.0, 0.2, 0.0), (0.0, 0.0, 0.25), (turn, 0.2, 0.25)):
         matrix, offset = random_moves(6, dim, *strengths, RNG(1))
         there = np.einsum("fij,fj->fi", matrix, x) + offset
         assert np.abs(there - x).max() > 0.05  # a control: they do move
-        np.testing.assert_allclose(field_values(moved(weights, matrix, offset), x, 30.0), field_values(weights, there, 30.0), atol=1e-4)
+        np.testing.assert_allclose(
+            field_values(moved(weights, matrix, offset), x, 30.0),
+            field_values(weights, there, 30.0),
+            atol=1e-4,
+        )
 
 
 def test_random_moves_are_as_strong_as_asked():
     matrix, offset = random_moves(2000, 2, 45.0, 0.2, 0.25, RNG(0))
-    factor, angle = np.sqrt(np.linalg.det(matrix)), np.rad2deg(np.arctan2(matrix[:, 1, 0], matrix[:, 0, 0]))
-    np.testing.assert_allclose(matrix @ matrix.transpose(0, 2, 1), factor[:, None, None] ** 2 * np.eye(2), atol=1e-6)
+    factor = np.sqrt(np.linalg.det(matrix))
+    angle = np.rad2deg(np.arctan2(matrix[:, 1, 0], matrix[:, 0, 0]))
+    np.testing.assert_allclose(
+        matrix @ matrix.transpose(0, 2, 1), factor[:, None, None] ** 2 * np.eye(2), atol=1e-6
+    )
     for values, middle, reach in ((angle, 0, 45), (factor, 1, 0.2), (offset, 0, 0.25)):
-        assert middle - reach <= values.min() < middle - 0.95 * reach and middle + 0.95 * reach < values.max() <= middle + reach + 1e-6
+        assert (
+            middle - reach <= values.min() < middle - 0.95 * reach
+            and middle + 0.95 * reach < values.max() <= middle + reach + 1e-6
+        )
     assert np.array_equal(random_moves(3, 1, 0.0, 0.0, 0.0, RNG(0))[0], np.ones((3, 1, 1)))
 
 
 def test_moved_fields_are_trained_on():
-    """In training alone, before they are standardised, and with canonical signs where these are wanted."""
-    space, known = mlp_space((2, 5, 7, 1)), np.arange(20)
+    """In training alone, before they are standardised, and with canonical signs where these are
+    wanted."""
+    space = mlp_space((2, 5, 7, 1))
+    known = np.arange(20)
     zoo = siren_start((2, 5, 7, 1), 20, 30.0, RNG(0))
-    plain, views = (Weights(space, zoo, known, canonical=True, **options) for options in ({}, {"turn": 90.0, "scale": 0.2, "shift": 0.25}))
+    plain, views = (
+        Weights(space, zoo, known, canonical=True, **options)
+        for options in ({}, {"turn": 90.0, "scale": 0.2, "shift": 0.25})
+    )
     rng = RNG(0)
-    assert distance(plain.raw(known, rng), plain.raw(known)) == 0 and rng.random() == RNG(0).random()  # without moves nothing is drawn
-    assert distance(views.raw(known), plain.raw(known)) == 0 and views.mean == plain.mean and views.deviation == plain.deviation
-    raw, signless = views.raw(known, RNG(0)), moved(plain.raw(known), *random_moves(20, 2, 90.0, 0.2, 0.25, RNG(0)))
-    assert distance(canonical_signs(raw), raw) == 0 and (raw["W1"][:, :, 0] >= 0).all() and (raw["W3"].sum(1) >= 0).all()
+    # without moves nothing is drawn
+    assert (
+        distance(plain.raw(known, rng), plain.raw(known)) == 0 and rng.random() == RNG(0).random()
+    )
+    assert (
+        distance(views.raw(known), plain.raw(known)) == 0
+        and views.mean == plain.mean
+        and views.deviation == plain.deviation
+    )
+    raw = views.raw(known, RNG(0))
+    signless = moved(plain.raw(known), *random_moves(20, 2, 90.0, 0.2, 0.25, RNG(0)))
+    assert (
+        distance(canonical_signs(raw), raw) == 0
+        and (raw["W1"][:, :, 0] >= 0).all()
+        and (raw["W3"].sum(1) >= 0).all()
+    )
     assert (signless["W1"][:, :, 0] < 0).any()  # what the rule is applied to once more
     x = RNG(1).uniform(-1, 1, (20, 2)).astype(np.float32)
-    np.testing.assert_allclose(field_values(raw, x, 30.0), field_values(signless, x, 30.0), atol=1e-4)
+    np.testing.assert_allclose(
+        field_values(raw, x, 30.0), field_values(signless, x, 30.0), atol=1e-4
+    )
     for name, value in to_weights(space, views.features(known, RNG(0))).items():
-        np.testing.assert_allclose(value.numpy(), (raw[name] - plain.mean[name]) / plain.deviation[name], atol=1e-5)
+        np.testing.assert_allclose(
+            value.numpy(), (raw[name] - plain.mean[name]) / plain.deviation[name], atol=1e-5
+        )
 
 
 def test_batches_make_epochs():
@@ -415,15 +619,23 @@ def test_batches_make_epochs():
 
 
 def test_alignment_undoes_permutations():
-    rng, space = RNG(4), mlp_space((2, 5, 7, 3))
+    rng = RNG(4)
+    space = mlp_space((2, 5, 7, 3))
     reference = random_weights(space, 1, rng)
     for name in ("W1", "W3"):
-        reference[name] *= 20  # one axis after the other can end in a local maximum; here each is beyond doubt by itself
+        # one axis after the other can end in a local maximum; here each is beyond doubt by itself
+        reference[name] *= 20
     moved = [space.permute(reference, space.random_permutations(rng)) for _ in range(4)]
     moved = {name: np.concatenate([m[name] for m in moved]) for name in reference}
     found = align(space, moved, {name: value[0] for name, value in reference.items()})
-    assert distance(found, {name: np.repeat(value, 4, axis=0) for name, value in reference.items()}) == 0
-    assert distance(moved, {name: np.repeat(value, 4, axis=0) for name, value in reference.items()}) > 0.1
+    assert (
+        distance(found, {name: np.repeat(value, 4, axis=0) for name, value in reference.items()})
+        == 0
+    )
+    assert (
+        distance(moved, {name: np.repeat(value, 4, axis=0) for name, value in reference.items()})
+        > 0.1
+    )
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -457,15 +669,21 @@ def test_reading_is_scored(sines):
     train, test = split(30, 10, 0)
     w = Weights(sines.space, sines.weights, train)
     values = ReadTask(w, sines.labels[:, 1:], train, test)
-    assert values.evaluate(Known(lambda f: np.zeros((f[0].shape[0], 1), np.float32)))["mse"] == pytest.approx(values.predict_mean, rel=1e-4)
+    assert values.evaluate(Known(lambda f: np.zeros((f[0].shape[0], 1), np.float32)))[
+        "mse"
+    ] == pytest.approx(values.predict_mean, rel=1e-4)
     classes = ReadTask(w, (np.arange(30) % 3).astype(np.int32), train, test)
     always = Known(lambda f: np.tile(np.float32([0, 1, 0]), (f[0].shape[0], 1)))
-    assert classes.n_out == 3 and classes.evaluate(always)["accuracy"] == pytest.approx((test % 3 == 1).mean())
+    assert classes.n_out == 3 and classes.evaluate(always)["accuracy"] == pytest.approx(
+        (test % 3 == 1).mean()
+    )
 
 
 def test_contrast_is_simclrs_loss(sines):
     train, test = split(30, 10, 0)
-    task = EmbedTask(Weights(sines.space, sines.weights, train, noise=0.2), sines.labels, train, test)
+    task = EmbedTask(
+        Weights(sines.space, sines.weights, train, noise=0.2), sines.labels, train, test
+    )
     views = [RNG(n).normal(size=(5, 3)).astype(np.float32) for n in range(2)]
 
     class Model:
@@ -486,7 +704,9 @@ def test_values_of_fields(sines):
     raw = {name: value[:6] for name, value in sines.weights.items()}
     x = RNG(0).uniform(-1, 1, (6, 1)).astype(np.float32)
     everywhere = sirens(jt.array(x), 30.0, *variables(raw).values()).numpy()
-    np.testing.assert_allclose(field_values(raw, x, 30.0)[:, 0], everywhere[np.arange(6), np.arange(6), 0], atol=1e-5)
+    np.testing.assert_allclose(
+        field_values(raw, x, 30.0)[:, 0], everywhere[np.arange(6), np.arange(6), 0], atol=1e-5
+    )
     train, test = split(30, 10, 0)
     task = ForwardTask(Weights(sines.space, sines.weights, train), 30.0, 1, train, test)
     features = task._features(test, np.full((10, 1), 0.25, np.float32))
@@ -497,32 +717,54 @@ def test_values_of_fields(sines):
 
 def test_values_of_colour_fields_have_three_numbers():
     space = mlp_space((2, 5, 3))
-    raw = {name: RNG(1).normal(size=(12, *(size for _, size in axes))).astype(np.float32) for name, axes in space.tensors}
+    raw = {
+        name: RNG(1).normal(size=(12, *(size for _, size in axes))).astype(np.float32)
+        for name, axes in space.tensors
+    }
     task = ForwardTask(Weights(space, raw, np.arange(8)), 30.0, 2, np.arange(8), np.arange(8, 12))
     assert task.n_out == 3 and task.sample(0, 4)["values"].shape == [4, 3]
 
 
 def test_classifiers_and_their_adaptation(digits, monkeypatch):
     pictures = load_pictures(digits, side=4)
-    weights, labels, accuracy = Classifiers(pictures, n=20).fit(0, 6, FitConfig(hidden=(12,), steps=60), RNG(0), lambda: None)
-    assert accuracy.mean() > 0.9 and all(a != b for a, b in labels) and weights["W1"].shape == (6, 12, 16)
-    space, pairs = mlp_space((16, 12, 2)), Pairs(pictures.pixels, pictures.labels)
+    weights, labels, accuracy = Classifiers(pictures, n=20).fit(
+        0, 6, FitConfig(hidden=(12,), steps=60), RNG(0), lambda: None
+    )
+    assert (
+        accuracy.mean() > 0.9
+        and all(a != b for a, b in labels)
+        and weights["W1"].shape == (6, 12, 16)
+    )
+    space = mlp_space((16, 12, 2))
+    pairs = Pairs(pictures.pixels, pictures.labels)
     x, y = pairs.sample(labels, 10, RNG(0))
-    z = np.maximum(np.einsum("fnd,fhd->fnh", x.reshape(6, 10, 16), weights["W1"]) + weights["b1"][:, None], 0)
+    z = np.maximum(
+        np.einsum("fnd,fhd->fnh", x.reshape(6, 10, 16), weights["W1"]) + weights["b1"][:, None], 0
+    )
     logits = np.einsum("fnh,fch->fnc", z, weights["W2"]) + weights["b2"][:, None]
-    np.testing.assert_allclose(classify(jt.array(x), *variables(weights).values()).numpy(), logits, atol=1e-4)
-    task = AdaptTask(Weights(space, weights, np.arange(4)), labels, np.arange(4), np.arange(4, 6), pairs, pairs)
+    np.testing.assert_allclose(
+        classify(jt.array(x), *variables(weights).values()).numpy(), logits, atol=1e-4
+    )
+    task = AdaptTask(
+        Weights(space, weights, np.arange(4)), labels, np.arange(4), np.arange(4, 6), pairs, pairs
+    )
     assert task.accuracy(None) > 0.9
     model = FlatWeights(space, width=8)
-    adapted, raw = arrays(task.adapted(model, np.arange(2))), task.weights.raw(np.arange(2))
+    adapted = arrays(task.adapted(model, np.arange(2)))
+    raw = task.weights.raw(np.arange(2))
     change = arrays(to_weights(space, model(task.weights.features(np.arange(2)))))
     for name in raw:
-        np.testing.assert_allclose(adapted[name], raw[name] - task.weights.deviation[name] * change[name], atol=1e-6)
+        np.testing.assert_allclose(
+            adapted[name], raw[name] - task.weights.deviation[name] * change[name], atol=1e-6
+        )
     hard = Pairs(corrupt(pictures.pixels, 0.0, 0.6, RNG(0)), pictures.labels)
     together = task.accuracy(model, hard)
     monkeypatch.setattr(adapt_module, "TOGETHER", 1)  # one at a time
     assert task.accuracy(model, hard) == together < 0.99
-    assert distance(adapted, raw) > 0 and task.loss(model, task.sample(0, 4))["cross_entropy"].item() < 0.7
+    assert (
+        distance(adapted, raw) > 0
+        and task.loss(model, task.sample(0, 4))["cross_entropy"].item() < 0.7
+    )
     with pytest.raises(ValueError, match="two classes"):
         Pairs(pictures.pixels[:1], pictures.labels[:1])
 
@@ -530,15 +772,29 @@ def test_classifiers_and_their_adaptation(digits, monkeypatch):
 @pytest.mark.parametrize("side", [5, 4])
 def test_convolutional_classifiers(side):
     """Many at once are as one at a time, and their channels may be permuted."""
-    rng, space = RNG(0), cnn_space((2, 3, 4), 2)
-    assert space.shared() == mlp_space((2, 3, 4, 2)).shared() and space.dim == 3 * 2 * 9 + 3 + 4 * 3 * 9 + 4 + 2 * 4 + 2
-    weights, x = random_weights(space, 5, rng), rng.normal(size=(5, 6, side, side, 2)).astype(np.float32)
+    rng = RNG(0)
+    space = cnn_space((2, 3, 4), 2)
+    assert (
+        space.shared() == mlp_space((2, 3, 4, 2)).shared()
+        and space.dim == 3 * 2 * 9 + 3 + 4 * 3 * 9 + 4 + 2 * 4 + 2
+    )
+    weights = random_weights(space, 5, rng)
+    x = rng.normal(size=(5, 6, side, side, 2)).astype(np.float32)
     logits = classify(jt.array(x), *variables(weights).values()).numpy()
     for f, n in itertools.product(range(5), range(6)):
-        z, one = x[f, n].transpose(2, 0, 1), {name: value[f] for name, value in weights.items()}
+        z = x[f, n].transpose(2, 0, 1)
+        one = {name: value[f] for name, value in weights.items()}
         for m in (1, 2):
-            z = np.stack([sum(correlate(plane, taps.reshape(3, 3), mode="constant")[::2, ::2] for plane, taps in zip(z, row)) + bias
-                          for row, bias in zip(one[f"W{m}"], one[f"b{m}"])])
+            z = np.stack(
+                [
+                    sum(
+                        correlate(plane, taps.reshape(3, 3), mode="constant")[::2, ::2]
+                        for plane, taps in zip(z, row)
+                    )
+                    + bias
+                    for row, bias in zip(one[f"W{m}"], one[f"b{m}"])
+                ]
+            )
             z = np.maximum(z, 0)
         np.testing.assert_allclose(logits[f, n], one["W3"] @ z.mean((1, 2)) + one["b3"], atol=1e-4)
     moved = space.permute(weights, space.random_permutations(rng))
@@ -550,7 +806,9 @@ def test_convolutional_classifiers(side):
 def test_corruption_turns_and_disturbs():
     pixels = np.zeros((2, 5, 5, 1), np.float32)
     pixels[:, 2, 0] = 1
-    np.testing.assert_allclose(corrupt(pixels, 90, 0.0, RNG(0)), np.rot90(pixels, axes=(1, 2)), atol=1e-6)
+    np.testing.assert_allclose(
+        corrupt(pixels, 90, 0.0, RNG(0)), np.rot90(pixels, axes=(1, 2)), atol=1e-6
+    )
     noisy = corrupt(pixels, 0.0, 0.1, RNG(0))
     assert 0 < np.abs(noisy - pixels).max() < 1 and noisy.min() >= 0 and noisy.max() <= 1
 
@@ -561,12 +819,19 @@ def test_corruption_mirrors_and_changes_colours(monkeypatch):
     mirrored = (corrupt(pixels, 0.0, 0.0, RNG(0), flip=0.5) != pixels).any((1, 2, 3))
     assert 0.4 < mirrored.mean() < 0.6
     found = corrupt(pixels, 0.0, 0.0, RNG(0), jitter=0.4)
-    brightness, grey = found.mean((1, 2, 3)) / pixels.mean((1, 2, 3)), (found.mean(3), pixels.mean(3))
-    contrast = np.divide(*((value - value.mean((1, 2), keepdims=True)).std((1, 2)) for value in grey)) / brightness
-    saturation = np.divide(*(value.std(3).mean((1, 2)) for value in (found, pixels))) / brightness / contrast
+    brightness = found.mean((1, 2, 3)) / pixels.mean((1, 2, 3))
+    grey = (found.mean(3), pixels.mean(3))
+    contrast = (
+        np.divide(*((value - value.mean((1, 2), keepdims=True)).std((1, 2)) for value in grey))
+        / brightness
+    )
+    saturation = (
+        np.divide(*(value.std(3).mean((1, 2)) for value in (found, pixels))) / brightness / contrast
+    )
     for factor in (brightness, contrast, saturation):
         assert 0.599 < factor.min() < 0.65 and 1.35 < factor.max() < 1.401
-    assert abs(np.corrcoef([brightness, contrast, saturation]) - np.eye(3)).max() < 0.2  # drawn for themselves
+    # drawn for themselves
+    assert abs(np.corrcoef([brightness, contrast, saturation]) - np.eye(3)).max() < 0.2
     whole = corrupt(pixels, 30.0, 0.1, RNG(0))
     monkeypatch.setattr(adapt_module, "CHUNK", 150)
     np.testing.assert_array_equal(corrupt(pixels, 30.0, 0.1, RNG(0)), whole)
@@ -574,36 +839,78 @@ def test_corruption_mirrors_and_changes_colours(monkeypatch):
 
 # The app
 
-TINY = {"fit": FitConfig(hidden=(5, 5), steps=10), "net": NetConfig(channels=6, depth=3, width=16), "fields": 24, "held_out": 8, "seeds": 1,
-        "train": TrainConfig(steps=4, batch=8, warmup=1, eval_every=2), "device": DEVICE}
+TINY = {
+    "fit": FitConfig(hidden=(5, 5), steps=10),
+    "net": NetConfig(channels=6, depth=3, width=16),
+    "fields": 24,
+    "held_out": 8,
+    "seeds": 1,
+    "train": TrainConfig(steps=4, batch=8, warmup=1, eval_every=2),
+    "device": DEVICE,
+}
 
 
-@pytest.mark.parametrize("job, metric, picture", [("classify", "accuracy", None), ("regress", "mse", "frequencies.png"),
-                                                  ("embed", "mse", "embedding.png"), ("adapt", "accuracy", "domains.png"),
-                                                  ("forward", "r2", None)])
+@pytest.mark.parametrize(
+    "job, metric, picture",
+    [
+        ("classify", "accuracy", None),
+        ("regress", "mse", "frequencies.png"),
+        ("embed", "mse", "embedding.png"),
+        ("adapt", "accuracy", "domains.png"),
+        ("forward", "r2", None),
+    ],
+)
 def test_a_job_leaves_everything_behind(digits, tmp_path, job, metric, picture, capsys):
     subject = {"subject": str(digits), "side": 4, "crop": 0} if job in ("classify", "adapt") else {}
     out = tmp_path / "out"
     weightspace.main(replace(weightspace.DEFAULTS[job], out=out, **TINY, **subject))
     result = json.loads((out / "result.json").read_text())
     for model in ("dwsnet", "mlp"):
-        assert np.isfinite(result[model][metric]) and result[model]["parameters"] > 0 and result[model][f"{metric}_seeds"]
-        assert {"metrics.jsonl", "model.safetensors"} <= {path.name for path in (out / f"{model}-0").iterdir()}
+        assert (
+            np.isfinite(result[model][metric])
+            and result[model]["parameters"] > 0
+            and result[model][f"{metric}_seeds"]
+        )
+        assert {"metrics.jsonl", "model.safetensors"} <= {
+            path.name for path in (out / f"{model}-0").iterdir()
+        }
     quality = "accuracy" if job == "adapt" else "psnr"
-    assert result["fields"] == 24 and result["seconds"] > 0 and np.isfinite(result[f"mean_{quality}"])
+    assert (
+        result["fields"] == 24 and result["seconds"] > 0 and np.isfinite(result[f"mean_{quality}"])
+    )
     names = {path.name for path in out.iterdir()}
     pictures = {picture} - {None} | (set() if job == "adapt" else {"fields.png"})
-    assert names == {"config.json", "result.json", "zoo.safetensors", "dwsnet-0", "mlp-0", *pictures}
+    assert names == {
+        "config.json",
+        "result.json",
+        "zoo.safetensors",
+        "dwsnet-0",
+        "mlp-0",
+        *pictures,
+    }
     assert metric in capsys.readouterr().out
     if job == "regress":
-        again = weightspace.main(replace(weightspace.DEFAULTS[job], out=tmp_path / "again", zoo=out / "zoo.safetensors", **TINY))
-        assert again["mlp"]["mse"] == pytest.approx(result["mlp"]["mse"]) and not (tmp_path / "again" / "zoo.safetensors").exists()
+        again = weightspace.main(
+            replace(
+                weightspace.DEFAULTS[job],
+                out=tmp_path / "again",
+                zoo=out / "zoo.safetensors",
+                **TINY,
+            )
+        )
+        assert (
+            again["mlp"]["mse"] == pytest.approx(result["mlp"]["mse"])
+            and not (tmp_path / "again" / "zoo.safetensors").exists()
+        )
 
 
 @pytest.fixture
 def cifar(tmp_path):
-    """The files of CIFAR-10's binary version, with 60 pictures each of three classes: bright red, green or blue, with noise."""
-    folder, rng, labels = tmp_path / "cifar", RNG(0), np.arange(60, dtype=np.uint8) % 3
+    """The files of CIFAR-10's binary version, with 60 pictures each of three classes: bright red,
+    green or blue, with noise."""
+    folder = tmp_path / "cifar"
+    rng = RNG(0)
+    labels = np.arange(60, dtype=np.uint8) % 3
     folder.mkdir()
     for name in [f"data_batch_{n}.bin" for n in range(1, 6)] + ["test_batch.bin"]:
         pixels = rng.integers(0, 60, (60, 3, 32, 32), np.uint8)
@@ -624,22 +931,48 @@ def two_classes(cifar, tmp_path):
 
 
 def test_the_cifar_preset(cifar, digits, tmp_path, monkeypatch, capsys):
-    """On made pictures, small: reading, a zoo of convolutional classifiers in two chunks, their adaptation."""
+    """On made pictures, small: reading, a zoo of convolutional classifiers in two chunks, their
+    adaptation."""
     pictures = load_pictures(cifar, side=4)
     assert pictures.pixels.shape == (360, 4, 4, 3) and pictures.labels[:4].tolist() == [0, 1, 2, 0]
     assert (pictures.pixels.mean((1, 2)).argmax(1) == pictures.labels).all()
     monkeypatch.setattr(classifiers_module, "MOST_VALUES", 16 * 20 * 4 * 4 * 3)
-    chunks, fit = [], Classifiers.fit
-    monkeypatch.setattr(Classifiers, "fit", lambda self, first, last, *rest: chunks.append((first, last)) or fit(self, first, last, *rest))
+    chunks = []
+    fit = Classifiers.fit
+    monkeypatch.setattr(
+        Classifiers,
+        "fit",
+        lambda self, first, last, *rest: (
+            chunks.append((first, last)) or fit(self, first, last, *rest)
+        ),
+    )
     small = {**TINY, "fit": FitConfig(hidden=(5, 5), steps=30)}
     out = tmp_path / "out"
-    result = weightspace.main(replace(weightspace.DEFAULTS["adapt-cifar"], subject=str(cifar), side=4, pictures=20, out=out, **small))
+    result = weightspace.main(
+        replace(
+            weightspace.DEFAULTS["adapt-cifar"],
+            subject=str(cifar),
+            side=4,
+            pictures=20,
+            out=out,
+            **small,
+        )
+    )
     assert chunks == [(0, 16), (16, 24)] and result["mean_accuracy"] > 0.8
     assert result["no adaptation"]["accuracy"] > 0.5 and np.isfinite(result["dwsnet"]["accuracy"])
     zoo = Zoo.load(out / "zoo.safetensors")
-    assert zoo.space == cnn_space((3, 5, 5), 2) and zoo.config["made"]["last"] == 24 and (out / "domains.png").exists()
-    again = replace(weightspace.DEFAULTS["adapt"], zoo=out / "zoo.safetensors", side=4, crop=0, **TINY)
-    for subject, words in ((digits, "do not go with pictures of --side 4 and 1 channels"), (two_classes(cifar, tmp_path), "2")):
+    assert (
+        zoo.space == cnn_space((3, 5, 5), 2)
+        and zoo.config["made"]["last"] == 24
+        and (out / "domains.png").exists()
+    )
+    again = replace(
+        weightspace.DEFAULTS["adapt"], zoo=out / "zoo.safetensors", side=4, crop=0, **TINY
+    )
+    for subject, words in (
+        (digits, "do not go with pictures of --side 4 and 1 channels"),
+        (two_classes(cifar, tmp_path), "2"),
+    ):
         with pytest.raises(SystemExit):
             weightspace.main(replace(again, subject=str(subject)))
         assert words in capsys.readouterr().err
@@ -647,18 +980,44 @@ def test_the_cifar_preset(cifar, digits, tmp_path, monkeypatch, capsys):
 
 def test_reading_kernels_and_decoders(digits, tmp_path):
     subject = {"subject": str(digits), "side": 4, "crop": 0, "kind": "mulfa", **TINY}
-    whole = weightspace.main(replace(weightspace.DEFAULTS["classify"], out=tmp_path / "whole", **subject))
-    part = weightspace.main(replace(weightspace.DEFAULTS["classify"], out=tmp_path / "part", read=("kernel", "decoder"),
-                                    zoo=tmp_path / "whole" / "zoo.safetensors", **TINY))
+    whole = weightspace.main(
+        replace(weightspace.DEFAULTS["classify"], out=tmp_path / "whole", **subject)
+    )
+    part = weightspace.main(
+        replace(
+            weightspace.DEFAULTS["classify"],
+            out=tmp_path / "part",
+            read=("kernel", "decoder"),
+            zoo=tmp_path / "whole" / "zoo.safetensors",
+            **TINY,
+        )
+    )
     assert whole["dwsnet"]["parameters"] > part["dwsnet"]["parameters"] > 0
     for job, models in (("forward", ("dwsnet",)), ("classify", ("inr2vec",))):
         with pytest.raises(SystemExit):
-            weightspace.main(replace(weightspace.DEFAULTS[job], zoo=tmp_path / "whole" / "zoo.safetensors", **TINY, models=models))
+            weightspace.main(
+                replace(
+                    weightspace.DEFAULTS[job],
+                    zoo=tmp_path / "whole" / "zoo.safetensors",
+                    **TINY,
+                    models=models,
+                )
+            )
 
 
 def test_the_zoo_job(digits, tmp_path):
     fit = replace(TINY["fit"], seed=1)
-    weightspace.main(weightspace.Config(subject=str(digits), side=4, crop=0, fields=9, fit=fit, out=tmp_path / "zoo", device=DEVICE))
+    weightspace.main(
+        weightspace.Config(
+            subject=str(digits),
+            side=4,
+            crop=0,
+            fields=9,
+            fit=fit,
+            out=tmp_path / "zoo",
+            device=DEVICE,
+        )
+    )
     result = json.loads((tmp_path / "zoo" / "result.json").read_text())
     assert {"fields", "seconds", "mean_psnr"} <= result.keys() and result["fields"] == 9
     assert Zoo.load(tmp_path / "zoo" / "zoo.safetensors").labels.tolist() == [0, 1, 2] * 3
@@ -667,22 +1026,60 @@ def test_the_zoo_job(digits, tmp_path):
 WRONG = {
     "unknown job": (["bake"], "bake"),
     "unknown subject": (["classify", "--subject", "cats"], "cats"),
-    "missing zoo": (["regress", "--zoo", "nowhere.safetensors"], "nowhere.safetensors: no such file"),
+    "missing zoo": (
+        ["regress", "--zoo", "nowhere.safetensors"],
+        "nowhere.safetensors: no such file",
+    ),
     "not a zoo": (["regress", "--zoo", "{tmp}/other.safetensors"], "other.safetensors: not a zoo"),
     "too few to hold out": (["regress", "--fields", "10", "--held-out", "10"], "held-out"),
     "no fields": (["zoo", "--fields", "0"], "fields"),
-    "more than there are": (["zoo", "--subject", "{digits}", "--side", "4", "--crop", "0", "--fields", "61"], "60 pictures"),
+    "more than there are": (
+        ["zoo", "--subject", "{digits}", "--side", "4", "--crop", "0", "--fields", "61"],
+        "60 pictures",
+    ),
     "sines have no classes": (["classify", "--subject", "sines"], "classes"),
-    "pictures have no frequency": (["regress", "--subject", "{digits}", "--side", "4", "--crop", "0", "--fields", "20", "--held-out", "5"],
-                                   "sines"),
+    "pictures have no frequency": (
+        [
+            "regress",
+            "--subject",
+            "{digits}",
+            "--side",
+            "4",
+            "--crop",
+            "0",
+            "--fields",
+            "20",
+            "--held-out",
+            "5",
+        ],
+        "sines",
+    ),
     "no pictures to adapt to": (["adapt", "--subject", "sines"], "pictures"),
     "crop too large": (["zoo", "--subject", "{digits}", "--fields", "3"], "20 x 20"),
     "unknown model": (["classify", "--models", "oracle"], "oracle"),
     "a model that cannot": (["forward", "--models", "transformer"], "dwsnet and mlp"),
     "grids of sines": (["zoo", "--kind", "mulfa"], "pictures"),
     "rows of grids": (["classify", "--kind", "mulfa", "--models", "inr2vec"], "rows"),
-    "moved kernels": (["classify", "--subject", "{digits}", "--side", "4", "--crop", "0", "--fields", "20", "--held-out", "5",
-                       "--kind", "mulfa", "--view-shift", "0.1"], "--view-shift are for classify and embed"),
+    "moved kernels": (
+        [
+            "classify",
+            "--subject",
+            "{digits}",
+            "--side",
+            "4",
+            "--crop",
+            "0",
+            "--fields",
+            "20",
+            "--held-out",
+            "5",
+            "--kind",
+            "mulfa",
+            "--view-shift",
+            "0.1",
+        ],
+        "--view-shift are for classify and embed",
+    ),
     "moved labels": (["regress", "--view-scale", "0.1"], "--view-shift are for classify and embed"),
     "turned lines": (["embed", "--view-turn", "45"], "two coordinates"),
     "too much scale": (["classify", "--view-scale", "1"], "--view-scale in [0,"),
@@ -691,7 +1088,6 @@ WRONG = {
     "no CIFAR-10": (["adapt-cifar"], "cifar-10: no such file or folder"),
     "parts of a SIREN": (["regress", "--read", "kernel"], "--kind mulfa"),
     "noise that is not to be learned": (["forward", "--view-noise", "0.1"], "forward"),
-
     "no pictures to fit to": (["adapt", "--pictures", "0"], "pictures"),
     "too much colour": (["adapt-cifar", "--jitter", "1.5"], "--jitter"),
     "no channels": (["regress", "--net.channels", "0"], "channels"),
@@ -700,7 +1096,9 @@ WRONG = {
 
 
 @pytest.mark.parametrize("arguments, words", WRONG.values(), ids=WRONG)
-def test_a_user_error_is_one_line_and_exit_code_2(digits, tmp_path, monkeypatch, capfd, arguments, words):
+def test_a_user_error_is_one_line_and_exit_code_2(
+    digits, tmp_path, monkeypatch, capfd, arguments, words
+):
     checkpoint.save(tmp_path / "other.safetensors", {"a": np.zeros(2, np.float32)}, {})
     arguments = [a.format(tmp=tmp_path, digits=digits) for a in arguments]
     monkeypatch.chdir(tmp_path)

@@ -1,4 +1,5 @@
 """A field, and what the configs that build fields share."""
+
 from jgrid import memory
 from jgrid.grid import LOWER, Grid
 from jgrid.network import MLP
@@ -8,9 +9,22 @@ import numpy as np
 from jittor import nn
 
 # The most that entries of configs may be, where a mistyped one would build for ever or overflow
-MOST = {"levels": 64, "depth": 64, "octaves": 16, "kernels": 16, "channels": 2**10, "width": 2**14, "hidden": 2**14, "rank": 2**14,
-        "features": 2**16, "neighbours": 2**8}
-BYTES_PER_PARAMETER = 24  # itself, its gradient, Adam's two moments, and the copies that the trainer keeps of the last two evaluations
+MOST = {
+    "levels": 64,
+    "depth": 64,
+    "octaves": 16,
+    "kernels": 16,
+    "channels": 2**10,
+    "width": 2**14,
+    "hidden": 2**14,
+    "rank": 2**14,
+    "features": 2**16,
+    "neighbours": 2**8,
+}
+# itself, its gradient, Adam's two moments, and the copies that the trainer keeps of the last two
+# evaluations
+BYTES_PER_PARAMETER = 24
+
 
 class Field(nn.Module):
     """f(x) = network(grid(x)), either of which may be None: x (N, D) in [0, 1] -> (N, n_out).
@@ -20,7 +34,9 @@ class Field(nn.Module):
 
     def __init__(self, grid, network, rates):
         super().__init__()
-        self.grid, self.network, self.rates = grid, network, rates
+        self.grid = grid
+        self.network = network
+        self.rates = rates
 
     def execute(self, x):
         if self.grid is not None:
@@ -28,7 +44,8 @@ class Field(nn.Module):
         return self.network(x) if self.network is not None else x
 
     def start_at(self, value):
-        """Move an MLP's last bias, about which the outputs start, to `value`; other networks are left as they are."""
+        """Move an MLP's last bias, about which the outputs start, to `value`; other networks are
+        left as they are."""
         for module in self.modules():
             if isinstance(module, MLP):
                 bias = module.layers[-1].bias
@@ -42,19 +59,30 @@ class Field(nn.Module):
                 module.fused = None
 
     def squared_error(self, x, target):
-        """mean((f(x) - target)^2), with an MLP behind the grid computed in one op: x (N, D), target (N, n_out) -> scalar."""
+        """mean((f(x) - target)^2), with an MLP behind the grid computed in one op: x (N, D), target
+        (N, n_out) -> scalar."""
         if isinstance(self.network, MLP):
             return self.network.squared_error(self.grid(x) if self.grid is not None else x, target)
         return ((self(x) - target) ** 2).mean()
 
     def parameter_groups(self):
-        """[{"name", "params", "lr", "lazy"}] for the optimiser: features, the kernel's parameters, the network's; no fixed arrays."""
+        """[{"name", "params", "lr", "lazy"}] for the optimiser: features, the kernel's parameters,
+        the network's; no fixed arrays."""
         grids = [module for module in self.modules() if isinstance(module, Grid)]
-        parts = {"features": [grid.w for grid in grids],
-                 "kernel": [p for grid in grids for p in grid.kernel.parameters()],
-                 "network": [p for p in self.network.parameters() if not p.is_stop_grad()] if self.network is not None else []}
-        return [{"name": name, "params": params, "lr": self.rates[name], "lazy": name == "features"}
-                for name, params in parts.items() if params]
+        parts = {
+            "features": [grid.w for grid in grids],
+            "kernel": [p for grid in grids for p in grid.kernel.parameters()],
+            "network": (
+                [p for p in self.network.parameters() if not p.is_stop_grad()]
+                if self.network is not None
+                else []
+            ),
+        }
+        return [
+            {"name": name, "params": params, "lr": self.rates[name], "lazy": name == "features"}
+            for name, params in parts.items()
+            if params
+        ]
 
 
 def count_parameters(model):
@@ -63,7 +91,8 @@ def count_parameters(model):
 
 
 def positive(config, *names, prefix="--field."):
-    """ValueError, with the flag's name, where an entry of a config is not positive or, as `MOST` has it, out of all proportion."""
+    """ValueError, with the flag's name, where an entry of a config is not positive or, as `MOST`
+    has it, out of all proportion."""
     for name in names:
         value = getattr(config, name)
         most = MOST.get(name, 2**31 - 1 if isinstance(value, int) else 1e30)
@@ -73,15 +102,23 @@ def positive(config, *names, prefix="--field."):
 
 
 def training_bytes(model, batch):
-    """Bytes that training on `batch` points a step takes, roughly: the parameters, Adam's state, and what each layer gives, with gradients.
+    """Bytes that training on `batch` points a step takes, roughly: the parameters, Adam's state,
+    and what each layer gives, with gradients.
 
     Behind a grid, where one op computes the decoder, it is less.
     """
-    per_point = 64 + sum(16 * max(p.shape[-2:]) for group in model.parameter_groups() if group["name"] not in ("features", "kernel")
-                         for p in group["params"] if len(p.shape) > 1)
+    per_point = 64 + sum(
+        16 * max(p.shape[-2:])
+        for group in model.parameter_groups()
+        if group["name"] not in ("features", "kernel")
+        for p in group["params"]
+        if len(p.shape) > 1
+    )
     whole = BYTES_PER_PARAMETER * count_parameters(model)
     for grid in (module for module in model.modules() if isinstance(module, Grid)):
-        index, kernel, channels = grid.index, grid.kernel, grid.w.shape[1]
+        index = grid.index
+        kernel = grid.kernel
+        channels = grid.w.shape[1]
         filters = sum(layer.weight.shape[0] for layer in getattr(kernel, "linear", []))
         per_point += 8 * grid.n_out
         if grid.fused and filters:
@@ -93,10 +130,14 @@ def training_bytes(model, batch):
 
 
 def check_memory(model, batch, data=0, lower_data="the size of the data"):
-    """Bytes that training a model takes, beside `data` bytes; memory.NotEnough, with that number and the flags that lower it, where they
-    are more than there are."""
-    sizes = {group["name"]: sum(int(np.prod(p.shape)) for p in group["params"]) for group in model.parameter_groups()}
-    needed, of_parameters = training_bytes(model, batch) + data, BYTES_PER_PARAMETER * sum(sizes.values())
+    """Bytes that training a model takes, beside `data` bytes; memory.NotEnough, with that number
+    and the flags that lower it, where they are more than there are."""
+    sizes = {
+        group["name"]: sum(int(np.prod(p.shape)) for p in group["params"])
+        for group in model.parameter_groups()
+    }
+    needed = training_bytes(model, batch) + data
+    of_parameters = BYTES_PER_PARAMETER * sum(sizes.values())
     if 2 * data > needed:
         lower = lower_data
     elif 2 * of_parameters < needed:
@@ -105,5 +146,7 @@ def check_memory(model, batch, data=0, lower_data="the size of the data"):
         lower = LOWER
     else:
         lower = "--field.width or --field.decoder.width"
-    memory.require(needed, f"training {sum(sizes.values()):,} parameters on {batch:,} points a step", lower)
+    memory.require(
+        needed, f"training {sum(sizes.values()):,} parameters on {batch:,} points a step", lower
+    )
     return needed

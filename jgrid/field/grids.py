@@ -1,11 +1,18 @@
 """Configs of grid fields."""
+
 from dataclasses import dataclass, field, fields
 
 from jgrid import memory
 from jgrid.field.base import MOST, Field, positive
 from jgrid.grid import VM_AXES, Grid, ProductGrid
 from jgrid.index import FourierIndex, GridIndex, PointIndex, geometric_levels, r_sequence
-from jgrid.kernel import InterpolationKernel, MulFAGainKernel, MulFAKernel, MulFALiteralKernel, RadialKernel
+from jgrid.kernel import (
+    InterpolationKernel,
+    MulFAGainKernel,
+    MulFAKernel,
+    MulFALiteralKernel,
+    RadialKernel,
+)
 from jgrid.network import MLP
 
 import numpy as np
@@ -14,15 +21,18 @@ import numpy as np
 @dataclass(frozen=True)
 class DecoderConfig:
     """The MLP behind a grid."""
+
     width: int = 64
     """Neurons of a hidden layer."""
     depth: int = 1
-    """Hidden layers; 0: no decoder, the levels are summed and the field is linear in its features."""
+    """Hidden layers; 0: no decoder, the levels are summed and the field is linear in its
+    features."""
 
 
 @dataclass(frozen=True)
 class FilterConfig:
     """The multiplicative filter network of a MulFAGrid without a decoder."""
+
     width: int = 16
     """Filters of a layer."""
     depth: int = 1
@@ -40,7 +50,11 @@ def _cells(along, dim, aspect):
 def level_index(config, dim, aspect, table_size=None):
     """The index of a grid with levels."""
     positive(config, "coarsest", "finest", "levels")
-    return GridIndex(dim, _cells(geometric_levels(config.coarsest, config.finest, config.levels), dim, aspect), table_size)
+    return GridIndex(
+        dim,
+        _cells(geometric_levels(config.coarsest, config.finest, config.levels), dim, aspect),
+        table_size,
+    )
 
 
 def _decoder(config, n_in, n_out):
@@ -49,14 +63,20 @@ def _decoder(config, n_in, n_out):
 
 def _check(config):
     """What all grid configs have."""
-    positive(config, *(f.name for f in fields(config) if f.name.startswith("lr_") or f.name == "channels"))
+    positive(
+        config,
+        *(f.name for f in fields(config) if f.name.startswith("lr_") or f.name == "channels"),
+    )
     positive(config.decoder, "width", prefix="--field.decoder.")
     if not 0 <= config.decoder.depth <= MOST["depth"]:
-        raise ValueError(f"--field.decoder.depth must be from 0 to {MOST['depth']}, got {config.decoder.depth}")
+        raise ValueError(
+            f"--field.decoder.depth must be from 0 to {MOST['depth']}, got {config.decoder.depth}"
+        )
 
 
 def _grid_field(config, index, make_kernel, n_out, rates, concat=True):
-    """The field of one grid and, with a decoder, the levels side by side (concat) or their sum in front of it."""
+    """The field of one grid and, with a decoder, the levels side by side (concat) or their sum in
+    front of it."""
     _check(config)
     decoded = config.decoder.depth > 0
     channels = config.channels if decoded else n_out
@@ -67,6 +87,7 @@ def _grid_field(config, index, make_kernel, n_out, rates, concat=True):
 @dataclass(frozen=True)
 class DenseGridConfig:
     """Dense grids at several resolutions with fixed interpolation."""
+
     finest: int = 188
     """Cells of the finest level along an axis of a square or cube."""
     coarsest: int = 40
@@ -84,13 +105,19 @@ class DenseGridConfig:
     """Learning rate of the decoder."""
 
     def build(self, dim, n_out, aspect=None, place=None):
-        return _grid_field(self, level_index(self, dim, aspect), lambda index, channels: InterpolationKernel(self.profile), n_out,
-                           {"features": self.lr_features, "network": self.lr_network})
+        return _grid_field(
+            self,
+            level_index(self, dim, aspect),
+            lambda index, channels: InterpolationKernel(self.profile),
+            n_out,
+            {"features": self.lr_features, "network": self.lr_network},
+        )
 
 
 @dataclass(frozen=True)
 class HashGridConfig:
     """Multi-resolution hash grid (Instant-NGP): levels too large for a table are hashed into it."""
+
     finest: int = 312
     """Cells of the finest level along an axis of a square or cube."""
     coarsest: int = 13
@@ -100,7 +127,8 @@ class HashGridConfig:
     channels: int = 4
     """Features per node; with no decoder always the output size."""
     table_size: int = 23857
-    """Most nodes a level may own; places are hashed modulo it, so a prime or a power of two spreads them best."""
+    """Most nodes a level may own; places are hashed modulo it, so a prime or a power of two spreads
+    them best."""
     profile: str = "linear"
     """Interpolation: nearest, linear or smooth."""
     decoder: DecoderConfig = field(default_factory=DecoderConfig)
@@ -112,13 +140,19 @@ class HashGridConfig:
     def build(self, dim, n_out, aspect=None, place=None):
         positive(self, "table_size")
         index = level_index(self, dim, aspect, self.table_size)
-        return _grid_field(self, index, lambda index, channels: InterpolationKernel(self.profile), n_out,
-                           {"features": self.lr_features, "network": self.lr_network})
+        return _grid_field(
+            self,
+            index,
+            lambda index, channels: InterpolationKernel(self.profile),
+            n_out,
+            {"features": self.lr_features, "network": self.lr_network},
+        )
 
 
 @dataclass(frozen=True)
 class MulFAGridConfig:
     """MulFAGrid: grids with the multiplicative Fourier adaptive kernel."""
+
     finest: int = 188
     """Cells of the finest level along an axis of a square or cube."""
     coarsest: int = 40
@@ -130,13 +164,15 @@ class MulFAGridConfig:
     table_size: int = 2**22
     """Most nodes a level may own; larger levels are hashed."""
     kernels: int = 1
-    """Kernels that read each feature side by side, for the decoder: more fit better and cost time; with no decoder always one."""
+    """Kernels that read each feature side by side, for the decoder: more fit better and cost time;
+    with no decoder always one."""
     octaves: int = 1
     """Octaves of gamma(offset): more fit finer detail and wiggle more between the samples."""
     spread: float = 1.0
     """Standard deviation of the kernels' coefficients at the start, for the decoder."""
     constant: float = 0.0
-    """Added to the coefficients of 1 at the start: with 1 and a small spread the kernels start near plain interpolation."""
+    """Added to the coefficients of 1 at the start: with 1 and a small spread the kernels start near
+    plain interpolation."""
     profile: str = "linear"
     """Window: nearest, linear or smooth."""
     decoder: DecoderConfig = field(default_factory=DecoderConfig)
@@ -144,7 +180,8 @@ class MulFAGridConfig:
     lr_features: float = 4e-2
     """Learning rate of the features."""
     lr_network: float = 4e-2
-    """Learning rate of the decoder and of the kernels' coefficients, or, with no decoder, of the filter network."""
+    """Learning rate of the decoder and of the kernels' coefficients, or, with no decoder, of the
+    filter network."""
 
     def build(self, dim, n_out, aspect=None, place=None):
         positive(self, "table_size", "octaves", "kernels", "spread")
@@ -152,17 +189,40 @@ class MulFAGridConfig:
 
         def kernel(index, channels):
             if self.decoder.depth:
-                return MulFAKernel(dim, index.n_levels, channels, self.kernels, self.octaves, self.profile, self.spread, self.constant)
-            return MulFAGainKernel(index.positions(), channels, self.octaves, self.filter.width, self.filter.depth,
-                                   self.filter.frequency, self.profile)
+                return MulFAKernel(
+                    dim,
+                    index.n_levels,
+                    channels,
+                    self.kernels,
+                    self.octaves,
+                    self.profile,
+                    self.spread,
+                    self.constant,
+                )
+            return MulFAGainKernel(
+                index.positions(),
+                channels,
+                self.octaves,
+                self.filter.width,
+                self.filter.depth,
+                self.filter.frequency,
+                self.profile,
+            )
 
-        return _grid_field(self, level_index(self, dim, aspect, self.table_size), kernel, n_out,
-                           {"features": self.lr_features, "kernel": self.lr_network, "network": self.lr_network})
+        return _grid_field(
+            self,
+            level_index(self, dim, aspect, self.table_size),
+            kernel,
+            n_out,
+            {"features": self.lr_features, "kernel": self.lr_network, "network": self.lr_network},
+        )
 
 
 @dataclass(frozen=True)
 class FourierGridConfig:
-    """FourierGrid, MulFAGrid's predecessor: the mean of dense grids looked up at Fourier-warped coordinates."""
+    """FourierGrid, MulFAGrid's predecessor: the mean of dense grids looked up at Fourier-warped
+    coordinates."""
+
     finest: int = 102
     """Cells of every band along an axis of a square or cube."""
     octaves: int = 3
@@ -179,14 +239,21 @@ class FourierGridConfig:
 
     def build(self, dim, n_out, aspect=None, place=None):
         positive(self, "finest", *(["octaves"] if self.octaves > 0 else []))
-        return _grid_field(self, FourierIndex(dim, _cells(self.finest, dim, aspect), self.octaves),
-                           lambda index, channels: InterpolationKernel(self.profile, index.n_levels), n_out,
-                           {"features": self.lr_features, "network": self.lr_network}, concat=False)
+        return _grid_field(
+            self,
+            FourierIndex(dim, _cells(self.finest, dim, aspect), self.octaves),
+            lambda index, channels: InterpolationKernel(self.profile, index.n_levels),
+            n_out,
+            {"features": self.lr_features, "network": self.lr_network},
+            concat=False,
+        )
 
 
 @dataclass(frozen=True)
 class RadialGridConfig:
-    """Irregular grid: scattered nodes with radial kernels of learned shape (NeuRBF), with octaves the irregular MulFAGrid."""
+    """Irregular grid: scattered nodes with radial kernels of learned shape (NeuRBF), with octaves
+    the irregular MulFAGrid."""
+
     nodes: int = 24000
     """Nodes, placed where the subject has detail."""
     neighbours: int = 4
@@ -206,17 +273,27 @@ class RadialGridConfig:
     """Learning rate of the decoder."""
 
     def build(self, dim, n_out, aspect=None, place=None):
-        positive(self, "nodes", "neighbours", "sharpness", *(["octaves"] if self.octaves > 0 else []))
+        positive(
+            self, "nodes", "neighbours", "sharpness", *(["octaves"] if self.octaves > 0 else [])
+        )
         memory.require(256 * self.nodes, f"placing {self.nodes:,} nodes", "--field.nodes")
         nodes = place(self.nodes) if place else r_sequence(self.nodes, dim)
-        return _grid_field(self, PointIndex(nodes, self.neighbours),
-                           lambda index, channels: RadialKernel(index.n_nodes, dim, channels, self.octaves, self.sharpness), n_out,
-                           {"features": self.lr_features, "kernel": self.lr_kernel, "network": self.lr_network})
+        return _grid_field(
+            self,
+            PointIndex(nodes, self.neighbours),
+            lambda index, channels: RadialKernel(
+                index.n_nodes, dim, channels, self.octaves, self.sharpness
+            ),
+            n_out,
+            {"features": self.lr_features, "kernel": self.lr_kernel, "network": self.lr_network},
+        )
 
 
 @dataclass(frozen=True)
 class VMGridConfig:
-    """TensoRF's vector-matrix factors: planes times lines in 3-D, lines times lines in 2-D, and a decoder."""
+    """TensoRF's vector-matrix factors: planes times lines in 3-D, lines times lines in 2-D, and a
+    decoder."""
+
     finest: int = 512
     """Cells of a line, or along a side of a plane, along an axis of a square or cube."""
     rank: int = 256
@@ -237,15 +314,26 @@ class VMGridConfig:
         cells = _cells(self.finest, dim, aspect)
 
         def factor(axes):
-            return axes, Grid(GridIndex(len(axes), cells[:, list(axes)]), InterpolationKernel(self.profile), self.rank, scale=self.scale)
+            return axes, Grid(
+                GridIndex(len(axes), cells[:, list(axes)]),
+                InterpolationKernel(self.profile),
+                self.rank,
+                scale=self.scale,
+            )
 
         grid = ProductGrid([[factor(axes) for axes in mode] for mode in VM_AXES[dim]])
-        return Field(grid, _decoder(self, grid.n_out, n_out), {"features": self.lr_features, "network": self.lr_network})
+        return Field(
+            grid,
+            _decoder(self, grid.n_out, n_out),
+            {"features": self.lr_features, "network": self.lr_network},
+        )
 
 
 @dataclass(frozen=True)
 class LiteralMulFAGridConfig:
-    """MulFAGrid with the paper's kernel to the letter, guarded against vanishing denominators: for study."""
+    """MulFAGrid with the paper's kernel to the letter, guarded against vanishing denominators: for
+    study."""
+
     finest: int = 188
     """Cells of the finest level along an axis of a square or cube."""
     coarsest: int = 40
@@ -268,7 +356,18 @@ class LiteralMulFAGridConfig:
     def build(self, dim, n_out, aspect=None, place=None):
         positive(self, "octaves", "floor")
         positive(self.filter, "width", "depth", "frequency", prefix="--field.filter.")
-        return _grid_field(self, level_index(self, dim, aspect),
-                           lambda index, channels: MulFALiteralKernel(index.positions(), index.n_levels, self.octaves, self.filter.width,
-                                                                      self.filter.depth, self.filter.frequency, self.floor), n_out,
-                           {"features": self.lr_features, "kernel": self.lr_network, "network": self.lr_network})
+        return _grid_field(
+            self,
+            level_index(self, dim, aspect),
+            lambda index, channels: MulFALiteralKernel(
+                index.positions(),
+                index.n_levels,
+                self.octaves,
+                self.filter.width,
+                self.filter.depth,
+                self.filter.frequency,
+                self.floor,
+            ),
+            n_out,
+            {"features": self.lr_features, "kernel": self.lr_network, "network": self.lr_network},
+        )

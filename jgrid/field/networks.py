@@ -1,4 +1,5 @@
 """Configs of networks on coordinates, and of grids with an OptDNN as their decoder."""
+
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
@@ -18,6 +19,7 @@ from jittor import nn
 @dataclass(frozen=True)
 class SirenConfig:
     """SIREN: an MLP of sines on the coordinates."""
+
     width: int = 256
     """Neurons of a hidden layer."""
     depth: int = 3
@@ -29,18 +31,22 @@ class SirenConfig:
 
     def build(self, dim, n_out, aspect=None, place=None):
         positive(self, "width", "depth", "omega", "lr")
-        return Field(None, Siren(dim, n_out, self.width, self.depth, self.omega), {"network": self.lr})
+        return Field(
+            None, Siren(dim, n_out, self.width, self.depth, self.omega), {"network": self.lr}
+        )
 
 
 @dataclass(frozen=True)
 class FourierNetConfig:
     """Fourier features and a ReLU MLP (Tancik et al. 2020)."""
+
     encoding: str = "gaussian"
     """Frequencies: none (the coordinates themselves), basic, positional, log-linear or gaussian."""
     features: int = 256
     """Frequencies, each a sine and a cosine."""
     sigma: float = 10.0
-    """Standard deviation (gaussian), ratio of the highest frequency to the lowest (positional) or log2 of the highest (log-linear)."""
+    """Standard deviation (gaussian), ratio of the highest frequency to the lowest (positional) or
+    log2 of the highest (log-linear)."""
     width: int = 256
     """Neurons of a hidden layer."""
     depth: int = 3
@@ -51,17 +57,24 @@ class FourierNetConfig:
     def build(self, dim, n_out, aspect=None, place=None):
         positive(self, "features", "sigma", "width", "depth", "lr")
         if self.encoding == "none":
-            return Field(None, MLP(dim, n_out, self.width, self.depth, bias=0.5), {"network": self.lr})
+            return Field(
+                None, MLP(dim, n_out, self.width, self.depth, bias=0.5), {"network": self.lr}
+            )
         if self.encoding not in FREQUENCIES:
-            raise ValueError(f"--field.encoding is one of none, {', '.join(FREQUENCIES)}, got {self.encoding!r}")
+            raise ValueError(
+                f"--field.encoding is one of none, {', '.join(FREQUENCIES)}, got {self.encoding!r}"
+            )
         encoding = FourierFeatures(FREQUENCIES[self.encoding](dim, self.features, self.sigma))
-        network = nn.Sequential(encoding, MLP(encoding.n_out, n_out, self.width, self.depth, bias=0.5))
+        network = nn.Sequential(
+            encoding, MLP(encoding.n_out, n_out, self.width, self.depth, bias=0.5)
+        )
         return Field(None, network, {"network": self.lr})
 
 
 @dataclass(frozen=True)
 class MFNConfig:
     """Multiplicative filter network (Fathony et al. 2021)."""
+
     filters: str = "fourier"
     """fourier (sines) or gabor (sines under a Gaussian)."""
     width: int = 256
@@ -69,9 +82,11 @@ class MFNConfig:
     depth: int = 3
     """Multiplicative layers."""
     scale: float = 256.0
-    """Bound of each filter's frequency, times the root of their number: what all filters together come to."""
+    """Bound of each filter's frequency, times the root of their number: what all filters together
+    come to."""
     alpha: float = 6.0
-    """Shape of the gamma distribution of the inverse squared width of all Gabor filters together."""
+    """Shape of the gamma distribution of the inverse squared width of all Gabor filters
+    together."""
     beta: float = 1.0
     """Rate of that distribution."""
     lr: float = 1e-2
@@ -79,11 +94,14 @@ class MFNConfig:
 
     def build(self, dim, n_out, aspect=None, place=None):
         positive(self, "width", "depth", "scale", "alpha", "beta", "lr")
-        n, scale = self.depth + 1, self.scale / np.sqrt(self.depth + 1)
+        n = self.depth + 1
+        scale = self.scale / np.sqrt(self.depth + 1)
         if self.filters == "fourier":
             filters = [FourierFilter(dim, self.width, scale) for _ in range(n)]
         elif self.filters == "gabor":
-            filters = [GaborFilter(dim, self.width, scale, self.alpha / n, self.beta) for _ in range(n)]
+            filters = [
+                GaborFilter(dim, self.width, scale, self.alpha / n, self.beta) for _ in range(n)
+            ]
         else:
             raise ValueError(f"--field.filters is fourier or gabor, got {self.filters!r}")
         return Field(None, MFN(filters, n_out), {"network": self.lr})
@@ -92,6 +110,7 @@ class MFNConfig:
 @dataclass(frozen=True)
 class WireConfig:
     """WIRE: a complex MLP of Gabor wavelets on the coordinates (Saragadam et al. 2023)."""
+
     width: int = 181
     """Complex neurons of a wavelet layer: 256 / sqrt(2), as many numbers as 256 real ones need."""
     depth: int = 3
@@ -105,14 +124,20 @@ class WireConfig:
 
     def build(self, dim, n_out, aspect=None, place=None):
         positive(self, "width", "depth", "omega", "scale", "lr")
-        return Field(None, Wire(dim, n_out, self.width, self.depth, self.omega, self.scale), {"network": self.lr})
+        return Field(
+            None,
+            Wire(dim, n_out, self.width, self.depth, self.omega, self.scale),
+            {"network": self.lr},
+        )
 
 
 @dataclass(frozen=True)
 class AbstractOptDNNConfig(ABC):
     """What fields with an OptDNN have in common."""
+
     method: str = "nesterov"
-    """gd, heavy-ball, nesterov, apg2, optimistic, ab2, dual-averaging, admm; implicit: proximal-point, proximal-gradient, fista."""
+    """gd, heavy-ball, nesterov, apg2, optimistic, ab2, dual-averaging, admm; implicit:
+    proximal-point, proximal-gradient, fista."""
     learnable: bool = False
     """Train the method's coefficients too."""
     width: int = 64
@@ -126,8 +151,18 @@ class AbstractOptDNNConfig(ABC):
 
     def network(self, n_in, n_out, reach):
         positive(self, "width", "hidden", "depth", "lr_network")
-        return coordinate_network(n_in, n_out, find_method(self.method), self.width, self.hidden, self.depth, self.activation,
-                                  self.learnable, reach=reach, bias=0.5)
+        return coordinate_network(
+            n_in,
+            n_out,
+            find_method(self.method),
+            self.width,
+            self.hidden,
+            self.depth,
+            self.activation,
+            self.learnable,
+            reach=reach,
+            bias=0.5,
+        )
 
     @abstractmethod
     def build(self, dim, n_out, aspect=None, place=None):
@@ -137,6 +172,7 @@ class AbstractOptDNNConfig(ABC):
 @dataclass(frozen=True)
 class OptDNNConfig(AbstractOptDNNConfig):
     """OptDNN, a network that follows from an optimisation method, on Fourier features."""
+
     features: int = 128
     """Gaussian frequencies, each a sine and a cosine."""
     sigma: float = 10.0
@@ -147,12 +183,17 @@ class OptDNNConfig(AbstractOptDNNConfig):
     def build(self, dim, n_out, aspect=None, place=None):
         positive(self, "features", "sigma")
         encoding = FourierFeatures(FREQUENCIES["gaussian"](dim, self.features, self.sigma))
-        return Field(None, nn.Sequential(encoding, self.network(encoding.n_out, n_out, 1.0)), {"network": self.lr_network})
+        return Field(
+            None,
+            nn.Sequential(encoding, self.network(encoding.n_out, n_out, 1.0)),
+            {"network": self.lr_network},
+        )
 
 
 @dataclass(frozen=True)
 class OptDNNGridConfig(AbstractOptDNNConfig):
     """Linear grids at several resolutions with an OptDNN as their decoder."""
+
     width: int = 32
     """Numbers of the state that every layer updates."""
     hidden: int = 32
@@ -174,5 +215,11 @@ class OptDNNGridConfig(AbstractOptDNNConfig):
 
     def build(self, dim, n_out, aspect=None, place=None):
         positive(self, "channels", "lr_features")
-        grid = Grid(level_index(self, dim, aspect), InterpolationKernel(), self.channels, concat=True)
-        return Field(grid, self.network(grid.n_out, n_out, 0.0), {"features": self.lr_features, "network": self.lr_network})
+        grid = Grid(
+            level_index(self, dim, aspect), InterpolationKernel(), self.channels, concat=True
+        )
+        return Field(
+            grid,
+            self.network(grid.n_out, n_out, 0.0),
+            {"features": self.lr_features, "network": self.lr_network},
+        )

@@ -1,4 +1,5 @@
 """Fitting an image: f(pixel centre) = colour."""
+
 from pathlib import Path
 
 from jgrid import checkpoint, picture
@@ -13,42 +14,57 @@ import numpy as np
 from scipy.ndimage import distance_transform_edt
 
 CHUNK = 2**17  # points per forward pass when a whole picture is rendered
-PIXEL_BYTES = 80  # what a pixel takes as point, colour, prediction and in the making of a picture of it
+# what a pixel takes as point, colour, prediction and in the making of a picture of it
+PIXEL_BYTES = 80
 
 
 def pixel_centres(height, width):
     """(H W, 2) centres (x, y) in [0, 1], row by row; x runs along the width."""
-    y, x = np.meshgrid((np.arange(height) + 0.5) / height, (np.arange(width) + 0.5) / width, indexing="ij")
+    y, x = np.meshgrid(
+        (np.arange(height) + 0.5) / height, (np.arange(width) + 0.5) / width, indexing="ij"
+    )
     return np.stack([x.ravel(), y.ravel()], axis=1).astype(np.float32)
 
 
 def place_nodes(pixels, n, seed=0):
-    """n nodes (x, y) in [0, 1] where a picture changes: half by the size of its gradient, half everywhere; (n, 2) float32.
+    """n nodes (x, y) in [0, 1] where a picture changes: half by the size of its gradient, half
+    everywhere; (n, 2) float32.
 
-    The R-sequence, shifted by the seed, through the inverse of the density's distribution: rows first, then along the row.
-    """
+    The R-sequence, shifted by the seed, through the inverse of the density's distribution: rows
+    first, then along the row."""
     height, width = pixels.shape[:2]
     slopes = [np.gradient(pixels, axis=axis) for axis in (0, 1) if pixels.shape[axis] > 1]
-    size = np.sqrt(sum((np.square(slope).sum(-1) for slope in slopes), start=np.zeros((height, width))))
+    size = np.sqrt(
+        sum((np.square(slope).sum(-1) for slope in slopes), start=np.zeros((height, width)))
+    )
     density = size + (size.mean() or 1.0)
 
     def inverse(t, weights):  # in pixels
-        return np.interp(t, np.concatenate([[0.0], np.cumsum(weights)]) / weights.sum(), np.arange(len(weights) + 1))
+        return np.interp(
+            t,
+            np.concatenate([[0.0], np.cumsum(weights)]) / weights.sum(),
+            np.arange(len(weights) + 1),
+        )
 
     even = (r_sequence(n, 2) + np.random.default_rng(seed).uniform(size=2)) % 1
     y = inverse(even[:, 1], density.sum(1))
-    row, x = np.minimum(y.astype(int), height - 1), np.empty(n)
+    row = np.minimum(y.astype(int), height - 1)
+    x = np.empty(n)
     for r in np.unique(row):
         x[row == r] = inverse(even[row == r, 0], density[r])
     return np.stack([x / width, y / height], axis=1).astype(np.float32)
 
 
 def load_model(path):
-    """(model, height, width) of a file of fit_image; ValueError, naming what is wrong, where it is another."""
+    """(model, height, width) of a file of fit_image; ValueError, naming what is wrong, where it is
+    another."""
     tensors, saved = checkpoint.read(path)
     try:
         height, width, n_out = (saved[name] for name in ("height", "width", "n_out"))
-        if not all(type(n) is int and 0 < n < 2**31 for n in (height, width, n_out)) or n_out > 2**10:
+        if (
+            not all(type(n) is int and 0 < n < 2**31 for n in (height, width, n_out))
+            or n_out > 2**10
+        ):
             raise ValueError(f"{path}: no picture has the size {height} x {width} x {n_out}")
         longest = max(height, width)
         model = field_from_dict(saved["field"]).build(2, n_out, (width / longest, height / longest))
@@ -62,16 +78,18 @@ def render(model, height, width):
     """The field at the pixel centres of a height x width picture -> (H, W, C), not clipped."""
     points = pixel_centres(height, width)
     with jt.no_grad():
-        parts = [model(jt.array(points[i:i + CHUNK])).numpy() for i in range(0, len(points), CHUNK)]
+        parts = [
+            model(jt.array(points[i : i + CHUNK])).numpy() for i in range(0, len(points), CHUNK)
+        ]
     return np.concatenate(parts).reshape(height, width, -1)
 
 
 class ImageTask(AbstractTask):
     """Mean squared error on random pixels, without replacement within an epoch.
 
-    pixels: (H, W, C) in [0, 1]; seed: of the order in which pixels come; held_out: the fraction of the pixels, chosen by the
-    seed, that training never sees; `evaluate` then adds psnr_train and psnr_held_out.
-    """
+    pixels: (H, W, C) in [0, 1]; seed: of the order in which pixels come; held_out: the fraction of
+    the pixels, chosen by the seed, that training never sees; `evaluate` then adds psnr_train and
+    psnr_held_out."""
 
     dim = 2
     metric = "psnr"
@@ -79,13 +97,15 @@ class ImageTask(AbstractTask):
     def __init__(self, pixels, seed=0, held_out=0.0):
         if not 0 <= held_out < 1:
             raise ValueError(f"the held-out fraction must be in [0, 1), got {held_out}")
-        self.pixels, self.seed = check_pixels(pixels, "pixels"), seed
+        self.pixels = check_pixels(pixels, "pixels")
+        self.seed = seed
         self.height, self.width, self.n_out = self.pixels.shape
         self._centres = pixel_centres(self.height, self.width)
         self._colours = self.pixels.reshape(-1, self.n_out)
         shuffled = np.random.default_rng((seed, 2**32)).permutation(len(self._colours))
         self._held_out, self._trained = np.split(shuffled, [int(held_out * len(shuffled))])
-        self._epoch, self._order = None, None
+        self._epoch = None
+        self._order = None
 
     @property
     def aspect(self):
@@ -112,12 +132,17 @@ class ImageTask(AbstractTask):
         if step // per_epoch != self._epoch:
             self._epoch = step // per_epoch
             self._order = np.random.default_rng((self.seed, self._epoch)).permutation(self._trained)
-        chosen = self._order[step % per_epoch * n:][:n]
-        batch = {"x": self._centres.take(chosen, axis=0), "colour": self._colours.take(chosen, axis=0)}  # indexing is several times slower
+        chosen = self._order[step % per_epoch * n :][:n]
+        # indexing is several times slower
+        batch = {
+            "x": self._centres.take(chosen, axis=0),
+            "colour": self._colours.take(chosen, axis=0),
+        }
         return {name: jt.array(values).stop_grad() for name, values in batch.items()}
 
     def samples(self):
-        """All points that training sees and their colours, row by row: (N, 2) and (N, C) numpy arrays."""
+        """All points that training sees and their colours, row by row: (N, 2) and (N, C) numpy
+        arrays."""
         chosen = np.sort(self._trained)
         return self._centres[chosen], self._colours[chosen]
 
@@ -134,12 +159,19 @@ class ImageTask(AbstractTask):
         return metrics
 
     def export(self, model, out_dir):
-        out_dir, prediction = Path(out_dir), np.clip(render(model, self.height, self.width), 0, 1)
+        out_dir = Path(out_dir)
+        prediction = np.clip(render(model, self.height, self.width), 0, 1)
         error = np.abs(prediction - self.pixels).max(axis=2)  # of the worst channel
         top = float(np.quantile(error, 0.999))  # a handful of outliers would leave the rest dark
         heat = picture.with_scale(picture.heat(error, top), top)
         title = f"prediction, {psnr(self.pixels, prediction):.2f} dB"
-        return [picture.save(out_dir / "prediction.png", prediction),
-                picture.save(out_dir / "error_map.png", heat),
-                picture.save(out_dir / "comparison.png", picture.side_by_side(
-                    [("target", self.pixels), (title, prediction), ("absolute error", heat)]))]
+        return [
+            picture.save(out_dir / "prediction.png", prediction),
+            picture.save(out_dir / "error_map.png", heat),
+            picture.save(
+                out_dir / "comparison.png",
+                picture.side_by_side(
+                    [("target", self.pixels), (title, prediction), ("absolute error", heat)]
+                ),
+            ),
+        ]

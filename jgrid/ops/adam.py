@@ -1,4 +1,5 @@
 """A step of Adam: plain, and fused into one pass that works in place."""
+
 from jgrid.ops.function import header
 
 import jittor as jt
@@ -10,7 +11,8 @@ BLOCK = 64  # numbers that a CPU handles together
 def adam(p, m, v, gradient, scale, rate, betas, eps, lazy):
     """The next p, m and v, plain:
 
-        m = b1 m + (1 - b1) g,   v = b2 v + (1 - b2) g^2,   p = p - rate m / (sqrt(v) + eps),   g = scale * gradient.
+        m = b1 m + (1 - b1) g,   v = b2 v + (1 - b2) g^2,   p = p - rate m / (sqrt(v) + eps),   g =
+        scale * gradient.
 
     lazy: rows (..., C) whose gradient is zero throughout keep all three. scale: (1,).
     """
@@ -25,16 +27,25 @@ def adam(p, m, v, gradient, scale, rate, betas, eps, lazy):
 
 
 def fused_adam(p, m, v, gradient, scale, rate, betas, eps, lazy):
-    """`adam` in one pass over memory: the results share the memory of p, m and v, which must have been computed and of which nothing
-    that waits to be computed may depend."""
+    """`adam` in one pass over memory: the results share the memory of p, m and v, which must have
+    been computed and of which nothing that waits to be computed may depend."""
     columns = p.shape[-1] if lazy else 1
 
     def source(launcher, rows):
-        return (f"using namespace jgrid; const int64_t rows = out0->num / {columns};\n"
-                f"Adam<{columns}, {rows}, {'true' if lazy else 'false'}> f{{in0_p, in1_p, out0_p, out1_p, out2_p, rows, "
-                '(float)data["rate"], (float)data["beta1"], (float)data["beta2"], (float)data["eps"]};\n'
-                f"{launcher}(f, (rows + {rows} - 1) / {rows}, 1);")
+        return (
+            f"using namespace jgrid; const int64_t rows = out0->num / {columns};\nAdam<{columns},"
+            f" {rows}, {'true' if lazy else 'false'}> f{{in0_p, in1_p, out0_p, out1_p, out2_p,"
+            ' rows, (float)data["rate"], (float)data["beta1"], (float)data["beta2"],'
+            f' (float)data["eps"]}};\n{launcher}(f, (rows + {rows} - 1) / {rows}, 1);'
+        )
 
     numbers = {"rate": rate, "beta1": betas[0], "beta2": betas[1], "eps": eps}
-    return jt.code(inputs=[gradient, scale], outputs=[p, m, v], data=numbers, cpu_header=HEADER, cuda_header=HEADER,
-                   cpu_src=source("over_points", max(1, BLOCK // columns)), cuda_src=source("launch", 1))
+    return jt.code(
+        inputs=[gradient, scale],
+        outputs=[p, m, v],
+        data=numbers,
+        cpu_header=HEADER,
+        cuda_header=HEADER,
+        cpu_src=source("over_points", max(1, BLOCK // columns)),
+        cuda_src=source("launch", 1),
+    )

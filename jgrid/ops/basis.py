@@ -1,4 +1,5 @@
 """Window profiles and Fourier features: the functions of an offset that kernels are made of."""
+
 import jittor as jt
 import numpy as np
 
@@ -14,14 +15,16 @@ def _linear(u):
 
 def _smooth(u):
     a = jt.abs(u)
-    return (1.0 - a * a * (3.0 - 2.0 * a)) * (a <= 1.0)  # the hat run through smoothstep: its gradient is continuous
+    # the hat run through smoothstep: its gradient is continuous
+    return (1.0 - a * a * (3.0 - 2.0 * a)) * (a <= 1.0)
 
 
 PROFILES = {"nearest": _nearest, "linear": _linear, "smooth": _smooth}
 
 
 def window(profile, offset):
-    """prod_d profile(offset_d), offsets in cells, nothing beyond [-1, 1]: (..., D) -> (...); a cell's corners sum to one."""
+    """prod_d profile(offset_d), offsets in cells, nothing beyond [-1, 1]: (..., D) -> (...); a
+    cell's corners sum to one."""
     value = PROFILES[profile](offset)
     result = value[..., 0]
     for axis in range(1, offset.shape[-1]):

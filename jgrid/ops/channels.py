@@ -1,4 +1,6 @@
-"""Vectors with a number per channel, what conjugate gradients are made of: Jittor's own loops over so few channels are slow."""
+"""Vectors with a number per channel, what conjugate gradients are made of: Jittor's own loops over
+so few channels are slow."""
+
 from jgrid.ops.function import header
 
 import jittor as jt
@@ -15,7 +17,13 @@ def dot(a, b):
     c = a.shape[-1]
     if jt.flags.use_cuda or c > FUSED_CHANNELS:
         return (a * b).reshape(-1, c).sum(0)
-    return jt.code([c], "float32", [a, b], cpu_header=HEADER, cpu_src=f"jgrid::dot<{c}>(in0_p, in1_p, in0->num / {c}, out0_p);")
+    return jt.code(
+        [c],
+        "float32",
+        [a, b],
+        cpu_header=HEADER,
+        cpu_src=f"jgrid::dot<{c}>(in0_p, in1_p, in0->num / {c}, out0_p);",
+    )
 
 
 def add_scaled(a, scale, b):
@@ -23,5 +31,10 @@ def add_scaled(a, scale, b):
     c = a.shape[-1]
     if jt.flags.use_cuda or c > FUSED_CHANNELS:
         return a + scale * b
-    return jt.code(a.shape, "float32", [a, scale, b], cpu_header=HEADER,
-                   cpu_src=f"jgrid::add_scaled<{c}>(in0_p, in1_p, in2_p, in0->num / {c}, out0_p);")
+    return jt.code(
+        a.shape,
+        "float32",
+        [a, scale, b],
+        cpu_header=HEADER,
+        cpu_src=f"jgrid::add_scaled<{c}>(in0_p, in1_p, in2_p, in0->num / {c}, out0_p);",
+    )

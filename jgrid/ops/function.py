@@ -1,4 +1,5 @@
 """What the fused ops share."""
+
 import os
 
 import jittor as jt
@@ -9,8 +10,8 @@ FOLDER = os.path.dirname(os.path.abspath(__file__))
 class Function(jt.Function):
     """A jt.Function whose `grad` may be differentiated again.
 
-    It keeps the caller's variables in `self.inputs`: those `execute` receives are cut from the graph, and second-order
-    gradients through them would silently be zero.
+    It keeps the caller's variables in `self.inputs`: those `execute` receives are cut from the
+    graph, and second-order gradients through them would silently be zero.
     """
 
     def __call__(self, *inputs):
@@ -19,15 +20,17 @@ class Function(jt.Function):
 
 
 def header(*names):
-    """The text that includes headers of this folder into an op; Jittor rebuilds the op when one changes, and finds none they include."""
+    """The text that includes headers of this folder into an op; Jittor rebuilds the op when one
+    changes, and finds none they include."""
     return "".join(f'#include "{os.path.join(FOLDER, name)}"\n' for name in names)
 
 
 def pull_back(plain, inputs, cotangent):
-    """The gradients of sum(cotangent * plain(*inputs)) for each input, by autodiff; None where gradients are stopped; differentiable again.
+    """The gradients of sum(cotangent * plain(*inputs)) for each input, by autodiff; None where
+    gradients are stopped; differentiable again.
 
-    Copies of the inputs are differentiated for, not the inputs: a cotangent depends on them too, and that path must not count.
-    """
+    Copies of the inputs are differentiated for, not the inputs: a cotangent depends on them too,
+    and that path must not count."""
     copies = [v if v.is_stop_grad() else v.clone() for v in inputs]
     wanted = [v for v in copies if not v.is_stop_grad()]
     gradients = iter(jt.grad((plain(*copies) * cotangent).sum(), wanted))
@@ -35,10 +38,18 @@ def pull_back(plain, inputs, cotangent):
 
 
 def pull_back_gradients(plain, inputs, cotangents):
-    """Second order: the gradients of sum_i <cotangent_i, g_i> for all inputs, g_i those of sum(last input * plain(other inputs)) for the
-    others; a cotangent that is None counts as zero."""
+    """Second order: the gradients of sum_i <cotangent_i, g_i> for all inputs, g_i those of sum(last
+    input * plain(other inputs)) for the others; a cotangent that is None counts as zero."""
+
     def paired(*inputs):
         gradients = pull_back(plain, inputs[:-1], inputs[-1])
-        return sum(((g * c).sum() for g, c in zip(gradients, cotangents) if g is not None and c is not None), start=jt.zeros(1))
+        return sum(
+            (
+                (g * c).sum()
+                for g, c in zip(gradients, cotangents)
+                if g is not None and c is not None
+            ),
+            start=jt.zeros(1),
+        )
 
     return pull_back(paired, list(inputs), jt.ones(1))

@@ -1,4 +1,5 @@
 """Layer normalisation and relu in one: plain, and fused into one op per direction on the CPU."""
+
 from jgrid.ops.function import Function, header, pull_back_gradients
 
 import jittor as jt
@@ -9,9 +10,12 @@ EPS = 1e-5
 
 
 def norm_relu(x, gain, shift):
-    """relu(gain (x - mean) / sqrt(variance + 1e-5) + shift), along the rows, plain: x (N, C), gain and shift (C,) -> (N, C)."""
+    """relu(gain (x - mean) / sqrt(variance + 1e-5) + shift), along the rows, plain: x (N, C), gain
+    and shift (C,) -> (N, C)."""
     centred = x - x.mean(1, keepdims=True)
-    return nn.relu(centred / jt.sqrt((centred * centred).mean(1, keepdims=True) + EPS) * gain + shift)
+    return nn.relu(
+        centred / jt.sqrt((centred * centred).mean(1, keepdims=True) + EPS) * gain + shift
+    )
 
 
 def fused_norm_relu(x, gain, shift):
@@ -21,20 +25,39 @@ def fused_norm_relu(x, gain, shift):
 
 class _Forward(Function):
     def execute(self, x, gain, shift):
-        return jt.code(x.shape, "float32", [x, gain, shift], cpu_header=HEADER, data={"eps": EPS},
-                       cpu_src="jgrid::norm_relu(in0_p, in1_p, in2_p, in0_shape0, in0_shape1, data[\"eps\"], out0_p);")
+        return jt.code(
+            x.shape,
+            "float32",
+            [x, gain, shift],
+            cpu_header=HEADER,
+            data={"eps": EPS},
+            cpu_src=(
+                'jgrid::norm_relu(in0_p, in1_p, in2_p, in0_shape0, in0_shape1, data["eps"],'
+                " out0_p);"
+            ),
+        )
 
     def grad(self, gradient):
         return _Backward()(*self.inputs, gradient)
 
 
 class _Backward(Function):
-    """Gradients of sum(gradient * norm_relu(x, gain, shift)); differentiated again by the plain twin."""
+    """Gradients of sum(gradient * norm_relu(x, gain, shift)); differentiated again by the plain
+    twin."""
 
     def execute(self, x, gain, shift, gradient):
-        source = ("jgrid::norm_relu_backward(in0_p, in1_p, in2_p, in3_p, in0_shape0, in0_shape1, data[\"eps\"], out0_p, out1_p, out2_p);")
-        return jt.code([v.shape for v in (x, gain, shift)], ["float32"] * 3, [x, gain, shift, gradient], cpu_header=HEADER, cpu_src=source,
-                       data={"eps": EPS})
+        source = (
+            "jgrid::norm_relu_backward(in0_p, in1_p, in2_p, in3_p, in0_shape0, in0_shape1,"
+            ' data["eps"], out0_p, out1_p, out2_p);'
+        )
+        return jt.code(
+            [v.shape for v in (x, gain, shift)],
+            ["float32"] * 3,
+            [x, gain, shift, gradient],
+            cpu_header=HEADER,
+            cpu_src=source,
+            data={"eps": EPS},
+        )
 
     def grad(self, *cotangents):
         return pull_back_gradients(norm_relu, self.inputs, cotangents)

@@ -1,8 +1,10 @@
-"""Volume rendering on packed samples: marching through an occupancy grid, visibility, compositing, distortion; plain, and one op each.
+"""Volume rendering on packed samples: marching through an occupancy grid, visibility, compositing,
+distortion; plain, and one op each.
 
-The samples of ray r are rows first[r] .. first[r + 1] - 1 of every array of samples, front to back; `first` is a numpy
-array (R + 1,) int32.
+The samples of ray r are rows first[r] .. first[r + 1] - 1 of every array of samples, front to back;
+`first` is a numpy array (R + 1,) int32.
 """
+
 from jgrid.ops.function import Function, header, pull_back_gradients
 
 import jittor as jt
@@ -10,7 +12,8 @@ import numpy as np
 from scipy.ndimage import distance_transform_cdt
 
 HEADER = header("launch.h", "render.h")
-RAYS = 'in0_p, in1_p, in2_p, in3_p, (int)in3_shape0, (float)data["step"]'  # what both ways of marching begin with
+# what both ways of marching begin with
+RAYS = 'in0_p, in1_p, in2_p, in3_p, (int)in3_shape0, (float)data["step"]'
 
 
 def pack(count):
@@ -19,31 +22,46 @@ def pack(count):
 
 
 def march(origin, direction, jitter, distance, step, contracted=False):
-    """How many of the points o + t d, t = t_near + (k + jitter) step for k = 0, 1, ..., lie in occupied cells of the unit cube.
+    """How many of the points o + t d, t = t_near + (k + jitter) step for k = 0, 1, ..., lie in
+    occupied cells of the unit cube.
 
-    origin, direction (R, 3), the latter of length 1; jitter (R,) in [0, 1]; distance (G, G, G) uint8 of `distances`; step: a length
+    origin, direction (R, 3), the latter of length 1; jitter (R,) in [0, 1]; distance (G, G, G)
+    uint8 of `distances`; step: a length
     -> (R,) int32. t_near is where the ray enters the cube, or 0 if it begins inside.
 
-    contracted: all of space is looked at, through mip-NeRF 360's contraction (Barron et al. 2022, eq. 10) in the largest norm, which fills
-    the cube, and with the box half as wide as the cube: for q = p - 1/2 and r = 4 |q|, c(p) = p where r <= 1, else 1/2 + (2 - 1/r) q / r.
-    From the ray's origin on, a step that begins at radius r is max(1, r^2) step long, of which c makes `step` again along q; the
-    last one begins where no more than a step is left to the border, which stands for infinity.
-    """
-    return _code([[origin.shape[0]]], ["int32"], [origin, direction, jitter, distance],
-                 f"March<false, {_flag(contracted)}> f{{{RAYS}, nullptr, out0_p, nullptr, nullptr, nullptr}};",
-                 step=float(step))[0]
+    contracted: all of space is looked at, through mip-NeRF 360's contraction (Barron et al. 2022,
+    eq. 10) in the largest norm, which fills the cube, and with the box half as wide as the cube:
+    for q = p - 1/2 and r = 4 |q|, c(p) = p where r <= 1, else 1/2 + (2 - 1/r) q / r. From the ray's
+    origin on, a step that begins at radius r is max(1, r^2) step long, of which c makes `step`
+    again along q; the last one begins where no more than a step is left to the border, which stands
+    for infinity."""
+    return _code(
+        [[origin.shape[0]]],
+        ["int32"],
+        [origin, direction, jitter, distance],
+        f"March<false, {_flag(contracted)}> f{{{RAYS}, nullptr, out0_p, nullptr, nullptr,"
+        " nullptr};",
+        step=float(step),
+    )[0]
 
 
 def marched(origin, direction, jitter, distance, step, first, contracted=False):
-    """The first first[r + 1] - first[r] of the points that `march` counts: x (S, 3) in the cube, t (S,), and their ray (S,) int32."""
+    """The first first[r + 1] - first[r] of the points that `march` counts: x (S, 3) in the cube, t
+    (S,), and their ray (S,) int32."""
     n = int(first[-1])
-    return _code([[n, 3], [n], [n]], ["float32", "float32", "int32"], [origin, direction, jitter, distance, jt.array(first)],
-                 f"March<true, {_flag(contracted)}> f{{{RAYS}, in4_p, nullptr, out0_p, out1_p, out2_p}};",
-                 rays="in0_shape0", step=float(step))
+    return _code(
+        [[n, 3], [n], [n]],
+        ["float32", "float32", "int32"],
+        [origin, direction, jitter, distance, jt.array(first)],
+        f"March<true, {_flag(contracted)}> f{{{RAYS}, in4_p, nullptr, out0_p, out1_p, out2_p}};",
+        rays="in0_shape0",
+        step=float(step),
+    )
 
 
 def distances(occupied):
-    """How far the nearest occupied cell is, in cells along the axis where it is farthest, at most 255: so much can be skipped.
+    """How far the nearest occupied cell is, in cells along the axis where it is farthest, at most
+    255: so much can be skipped.
 
     occupied (G, G, G) bool, axis 0 of the cube fastest -> (G, G, G) uint8, 0 in occupied cells.
     """
@@ -53,10 +71,12 @@ def distances(occupied):
 
 
 def march_plain(origin, direction, jitter, occupied, step):
-    """The plain twin of `march` and `marched`, in numpy: (first, x, t, ray), every point looked at."""
+    """The plain twin of `march` and `marched`, in numpy: (first, x, t, ray), every point looked
+    at."""
     with np.errstate(divide="ignore", invalid="ignore"):
         ends = (np.float32([0, 1])[:, None, None] - origin) / direction
-    near, far = np.maximum(np.nanmax(ends.min(0), 1), 0), np.nanmin(ends.max(0), 1)
+    near = np.maximum(np.nanmax(ends.min(0), 1), 0)
+    far = np.nanmin(ends.max(0), 1)
     k = np.arange(int(np.ceil(np.sqrt(3) / step)) + 1)
     t = near[:, None] + (k + jitter[:, None]) * np.float32(step)
     x = np.clip(origin[:, None] + t[..., None] * direction[:, None], 0, 1)
@@ -68,10 +88,13 @@ def march_plain(origin, direction, jitter, occupied, step):
 
 def march_contracted_plain(origin, direction, jitter, occupied, step):
     """The same for `contracted`, and besides where each step begins and ends, (S, 2)."""
+
     def at(t):
         return origin[left] + t[:, None] * direction[left]
 
-    samples, left, edge = [], np.arange(len(origin)), np.zeros(len(origin))
+    samples = []
+    left = np.arange(len(origin))
+    edge = np.zeros(len(origin))
     while len(left):
         radius = 4 * np.abs(at(edge) - 0.5).max(1)
         left, edge, radius = (values[4 * radius * step < 1] for values in (left, edge, radius))
@@ -84,7 +107,13 @@ def march_contracted_plain(origin, direction, jitter, occupied, step):
         edge = end
     ray, x, t, ends = (np.concatenate(parts) for parts in zip(*samples))
     order = np.argsort(ray, kind="stable")
-    return pack(np.bincount(ray, minlength=len(origin))), x[order], t[order], ray[order], ends[order]
+    return (
+        pack(np.bincount(ray, minlength=len(origin))),
+        x[order],
+        t[order],
+        ray[order],
+        ends[order],
+    )
 
 
 def contract(points):
@@ -95,15 +124,23 @@ def contract(points):
 
 
 def visible(density, delta, first, least):
-    """How many samples of each ray light reaches, those before its transmittance falls below `least`: (S,), (S,) -> (R,) int32."""
-    return _code([[len(first) - 1]], ["int32"], [density, delta, jt.array(first)],
-                 "Visible f{in0_p, in1_p, in2_p, (float)data[\"least\"], out0_p};", least=float(least))[0]
+    """How many samples of each ray light reaches, those before its transmittance falls below
+    `least`: (S,), (S,) -> (R,) int32."""
+    return _code(
+        [[len(first) - 1]],
+        ["int32"],
+        [density, delta, jt.array(first)],
+        'Visible f{in0_p, in1_p, in2_p, (float)data["least"], out0_p};',
+        least=float(least),
+    )[0]
 
 
 def composite(density, value, delta, first):
-    """Emission and absorption along each ray (Max 1995), in one op per direction; differentiable to any order:
+    """Emission and absorption along each ray (Max 1995), in one op per direction; differentiable to
+    any order:
 
-        out_r = [sum_s w_s value_s, sum_s w_s],   w_s = T_s (1 - exp(-density_s delta_s)),   T_s = exp(-sum_{j < s} density_j delta_j).
+        out_r = [sum_s w_s value_s, sum_s w_s],   w_s = T_s (1 - exp(-density_s delta_s)),   T_s =
+        exp(-sum_{j < s} density_j delta_j).
 
     density, delta (S,), value (S, V) -> (R, V + 1), the opacity last.
     """
@@ -111,24 +148,30 @@ def composite(density, value, delta, first):
 
 
 def composite_plain(density, value, delta, first):
-    """The plain twin of `composite`: samples laid out (R, S), then the formula, without Jittor's cumprod, which has no gradient at 0."""
-    begin, end, last = first[:-1, None], first[1:, None], max(0, len(density) - 1)
-    row = begin + np.arange(max(1, int(np.diff(first).max())))                          # (R, S)
+    """The plain twin of `composite`: samples laid out (R, S), then the formula, without Jittor's
+    cumprod, which has no gradient at 0."""
+    begin = first[:-1, None]
+    end = first[1:, None]
+    last = max(0, len(density) - 1)
+    row = begin + np.arange(max(1, int(np.diff(first).max())))  # (R, S)
     there = jt.array((row < end).astype(np.float32))
     row = jt.array(np.minimum(row, last).astype(np.int32))
     depth = (density * delta)[row] * there
-    before = depth @ jt.array(np.triu(np.ones((row.shape[1],) * 2, np.float32), 1))       # sums over the samples in front
-    w = (jt.exp(-before) * (1.0 - jt.exp(-depth)) * there).unsqueeze(-1)                  # (R, S, 1)
+    # sums over the samples in front
+    before = depth @ jt.array(np.triu(np.ones((row.shape[1],) * 2, np.float32), 1))
+    # (R, S, 1)
+    w = (jt.exp(-before) * (1.0 - jt.exp(-depth)) * there).unsqueeze(-1)
     return jt.concat([(w * value[row]).sum(1), w.sum(1)], dim=1)
 
 
 def distortion(density, middle, delta, first):
-    """How far along each ray its weights w of `composite` lie apart (Barron et al. 2022, eq. 15), in one op, in time linear in S:
+    """How far along each ray its weights w of `composite` lie apart (Barron et al. 2022, eq. 15),
+    in one op, in time linear in S:
 
         out_r = sum_ij w_i w_j |m_i - m_j| + 1/3 sum_i w_i^2 delta_i.
 
-    density, middle m, ascending along a ray, delta (S,) -> (R,); differentiable once, for the density.
-    """
+    density, middle m, ascending along a ray, delta (S,) -> (R,); differentiable once, for the
+    density."""
     return _Distortion(middle, delta, first)(density)
 
 
@@ -136,9 +179,15 @@ def distortion_plain(density, middle, delta, first):
     """The plain twin of `distortion`: the double sum, ray by ray."""
     rays = []
     for a, b in zip(first[:-1].tolist(), first[1:].tolist()):
-        depth, m = (density * delta)[a:b], middle[a:b]
-        w = jt.exp(-(jt.array(np.tril(np.ones((b - a,) * 2, np.float32), -1)) * depth).sum(1)) * (1.0 - jt.exp(-depth))
-        rays.append((w.unsqueeze(0) * w.unsqueeze(1) * jt.abs(m.unsqueeze(0) - m.unsqueeze(1))).sum() + (w * w * delta[a:b]).sum() / 3.0)
+        depth = (density * delta)[a:b]
+        m = middle[a:b]
+        w = jt.exp(-(jt.array(np.tril(np.ones((b - a,) * 2, np.float32), -1)) * depth).sum(1)) * (
+            1.0 - jt.exp(-depth)
+        )
+        rays.append(
+            (w.unsqueeze(0) * w.unsqueeze(1) * jt.abs(m.unsqueeze(0) - m.unsqueeze(1))).sum()
+            + (w * w * delta[a:b]).sum() / 3.0
+        )
     return jt.concat(rays)
 
 
@@ -148,23 +197,37 @@ class _Distortion(Function):
         self.fixed = [middle, delta, jt.array(first)]
 
     def execute(self, density):
-        return _code([[self.fixed[2].shape[0] - 1]], ["float32"], [density, *self.fixed],
-                     "Distortion f{in0_p, in1_p, in2_p, in3_p, out0_p};")[0]
+        return _code(
+            [[self.fixed[2].shape[0] - 1]],
+            ["float32"],
+            [density, *self.fixed],
+            "Distortion f{in0_p, in1_p, in2_p, in3_p, out0_p};",
+        )[0]
 
     def grad(self, gradient):
-        return _code([self.inputs[0].shape], ["float32"], [*self.inputs, *self.fixed, gradient],
-                     "DistortionBackward f{in0_p, in1_p, in2_p, in3_p, in4_p, out0_p};", rays="in3_shape0 - 1")[0]
+        return _code(
+            [self.inputs[0].shape],
+            ["float32"],
+            [*self.inputs, *self.fixed, gradient],
+            "DistortionBackward f{in0_p, in1_p, in2_p, in3_p, in4_p, out0_p};",
+            rays="in3_shape0 - 1",
+        )[0]
 
 
 class _Composite(Function):
     def __init__(self, delta, first):
         super().__init__()
-        self.delta, self.first = delta, first
+        self.delta = delta
+        self.first = first
 
     def execute(self, density, value):
         v = value.shape[1]
-        return _code([[len(self.first) - 1, v + 1]], ["float32"], [density, value, self.delta, jt.array(self.first)],
-                     f"Composite<{v}> f{{in0_p, in1_p, in2_p, in3_p, out0_p}};")[0]
+        return _code(
+            [[len(self.first) - 1, v + 1]],
+            ["float32"],
+            [density, value, self.delta, jt.array(self.first)],
+            f"Composite<{v}> f{{in0_p, in1_p, in2_p, in3_p, out0_p}};",
+        )[0]
 
     def grad(self, gradient):
         return _CompositeAdjoint(self.delta, self.first)(*self.inputs, gradient)
@@ -175,15 +238,25 @@ class _CompositeAdjoint(Function):
 
     def __init__(self, delta, first):
         super().__init__()
-        self.delta, self.first = delta, first
+        self.delta = delta
+        self.first = first
 
     def execute(self, density, value, gradient):
         v = value.shape[1]
-        return tuple(_code([density.shape, value.shape], ["float32"] * 2, [density, value, self.delta, jt.array(self.first), gradient],
-                           f"CompositeBackward<{v}> f{{in0_p, in1_p, in2_p, in3_p, in4_p, out0_p, out1_p}};", rays="in3_shape0 - 1"))
+        return tuple(
+            _code(
+                [density.shape, value.shape],
+                ["float32"] * 2,
+                [density, value, self.delta, jt.array(self.first), gradient],
+                f"CompositeBackward<{v}> f{{in0_p, in1_p, in2_p, in3_p, in4_p, out0_p, out1_p}};",
+                rays="in3_shape0 - 1",
+            )
+        )
 
     def grad(self, *cotangents):
-        return pull_back_gradients(lambda *v: composite_plain(*v, self.delta, self.first), self.inputs, cotangents)
+        return pull_back_gradients(
+            lambda *v: composite_plain(*v, self.delta, self.first), self.inputs, cotangents
+        )
 
 
 def _flag(value):
@@ -191,6 +264,19 @@ def _flag(value):
 
 
 def _code(shapes, dtypes, inputs, body, rays="out0_shape0", **data):
-    """One op: a body of render.h over all rays. The number of samples may change from call to call; nothing is compiled for it."""
-    cpu, cuda = (f"using namespace jgrid; {body} {launcher}(f, {rays}, 1);" for launcher in ("over_rays", "launch"))
-    return jt.code(shapes, dtypes, inputs, cpu_header=HEADER, cpu_src=cpu, cuda_header=HEADER, cuda_src=cuda, data=data)
+    """One op: a body of render.h over all rays. The number of samples may change from call to call;
+    nothing is compiled for it."""
+    cpu, cuda = (
+        f"using namespace jgrid; {body} {launcher}(f, {rays}, 1);"
+        for launcher in ("over_rays", "launch")
+    )
+    return jt.code(
+        shapes,
+        dtypes,
+        inputs,
+        cpu_header=HEADER,
+        cpu_src=cpu,
+        cuda_header=HEADER,
+        cuda_src=cuda,
+        data=data,
+    )

@@ -1,4 +1,6 @@
-"""Many small SIRENs at once, each with weights and a target of its own: plain, and fused into one op on the CPU."""
+"""Many small SIRENs at once, each with weights and a target of its own: plain, and fused into one
+op on the CPU."""
+
 from jgrid.ops.function import Function, header
 
 import jittor as jt
@@ -7,11 +9,12 @@ HEADER = header("mlp.h") + header("siren.h")
 
 
 def sirens(x, omega, *weights_and_biases):
-    """z_{l+1} = sin(omega (W_l z_l + b_l)), last layer linear, plain: x (N, D), W_l (F, n_{l+1}, n_l), b_l (F, n_{l+1}) -> (F, N, n_L)."""
+    """z_{l+1} = sin(omega (W_l z_l + b_l)), last layer linear, plain: x (N, D), W_l (F, n_{l+1},
+    n_l), b_l (F, n_{l+1}) -> (F, N, n_L)."""
     n_fields = weights_and_biases[0].shape[0]
     z = x.unsqueeze(0).expand(n_fields, *x.shape)
     for i in range(0, len(weights_and_biases), 2):
-        weight, bias = weights_and_biases[i:i + 2]
+        weight, bias = weights_and_biases[i : i + 2]
         z = jt.matmul(z, weight.transpose(0, 2, 1)) + bias.unsqueeze(1)
         if i + 2 < len(weights_and_biases):
             z = jt.sin(omega * z)
@@ -28,13 +31,24 @@ def fused_sirens(x, omega, *weights_and_biases):
     if jt.flags.use_cuda:
         return sirens(x, omega, *weights_and_biases)
     shape = [weights_and_biases[0].shape[0], x.shape[0], weights_and_biases[-1].shape[1]]
-    source = _make(weights_and_biases) + "jgrid::sirens(layers, widths, weights, biases, data[\"omega\"], in0_p, nullptr, " \
+    source = (
+        _make(weights_and_biases)
+        + 'jgrid::sirens(layers, widths, weights, biases, data["omega"], in0_p, nullptr, '
         "in1_shape0, in0_shape0, out0_p, nullptr, nullptr, nullptr);"
-    return jt.code(shape, "float32", [x, *weights_and_biases], cpu_header=HEADER, cpu_src=source, data={"omega": float(omega)})
+    )
+    return jt.code(
+        shape,
+        "float32",
+        [x, *weights_and_biases],
+        cpu_header=HEADER,
+        cpu_src=source,
+        data={"omega": float(omega)},
+    )
 
 
 def fused_siren_errors(x, target, omega, *weights_and_biases):
-    """`siren_errors` with its gradients for weights and biases in one op, which keeps each field in the cache; the plain twin under CUDA.
+    """`siren_errors` with its gradients for weights and biases in one op, which keeps each field in
+    the cache; the plain twin under CUDA.
 
     Its gradients are not differentiable again, and say so; there are none for x and target.
     """
@@ -49,8 +63,10 @@ def _make(parameters):
     weights = ", ".join(f"in{1 + 2 * layer}_p" for layer in range(layers))
     biases = ", ".join(f"in{2 + 2 * layer}_p" for layer in range(layers))
     widths = ", ".join(["in0_shape1"] + [f"in{1 + 2 * layer}_shape1" for layer in range(layers)])
-    return (f"const int layers = {layers}; const int64_t widths[] = {{{widths}}};\n"
-            f"const float* weights[] = {{{weights}}}; const float* biases[] = {{{biases}}};\n")
+    return (
+        f"const int layers = {layers}; const int64_t widths[] = {{{widths}}};\n"
+        f"const float* weights[] = {{{weights}}}; const float* biases[] = {{{biases}}};\n"
+    )
 
 
 class _Errors(Function):
@@ -58,17 +74,29 @@ class _Errors(Function):
 
     def __init__(self, x, target, omega):
         super().__init__()
-        self.x, self.target, self.omega = x, target, omega
+        self.x = x
+        self.target = target
+        self.omega = omega
 
     def execute(self, *parameters):
         n = len(parameters)
         outs = [f"out{i + 1}_p" for i in range(n)]
-        source = (_make(parameters) + f"float* d_weights[] = {{{', '.join(outs[::2])}}}; float* d_biases[] = {{{', '.join(outs[1::2])}}};\n"
-                  f"jgrid::sirens(layers, widths, weights, biases, data[\"omega\"], in0_p, in{n + 1}_p, in1_shape0, in0_shape0,\n"
-                  "nullptr, out0_p, d_weights, d_biases);")
-        errors, *self.gradients = jt.code([[parameters[0].shape[0]]] + [p.shape for p in parameters], ["float32"] * (n + 1),
-                                          [self.x, *parameters, self.target], cpu_header=HEADER, cpu_src=source,
-                                          data={"omega": float(self.omega)})
+        source = (
+            _make(parameters)
+            + f"float* d_weights[] = {{{', '.join(outs[::2])}}}; float* d_biases[] ="
+            f" {{{', '.join(outs[1::2])}}};\n"
+            f'jgrid::sirens(layers, widths, weights, biases, data["omega"], in0_p, in{n + 1}_p,'
+            " in1_shape0, in0_shape0,\n"
+            "nullptr, out0_p, d_weights, d_biases);"
+        )
+        errors, *self.gradients = jt.code(
+            [[parameters[0].shape[0]]] + [p.shape for p in parameters],
+            ["float32"] * (n + 1),
+            [self.x, *parameters, self.target],
+            cpu_header=HEADER,
+            cpu_src=source,
+            data={"omega": float(self.omega)},
+        )
         return errors
 
     def grad(self, cotangent):
@@ -86,4 +114,6 @@ class _Once(Function):
         return tuple(g * cotangent.reshape([-1] + [1] * (g.ndim - 1)) for g in self.gradients)
 
     def grad(self, *_):
-        raise NotImplementedError("the gradients of fused_siren_errors cannot be differentiated again; use siren_errors")
+        raise NotImplementedError(
+            "the gradients of fused_siren_errors cannot be differentiated again; use siren_errors"
+        )

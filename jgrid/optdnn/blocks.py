@@ -1,4 +1,6 @@
-"""Modules T that stand where a method has a gradient; each contains a two-layer network, which is all the theorem asks of it."""
+"""Modules T that stand where a method has a gradient; each contains a two-layer network, which is
+all the theorem asks of it."""
+
 from jgrid.ops.function import Function, pull_back
 
 import jittor as jt
@@ -7,41 +9,54 @@ from jittor import nn
 
 
 def tanh(x):
-    """tanh of any x; the gradient of Jittor's own is NaN from |x| of 45, and 1 - tanh(15) is less than float32 sees."""
+    """tanh of any x; the gradient of Jittor's own is NaN from |x| of 45, and 1 - tanh(15) is less
+    than float32 sees."""
     return jt.tanh(jt.clamp(x, -15.0, 15.0))
 
 
 ACTIVATIONS = {"relu": nn.relu, "gelu": nn.gelu, "sigmoid": jt.sigmoid, "tanh": tanh}
 STEEPEST = {"relu": 1.0, "gelu": 1.13, "sigmoid": 0.25, "tanh": 1.0}  # slope of each
-LIPSCHITZ = 0.9  # of a block that makes an implicit layer: below 1, so that y = r + T(y) has one solution and iterations find it
+# of a block that makes an implicit layer: below 1, so that y = r + T(y) has one solution and
+# iterations find it
+LIPSCHITZ = 0.9
 
 
 def bounded(weight, taps=0, most=LIPSCHITZ**0.5):
-    """Weights (..., a, b), or of a convolution (a, b, k, k) with taps=2, scaled down where need be so that their map is `most`-Lipschitz.
+    """Weights (..., a, b), or of a convolution (a, b, k, k) with taps=2, scaled down where need be
+    so that their map is `most`-Lipschitz.
 
-    By the spectral norm; of a convolution by k times the least of those of the four matrices (a, b k k), (a k k, b), (a k, b k) that its
-    taps make, which bounds it from above (Singla and Feizi 2021).
-    """
+    By the spectral norm; of a convolution by k times the least of those of the four matrices (a, b
+    k k), (a k k, b), (a k, b k) that its taps make, which bounds it from above (Singla and Feizi
+    2021)."""
     if not taps:
         return weight * (most / jt.maximum(spectral_norm(weight), most))
     a, b, k, _ = weight.shape
     orders = ((0, 1, 2, 3), (0, 2, 3, 1), (0, 2, 1, 3), (0, 3, 1, 2))
     shapes = ((a, b * k * k), (a * k * k, b), (a * k, b * k), (a * k, b * k))
-    norms = [spectral_norm(weight.permute(order).reshape(shape)) for order, shape in zip(orders, shapes)]
-    return weight * (most / jt.maximum(k * min(norms, key=lambda norm: norm.item()), most).reshape(1, 1, 1, 1))
+    norms = [
+        spectral_norm(weight.permute(order).reshape(shape)) for order, shape in zip(orders, shapes)
+    ]
+    return weight * (
+        most / jt.maximum(k * min(norms, key=lambda norm: norm.item()), most).reshape(1, 1, 1, 1)
+    )
 
 
 def spectral_norm(matrix):
-    """The largest singular value u^T M v of matrices (..., a, b): (..., 1, 1), with its derivative u v^T."""
+    """The largest singular value u^T M v of matrices (..., a, b): (..., 1, 1), with its derivative
+    u v^T."""
     u, _, v = np.linalg.svd(matrix.numpy(), full_matrices=False)
-    return (matrix * jt.array(u[..., :1] * v[..., :1, :]).stop_grad()).sum(-1, keepdims=True).sum(-2, keepdims=True)
+    return (
+        (matrix * jt.array(u[..., :1] * v[..., :1, :]).stop_grad())
+        .sum(-1, keepdims=True)
+        .sum(-2, keepdims=True)
+    )
 
 
 class _Convolution(Function):
     """nn.conv2d with derivatives by x and w that share nothing.
 
-    Jittor keeps what two derivatives share if only one of them is asked for yet, as happens where a backward pass meets an implicit layer:
-    here the gradient once for every tap, gigabytes.
+    Jittor keeps what two derivatives share if only one of them is asked for yet, as happens where a
+    backward pass meets an implicit layer: here the gradient once for every tap, gigabytes.
     """
 
     def __init__(self, stride, padding):
@@ -53,11 +68,15 @@ class _Convolution(Function):
 
     def grad(self, g):
         x, w = self.inputs
-        return (*pull_back(lambda x: self.execute(x, w), [x], g), *pull_back(lambda w: self.execute(x, w), [w], g))
+        return (
+            *pull_back(lambda x: self.execute(x, w), [x], g),
+            *pull_back(lambda w: self.execute(x, w), [w], g),
+        )
 
 
 def convolve(x, weight, bias, stride=1, padding=0):
-    """x (N, C, H, W), weight (n_out, C, k, k), bias (n_out,) -> (N, n_out, H', W'); its gradient is taken once."""
+    """x (N, C, H, W), weight (n_out, C, k, k), bias (n_out,) -> (N, n_out, H', W'); its gradient is
+    taken once."""
     y = _Convolution(stride, padding)(x, weight)
     return y + bias.broadcast(y, [0, 2, 3])
 
@@ -70,7 +89,8 @@ class Conv(nn.Conv):
 
 
 class Affine(nn.Module):
-    """x W + b, x (*copies, N, n_in) -> (*copies, N, n_out); copies=(K,): K networks side by side, each with its own weights.
+    """x W + b, x (*copies, N, n_in) -> (*copies, N, n_out); copies=(K,): K networks side by side,
+    each with its own weights.
 
     W is uniform with variance gain^2 / n_in, b uniform in +-bias.
     """
@@ -85,16 +105,30 @@ class Affine(nn.Module):
 
 
 class TwoLayer(nn.Module):
-    """T(x) = W2 sigma(W1 norm(x) + b1) + b2 on x (*copies, N, n); contract: with `bounded` weights, for implicit layers.
+    """T(x) = W2 sigma(W1 norm(x) + b1) + b2 on x (*copies, N, n); contract: with `bounded` weights,
+    for implicit layers.
 
-    norm: a LayerNorm first (not with contract, which it would spoil); gain: of W2 at the start; bias: b1 starts uniform in +-bias.
-    """
+    norm: a LayerNorm first (not with contract, which it would spoil); gain: of W2 at the start;
+    bias: b1 starts uniform in +-bias."""
 
-    def __init__(self, n, hidden, activation="relu", norm=False, copies=(), gain=0.5, bias=1.0, contract=False):
+    def __init__(
+        self,
+        n,
+        hidden,
+        activation="relu",
+        norm=False,
+        copies=(),
+        gain=0.5,
+        bias=1.0,
+        contract=False,
+    ):
         super().__init__()
         if activation not in ACTIVATIONS:
-            raise ValueError(f"there is no activation {activation!r}; there are {', '.join(ACTIVATIONS)}")
-        self.activation, self.contract = ACTIVATIONS[activation], contract
+            raise ValueError(
+                f"there is no activation {activation!r}; there are {', '.join(ACTIVATIONS)}"
+            )
+        self.activation = ACTIVATIONS[activation]
+        self.contract = contract
         self.most = (LIPSCHITZ / STEEPEST[activation]) ** 0.5  # of each layer's map, with contract
         self.norm = nn.LayerNorm(n) if norm and not contract else None
         self.first = Affine(n, hidden, copies, gain=2**0.5, bias=bias)
@@ -103,7 +137,10 @@ class TwoLayer(nn.Module):
     def weights(self):
         """Of both layers, bounded if need be; for many calls with the same."""
         layers = (self.first, self.second)
-        return [bounded(layer.weight, most=self.most) if self.contract else layer.weight for layer in layers]
+        return [
+            bounded(layer.weight, most=self.most) if self.contract else layer.weight
+            for layer in layers
+        ]
 
     def execute(self, x, weights=None):
         x = x if self.norm is None else self.norm(x)
@@ -112,16 +149,22 @@ class TwoLayer(nn.Module):
 
 
 class ConvBlock(nn.Module):
-    """BN-ReLU-Conv-BN-ReLU-Conv (ResNet's pre-activation block), x (N, C, H, W) -> (N, n_out, H, W), n_out = C by default.
+    """BN-ReLU-Conv-BN-ReLU-Conv (ResNet's pre-activation block), x (N, C, H, W) -> (N, n_out, H,
+    W), n_out = C by default.
 
-    contract: Conv-ReLU-Conv with `bounded` weights, for implicit layers, which a normalisation would spoil.
-    """
+    contract: Conv-ReLU-Conv with `bounded` weights, for implicit layers, which a normalisation
+    would spoil."""
 
     def __init__(self, channels, n_out=None, hidden=None, contract=False):
         super().__init__()
-        hidden, n_out, self.contract = hidden or channels, n_out or channels, contract
-        self.first, self.second = Conv(channels, hidden, 3, padding=1), Conv(hidden, n_out, 3, padding=1)
-        self.norms = None if contract else nn.ModuleList([nn.BatchNorm(channels), nn.BatchNorm(hidden)])
+        hidden = hidden or channels
+        n_out = n_out or channels
+        self.contract = contract
+        self.first = Conv(channels, hidden, 3, padding=1)
+        self.second = Conv(hidden, n_out, 3, padding=1)
+        self.norms = (
+            None if contract else nn.ModuleList([nn.BatchNorm(channels), nn.BatchNorm(hidden)])
+        )
 
     def weights(self):
         """Of both convolutions, bounded; for many calls with the same."""
@@ -130,7 +173,12 @@ class ConvBlock(nn.Module):
     def execute(self, x, weights=None):
         if self.contract:
             first, second = weights or self.weights()
-            return convolve(nn.relu(convolve(x, first, self.first.bias, padding=1)), second, self.second.bias, padding=1)
+            return convolve(
+                nn.relu(convolve(x, first, self.first.bias, padding=1)),
+                second,
+                self.second.bias,
+                padding=1,
+            )
         return self.second(nn.relu(self.norms[1](self.first(nn.relu(self.norms[0](x))))))
 
 
@@ -145,20 +193,25 @@ def as_image(tokens, shape):
 
 
 class ConvNeXtBlock(nn.Module):
-    """Depthwise convolution, LayerNorm over channels, C -> ratio C -> C by GELU (Liu et al. 2022); x (N, C, H, W)."""
+    """Depthwise convolution, LayerNorm over channels, C -> ratio C -> C by GELU (Liu et al. 2022);
+    x (N, C, H, W)."""
 
     def __init__(self, channels, kernel=5, ratio=4):
         super().__init__()
         self.depthwise = nn.Conv(channels, channels, kernel, padding=kernel // 2, groups=channels)
         self.norm = nn.LayerNorm(channels)
-        self.first, self.second = nn.Linear(channels, ratio * channels), nn.Linear(ratio * channels, channels)
+        self.first = nn.Linear(channels, ratio * channels)
+        self.second = nn.Linear(ratio * channels, channels)
 
     def execute(self, x):
-        return as_image(self.second(nn.gelu(self.first(self.norm(as_tokens(self.depthwise(x)))))), x.shape)
+        return as_image(
+            self.second(nn.gelu(self.first(self.norm(as_tokens(self.depthwise(x)))))), x.shape
+        )
 
 
 class AttentionBlock(nn.Module):
-    """T(z) = A(z) + M(z + A(z)), attention and feed-forward layers of a transformer as one module; z (N, C, H, W), a token per pixel."""
+    """T(z) = A(z) + M(z + A(z)), attention and feed-forward layers of a transformer as one module;
+    z (N, C, H, W), a token per pixel."""
 
     def __init__(self, channels, heads=4, ratio=4):
         super().__init__()
@@ -166,19 +219,32 @@ class AttentionBlock(nn.Module):
             raise ValueError(f"{channels} channels do not divide into {heads} heads")
         self.heads = heads
         self.norms = nn.ModuleList([nn.LayerNorm(channels), nn.LayerNorm(channels)])
-        self.queries, self.out = nn.Linear(channels, 3 * channels), nn.Linear(channels, channels)
-        self.first, self.second = nn.Linear(channels, ratio * channels), nn.Linear(ratio * channels, channels)
+        self.queries = nn.Linear(channels, 3 * channels)
+        self.out = nn.Linear(channels, channels)
+        self.first = nn.Linear(channels, ratio * channels)
+        self.second = nn.Linear(ratio * channels, channels)
 
     def attend(self, z):
         """softmax(Q K^T / sqrt(C / heads)) V for every head, z (N, tokens, C)."""
         n, tokens, channels = z.shape
-        split = self.queries(self.norms[0](z)).reshape(n, tokens, 3, self.heads, channels // self.heads).permute(2, 0, 3, 1, 4)
+        split = (
+            self.queries(self.norms[0](z))
+            .reshape(n, tokens, 3, self.heads, channels // self.heads)
+            .permute(2, 0, 3, 1, 4)
+        )
         q, k, v = (split[i].reshape(n * self.heads, tokens, -1) for i in range(3))
         weights = nn.softmax(nn.bmm_transpose(q, k) * (self.heads / channels) ** 0.5, dim=2)
-        joined = nn.bmm(weights, v).reshape(n, self.heads, tokens, -1).permute(0, 2, 1, 3).reshape(n, tokens, channels)
+        joined = (
+            nn.bmm(weights, v)
+            .reshape(n, self.heads, tokens, -1)
+            .permute(0, 2, 1, 3)
+            .reshape(n, tokens, channels)
+        )
         return self.out(joined)
 
     def execute(self, x):
         z = as_tokens(x)
         attended = self.attend(z)
-        return as_image(attended + self.second(nn.gelu(self.first(self.norms[1](z + attended)))), x.shape)
+        return as_image(
+            attended + self.second(nn.gelu(self.first(self.norms[1](z + attended)))), x.shape
+        )

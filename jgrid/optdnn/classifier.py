@@ -1,4 +1,6 @@
-"""Networks on pictures: OptDNNs of convolutions or attention in stages, DenseNet beside them, and what they cost."""
+"""Networks on pictures: OptDNNs of convolutions or attention in stages, DenseNet beside them, and
+what they cost."""
+
 from jgrid.optdnn.blocks import Affine, AttentionBlock, Conv, ConvBlock, ConvNeXtBlock
 from jgrid.optdnn.network import OptDNN
 
@@ -10,11 +12,14 @@ BLOCKS = {"conv": ConvBlock, "convnext": ConvNeXtBlock, "attention": AttentionBl
 
 
 class DenseStage(nn.Module):
-    """DenseNet's stage: every layer sees all before it side by side, a 1 x 1 convolution at the end (Huang et al. 2017)."""
+    """DenseNet's stage: every layer sees all before it side by side, a 1 x 1 convolution at the end
+    (Huang et al. 2017)."""
 
     def __init__(self, channels, layers, growth):
         super().__init__()
-        self.blocks = nn.ModuleList([ConvBlock(channels + k * growth, growth, 2 * growth) for k in range(layers)])
+        self.blocks = nn.ModuleList(
+            [ConvBlock(channels + k * growth, growth, 2 * growth) for k in range(layers)]
+        )
         self.out = Conv(channels + layers * growth, channels, 1)
 
     def execute(self, x):
@@ -24,23 +29,30 @@ class DenseStage(nn.Module):
 
 
 class ImageClassifier(nn.Module):
-    """x (N, C, H, W) -> logits (N, classes): a convolution, stages with down-sampling by 2 between them, the mean, a linear layer.
+    """x (N, C, H, W) -> logits (N, classes): a convolution, stages with down-sampling by 2 between
+    them, the mean, a linear layer.
 
-    stages: [(channels, module that keeps the shape)]; side: of the pictures, for learned positions, which attention needs (None:
-    no positions); patch: stride of the first convolution.
+    stages: [(channels, module that keeps the shape)]; side: of the pictures, for learned positions,
+    which attention needs (None: no positions); patch: stride of the first convolution.
     """
 
     def __init__(self, n_in, classes, stages, patch=2, side=None):
         super().__init__()
         widths = [n_in] + [channels for channels, _ in stages]
         strides = [patch] + [2] * (len(stages) - 1)
-        self.down = nn.ModuleList([Conv(a, b, max(3, s), stride=s, padding=1 if s < 3 else 0)
-                                   for a, b, s in zip(widths[:-1], widths[1:], strides)])
+        self.down = nn.ModuleList(
+            [
+                Conv(a, b, max(3, s), stride=s, padding=1 if s < 3 else 0)
+                for a, b, s in zip(widths[:-1], widths[1:], strides)
+            ]
+        )
         self.stages = nn.ModuleList([stage for _, stage in stages])
         if side:
-            side = -(-side // patch) if patch < 3 else side // patch   # what the first convolution leaves
+            # what the first convolution leaves
+            side = -(-side // patch) if patch < 3 else side // patch
         self.positions = jt.randn((1, widths[1], side, side)) * 0.02 if side else None
-        self.norm, self.head = nn.BatchNorm(widths[-1]), nn.Linear(widths[-1], classes)
+        self.norm = nn.BatchNorm(widths[-1])
+        self.head = nn.Linear(widths[-1], classes)
 
     def execute(self, x):
         for n, (down, stage) in enumerate(zip(self.down, self.stages)):
@@ -51,31 +63,56 @@ class ImageClassifier(nn.Module):
         return self.head(nn.relu(self.norm(x)).mean(dims=(2, 3)))
 
 
-def optdnn_classifier(method, n_in, classes, side, channels=(16, 32), layers=2, block="conv", learnable=False, patch=2):
-    """An `ImageClassifier` of OptDNN stages: `layers` layers at each of `channels`, the pictures (n_in, side, side).
+def optdnn_classifier(
+    method, n_in, classes, side, channels=(16, 32), layers=2, block="conv", learnable=False, patch=2
+):
+    """An `ImageClassifier` of OptDNN stages: `layers` layers at each of `channels`, the pictures
+    (n_in, side, side).
 
-    With gradient descent: "conv" is a ResNet, "convnext" a ConvNeXt, "attention" a ViT with both halves of a layer in one module.
-    ValueError for implicit methods with other blocks than "conv", which alone can be made contractions here, and where nothing is left
-    of the pictures.
+    With gradient descent: "conv" is a ResNet, "convnext" a ConvNeXt, "attention" a ViT with both
+    halves of a layer in one module. ValueError for implicit methods with other blocks than "conv",
+    which alone can be made contractions here, and where nothing is left of the pictures.
     """
     implicit = bool(np.diag(method.tableau(0).D).any())
     if implicit and block != "conv":
         raise ValueError(f"implicit methods need blocks that are contractions: conv, not {block}")
     if patch > side:
-        raise ValueError(f"a first convolution of stride {patch} leaves nothing of pictures of {side} pixels")
+        raise ValueError(
+            f"a first convolution of stride {patch} leaves nothing of pictures of {side} pixels"
+        )
 
     def stage(width):
-        return OptDNN(method, lambda contract=False: BLOCKS[block](width, **({"contract": True} if contract else {})), layers, learnable)
-    return ImageClassifier(n_in, classes, [(width, stage(width)) for width in channels], patch, side if block == "attention" else None)
+        return OptDNN(
+            method,
+            lambda contract=False: BLOCKS[block](width, **({"contract": True} if contract else {})),
+            layers,
+            learnable,
+        )
+
+    return ImageClassifier(
+        n_in,
+        classes,
+        [(width, stage(width)) for width in channels],
+        patch,
+        side if block == "attention" else None,
+    )
 
 
 def dense_classifier(n_in, classes, channels=(16, 32), layers=2, parameters=None, patch=2):
-    """A DenseNet of the same stages; its growth is the one that comes nearest to so many `parameters`."""
+    """A DenseNet of the same stages; its growth is the one that comes nearest to so many
+    `parameters`."""
+
     def build(growth):
-        return ImageClassifier(n_in, classes, [(width, DenseStage(width, layers, growth)) for width in channels], patch)
+        return ImageClassifier(
+            n_in, classes, [(width, DenseStage(width, layers, growth)) for width in channels], patch
+        )
+
     if parameters is None:
         return build(min(channels) // 2)
-    return min((build(growth) for growth in range(2, 2 * max(channels), 2)), key=lambda net: abs(size(net) - parameters))
+    return min(
+        (build(growth) for growth in range(2, 2 * max(channels), 2)),
+        key=lambda net: abs(size(net) - parameters),
+    )
 
 
 def size(model):
@@ -84,39 +121,58 @@ def size(model):
 
 
 def multiply_adds(model, x):
-    """Multiplications of `model` on one batch x, by its convolutions, linear maps and attention: what tables call FLOPs or MACs.
+    """Multiplications of `model` on one batch x, by its convolutions, linear maps and attention:
+    what tables call FLOPs or MACs.
 
     Counted as they are run: an implicit layer's iterations each count.
     """
+
     def count(module, output):
         size = int(np.prod(output.shape))
         if isinstance(module, AttentionBlock):
             return 2 * size * output.shape[2] * output.shape[3]
-        if isinstance(module, ConvBlock):              # with contract its convolutions are called as functions
-            taps = sum(int(np.prod(conv.weight.shape)) for conv in (module.first, module.second)) if module.contract else 0
+        # with contract its convolutions are called as functions
+        if isinstance(module, ConvBlock):
+            taps = (
+                sum(int(np.prod(conv.weight.shape)) for conv in (module.first, module.second))
+                if module.contract
+                else 0
+            )
             return size // output.shape[1] * taps
         if isinstance(module, Affine):
             return size * module.weight.shape[-2]
         return size * int(np.prod(module.weight.shape[1:]))
+
     return _total(model, x, (nn.Conv, nn.Linear, Affine, AttentionBlock, ConvBlock), count)
 
 
 def activations(model, x):
-    """Numbers that the layers of `model` put out on one batch x, attention's weights among them: what a step of training keeps."""
+    """Numbers that the layers of `model` put out on one batch x, attention's weights among them:
+    what a step of training keeps."""
+
     def count(module, output):
         size = int(np.prod(output.shape))
         if isinstance(module, AttentionBlock):
-            return 2 * module.heads * output.shape[0] * (output.shape[2] * output.shape[3])**2
+            return 2 * module.heads * output.shape[0] * (output.shape[2] * output.shape[3]) ** 2
         return 3 * size if isinstance(module, ConvBlock) and module.contract else size
-    return _total(model, x, (nn.Conv, nn.Linear, Affine, nn.BatchNorm, nn.LayerNorm, AttentionBlock, ConvBlock), count)
+
+    return _total(
+        model,
+        x,
+        (nn.Conv, nn.Linear, Affine, nn.BatchNorm, nn.LayerNorm, AttentionBlock, ConvBlock),
+        count,
+    )
 
 
 def _total(model, x, kinds, count):
-    """The sum of count(module, output) over all calls of modules of these kinds while the model computes x."""
+    """The sum of count(module, output) over all calls of modules of these kinds while the model
+    computes x."""
     found = []
     counted = [m for m in model.modules() if isinstance(m, kinds)]
     for module in counted:
-        module.register_forward_hook(lambda module, arguments, output: found.append(count(module, output)))
+        module.register_forward_hook(
+            lambda module, arguments, output: found.append(count(module, output))
+        )
     try:
         with jt.no_grad():
             model(x).sync()

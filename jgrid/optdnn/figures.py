@@ -1,6 +1,5 @@
 """Pictures of what OptDNNs do: convergence to a flow, decision regions, fits."""
 
-
 import matplotlib
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -21,10 +20,23 @@ def _panels(n, columns, width=3.4, height=3.4):
 def convergence(depths, errors):
     """Errors against the flow over the depth, errors: {method: list}."""
     figure, (axis,) = _panels(1, 1, 7.5, 4.8)
-    marks, colours = "osv^D<>*XPhd", matplotlib.colormaps["tab20"]
+    marks = "osv^D<>*XPhd"
+    colours = matplotlib.colormaps["tab20"]
     for n, (name, values) in enumerate(errors.items()):
-        axis.loglog(depths, values, marker=marks[n % len(marks)], markersize=5, color=colours(n % 20), label=name)
-    axis.set(xlabel="layers", ylabel="largest error at time 1", title="networks with T = h f against the flow of x' = f(x)", xticks=depths)
+        axis.loglog(
+            depths,
+            values,
+            marker=marks[n % len(marks)],
+            markersize=5,
+            color=colours(n % 20),
+            label=name,
+        )
+    axis.set(
+        xlabel="layers",
+        ylabel="largest error at time 1",
+        title="networks with T = h f against the flow of x' = f(x)",
+        xticks=depths,
+    )
     axis.set_xticklabels([str(d) for d in depths])
     axis.minorticks_off()
     axis.grid(alpha=0.3)
@@ -33,21 +45,32 @@ def convergence(depths, errors):
 
 
 def regions(values, reach, points, labels, captions):
-    """Decision regions by method: values {name: (n, n) raster of the logits' difference}, points (N, 2) with labels over them."""
+    """Decision regions by method: values {name: (n, n) raster of the logits' difference}, points
+    (N, 2) with labels over them."""
     figure, axes = _panels(len(values), 4)
     shown = slice(0, 400)
     for axis, (name, raster) in zip(axes, values.items()):
-        axis.imshow(np.tanh(raster / 8), extent=(-reach, reach) * 2, origin="lower", cmap="RdBu", vmin=-1.6, vmax=1.6)
+        axis.imshow(
+            np.tanh(raster / 8),
+            extent=(-reach, reach) * 2,
+            origin="lower",
+            cmap="RdBu",
+            vmin=-1.6,
+            vmax=1.6,
+        )
         line = np.linspace(-reach, reach, len(raster))
         axis.contour(line, line, raster, levels=[0], colors="0.15", linewidths=1)
-        axis.scatter(*points[shown].T, s=4, c=np.where(labels[shown], "#08306b", "#67000d"), linewidths=0)
+        axis.scatter(
+            *points[shown].T, s=4, c=np.where(labels[shown], "#08306b", "#67000d"), linewidths=0
+        )
         axis.set(xticks=[], yticks=[])
         axis.set_title(f"{name}\n{captions[name]}", fontsize=9)
     return figure
 
 
 def parities(outputs, labels, captions):
-    """What networks make of all 2^n vectors of bits, half of the bits along each axis; outputs {name: (2^n,) logits' difference}.
+    """What networks make of all 2^n vectors of bits, half of the bits along each axis; outputs
+    {name: (2^n,) logits' difference}.
 
     A cross marks a vector of which a network has the wrong sign.
     """
@@ -78,7 +101,13 @@ def costs(rows):
     figure, (axis,) = _panels(1, 1, 6.5, 4.5)
     for n, (name, row) in enumerate(rows.items()):
         axis.plot(row["multiply_adds"] / 1e6, 100 * row["test_accuracy"], "o", color=f"C{n}")
-        axis.annotate(name, (row["multiply_adds"] / 1e6, 100 * row["test_accuracy"]), fontsize=8, xytext=(5, 4), textcoords="offset points")
+        axis.annotate(
+            name,
+            (row["multiply_adds"] / 1e6, 100 * row["test_accuracy"]),
+            fontsize=8,
+            xytext=(5, 4),
+            textcoords="offset points",
+        )
     axis.set(xlabel="million multiply-adds per picture", ylabel="test accuracy (%)", xscale="log")
     axis.grid(alpha=0.3, which="both")
     return figure

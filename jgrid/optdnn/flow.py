@@ -1,4 +1,6 @@
-"""The theorem, checked without training: with T_k = h_k f a method's network must converge to the flow of x' = f(x)."""
+"""The theorem, checked without training: with T_k = h_k f a method's network must converge to the
+flow of x' = f(x)."""
+
 from jgrid.optdnn.implicit import anderson
 from jgrid.optdnn.methods import clock, run
 
@@ -12,15 +14,18 @@ class VectorField:
 
     def __init__(self, dim=4, hidden=16, seed=0):
         rng = np.random.default_rng(seed)
-        self.first, self.second = rng.normal(size=(dim, hidden)) / dim**0.5, rng.normal(size=(hidden, dim)) / hidden**0.5
-        self.bias, self.starts = rng.normal(size=hidden), rng.normal(size=(64, dim))
+        self.first = rng.normal(size=(dim, hidden)) / dim**0.5
+        self.second = rng.normal(size=(hidden, dim)) / hidden**0.5
+        self.bias = rng.normal(size=hidden)
+        self.starts = rng.normal(size=(64, dim))
 
     def __call__(self, x):
         return np.tanh(x @ self.first + self.bias) @ self.second
 
     def flow(self, steps=2000):
         """x(1) from the starts x(0), by the classical Runge-Kutta method."""
-        x, h = self.starts, 1 / steps
+        x = self.starts
+        h = 1 / steps
         for _ in range(steps):
             a = self(x)
             b = self(x + h / 2 * a)
@@ -34,15 +39,21 @@ def _solve(module, rest, d):
 
 
 def flow_errors(method, depths=DEPTHS, seed=0):
-    """The largest error over 64 starts, at time 1, of the networks of a method with so many layers, each T_k = h_k f by `clock`."""
+    """The largest error over 64 starts, at time 1, of the networks of a method with so many layers,
+    each T_k = h_k f by `clock`."""
     f = VectorField(seed=seed)
-    exact, errors = f.flow(), []
+    exact = f.flow()
+    errors = []
     for layers in depths:
-        modules = [[lambda y, h=h: h * f(y)] * len(method.tableau(k).U) for k, h in enumerate(clock(method, layers))]
+        modules = [
+            [lambda y, h=h: h * f(y)] * len(method.tableau(k).U)
+            for k, h in enumerate(clock(method, layers))
+        ]
         errors.append(float(np.abs(run(method, f.starts, modules, _solve) - exact).max()))
     return errors
 
 
 def slope(errors):
-    """log2 of the last halving: the order p of errors ~ layers^-p where the last depth is twice the one before."""
+    """log2 of the last halving: the order p of errors ~ layers^-p where the last depth is twice the
+    one before."""
     return float(np.log2(errors[-2] / errors[-1]))

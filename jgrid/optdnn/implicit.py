@@ -1,27 +1,38 @@
-"""Implicit layers: y = r + d T(y), solved by Anderson's iteration, differentiated at the solution."""
+"""Implicit layers: y = r + d T(y), solved by Anderson's iteration, differentiated at the
+solution."""
+
 import jittor as jt
 import numpy as np
 
 
 def anderson(function, start, tolerance=1e-7, most=100, memory=5):
-    """A fixed point y = function(y) of each row of an array (N, ...), by Anderson acceleration (Walker and Ni 2011).
+    """A fixed point y = function(y) of each row of an array (N, ...), by Anderson acceleration
+    (Walker and Ni 2011).
 
-    The next y is sum_i w_i function(y_i) over the last `memory` points, with weights that sum to 1 and make |sum_i w_i r_i| least,
-    r_i = function(y_i) - y_i. Returns (function(y), evaluations, residual), the residual being the largest |r| / |y| of a row; stops
-    at `tolerance` or after `most` evaluations.
-    """
-    points, values, y, best = [], [], start, (np.inf, start)
+    The next y is sum_i w_i function(y_i) over the last `memory` points, with weights that sum to 1
+    and make |sum_i w_i r_i| least, r_i = function(y_i) - y_i. Returns (function(y), evaluations,
+    residual), the residual being the largest |r| / |y| of a row; stops at `tolerance` or after
+    `most` evaluations."""
+    points = []
+    values = []
+    y = start
+    best = (np.inf, start)
     evaluations = 0
     while evaluations < most:
         evaluations += 1
         value = function(y)
         residual = _rows(value - y)
-        error = float((np.linalg.norm(residual, axis=1) / (np.linalg.norm(_rows(value), axis=1) + 1e-12)).max(initial=0.0))
+        error = float(
+            (np.linalg.norm(residual, axis=1) / (np.linalg.norm(_rows(value), axis=1) + 1e-12)).max(
+                initial=0.0
+            )
+        )
         if error < best[0]:
             best = (error, value)
         if error <= tolerance:
             break
-        points, values = [*points, residual][-memory:], [*values, value][-memory:]
+        points = [*points, residual][-memory:]
+        values = [*values, value][-memory:]
         y = _mix(points, values)
     return best[1], evaluations, best[0]
 
@@ -32,20 +43,24 @@ def _rows(array):
 
 def _mix(residuals, values):
     """The combination of `values` with the least combined residual, row by row."""
-    R = np.stack(residuals, axis=1)                                                      # (N, memory, n)
+    # (N, memory, n)
+    R = np.stack(residuals, axis=1)
     gram = (R @ R.transpose(0, 2, 1)).astype(np.float64)
     n = R.shape[1]
     gram += (1e-12 * np.trace(gram, axis1=1, axis2=2)[:, None, None] + 1e-30) * np.eye(n)
     w = np.linalg.solve(gram, np.ones((len(gram), n, 1)))
-    w = (w / w.sum(1, keepdims=True)).astype(values[0].dtype).transpose(0, 2, 1)         # (N, 1, memory)
+    # (N, 1, memory)
+    w = (w / w.sum(1, keepdims=True)).astype(values[0].dtype).transpose(0, 2, 1)
     return (w @ np.stack([_rows(v) for v in values], axis=1)).reshape(values[0].shape)
 
 
 class _AtSolution(jt.Function):
-    """y as it is; backwards, u = (I - J^T)^-1 g instead of g, where J is the derivative of function at y."""
+    """y as it is; backwards, u = (I - J^T)^-1 g instead of g, where J is the derivative of function
+    at y."""
 
     def __init__(self, function, tolerance):
-        self.function, self.tolerance = function, tolerance
+        self.function = function
+        self.tolerance = tolerance
 
     def execute(self, y):
         self.y = y
@@ -53,36 +68,48 @@ class _AtSolution(jt.Function):
 
     def grad(self, g):
         y = self.y.detach().start_grad()
-        value, g = self.function(y), g.numpy()
+        value = self.function(y)
+        g = g.numpy()
 
         def transposed(u):
             return g + jt.grad((value * jt.array(u)).sum(), y).numpy()
+
         return jt.array(anderson(transposed, g, self.tolerance)[0])
 
 
 class Solver:
     """Called as solve(T, r, d): the y with y = r + d T(y), for a contraction d T.
 
-    Gradients come from the equation at the solution, dy = (I - d J_T)^-1 (dr + d dT), whose transpose is solved by the same
-    iteration: memory does not grow with the number of iterations (Bai, Kolter and Koltun 2019). After a call `residual` and
-    `evaluations` say how it went. Where T is a block with `weights()` of its own making, they are made once for all its calls.
-    """
+    Gradients come from the equation at the solution, dy = (I - d J_T)^-1 (dr + d dT), whose
+    transpose is solved by the same iteration: memory does not grow with the number of iterations
+    (Bai, Kolter and Koltun 2019). After a call `residual` and `evaluations` say how it went. Where
+    T is a block with `weights()` of its own making, they are made once for all its calls."""
 
     def __init__(self, tolerance=1e-7, most=100):
-        self.tolerance, self.most, self.residual, self.evaluations = tolerance, most, 0.0, 0
+        self.tolerance = tolerance
+        self.most = most
+        self.residual = 0.0
+        self.evaluations = 0
 
     def __call__(self, module, rest, d):
         if hasattr(module, "weights"):
-            block, weights = module, module.weights()
+            block = module
+            weights = module.weights()
 
             def module(y):
                 return block(y, weights)
+
         with jt.no_grad():
             fixed = rest.detach()
             scale = d.item() if isinstance(d, jt.Var) else d
-            y, self.evaluations, self.residual = anderson(lambda y: (fixed + scale * module(jt.array(y))).numpy(), fixed.numpy(),
-                                                          self.tolerance, self.most)
-        y = rest + d * module(jt.array(y))            # once more, with its derivatives by r, d and T's parameters
+            y, self.evaluations, self.residual = anderson(
+                lambda y: (fixed + scale * module(jt.array(y))).numpy(),
+                fixed.numpy(),
+                self.tolerance,
+                self.most,
+            )
+        # once more, with its derivatives by r, d and T's parameters
+        y = rest + d * module(jt.array(y))
         return _AtSolution(lambda z: scale * module(z), self.tolerance)(y)
 
 

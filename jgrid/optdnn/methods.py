@@ -1,10 +1,12 @@
-"""First-order optimisation methods as data, and what theory says of the networks that follow from them.
+"""First-order optimisation methods as data, and what theory says of the networks that follow from
+them.
 
-Replace every gradient -grad f by a module T with a two-layer network inside, and a method becomes a network (optimisation-inspired
-DNNs, OptDNN; TPAMI 2024). Its general update x_{k+1} = sum_i alpha_{k,i} x_i + sum_i beta_{k,i} T_i(x_i) is written here with the
-sums a method needs kept in a few streams, as Butcher's general linear methods are. The paper's own table of networks was not
-available: the family below is this library's.
-"""
+Replace every gradient -grad f by a module T with a two-layer network inside, and a method becomes a
+network (optimisation-inspired DNNs, OptDNN; TPAMI 2024). Its general update x_{k+1} = sum_i
+alpha_{k,i} x_i + sum_i beta_{k,i} T_i(x_i) is written here with the sums a method needs kept in a
+few streams, as Butcher's general linear methods are. The paper's own table of networks was not
+available: the family below is this library's."""
+
 from dataclasses import dataclass
 from typing import Callable, NamedTuple
 
@@ -14,10 +16,12 @@ import numpy as np
 class Tableau(NamedTuple):
     """One layer on S streams x_s with J modules T_j, the coefficients of
 
-        y_j = sum_s U_js x_s + sum_{i <= j} D_ji T_i(y_i),     x'_s = sum_r V_sr x_r + sum_j B_sj T_j(y_j).
+        y_j = sum_s U_js x_s + sum_{i <= j} D_ji T_i(y_i),     x'_s = sum_r V_sr x_r + sum_j B_sj
+        T_j(y_j).
 
     U (J, S), D (J, J) lower triangular, V (S', S), B (S', J). D_jj other than 0 makes y_j implicit.
     """
+
     U: np.ndarray
     D: np.ndarray
     V: np.ndarray
@@ -26,7 +30,9 @@ class Tableau(NamedTuple):
 
 @dataclass(frozen=True)
 class Method:
-    """start: the streams at the start, as multiples of the input; tableau(k): layer k; readout(S): the output's coefficients."""
+    """start: the streams at the start, as multiples of the input; tableau(k): layer k; readout(S):
+    the output's coefficients."""
+
     start: tuple
     tableau: Callable[[int], Tableau]
     readout: Callable[[int], np.ndarray] = lambda n_streams: np.eye(n_streams)[0]
@@ -50,27 +56,34 @@ def heavy_ball(beta=0.9):
 def nesterov(most=0.9):
     """y = x + c_k (x - x_prev), x+ = y + T(y), c_k = min(k / (k + 3), most), Nesterov 1983.
 
-    Without the bound (most = 1) the roots 1 and c_k meet and it follows an equation of second order instead; up to 27 layers are the same.
-    """
+    Without the bound (most = 1) the roots 1 and c_k meet and it follows an equation of second order
+    instead; up to 27 layers are the same."""
+
     def layer(k):
         c = min(k / (k + 3), most)
         return _tableau([1 + c, -c], [[1 + c, -c], [1, 0]], [[1], [0]])
+
     return Method((1, 1), layer)
 
 
 def apg2(least=0.1):
-    """y = (1 - th) x + th z, z+ = z + T(y), x+ = (1 - th) x + th z+, th_k = max(2 / (k + 2), least): accelerated gradients in three
-    sequences (Auslender and Teboulle 2006); without the bound x would be an average over more and more of the past."""
+    """y = (1 - th) x + th z, z+ = z + T(y), x+ = (1 - th) x + th z+, th_k = max(2 / (k + 2),
+    least): accelerated gradients in three sequences (Auslender and Teboulle 2006); without the
+    bound x would be an average over more and more of the past."""
+
     def layer(k):
         th = max(2 / (k + 2), least)
         return _tableau([1 - th, th], [[1 - th, th], [0, 1]], [[th], [1]])
+
     return Method((1, 1), layer)
 
 
 def _two_gradients(now, before):
     """x+ = x + now T(x) - before T_prev(x_prev), the first layer plain."""
+
     def layer(k):
         return _tableau([1, 0], [[1, -before if k else 0], [0, 0]], [[now if k else 1], [1]])
+
     return Method((1, 0), layer)
 
 
@@ -87,19 +100,23 @@ def adams_bashforth():
 def dual_averaging():
     """x_{k+1} = x_0 + sum_{i <= k} beta_{k,i} T_i(x_i), Nesterov 2009, with all beta = 1.
 
-    So it computes what gradient descent does; with learnable coefficients each edge has its own and it is a DenseNet that adds.
-    """
+    So it computes what gradient descent does; with learnable coefficients each edge has its own and
+    it is a DenseNet that adds."""
+
     def layer(k):
         return _tableau(np.ones(k + 1), np.eye(k + 2, k + 1), np.eye(k + 2)[:, -1:])
+
     return Method((1,), layer, np.ones)
 
 
 def admm(rho=0.5, step=0.5):
-    """Linearised ADMM of min f(x) + g(z), x = z: with d = lambda + rho (x - z) at the newest x and z,
+    """Linearised ADMM of min f(x) + g(z), x = z: with d = lambda + rho (x - z) at the newest x and
+    z,
 
         x+ = x + T_f(x) - step d,    z+ = z + T_g(z) + step d,    lambda+ = lambda + rho (x+ - z+).
     """
-    x, z, multiplier, f, g = np.eye(5)   # every vector a row of coefficients of (x, z, lambda, T_f, T_g)
+    # every vector a row of coefficients of (x, z, lambda, T_f, T_g)
+    x, z, multiplier, f, g = np.eye(5)
     new_x = x + f - step * (multiplier + rho * (x - z))
     new_z = z + g + step * (multiplier + rho * (new_x - z))
     rows = np.stack([new_x, new_z, multiplier + rho * (new_x - new_z)])
@@ -117,16 +134,31 @@ def proximal_gradient():
 
 
 def fista(most=0.9):
-    """y = x + c_k (x - x_prev), x+ = y + T_f(y) + T_g(x+), c_k as `nesterov`'s, Beck and Teboulle 2009: implicit."""
+    """y = x + c_k (x - x_prev), x+ = y + T_f(y) + T_g(x+), c_k as `nesterov`'s, Beck and Teboulle
+    2009: implicit."""
+
     def layer(k):
         c = min(k / (k + 3), most)
-        return _tableau([[1 + c, -c]] * 2, [[1 + c, -c], [1, 0]], [[1, 1], [0, 0]], [[0, 0], [1, 1]])
+        return _tableau(
+            [[1 + c, -c]] * 2, [[1 + c, -c], [1, 0]], [[1, 1], [0, 0]], [[0, 0], [1, 1]]
+        )
+
     return Method((1, 1), layer)
 
 
-METHODS = {"gd": gradient_descent, "heavy-ball": heavy_ball, "nesterov": nesterov, "apg2": apg2, "optimistic": optimistic,
-           "ab2": adams_bashforth, "dual-averaging": dual_averaging, "admm": admm, "proximal-point": proximal_point,
-           "proximal-gradient": proximal_gradient, "fista": fista}
+METHODS = {
+    "gd": gradient_descent,
+    "heavy-ball": heavy_ball,
+    "nesterov": nesterov,
+    "apg2": apg2,
+    "optimistic": optimistic,
+    "ab2": adams_bashforth,
+    "dual-averaging": dual_averaging,
+    "admm": admm,
+    "proximal-point": proximal_point,
+    "proximal-gradient": proximal_gradient,
+    "fista": fista,
+}
 IMPLICIT = ("proximal-point", "proximal-gradient", "fista")
 
 
@@ -146,7 +178,8 @@ def sparse(matrix):
 
 
 def combine(pairs, values):
-    """The sum of c v_i over the pairs (i, c): numbers, numpy arrays or Jittor variables; None where there are none."""
+    """The sum of c v_i over the pairs (i, c): numbers, numpy arrays or Jittor variables; None where
+    there are none."""
     total = None
     for i, c in pairs:
         term = values[i] if isinstance(c, float) and c == 1.0 else c * values[i]
@@ -155,23 +188,33 @@ def combine(pairs, values):
 
 
 def advance(tableau, streams, modules, solve):
-    """One layer: streams and modules T_j -> new streams, of whatever arrays; solve(T, r, d) gives the y with y = r + d T(y).
+    """One layer: streams and modules T_j -> new streams, of whatever arrays; solve(T, r, d) gives
+    the y with y = r + d T(y).
 
     tableau: of `sparse` matrices, whose coefficients may be numbers or Jittor scalars.
     """
     found = []
     for j, module in enumerate(modules):
-        rest, known = combine(tableau.U[j], streams), combine([(i, c) for i, c in tableau.D[j] if i < j], found)
+        rest = combine(tableau.U[j], streams)
+        known = combine([(i, c) for i, c in tableau.D[j] if i < j], found)
         rest = rest if known is None else rest + known
         implicit = dict(tableau.D[j]).get(j)
         # an implicit y is at hand, so T(y) = (y - r) / d needs no further evaluation
-        found.append(module(rest) if implicit is None else (solve(module, rest, implicit) - rest) * (1 / implicit))
+        found.append(
+            module(rest)
+            if implicit is None
+            else (solve(module, rest, implicit) - rest) * (1 / implicit)
+        )
     n = len(streams)
-    return [combine([*v, *((n + j, c) for j, c in b)], [*streams, *found]) for v, b in zip(tableau.V, tableau.B)]
+    return [
+        combine([*v, *((n + j, c) for j, c in b)], [*streams, *found])
+        for v, b in zip(tableau.V, tableau.B)
+    ]
 
 
 def run(method, x, modules, solve):
-    """The network of a method on anything with + and *: modules[k][j] is T_j of layer k. Returns the output."""
+    """The network of a method on anything with + and *: modules[k][j] is T_j of layer k. Returns
+    the output."""
     streams = [u * x for u in method.start]
     for k, of_layer in enumerate(modules):
         streams = advance(Tableau(*map(sparse, method.tableau(k))), streams, of_layer, solve)
@@ -184,18 +227,21 @@ def _once(module, rest, d):
 
 
 def clock(method, layers):
-    """Steps h_k (layers,) with which T_k = h_k f takes a network along x' = f(x) from time 0 to 1 in equal parts.
+    """Steps h_k (layers,) with which T_k = h_k f takes a network along x' = f(x) from time 0 to 1
+    in equal parts.
 
-    Where the output stands in time is linear in h_k, so each is solved for in turn. For constant coefficients they tend to
-    rho'(1) / sigma(1) / layers of linear multistep theory; 0 or less says that there is no such step.
-    """
-    times, steps = [0.0] * len(method.start), []
+    Where the output stands in time is linear in h_k, so each is solved for in turn. For constant
+    coefficients they tend to rho'(1) / sigma(1) / layers of linear multistep theory; 0 or less says
+    that there is no such step."""
+    times = [0.0] * len(method.start)
+    steps = []
     for k in range(layers):
         tableau = Tableau(*map(sparse, method.tableau(k)))
 
         def arrive(h, tableau=tableau, times=times):
             moved = advance(tableau, times, [lambda y: h] * len(tableau.U), _once)
             return moved, combine(sparse(method.readout(len(moved))[None])[0], moved)
+
         unmoved = arrive(0.0)[1]
         gain = arrive(1.0)[1] - unmoved
         steps.append(((k + 1) / layers - unmoved) / gain if gain else np.inf)
@@ -204,7 +250,9 @@ def clock(method, layers):
 
 
 class Analysis(NamedTuple):
-    """consistent, zero_stable, order (0: no convergence); roots: the eigenvalues of V after many layers, those of rho among them."""
+    """consistent, zero_stable, order (0: no convergence); roots: the eigenvalues of V after many
+    layers, those of rho among them."""
+
     consistent: bool
     zero_stable: bool
     order: int
@@ -212,30 +260,36 @@ class Analysis(NamedTuple):
 
     @property
     def universal(self):
-        """The condition of the theorem: a convergent method, so that deep networks of its form come near every flow."""
+        """The condition of the theorem: a convergent method, so that deep networks of its form come
+        near every flow."""
         return self.consistent and self.zero_stable
 
 
 def analyse(method, layers=128):
     """What linear multistep theory says of a method before anything is trained.
 
-    consistent: T = 0 leaves every point where a T stands at the input (rho(1) = 0), and there are steps h_k > 0 with which time
-    passes (rho'(1) = sigma(1) after scaling), by which x' = x is followed if the method is stable (Dahlquist's equivalence).
-    zero_stable: a change of the streams after any layer changes later outputs by an amount that does not grow with depth; for constant
-    coefficients that is the root condition (roots of rho in the unit disc, those on the circle simple).
-    order: p in |error| ~ L^-p on x' = x, the start included.
+    consistent: T = 0 leaves every point where a T stands at the input (rho(1) = 0), and there are
+    steps h_k > 0 with which time passes (rho'(1) = sigma(1) after scaling), by which x' = x is
+    followed if the method is stable (Dahlquist's equivalence). zero_stable: a change of the streams
+    after any layer changes later outputs by an amount that does not grow with depth; for constant
+    coefficients that is the root condition (roots of rho in the unit disc, those on the circle
+    simple). order: p in |error| ~ L^-p on x' = x, the start included.
     """
-    few = 16                               # in unstable methods even rounding grows with depth
+    few = 16  # in unstable methods even rounding grows with depth
     steps = clock(method, few)
-    consistent = bool(_drift(method, few) < 1e-9 and np.isfinite(steps).all() and steps[few // 2:].min() > 1e-9)
+    consistent = bool(
+        _drift(method, few) < 1e-9 and np.isfinite(steps).all() and steps[few // 2 :].min() > 1e-9
+    )
     near, far = (_growth(method, n) for n in (layers // 2, 2 * layers))
-    stable, order = bool(far < 1.5 * near), 0
+    stable = bool(far < 1.5 * near)
+    order = 0
     if consistent and stable:
         errors = [abs(_exponential(method, n) - np.e) for n in (layers // 2, layers)]
         order = int(round(np.log2(errors[0] / errors[1])))
         consistent = order > 0
-    V = method.tableau(layers if len(method.start) > 1 else 0).V      # one stream: the input and sums that are only added to
-    return Analysis(consistent, stable, order, np.linalg.eigvals(V[:len(method.start)]))
+    # one stream: the input and sums that are only added to
+    V = method.tableau(layers if len(method.start) > 1 else 0).V
+    return Analysis(consistent, stable, order, np.linalg.eigvals(V[: len(method.start)]))
 
 
 def _drift(method, layers):
@@ -245,6 +299,7 @@ def _drift(method, layers):
     def module(y):
         drift.append(abs(y - 1.0))
         return 0.0
+
     output = run(method, 1.0, [[module] * len(method.tableau(k).U) for k in range(layers)], _once)
     return max(*drift, abs(output - 1.0))
 
@@ -262,5 +317,8 @@ def _growth(method, layers):
 
 def _exponential(method, layers):
     """x(1) of x' = x, x(0) = 1 by the network with T_k = h_k x."""
-    modules = [[lambda y, h=h: h * y] * len(method.tableau(k).U) for k, h in enumerate(clock(method, layers))]
+    modules = [
+        [lambda y, h=h: h * y] * len(method.tableau(k).U)
+        for k, h in enumerate(clock(method, layers))
+    ]
     return run(method, 1.0, modules, lambda module, rest, d: rest / (1 - d * module(1.0)))

@@ -1,14 +1,17 @@
 """Cameras, their rays and poses, and the box of the world that a field covers; plain numpy."""
+
 from dataclasses import dataclass
 
 import numpy as np
 
-UNDISTORT = 12     # fixed-point iterations against a lens's distortion
+UNDISTORT = 12  # fixed-point iterations against a lens's distortion
 
 
 @dataclass(frozen=True)
 class Camera:
-    """A pinhole with OpenCV's distortion (k1, k2, p1, p2), all lengths in pixels; pixel centres lie at halves."""
+    """A pinhole with OpenCV's distortion (k1, k2, p1, p2), all lengths in pixels; pixel centres lie
+    at halves."""
+
     width: int
     height: int
     fx: float
@@ -18,46 +21,65 @@ class Camera:
     distortion: tuple = (0.0, 0.0, 0.0, 0.0)
 
     def directions(self, u, v):
-        """Directions (N, 3) of length 1 in the camera's axes (right, up, back) through the points (u, v) of its picture.
+        """Directions (N, 3) of length 1 in the camera's axes (right, up, back) through the points
+        (u, v) of its picture.
 
-        Distorted points are d(p) = p (1 + k1 r^2 + k2 r^4) + tangential terms; d is inverted by fixed-point iteration.
-        """
+        Distorted points are d(p) = p (1 + k1 r^2 + k2 r^4) + tangential terms; d is inverted by
+        fixed-point iteration."""
         distorted = np.stack([(u - self.cx) / self.fx, (v - self.cy) / self.fy], axis=-1)
         k1, k2, p1, p2 = self.distortion
         point = distorted
         for _ in range(UNDISTORT if any(self.distortion) else 0):
-            x, y = point[..., 0], point[..., 1]
+            x = point[..., 0]
+            y = point[..., 1]
             square = x * x + y * y
-            shift = np.stack([2 * p1 * x * y + p2 * (square + 2 * x * x), p1 * (square + 2 * y * y) + 2 * p2 * x * y], axis=-1)
+            shift = np.stack(
+                [
+                    2 * p1 * x * y + p2 * (square + 2 * x * x),
+                    p1 * (square + 2 * y * y) + 2 * p2 * x * y,
+                ],
+                axis=-1,
+            )
             point = (distorted - shift) / (1 + square * (k1 + k2 * square))[..., None]
         direction = np.stack([point[..., 0], -point[..., 1], -np.ones_like(point[..., 0])], axis=-1)
         return direction / np.linalg.norm(direction, axis=-1, keepdims=True)
 
     def project(self, points):
-        """Points (N, 3) in the camera's axes -> (u, v) in its picture, (N, 2); not finite behind the camera."""
+        """Points (N, 3) in the camera's axes -> (u, v) in its picture, (N, 2); not finite behind
+        the camera."""
         with np.errstate(divide="ignore", invalid="ignore"):
-            x, y = points[:, 0] / -points[:, 2], points[:, 1] / points[:, 2]
+            x = points[:, 0] / -points[:, 2]
+            y = points[:, 1] / points[:, 2]
             k1, k2, p1, p2 = self.distortion
             square = x * x + y * y
             radial = 1 + square * (k1 + k2 * square)
             u = x * radial + 2 * p1 * x * y + p2 * (square + 2 * x * x)
             v = y * radial + p1 * (square + 2 * y * y) + 2 * p2 * x * y
-            return np.where(points[:, 2:] < 0, np.stack([u * self.fx + self.cx, v * self.fy + self.cy], axis=1), np.nan)
+            return np.where(
+                points[:, 2:] < 0,
+                np.stack([u * self.fx + self.cx, v * self.fy + self.cy], axis=1),
+                np.nan,
+            )
 
     def rays(self, pose, pixel=None):
-        """Origin (N, 3) and direction (N, 3) in world units, float32, of pixels by number, row by row (None: of all).
+        """Origin (N, 3) and direction (N, 3) in world units, float32, of pixels by number, row by
+        row (None: of all).
 
         pose: camera-to-world (4, 4), or (N, 4, 4) one for each pixel.
         """
         pixel = np.arange(self.width * self.height) if pixel is None else pixel
         direction = self.directions(pixel % self.width + 0.5, pixel // self.width + 0.5)
         turned = np.einsum("...ij,...j->...i", pose[..., :3, :3], direction)
-        return np.broadcast_to(pose[..., :3, 3], turned.shape).astype(np.float32), turned.astype(np.float32)
+        return np.broadcast_to(pose[..., :3, 3], turned.shape).astype(np.float32), turned.astype(
+            np.float32
+        )
 
 
 def look_at(eye, target=(0.0, 0.0, 0.0), up=(0.0, 0.0, 1.0)):
-    """The camera-to-world pose (4, 4) of a camera at `eye` that sees `target` in its middle; OpenGL axes (right, up, back)."""
-    eye, target = np.asarray(eye, float), np.asarray(target, float)
+    """The camera-to-world pose (4, 4) of a camera at `eye` that sees `target` in its middle; OpenGL
+    axes (right, up, back)."""
+    eye = np.asarray(eye, float)
+    target = np.asarray(target, float)
     back = (eye - target) / np.linalg.norm(eye - target)
     right = np.cross(up, back)
     if np.linalg.norm(right) < 1e-9:
@@ -70,10 +92,12 @@ def look_at(eye, target=(0.0, 0.0, 0.0), up=(0.0, 0.0, 1.0)):
 
 @dataclass(frozen=True)
 class Box:
-    """The cube of the world that is the unit cube of the field: centre (3,), half its side, in world units.
+    """The cube of the world that is the unit cube of the field: centre (3,), half its side, in
+    world units.
 
-    contracted: it is the middle of the unit cube, half as wide, and the rest of the world, contracted, is around it (`ops.render.march`).
-    """
+    contracted: it is the middle of the unit cube, half as wide, and the rest of the world,
+    contracted, is around it (`ops.render.march`)."""
+
     half: float
     centre: tuple = (0.0, 0.0, 0.0)
     contracted: bool = False
@@ -84,18 +108,31 @@ class Box:
         return (4 if self.contracted else 2) * self.half
 
     def to_unit(self, origin):
-        return ((origin - np.float32(self.centre)) / np.float32(self.side) + np.float32(0.5)).astype(np.float32)
+        return (
+            (origin - np.float32(self.centre)) / np.float32(self.side) + np.float32(0.5)
+        ).astype(np.float32)
 
 
 def sphere_poses(n, radius, lowest=-0.2, turn=0.0):
-    """n poses on a sphere that look at its centre, spread evenly (Fibonacci's spiral) from the height `lowest` radius upwards."""
+    """n poses on a sphere that look at its centre, spread evenly (Fibonacci's spiral) from the
+    height `lowest` radius upwards."""
     z = lowest + (0.95 - lowest) * (np.arange(n) + 0.5) / n
     angle = np.pi * (3 - np.sqrt(5)) * np.arange(n) + turn
     side = np.sqrt(1 - z * z)
-    return np.stack([look_at(radius * np.array([s * np.cos(a), s * np.sin(a), h])) for s, a, h in zip(side, angle, z)])
+    return np.stack(
+        [
+            look_at(radius * np.array([s * np.cos(a), s * np.sin(a), h]))
+            for s, a, h in zip(side, angle, z)
+        ]
+    )
 
 
 def circle_poses(n, radius, height=0.5):
     """n poses once around the vertical axis at `height` radius, looking at the origin."""
     side = np.sqrt(1 - height * height)
-    return np.stack([look_at(radius * np.array([side * np.cos(a), side * np.sin(a), height])) for a in 2 * np.pi * np.arange(n) / n])
+    return np.stack(
+        [
+            look_at(radius * np.array([side * np.cos(a), side * np.sin(a), height]))
+            for a in 2 * np.pi * np.arange(n) / n
+        ]
+    )

@@ -1,4 +1,5 @@
 """Scenes on disk: photographs with their cameras, in NeRF-synthetic's and instant-ngp's format."""
+
 import json
 import os
 from dataclasses import dataclass
@@ -11,15 +12,28 @@ from jgrid.scene.camera import Camera
 import numpy as np
 
 LARGEST_JSON = 2**26  # bytes
-LONGEST = 1e9         # number of a camera
-HELD_OUT = 8          # of a capture without splits every eighth picture is for testing
+LONGEST = 1e9  # number of a camera
+HELD_OUT = 8  # of a capture without splits every eighth picture is for testing
 PINHOLES = ("OPENCV", "PINHOLE", "SIMPLE_PINHOLE", "RADIAL", "SIMPLE_RADIAL")
-INTRINSICS = ("fl_x", "fl_y", "cx", "cy", "k1", "k2", "p1", "p2", "camera_angle_x", "camera_angle_y")
+INTRINSICS = (
+    "fl_x",
+    "fl_y",
+    "cx",
+    "cy",
+    "k1",
+    "k2",
+    "p1",
+    "p2",
+    "camera_angle_x",
+    "camera_angle_y",
+)
 
 
 @dataclass(frozen=True)
 class Views:
-    """Pictures (N, H, W, 4) uint8, straight alpha, from one camera at poses (N, 4, 4), camera-to-world."""
+    """Pictures (N, H, W, 4) uint8, straight alpha, from one camera at poses (N, 4, 4),
+    camera-to-world."""
+
     pixels: np.ndarray
     poses: np.ndarray
     camera: Camera
@@ -35,54 +49,81 @@ class Views:
 
 
 def load_views(folder, split, outside=False):
-    """The split "train" or "test" of a scene: transforms_SPLIT.json, or a capture's transforms.json, every eighth frame for testing.
+    """The split "train" or "test" of a scene: transforms_SPLIT.json, or a capture's
+    transforms.json, every eighth frame for testing.
 
-    outside: the file may name pictures that are not in the folder, by "..", links or whole paths. Raises ValueError, naming the file and
-    what is wrong with it.
+    outside: the file may name pictures that are not in the folder, by "..", links or whole paths.
+    Raises ValueError, naming the file and what is wrong with it.
     """
-    path, whole = Path(folder) / f"transforms_{split}.json", Path(folder) / "transforms.json"
+    path = Path(folder) / f"transforms_{split}.json"
+    whole = Path(folder) / "transforms.json"
     if not path.is_file() and whole.is_file():
         path = whole
     frames, poses, read = read_transforms(path)
     if path == whole:
         chosen = [n for n in range(len(frames)) if (n % HELD_OUT == 0) == (split == "test")]
         if not chosen:
-            raise ValueError(f"{path}: {len(frames)} frames are too few to hold some out for testing")
-        frames, poses = [frames[n] for n in chosen], poses[chosen]
+            raise ValueError(
+                f"{path}: {len(frames)} frames are too few to hold some out for testing"
+            )
+        frames = [frames[n] for n in chosen]
+        poses = poses[chosen]
     pixels = []
     for frame in frames:
         if not isinstance(frame.get("file_path"), str):
             raise ValueError(f"{path}: a frame has no file_path")
         file = _picture_path(path.parent / frame["file_path"])
-        if not outside and Path(os.path.realpath(path.parent)) not in Path(os.path.realpath(file)).parents:
-            raise ValueError(f"{path}: names {frame['file_path']!r:.200}, which is not in its folder; --outside allows that")
+        if (
+            not outside
+            and Path(os.path.realpath(path.parent)) not in Path(os.path.realpath(file)).parents
+        ):
+            raise ValueError(
+                f"{path}: names {frame['file_path']!r:.200}, which is not in its folder; --outside"
+                " allows that"
+            )
         rgba = _rgba(load_image(file))
         if pixels and rgba.shape != pixels[0].shape:
-            raise ValueError(f"{file}: {rgba.shape[1]} x {rgba.shape[0]} pixels, the pictures before it "
-                             f"{pixels[0].shape[1]} x {pixels[0].shape[0]}")
+            raise ValueError(
+                f"{file}: {rgba.shape[1]} x {rgba.shape[0]} pixels, the pictures before it "
+                f"{pixels[0].shape[1]} x {pixels[0].shape[0]}"
+            )
         if not pixels:
-            memory.require(2 * len(frames) * rgba.nbytes, f"{path}: {len(frames)} pictures of {rgba.shape[1]} x {rgba.shape[0]} pixels",
-                           "their number or size")
+            memory.require(
+                2 * len(frames) * rgba.nbytes,
+                f"{path}: {len(frames)} pictures of {rgba.shape[1]} x {rgba.shape[0]} pixels",
+                "their number or size",
+            )
         pixels.append(rgba)
-    return Views(np.stack(pixels), poses, _camera(read, pixels[0].shape[1], pixels[0].shape[0], path))
+    return Views(
+        np.stack(pixels), poses, _camera(read, pixels[0].shape[1], pixels[0].shape[0], path)
+    )
 
 
 def read_transforms(path):
-    """(frames, poses (N, 4, 4), everything in it) of a transforms file; ValueError where it is not one."""
+    """(frames, poses (N, 4, 4), everything in it) of a transforms file; ValueError where it is not
+    one."""
     path = Path(path)
     if not path.is_file():
         raise ValueError(f"{path}: no such file")
     if path.stat().st_size > LARGEST_JSON:
-        raise ValueError(f"{path}: larger than {LARGEST_JSON // 2**20} MiB, which no scene's cameras need")
+        raise ValueError(
+            f"{path}: larger than {LARGEST_JSON // 2**20} MiB, which no scene's cameras need"
+        )
     try:
         read = json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, RecursionError, MemoryError) as error:
         raise ValueError(f"{path}: not JSON ({type(error).__name__}: {error})") from None
     frames = read.get("frames") if isinstance(read, dict) else None
     if not isinstance(frames, list) or not frames:
-        raise ValueError(f"{path}: wanted an object with a list \"frames\"")
-    matrices = [frame.get("transform_matrix") if isinstance(frame, dict) else None for frame in frames]
-    return frames, np.stack([_pose(matrix, f"{path}: frame {n}") for n, matrix in enumerate(matrices)]), read
+        raise ValueError(f'{path}: wanted an object with a list "frames"')
+    matrices = [
+        frame.get("transform_matrix") if isinstance(frame, dict) else None for frame in frames
+    ]
+    return (
+        frames,
+        np.stack([_pose(matrix, f"{path}: frame {n}") for n, matrix in enumerate(matrices)]),
+        read,
+    )
 
 
 def _picture_path(path):
@@ -98,10 +139,15 @@ def _pose(matrix, name):
     if pose.shape not in ((4, 4), (3, 4)):
         raise ValueError(f"{name}: transform_matrix is not 4 x 4 numbers")
     if not (np.abs(pose) < LONGEST).all():
-        raise ValueError(f"{name}: transform_matrix has values that are not finite or beyond {LONGEST:g}")
+        raise ValueError(
+            f"{name}: transform_matrix has values that are not finite or beyond {LONGEST:g}"
+        )
     turn = pose[:3, :3]
     if np.abs(turn.T @ turn - np.eye(3)).max() > 1e-2 or np.linalg.det(turn) < 0:
-        raise ValueError(f"{name}: transform_matrix is no rotation and shift (its axes are not orthonormal and right-handed)")
+        raise ValueError(
+            f"{name}: transform_matrix is no rotation and shift (its axes are not orthonormal and"
+            " right-handed)"
+        )
     return np.concatenate([pose[:3], [[0, 0, 0, 1]]])
 
 
@@ -110,13 +156,21 @@ def _camera(read, width, height, path):
     values = {}
     fisheye = read.get("is_fisheye") or read.get("camera_model", "OPENCV") not in PINHOLES
     if fisheye or any(read.get(name) for name in ("k3", "k4")):
-        raise ValueError(f"{path}: only cameras with a pinhole and the distortions k1, k2, p1 and p2 are understood, of the models "
-                         f"{', '.join(PINHOLES)}")
+        raise ValueError(
+            f"{path}: only cameras with a pinhole and the distortions k1, k2, p1 and p2 are"
+            f" understood, of the models {', '.join(PINHOLES)}"
+        )
     for name in INTRINSICS:
         if any(name in frame and frame[name] != read.get(name) for frame in read["frames"]):
-            raise ValueError(f"{path}: {name} is not the same for all frames, as one camera's must be")
+            raise ValueError(
+                f"{path}: {name} is not the same for all frames, as one camera's must be"
+            )
         if name in read:
-            if isinstance(read[name], bool) or not isinstance(read[name], (int, float)) or not abs(read[name]) < LONGEST:
+            if (
+                isinstance(read[name], bool)
+                or not isinstance(read[name], (int, float))
+                or not abs(read[name]) < LONGEST
+            ):
                 raise ValueError(f"{path}: {name} is not a finite number below {LONGEST:g}")
             values[name] = float(read[name])
     for name, size in (("w", width), ("h", height)):
@@ -129,14 +183,23 @@ def _camera(read, width, height, path):
         elif f"camera_angle_{axis}" in values:
             angle = values[f"camera_angle_{axis}"]
             if not 0 < angle < np.pi:
-                raise ValueError(f"{path}: camera_angle_{axis} must be between 0 and pi, got {angle}")
+                raise ValueError(
+                    f"{path}: camera_angle_{axis} must be between 0 and pi, got {angle}"
+                )
             focal[axis] = size / 2 / np.tan(angle / 2)
     if "x" not in focal:
         raise ValueError(f"{path}: neither fl_x nor camera_angle_x says how wide the camera sees")
     if min(focal.values()) <= 0:
         raise ValueError(f"{path}: the focal length must be positive, got {min(focal.values())}")
-    return Camera(width, height, focal["x"], focal.get("y", focal["x"]), values.get("cx", width / 2), values.get("cy", height / 2),
-                  tuple(values.get(name, 0.0) for name in ("k1", "k2", "p1", "p2")))
+    return Camera(
+        width,
+        height,
+        focal["x"],
+        focal.get("y", focal["x"]),
+        values.get("cx", width / 2),
+        values.get("cy", height / 2),
+        tuple(values.get(name, 0.0) for name in ("k1", "k2", "p1", "p2")),
+    )
 
 
 def _rgba(pixels):
@@ -149,11 +212,14 @@ def _rgba(pixels):
 
 def save_views(folder, split, views):
     """Write a split in NeRF-synthetic's format."""
-    folder, camera = Path(folder), views.camera
+    folder = Path(folder)
+    camera = views.camera
     (folder / split).mkdir(parents=True, exist_ok=True)
     frames = []
     for n, (pixels, pose) in enumerate(zip(views.pixels, views.poses)):
         picture.save(folder / split / f"r_{n}.png", pixels / 255)
         frames.append({"file_path": f"./{split}/r_{n}", "transform_matrix": pose.tolist()})
     angle = 2 * np.arctan(camera.width / 2 / camera.fx)
-    checkpoint.write_json(folder / f"transforms_{split}.json", {"camera_angle_x": angle, "frames": frames})
+    checkpoint.write_json(
+        folder / f"transforms_{split}.json", {"camera_angle_x": angle, "frames": frames}
+    )

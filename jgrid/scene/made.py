@@ -1,4 +1,5 @@
 """Scenes made from a mesh: lit, patterned, photographed from all around."""
+
 from pathlib import Path
 
 from jgrid.scene.camera import Camera, sphere_poses
@@ -14,7 +15,12 @@ import trimesh
 def knot(points=400, around=32, thickness=0.28):
     """A trefoil knot as a mesh, the app's own subject."""
     s = 2 * np.pi * np.arange(points) / points
-    line = np.stack([np.sin(s) + 2 * np.sin(2 * s), np.cos(s) - 2 * np.cos(2 * s), -np.sin(3 * s)], axis=1) / 3
+    line = (
+        np.stack(
+            [np.sin(s) + 2 * np.sin(2 * s), np.cos(s) - 2 * np.cos(2 * s), -np.sin(3 * s)], axis=1
+        )
+        / 3
+    )
     tangent = np.roll(line, -1, 0) - np.roll(line, 1, 0)
     tangent /= np.linalg.norm(tangent, axis=1, keepdims=True)
     side = np.cross(tangent, [0.0, 0.0, 1.0])
@@ -24,54 +30,90 @@ def knot(points=400, around=32, thickness=0.28):
     ring = np.cos(a)[:, None] * side[:, None] + np.sin(a)[:, None] * normal[:, None]
     vertices = (line[:, None] + thickness / 2 * ring).reshape(-1, 3)
     i, j = np.meshgrid(np.arange(points), np.arange(around), indexing="ij")
-    corner = [((i + di) % points * around + (j + dj) % around).ravel() for di, dj in ((0, 0), (1, 0), (1, 1), (0, 1))]
-    faces = np.concatenate([np.stack([corner[0], corner[1], corner[2]], 1), np.stack([corner[0], corner[2], corner[3]], 1)])
+    corner = [
+        ((i + di) % points * around + (j + dj) % around).ravel()
+        for di, dj in ((0, 0), (1, 0), (1, 1), (0, 1))
+    ]
+    faces = np.concatenate(
+        [
+            np.stack([corner[0], corner[1], corner[2]], 1),
+            np.stack([corner[0], corner[2], corner[3]], 1),
+        ]
+    )
     return trimesh.Trimesh(vertices, faces, process=False)
 
 
 def load_mesh(path):
     """A mesh file as one trimesh.Trimesh; ValueError where it is none."""
     mesh = read_mesh(path, process=True)
-    if not len(mesh.faces) or not np.isfinite(mesh.vertices).all() or not 1e-30 < mesh.extents.max() < 1e30:
+    if (
+        not len(mesh.faces)
+        or not np.isfinite(mesh.vertices).all()
+        or not 1e-30 < mesh.extents.max() < 1e30
+    ):
         raise ValueError(f"{path}: no mesh with faces and finite vertices that are apart")
     return mesh
 
 
 class MeshScene:
-    """A mesh in the middle of the unit sphere, lit by one lamp and the sky, with a pattern and a gloss that moves with the viewer.
+    """A mesh in the middle of the unit sphere, lit by one lamp and the sky, with a pattern and a
+    gloss that moves with the viewer.
 
-        colour = albedo(p) (ambient + diffuse max(0, n . l)) + gloss max(0, n . h)^shininess,   h between lamp l and viewer.
+        colour = albedo(p) (ambient + diffuse max(0, n . l)) + gloss max(0, n . h)^shininess,   h
+        between lamp l and viewer.
 
-    The albedo is the mesh's own vertex colours where it has them, else bands of colour along p. surroundings: what `scene.surroundings`
-    shows is around it; else nothing, transparent.
+    The albedo is the mesh's own vertex colours where it has them, else bands of colour along p.
+    surroundings: what `scene.surroundings` shows is around it; else nothing, transparent.
     """
 
     LAMP = np.array([0.48, 0.36, 0.8])
-    AMBIENT, DIFFUSE, GLOSS, SHININESS = 0.35, 0.6, 0.45, 40
+    AMBIENT = 0.35
+    DIFFUSE = 0.6
+    GLOSS = 0.45
+    SHININESS = 40
 
     def __init__(self, mesh, surroundings=False):
         mesh = mesh.copy()
         mesh.vertices = mesh.vertices - mesh.bounds.mean(0)
         mesh.vertices /= np.linalg.norm(mesh.vertices, axis=1).max()
-        self.mesh, self.surroundings = mesh, surroundings
-        self._solid = np.ascontiguousarray(mesh.vertices, np.float64), np.ascontiguousarray(mesh.faces, np.int64)
+        self.mesh = mesh
+        self.surroundings = surroundings
+        self._solid = (
+            np.ascontiguousarray(mesh.vertices, np.float64),
+            np.ascontiguousarray(mesh.faces, np.int64),
+        )
         self._tree = igl.AABB()
         self._tree.init(*self._solid)
         visual = mesh.visual
-        self.colours = np.asarray(visual.vertex_colors)[:, :3] / 255 if getattr(visual, "kind", None) == "vertex" else None
+        self.colours = (
+            np.asarray(visual.vertex_colors)[:, :3] / 255
+            if getattr(visual, "kind", None) == "vertex"
+            else None
+        )
 
     def shade(self, points, face, direction):
         """Colours (N, 3) of surface points on their faces, seen along `direction`."""
         corners = self.mesh.faces[face]
-        share = trimesh.triangles.points_to_barycentric(self.mesh.vertices[corners], points)[..., None]
+        share = trimesh.triangles.points_to_barycentric(self.mesh.vertices[corners], points)[
+            ..., None
+        ]
         normal = (self.mesh.vertex_normals[corners] * share).sum(1)
         normal /= np.linalg.norm(normal, axis=1, keepdims=True)
         normal *= np.where((normal * direction).sum(1, keepdims=True) > 0, -1, 1)
         if self.colours is not None:
             albedo = (self.colours[corners] * share).sum(1)
         else:
-            phase = np.stack([6 * points[:, 0] + 2 * points[:, 2], 6 * points[:, 1] - 2 * points[:, 2], 7 * points[:, 2]], axis=1)
-            band = 0.5 + 0.5 * np.tanh(6 * np.sin(22 * (points[:, :1] + points[:, 1:2] * 0.6 + points[:, 2:])))
+            phase = np.stack(
+                [
+                    6 * points[:, 0] + 2 * points[:, 2],
+                    6 * points[:, 1] - 2 * points[:, 2],
+                    7 * points[:, 2],
+                ],
+                axis=1,
+            )
+            band = 0.5 + 0.5 * np.tanh(
+                6 * np.sin(22 * (points[:, :1] + points[:, 1:2] * 0.6 + points[:, 2:]))
+            )
             albedo = (0.5 + 0.4 * np.sin(phase + [0.0, 2.1, 4.2])) * (0.55 + 0.45 * band)
         half = self.LAMP / np.linalg.norm(self.LAMP) - direction
         half /= np.linalg.norm(half, axis=1, keepdims=True)
@@ -81,25 +123,44 @@ class MeshScene:
 
     def render(self, camera, pose, samples=2):
         """(H, W, 4) uint8 with straight alpha, samples x samples rays a pixel."""
-        fine = Camera(camera.width * samples, camera.height * samples, camera.fx * samples, camera.fy * samples, camera.cx * samples,
-                      camera.cy * samples, camera.distortion)
+        fine = Camera(
+            camera.width * samples,
+            camera.height * samples,
+            camera.fx * samples,
+            camera.fy * samples,
+            camera.cx * samples,
+            camera.cy * samples,
+            camera.distortion,
+        )
         origin, direction = (a.astype(float) for a in fine.rays(pose))
-        face, t, _ = self._tree.intersect_ray_first(*self._solid, np.ascontiguousarray(origin), np.ascontiguousarray(direction))
-        hit, rgba = face >= 0, np.zeros((len(origin), 4))
-        rgba[hit, :3] = self.shade((origin + t[:, None] * direction)[hit], face[hit], direction[hit])
+        face, t, _ = self._tree.intersect_ray_first(
+            *self._solid, np.ascontiguousarray(origin), np.ascontiguousarray(direction)
+        )
+        hit = face >= 0
+        rgba = np.zeros((len(origin), 4))
+        rgba[hit, :3] = self.shade(
+            (origin + t[:, None] * direction)[hit], face[hit], direction[hit]
+        )
         rgba[:, 3] = hit | self.surroundings
         if self.surroundings:
             rgba[~hit, :3] = seen_around(origin[~hit], direction[~hit])
-        tiles = rgba.reshape(camera.height, samples, camera.width, samples, 4).mean((1, 3))  # of premultiplied colours
+        # of premultiplied colours
+        tiles = rgba.reshape(camera.height, samples, camera.width, samples, 4).mean((1, 3))
         tiles[..., :3] /= np.maximum(tiles[..., 3:], 1e-6)
         return np.round(np.clip(tiles, 0, 1) * 255).astype(np.uint8)
 
 
-def make_scene(folder, mesh, size=100, train=40, test=8, distance=3.2, angle=0.7, surroundings=False):
+def make_scene(
+    folder, mesh, size=100, train=40, test=8, distance=3.2, angle=0.7, surroundings=False
+):
     """Render a mesh from all around and save it as a scene: exact cameras and exact truth."""
     scene = MeshScene(mesh, surroundings)
     camera = Camera(size, size, *[size / 2 / np.tan(angle / 2)] * 2, size / 2, size / 2)
     for split, n, turn in (("train", train, 0.0), ("test", test, 1.0)):
         poses = sphere_poses(n, distance, turn=turn)
-        save_views(folder, split, Views(np.stack([scene.render(camera, pose) for pose in poses]), poses, camera))
+        save_views(
+            folder,
+            split,
+            Views(np.stack([scene.render(camera, pose) for pose in poses]), poses, camera),
+        )
     return Path(folder)

@@ -1,4 +1,5 @@
 """RadianceField: density and colour from any field."""
+
 from dataclasses import dataclass
 
 from jgrid.field import config_from_dict, field_from_dict
@@ -8,37 +9,58 @@ from jgrid.network import MLP
 import jittor as jt
 from jittor import nn
 
-LARGEST = 11.0   # exponent of the density
+LARGEST = 11.0  # exponent of the density
 HARMONICS = 16  # numbers that stand for a direction
 
 
 def spherical_harmonics(direction):
-    """The 16 real spherical harmonics up to degree 3, for directions (R, 3) of length 1 -> (R, 16); orthonormal on the sphere."""
-    x, y, z = direction[:, 0], direction[:, 1], direction[:, 2]
-    xx, yy, zz = x * x, y * y, z * z
-    return jt.stack([
-        jt.full_like(x, 0.28209479177387814),
-        -0.4886025119029199 * y, 0.4886025119029199 * z, -0.4886025119029199 * x,
-        1.0925484305920792 * x * y, -1.0925484305920792 * y * z, 0.31539156525252005 * (3.0 * zz - 1.0),
-        -1.0925484305920792 * x * z, 0.5462742152960396 * (xx - yy),
-        -0.5900435899266435 * y * (3.0 * xx - yy), 2.890611442640554 * x * y * z, -0.4570457994644658 * y * (5.0 * zz - 1.0),
-        0.3731763325901154 * z * (5.0 * zz - 3.0), -0.4570457994644658 * x * (5.0 * zz - 1.0),
-        1.445305721320277 * z * (xx - yy), -0.5900435899266435 * x * (xx - 3.0 * yy)], dim=1)
+    """The 16 real spherical harmonics up to degree 3, for directions (R, 3) of length 1 -> (R, 16);
+    orthonormal on the sphere."""
+    x = direction[:, 0]
+    y = direction[:, 1]
+    z = direction[:, 2]
+    xx = x * x
+    yy = y * y
+    zz = z * z
+    return jt.stack(
+        [
+            jt.full_like(x, 0.28209479177387814),
+            -0.4886025119029199 * y,
+            0.4886025119029199 * z,
+            -0.4886025119029199 * x,
+            1.0925484305920792 * x * y,
+            -1.0925484305920792 * y * z,
+            0.31539156525252005 * (3.0 * zz - 1.0),
+            -1.0925484305920792 * x * z,
+            0.5462742152960396 * (xx - yy),
+            -0.5900435899266435 * y * (3.0 * xx - yy),
+            2.890611442640554 * x * y * z,
+            -0.4570457994644658 * y * (5.0 * zz - 1.0),
+            0.3731763325901154 * z * (5.0 * zz - 3.0),
+            -0.4570457994644658 * x * (5.0 * zz - 1.0),
+            1.445305721320277 * z * (xx - yy),
+            -0.5900435899266435 * x * (xx - 3.0 * yy),
+        ],
+        dim=1,
+    )
 
 
 class RadianceField(nn.Module):
     """A field of 1 + F numbers z, a small network, and the direction d of the ray:
 
-        density(x) = exp(min(z_0(x), 11)),   colour(x, d) = sigmoid(MLP([z_1, ..., z_F](x), Y(d))),   Y spherical harmonics.
+        density(x) = exp(min(z_0(x), 11)),   colour(x, d) = sigmoid(MLP([z_1, ..., z_F](x), Y(d))),
+        Y spherical harmonics.
 
-    beyond 11 with the slope at 11, so that what is too dense can become less so (Mueller et al. 2022).
+    beyond 11 with the slope at 11, so that what is too dense can become less so (Mueller et al.
+    2022).
 
-    field: (N, 3) -> (N, 1 + F); features: F; width, depth: of the network; lr: its learning rate. Density is per side of the unit cube.
-    """
+    field: (N, 3) -> (N, 1 + F); features: F; width, depth: of the network; lr: its learning rate.
+    Density is per side of the unit cube."""
 
     def __init__(self, field, features=15, width=64, depth=1, lr=1e-2):
         super().__init__()
-        self.field, self.lr = field, lr
+        self.field = field
+        self.lr = lr
         self.colour = MLP(features + HARMONICS, 3, width, depth)
 
     def density(self, x):
@@ -47,11 +69,13 @@ class RadianceField(nn.Module):
 
     def _density(self, z):
         z = z[:, 0]
-        density, beyond = jt.exp(jt.minimum(z, LARGEST)), jt.maximum(z - LARGEST, 0.0)
+        density = jt.exp(jt.minimum(z, LARGEST))
+        beyond = jt.maximum(z - LARGEST, 0.0)
         return density + density.detach() * (beyond - beyond.detach())
 
     def execute(self, x, direction, ray):
-        """x (N, 3), direction (R, 3) of length 1, ray (N,) int32, the direction of each x -> density (N,), colour (N, 3)."""
+        """x (N, 3), direction (R, 3) of length 1, ray (N,) int32, the direction of each x ->
+        density (N,), colour (N, 3)."""
         z = self.field(x)
         harmonics = spherical_harmonics(direction)[ray]
         return self._density(z), jt.sigmoid(self.colour(jt.concat([z[:, 1:], harmonics], dim=1)))
@@ -61,12 +85,17 @@ class RadianceField(nn.Module):
         self.colour.fused = None
 
     def parameter_groups(self):
-        return [*self.field.parameter_groups(), {"name": "colour", "params": self.colour.parameters(), "lr": self.lr}]
+        return [
+            *self.field.parameter_groups(),
+            {"name": "colour", "params": self.colour.parameters(), "lr": self.lr},
+        ]
 
 
 @dataclass(frozen=True)
 class RadianceConfig:
-    """The colours of a radiance field: a network of the field's features and the direction of view."""
+    """The colours of a radiance field: a network of the field's features and the direction of
+    view."""
+
     features: int = 15
     """Numbers the field gives for the colour, besides the density."""
     width: int = 64
@@ -79,9 +108,14 @@ class RadianceConfig:
     def build(self, field_config):
         """The radiance field over a field of any kind."""
         positive(self, "features", "width", "depth", "lr", prefix="--colour.")
-        return RadianceField(field_config.build(3, 1 + self.features), self.features, self.width, self.depth, self.lr)
+        return RadianceField(
+            field_config.build(3, 1 + self.features), self.features, self.width, self.depth, self.lr
+        )
 
 
 def radiance_from_dict(values):
-    """The radiance field of {"field": of `field_to_dict`, "colour": a RadianceConfig's entries}; ValueError or KeyError otherwise."""
-    return config_from_dict(RadianceConfig, values["colour"], "colour").build(field_from_dict(values["field"]))
+    """The radiance field of {"field": of `field_to_dict`, "colour": a RadianceConfig's entries};
+    ValueError or KeyError otherwise."""
+    return config_from_dict(RadianceConfig, values["colour"], "colour").build(
+        field_from_dict(values["field"])
+    )

@@ -1,46 +1,64 @@
-"""The zero set of a function of points: meshed by marching cubes near it alone, and seen along rays.
+"""The zero set of a function of points: meshed by marching cubes near it alone, and seen along
+rays.
 
-Functions take points (N, 3) float32 in the unit cube and return (N,) values in units of the cube, negative inside. What is asked of
-them beyond their sign is that they do not grow more than `steepness` times as fast as a distance.
-"""
+Functions take points (N, 3) float32 in the unit cube and return (N,) values in units of the cube,
+negative inside. What is asked of them beyond their sign is that they do not grow more than
+`steepness` times as fast as a distance."""
+
 import numpy as np
 from skimage.measure import marching_cubes
 from tqdm import tqdm
 
-BLOCK = 8           # cells along a block's side
-COARSEST = 8        # cubes along the unit cube's side with which the search begins, at most
-STEEPNESS = 1.5     # what a fitted field's slope may be
-CHUNK = 2**11       # blocks whose values are held at once
-STACK = 14          # blocks that marching cubes takes as one array; in taller ones float32 coordinates would be coarse
-LEAST = 1e-4        # in cells: values nearer to zero are moved there, so that no vertex falls on a node
-STEPS = 96          # along a ray
-LAST = 3            # further steps of those that hit, without a tolerance
+BLOCK = 8  # cells along a block's side
+COARSEST = 8  # cubes along the unit cube's side with which the search begins, at most
+STEEPNESS = 1.5  # what a fitted field's slope may be
+CHUNK = 2**11  # blocks whose values are held at once
+# blocks that marching cubes takes as one array; in taller ones float32 coordinates would be coarse
+STACK = 14
+# in cells: values nearer to zero are moved there, so that no vertex falls on a node
+LEAST = 1e-4
+STEPS = 96  # along a ray
+LAST = 3  # further steps of those that hit, without a tolerance
 VIEW = (35.0, 20.0)  # where the camera stands: azimuth and elevation in degrees
-FAR = 1.8           # and how far away, in diagonals of what it sees
-LIGHTS = (((0.5, 0.8, 0.6), (0.80, 0.75, 0.68)), ((-0.7, 0.1, 0.5), (0.16, 0.19, 0.25)), ((0.0, -0.9, -0.3), (0.06, 0.05, 0.04)))
+FAR = 1.8  # and how far away, in diagonals of what it sees
+LIGHTS = (
+    ((0.5, 0.8, 0.6), (0.80, 0.75, 0.68)),
+    ((-0.7, 0.1, 0.5), (0.16, 0.19, 0.25)),
+    ((0.0, -0.9, -0.3), (0.06, 0.05, 0.04)),
+)
 AMBIENT = (0.20, 0.21, 0.23)
 CLAY = (0.93, 0.90, 0.86)
 
 
 def extract(function, resolution, sparse=True, steepness=STEEPNESS, progress=False):
-    """Marching cubes of function = 0 on resolution^3 cells of the unit cube: vertices (V, 3) float64 and faces (F, 3), turned outwards.
+    """Marching cubes of function = 0 on resolution^3 cells of the unit cube: vertices (V, 3)
+    float64 and faces (F, 3), turned outwards.
 
-    sparse: evaluate only blocks of 8^3 cells near the surface, found from coarse to fine by |f(centre)| <= steepness * half a diagonal,
-    and those next to them into which the surface goes on, so that what is found is found whole; else all of them.
-    """
+    sparse: evaluate only blocks of 8^3 cells near the surface, found from coarse to fine by
+    |f(centre)| <= steepness * half a diagonal, and those next to them into which the surface goes
+    on, so that what is found is found whole; else all of them."""
     if resolution < 2:
         raise ValueError(f"marching cubes wants a resolution of at least 2, got {resolution}")
     per_side = -(-resolution // BLOCK)
-    blocks = _near(function, resolution, per_side, steepness) if sparse else np.stack(np.indices([per_side] * 3), -1).reshape(-1, 3)
+    blocks = (
+        _near(function, resolution, per_side, steepness)
+        if sparse
+        else np.stack(np.indices([per_side] * 3), -1).reshape(-1, 3)
+    )
     known = np.zeros([per_side + 2] * 3, bool)  # a block that was taken, or lies outside the cube
     known[[0, -1]] = known[:, [0, -1]] = known[:, :, [0, -1]] = True
-    vertices, faces, keys, count = [], [], [], 0
-    with tqdm(total=len(blocks), desc="marching cubes", unit="block", disable=not progress, leave=False) as bar:
+    vertices = []
+    faces = []
+    keys = []
+    count = 0
+    with tqdm(
+        total=len(blocks), desc="marching cubes", unit="block", disable=not progress, leave=False
+    ) as bar:
         while len(blocks):
             known[tuple((blocks + 1).T)] = True
             reached = []
             for i in range(0, len(blocks), CHUNK):
-                chunk = blocks[i:i + CHUNK]
+                chunk = blocks[i : i + CHUNK]
                 values = _values(function, chunk, resolution)
                 reached += _across(values < 0, chunk)
                 for v, f, k in _march(values, chunk, resolution):
@@ -64,20 +82,27 @@ def _near(function, resolution, per_side, steepness):
         size *= 2
     cubes = np.stack(np.indices([-(-per_side // size)] * 3), -1).reshape(-1, 3)
     while True:
-        low, side = cubes * (size * BLOCK / resolution), size * BLOCK / resolution
-        value = function(np.minimum(low + side / 2, 1).astype(np.float32))  # the part of a cube outside [0, 1] is as far from the centre
+        low = cubes * (size * BLOCK / resolution)
+        side = size * BLOCK / resolution
+        # the part of a cube outside [0, 1] is as far from the centre
+        value = function(np.minimum(low + side / 2, 1).astype(np.float32))
         cubes = cubes[np.abs(value) <= steepness * side * np.sqrt(3) / 2]
         if size == 1:
             return cubes
         size //= 2
-        cubes = (2 * cubes[:, None] + np.stack(np.indices([2] * 3), -1).reshape(-1, 3)).reshape(-1, 3)
+        cubes = (2 * cubes[:, None] + np.stack(np.indices([2] * 3), -1).reshape(-1, 3)).reshape(
+            -1, 3
+        )
         cubes = cubes[(cubes * size < per_side).all(1)]
 
 
 def _values(function, blocks, resolution):
-    """Values at the nodes of blocks (B, 3): (B, 9, 9, 9) float32; nodes beyond the cube have those of its border."""
+    """Values at the nodes of blocks (B, 3): (B, 9, 9, 9) float32; nodes beyond the cube have those
+    of its border."""
     nodes = np.stack(np.indices([BLOCK + 1] * 3), -1)
-    points = np.minimum((blocks[:, None, None, None] * BLOCK + nodes) / resolution, 1).reshape(-1, 3)
+    points = np.minimum((blocks[:, None, None, None] * BLOCK + nodes) / resolution, 1).reshape(
+        -1, 3
+    )
     values = np.asarray(function(points.astype(np.float32)), np.float32)
     least = np.float32(LEAST / resolution)
     values = np.where(np.abs(values) < least, np.where(values < 0, -least, least), values)
@@ -95,22 +120,26 @@ def _across(negative, blocks):
 
 
 def _march(values, blocks, resolution):
-    """Marching cubes of blocks, several in one array: (vertices in cells, faces, keys) of each array.
+    """Marching cubes of blocks, several in one array: (vertices in cells, faces, keys) of each
+    array.
 
-    A key names the edge of the lattice on which a vertex lies, for those at the border of a block, which another block may have as well;
-    it is -1 for the others.
+    A key names the edge of the lattice on which a vertex lies, for those at the border of a block,
+    which another block may have as well; it is -1 for the others.
     """
     n = BLOCK + 1
     inside = np.minimum(resolution - blocks * BLOCK, BLOCK)  # cells of a block that lie in the cube
     cell = np.arange(n)
-    used = ((cell >= 1) & (cell <= inside[..., None]))       # a cell goes by its upper corner; the first ones would join two blocks
+    # a cell goes by its upper corner; the first ones would join two blocks
+    used = (cell >= 1) & (cell <= inside[..., None])
     used = used[:, 0, :, None, None] & used[:, 1, None, :, None] & used[:, 2, None, None, :]
     low, high = (reduce(values.reshape(len(values), -1), axis=1) for reduce in (np.min, np.max))
     mixed = np.flatnonzero((low < 0) & (high > 0))
     for i in range(0, len(mixed), STACK):
-        rows = mixed[i:i + STACK]
+        rows = mixed[i : i + STACK]
         try:
-            v, f, _, _ = marching_cubes(values[rows].reshape(-1, n, n), 0.0, mask=used[rows].reshape(-1, n, n))
+            v, f, _, _ = marching_cubes(
+                values[rows].reshape(-1, n, n), 0.0, mask=used[rows].reshape(-1, n, n)
+            )
         except RuntimeError:  # no surface in the cells that are used
             continue
         row = (v[:, 0] / n).astype(int)
@@ -119,7 +148,9 @@ def _march(values, blocks, resolution):
         v = local + blocks[rows[row]] * BLOCK
         node = np.floor(v)
         moved = v > node
-        key = np.ravel_multi_index(tuple(node.astype(np.int64).T), [resolution + 1] * 3) * 4 + np.where(moved.any(1), moved.argmax(1), 3)
+        key = np.ravel_multi_index(
+            tuple(node.astype(np.int64).T), [resolution + 1] * 3
+        ) * 4 + np.where(moved.any(1), moved.argmax(1), 3)
         border = ((local == 0) | (local == BLOCK)).any(1)
         yield v, f.astype(np.int64), np.where(border, key, -1)
 
@@ -134,11 +165,15 @@ def _weld(vertices, faces, keys):
 
 
 def camera(size, bounds, up=1):
-    """A camera that frames the box `bounds` (2, 3) in a square picture: origin (3,), unit directions (size^2, 3) of its rays, row by row,
-    and its axes right, above, back (3, 3). up: the axis of the cube that points up."""
+    """A camera that frames the box `bounds` (2, 3) in a square picture: origin (3,), unit
+    directions (size^2, 3) of its rays, row by row, and its axes right, above, back (3, 3). up: the
+    axis of the cube that points up."""
     azimuth, elevation = np.radians(VIEW)
     upwards, across, ahead = np.eye(3)[[up, (up + 1) % 3, (up + 2) % 3]]
-    back = np.cos(elevation) * (np.sin(azimuth) * ahead + np.cos(azimuth) * across) + np.sin(elevation) * upwards
+    back = (
+        np.cos(elevation) * (np.sin(azimuth) * ahead + np.cos(azimuth) * across)
+        + np.sin(elevation) * upwards
+    )
     right = np.cross(upwards, back) / np.cos(elevation)
     above = np.cross(back, right)
     low, high = np.asarray(bounds)
@@ -146,19 +181,31 @@ def camera(size, bounds, up=1):
     corners = np.where(np.stack(np.indices([2] * 3), -1).reshape(-1, 3), high, low) - origin
     half = 1.04 * np.abs(corners @ np.stack([right, above], 1) / -(corners @ back)[:, None]).max()
     offset = ((np.arange(size) + 0.5) / size * 2 - 1) * half
-    directions = (offset[None, :, None] * right - offset[:, None, None] * above - back).reshape(-1, 3)
-    return origin, directions / np.linalg.norm(directions, axis=1, keepdims=True), np.stack([right, above, back])
+    directions = (offset[None, :, None] * right - offset[:, None, None] * above - back).reshape(
+        -1, 3
+    )
+    return (
+        origin,
+        directions / np.linalg.norm(directions, axis=1, keepdims=True),
+        np.stack([right, above, back]),
+    )
 
 
 def trace(function, origin, directions, tolerance=3e-4):
-    """Sphere tracing: go on by the distance until it is nearly 0. Rays (3,) and (N, 3) -> points (N, 3) and which of them hit, (N,).
+    """Sphere tracing: go on by the distance until it is nearly 0. Rays (3,) and (N, 3) -> points
+    (N, 3) and which of them hit, (N,).
 
     Rays begin where they enter the unit cube and end where they leave it.
     """
     with np.errstate(divide="ignore"):
-        sides = np.sort(np.stack([(0.0 - origin) / directions, (1.0 - origin) / directions]), axis=0)
-    near, far = np.maximum(sides[0].max(1), 0) + 1e-6, sides[1].min(1)
-    t, hit, active = near.copy(), np.zeros(len(near), bool), np.flatnonzero(near < far)
+        sides = np.sort(
+            np.stack([(0.0 - origin) / directions, (1.0 - origin) / directions]), axis=0
+        )
+    near = np.maximum(sides[0].max(1), 0) + 1e-6
+    far = sides[1].min(1)
+    t = near.copy()
+    hit = np.zeros(len(near), bool)
+    active = np.flatnonzero(near < far)
     for _ in range(STEPS):
         if not len(active):
             break
@@ -174,28 +221,38 @@ def trace(function, origin, directions, tolerance=3e-4):
 def normals(function, points, step=1e-3):
     """Unit gradients at points (N, 3), by differences along the corners of a tetrahedron."""
     corners = np.array([[1, -1, -1], [-1, -1, 1], [-1, 1, -1], [1, 1, 1]])
-    values = function((points[:, None] + step * corners).reshape(-1, 3).astype(np.float32)).reshape(-1, 4)
+    values = function((points[:, None] + step * corners).reshape(-1, 3).astype(np.float32)).reshape(
+        -1, 4
+    )
     gradient = values @ corners
     return gradient / np.maximum(np.linalg.norm(gradient, axis=1, keepdims=True), 1e-12)
 
 
 def openness(function, points, normal, reach=0.08, taps=4):
-    """How little of the room above points is taken, in [0, 1] (N,): values along the normal beside the way gone (ambient occlusion)."""
+    """How little of the room above points is taken, in [0, 1] (N,): values along the normal beside
+    the way gone (ambient occlusion)."""
     shut = np.zeros(len(points))
     for tap in range(1, taps + 1):
         step = reach * tap / taps
-        shut += np.maximum(step - function((points + step * normal).astype(np.float32)), 0) / step / 2 ** (tap - 1)
+        shut += (
+            np.maximum(step - function((points + step * normal).astype(np.float32)), 0)
+            / step
+            / 2 ** (tap - 1)
+        )
     return np.clip(1 - 0.5 * shut, 0, 1)
 
 
 def preview(function, bounds, size=512, up=1, cast=None, colour=None):
-    """A picture of the surface within bounds (2, 3): (size, size, 3) in [0, 1]; Lambert's law under three lights that stand by the camera.
+    """A picture of the surface within bounds (2, 3): (size, size, 3) in [0, 1]; Lambert's law under
+    three lights that stand by the camera.
 
-    cast: of an origin (3,) and directions (N, 3), the points (N, 3) that rays meet, which rays do, (N,), and the normals there; None:
-    sphere tracing. colour: of the points that are seen, (N, 3) in [0, 1]; None: clay.
-    """
+    cast: of an origin (3,) and directions (N, 3), the points (N, 3) that rays meet, which rays do,
+    (N,), and the normals there; None: sphere tracing. colour: of the points that are seen, (N, 3)
+    in [0, 1]; None: clay."""
     origin, directions, axes = camera(size, bounds, up)
-    points, hit, normal = cast(origin, directions) if cast else (*trace(function, origin, directions), None)
+    points, hit, normal = (
+        cast(origin, directions) if cast else (*trace(function, origin, directions), None)
+    )
     points = points[hit]
     normal = normals(function, points) if normal is None else normal[hit]
     room = openness(function, points, normal)[:, None]

@@ -1,4 +1,6 @@
-"""Triangle meshes: loaded, mended and described; distances to them; how far two surfaces are apart."""
+"""Triangle meshes: loaded, mended and described; distances to them; how far two surfaces are
+apart."""
+
 import functools
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,22 +15,25 @@ from tqdm import tqdm
 
 FORMATS = (".obj", ".ply", ".stl", ".off", ".glb", ".gltf")
 MOST_FACES = 5_000_000
-MOST_BYTES, EXPANSION = 2**30, 64  # a reader may take so much memory, and so much for each byte of its file: headers can announce anything
-LONGEST = 0.9   # side of a normalised mesh's bounding box; the rest of the unit cube is air
-CHUNK = 2**18   # points per call of libigl, which builds its tree anew in each
-SKIN = 1e-4     # on which side of a face a point is, is asked this far from it
+# a reader may take so much memory, and so much for each byte of its file: headers can announce
+# anything
+MOST_BYTES = 2**30
+EXPANSION = 64
+LONGEST = 0.9  # side of a normalised mesh's bounding box; the rest of the unit cube is air
+CHUNK = 2**18  # points per call of libigl, which builds its tree anew in each
+SKIN = 1e-4  # on which side of a face a point is, is asked this far from it
 PROBES = 2**12  # points at which a mesh's two definitions of inside are compared
-DOUBT = 1e-3    # the fraction of them that may differ, or must lie inside
+DOUBT = 1e-3  # the fraction of them that may differ, or must lie inside
 
 
 @dataclass(frozen=True, eq=False)
 class Mesh:
     """A surface in the unit cube: vertices (V, 3) float64, faces (F, 3) int64, oriented outwards.
 
-    A point x in the cube is at scale x + offset in the user's units. simple: closed and not through itself, so that pseudonormals give the
-    sign of the distance; else the winding number does, of `hull`, all faces, while `faces` are those of it that part inside from outside.
-    notes: what was mended or found, for people.
-    """
+    A point x in the cube is at scale x + offset in the user's units. simple: closed and not through
+    itself, so that pseudonormals give the sign of the distance; else the winding number does, of
+    `hull`, all faces, while `faces` are those of it that part inside from outside. notes: what was
+    mended or found, for people."""
 
     vertices: np.ndarray
     faces: np.ndarray
@@ -39,26 +44,44 @@ class Mesh:
     notes: tuple = ()
 
     def signed_distance(self, points, progress=False):
-        """Distances (N,) float64 from points (N, 3) in the cube, negative inside; libigl's exact ones."""
+        """Distances (N,) float64 from points (N, 3) in the cube, negative inside; libigl's exact
+        ones."""
         points = np.ascontiguousarray(points, np.float64)
-        kind = igl.SIGNED_DISTANCE_TYPE_PSEUDONORMAL if self.simple else igl.SIGNED_DISTANCE_TYPE_UNSIGNED
-        order, distance = _along_a_curve(points), np.empty(len(points))
-        for i in tqdm(range(0, len(points), CHUNK), "distances", disable=not progress or len(points) <= CHUNK, leave=False):
-            rows = order[i:i + CHUNK]
+        kind = (
+            igl.SIGNED_DISTANCE_TYPE_PSEUDONORMAL
+            if self.simple
+            else igl.SIGNED_DISTANCE_TYPE_UNSIGNED
+        )
+        order = _along_a_curve(points)
+        distance = np.empty(len(points))
+        for i in tqdm(
+            range(0, len(points), CHUNK),
+            "distances",
+            disable=not progress or len(points) <= CHUNK,
+            leave=False,
+        ):
+            rows = order[i : i + CHUNK]
             distance[rows] = igl.signed_distance(points[rows], self.vertices, self.faces, kind)[0]
-        return distance if self.simple else np.where(_winding(self.vertices, self.hull, points) > 0.5, -distance, distance)
+        return (
+            distance
+            if self.simple
+            else np.where(_winding(self.vertices, self.hull, points) > 0.5, -distance, distance)
+        )
 
     def inside(self, points):
-        """Which of the points (N, 3) have a distance <= 0, (N,): from the distances at few places where points are many.
+        """Which of the points (N, 3) have a distance <= 0, (N,): from the distances at few places
+        where points are many.
 
-        No surface lies within the distance of a place, so that all points there are on its side; where that decides nothing, cells that
-        hold points are halved.
+        No surface lies within the distance of a place, so that all points there are on its side;
+        where that decides nothing, cells that hold points are halved.
         """
         points, answer = np.asarray(points, np.float64), np.zeros(len(points), bool)
         left = np.arange(len(points))
         for cells in (8, 16, 32, 64):
             cell = np.clip(points[left] * cells, 0, cells - 1).astype(np.int64)
-            places, which = np.unique(np.ravel_multi_index(tuple(cell.T), [cells] * 3), return_inverse=True)
+            places, which = np.unique(
+                np.ravel_multi_index(tuple(cell.T), [cells] * 3), return_inverse=True
+            )
             places = (np.stack(np.unravel_index(places, [cells] * 3), 1) + 0.5) / cells
             distance = self.signed_distance(places)[which]
             answer[left] = distance < 0
@@ -67,16 +90,24 @@ class Mesh:
         return answer
 
     def cast(self, origin, directions):
-        """Where rays from origin (3,) first meet the surface: directions (N, 3) -> points (N, 3), whether they do (N,), normals (N, 3)."""
+        """Where rays from origin (3,) first meet the surface: directions (N, 3) -> points (N, 3),
+        whether they do (N,), normals (N, 3)."""
         tree = igl.AABB()
         tree.init(self.vertices, self.faces)
-        face, t, _ = tree.intersect_ray_first(self.vertices, self.faces, np.tile(origin, (len(directions), 1)), directions)
+        face, t, _ = tree.intersect_ray_first(
+            self.vertices, self.faces, np.tile(origin, (len(directions), 1)), directions
+        )
         hit = face >= 0
         cross = _cross(self.vertices, self.faces)[face]
-        return origin + np.where(hit, t, 0)[:, None] * directions, hit, cross / np.linalg.norm(cross, axis=1, keepdims=True)
+        return (
+            origin + np.where(hit, t, 0)[:, None] * directions,
+            hit,
+            cross / np.linalg.norm(cross, axis=1, keepdims=True),
+        )
 
     def sample(self, n, rng):
-        """n points on the surface, even by area, and the unit normals of their faces: (n, 3) and (n, 3)."""
+        """n points on the surface, even by area, and the unit normals of their faces: (n, 3) and
+        (n, 3)."""
         return sample(self.vertices, self.faces, n, rng)
 
     def bounds(self):
@@ -85,27 +116,38 @@ class Mesh:
 
     @functools.cached_property
     def report(self):
-        """{"vertices", "faces", "closed", "components", "genus"}; the genus of all components together, None where there is none."""
+        """{"vertices", "faces", "closed", "components", "genus"}; the genus of all components
+        together, None where there is none."""
         counts, _ = _edge_uses(self.hull)
         parts = int(igl.facet_components(self.hull)[0])
         used = len(np.unique(self.hull))
         closed = bool((counts == 2).all())
         manifold = closed and bool(np.all(igl.is_vertex_manifold(self.hull)))
         genus = int(parts - (used - len(counts) + len(self.hull)) // 2) if manifold else None
-        return {"vertices": used, "faces": len(self.hull), "closed": closed, "components": parts, "genus": genus}
+        return {
+            "vertices": used,
+            "faces": len(self.hull),
+            "closed": closed,
+            "components": parts,
+            "genus": genus,
+        }
 
 
 def load_mesh(path):
-    """A mesh file as `read_mesh` reads it -> Mesh. Raises ValueError, saying what is wrong with the file."""
+    """A mesh file as `read_mesh` reads it -> Mesh. Raises ValueError, saying what is wrong with the
+    file."""
     loaded = read_mesh(path)
-    return make_mesh(np.asarray(loaded.vertices, np.float64), np.asarray(loaded.faces, np.int64), path)
+    return make_mesh(
+        np.asarray(loaded.vertices, np.float64), np.asarray(loaded.faces, np.int64), path
+    )
 
 
 def read_mesh(path, process=False):
-    """An OBJ, PLY, STL, OFF, GLB or glTF file as one trimesh.Trimesh, scenes concatenated; process: vertices at one place merged.
+    """An OBJ, PLY, STL, OFF, GLB or glTF file as one trimesh.Trimesh, scenes concatenated; process:
+    vertices at one place merged.
 
-    Raises ValueError, saying what is wrong with the file. Of what else trimesh reads, archives could unpack to anything.
-    """
+    Raises ValueError, saying what is wrong with the file. Of what else trimesh reads, archives
+    could unpack to anything."""
     if not Path(path).is_file():
         raise ValueError(f"{path}: no such file")
     if Path(path).suffix.lower() not in FORMATS:
@@ -115,10 +157,14 @@ def read_mesh(path, process=False):
         raise ValueError(f"{path}: empty")
     with open(path, "rb") as file:
         header = file.read(84)
-    if Path(path).suffix.lower() == ".stl" and b"\0" in header:  # a binary one: trimesh would go on to try it as text
-        announced, held = int.from_bytes(header[80:], "little"), (size - 84) // 50
+    # a binary one: trimesh would go on to try it as text
+    if Path(path).suffix.lower() == ".stl" and b"\0" in header:
+        announced = int.from_bytes(header[80:], "little")
+        held = (size - 84) // 50
         if announced > held:
-            raise ValueError(f"{path}: its header announces {announced:,} faces, but it holds {max(held, 0):,}")
+            raise ValueError(
+                f"{path}: its header announces {announced:,} faces, but it holds {max(held, 0):,}"
+            )
     if header[:4] == b"glTF":
         with open(path, "rb") as file:  # trimesh would ask for as much memory as a chunk announces
             end = 12
@@ -130,28 +176,40 @@ def read_mesh(path, process=False):
     try:
         with memory.bounded(min(memory.available(), MOST_BYTES + EXPANSION * size)):
             loaded = trimesh.load_scene(path, process=process, skip_materials=True).to_mesh()
-            if loaded.vertices.shape[1:] != (3,) or len(loaded.faces) and loaded.faces.shape[1:] != (3,):
+            if (
+                loaded.vertices.shape[1:] != (3,)
+                or len(loaded.faces)
+                and loaded.faces.shape[1:] != (3,)
+            ):
                 raise ValueError(f"vertices {loaded.vertices.shape} and faces {loaded.faces.shape}")
     except Exception as error:  # trimesh's readers raise whatever a damaged file makes them raise
-        raise ValueError(f"{path}: not a mesh trimesh can read ({type(error).__name__}: {error})") from None
+        raise ValueError(
+            f"{path}: not a mesh trimesh can read ({type(error).__name__}: {error})"
+        ) from None
     return loaded
 
 
 def make_mesh(vertices, faces, name="mesh"):
-    """Vertices (V, 3) in any units and faces (F, 3) -> Mesh: welded, without degenerate faces, turned outwards, in the unit cube.
+    """Vertices (V, 3) in any units and faces (F, 3) -> Mesh: welded, without degenerate faces,
+    turned outwards, in the unit cube.
 
     Raises ValueError where there is no surface or nothing inside it.
     """
-    vertices, faces, notes = np.asarray(vertices, np.float64).reshape(-1, 3), np.asarray(faces, np.int64).reshape(-1, 3), []
+    vertices = np.asarray(vertices, np.float64).reshape(-1, 3)
+    faces = np.asarray(faces, np.int64).reshape(-1, 3)
+    notes = []
     if not len(faces):
         raise ValueError(f"{name}: no faces")
     if len(faces) > MOST_FACES:
-        raise ValueError(f"{name}: {len(faces):,} faces, more than {MOST_FACES:,}; simplify it first")
+        raise ValueError(
+            f"{name}: {len(faces):,} faces, more than {MOST_FACES:,}; simplify it first"
+        )
     if faces.min() < 0 or faces.max() >= len(vertices):
         raise ValueError(f"{name}: a face names a vertex that is not there")
     if not np.isfinite(vertices[faces]).all():
         raise ValueError(f"{name}: has vertices that are not finite")
-    low, high = vertices[faces].min((0, 1)), vertices[faces].max((0, 1))
+    low = vertices[faces].min((0, 1))
+    high = vertices[faces].max((0, 1))
     if not 0 < (high - low).max() < np.inf:
         raise ValueError(f"{name}: all vertices lie in one point, or too far apart")
     scale = float((high - low).max() / LONGEST)
@@ -167,9 +225,12 @@ def make_mesh(vertices, faces, name="mesh"):
     counts, oriented = _edge_uses(faces)
     simple = bool((counts == 2).all() and oriented)
     if not simple:
-        many, open_ = (counts > 2).sum(), (counts == 1).sum()
-        notes.append(f"not closed or not a manifold ({open_:,} open edges, {many:,} of more than two faces): inside is where the winding "
-                     "number says so")
+        many = (counts > 2).sum()
+        open_ = (counts == 1).sum()
+        notes.append(
+            f"not closed or not a manifold ({open_:,} open edges, {many:,} of more than two faces):"
+            " inside is where the winding number says so"
+        )
     mesh = Mesh(vertices, faces, faces, scale, offset, simple)
     points = _probes(mesh)
     inside = _winding(vertices, faces, points) > 0.5
@@ -179,21 +240,30 @@ def make_mesh(vertices, faces, name="mesh"):
         distance = mesh.signed_distance(points)
         if ((distance < 0) != inside)[np.abs(distance) > SKIN].mean() > DOUBT:
             simple = False
-            notes.append("passes through itself or overlaps: inside is where the winding number says so")
+            notes.append(
+                "passes through itself or overlaps: inside is where the winding number says so"
+            )
     kept = faces if simple else faces[_parting(vertices, faces)]
     if len(kept) < len(faces):
-        notes.append(f"{len(faces) - len(kept):,} faces do not part inside from outside and are no surface")
+        notes.append(
+            f"{len(faces) - len(kept):,} faces do not part inside from outside and are no surface"
+        )
     if not len(kept):
         raise ValueError(f"{name}: no face parts inside from outside")
     return Mesh(vertices, kept, faces, scale, offset, simple, tuple(notes))
 
 
 def gyroid_ball(cells=112, waves=3.0, thickness=0.55):
-    """The subject where no file is given: a ball of which a gyroid leaves a sponge, as a mesh of marching cubes."""
+    """The subject where no file is given: a ball of which a gyroid leaves a sponge, as a mesh of
+    marching cubes."""
     axis = np.linspace(-1.1, 1.1, cells + 1)
     x, y, z = np.meshgrid(axis, axis, axis, indexing="ij", sparse=True)
     k = waves * np.pi / 2
-    gyroid = np.sin(k * x) * np.cos(k * y) + np.sin(k * y) * np.cos(k * z) + np.sin(k * z) * np.cos(k * x)
+    gyroid = (
+        np.sin(k * x) * np.cos(k * y)
+        + np.sin(k * y) * np.cos(k * z)
+        + np.sin(k * z) * np.cos(k * x)
+    )
     values = np.maximum((np.abs(gyroid) - thickness) / k, np.sqrt(x**2 + y**2 + z**2) - 1.0)
     vertices, faces, _, _ = marching_cubes(values, 0.0, allow_degenerate=False)
     part = igl.facet_components(faces.astype(np.int64))[1]
@@ -214,7 +284,8 @@ def sample(vertices, faces, n, rng):
 def nearest(vertices, faces, points):
     """(distances (N,), faces (N,)) of the nearest points of a surface."""
     order = _along_a_curve(points)
-    squared, face = np.empty(len(points)), np.empty(len(points), np.int64)
+    squared = np.empty(len(points))
+    face = np.empty(len(points), np.int64)
     squared[order], face[order], _ = igl.point_mesh_squared_distance(points[order], vertices, faces)
     return np.sqrt(squared), face
 
@@ -222,11 +293,13 @@ def nearest(vertices, faces, points):
 def compare(first, second, n=2**17, threshold=1e-3, seed=0):
     """How far two surfaces (vertices, faces) are apart: {"chamfer", "f_score", "normal_error_deg"}.
 
-    From n points on each to the nearest point of the other: the mean distance (Chamfer-L1), the harmonic mean of the fractions nearer than
-    `threshold`, and the mean angle between the two normals, without regard to their sense, in degrees; each the mean of both directions.
-    """
+    From n points on each to the nearest point of the other: the mean distance (Chamfer-L1), the
+    harmonic mean of the fractions nearer than `threshold`, and the mean angle between the two
+    normals, without regard to their sense, in degrees; each the mean of both directions."""
     rng = np.random.default_rng(seed)
-    distances, fractions, angles = [], [], []
+    distances = []
+    fractions = []
+    angles = []
     for (vertices, faces), other in ((first, second), (second, first)):
         points, normals = sample(vertices, faces, n, rng)
         distance, face = nearest(*other, points)
@@ -236,7 +309,11 @@ def compare(first, second, n=2**17, threshold=1e-3, seed=0):
         fractions.append((distance < threshold).mean())
         angles.append(np.degrees(np.arccos(np.minimum(cosine, 1))).mean())
     f_score = 2 * fractions[0] * fractions[1] / max(sum(fractions), 1e-12)
-    return {"chamfer": float(np.mean(distances)), "f_score": float(f_score), "normal_error_deg": float(np.mean(angles))}
+    return {
+        "chamfer": float(np.mean(distances)),
+        "f_score": float(f_score),
+        "normal_error_deg": float(np.mean(angles)),
+    }
 
 
 def iou(inside, truth):
@@ -254,15 +331,19 @@ def _cross(vertices, faces):
 def _weld(vertices, faces):
     """One vertex for each place, to 1e-8, and no unused ones; faces with two equal corners go."""
     corners, faces = np.unique(faces, return_inverse=True)
-    vertices, faces = vertices[corners], faces.reshape(-1, 3)
-    _, first, place = np.unique(np.round(vertices * 1e8).astype(np.int64), axis=0, return_index=True, return_inverse=True)
+    vertices = vertices[corners]
+    faces = faces.reshape(-1, 3)
+    _, first, place = np.unique(
+        np.round(vertices * 1e8).astype(np.int64), axis=0, return_index=True, return_inverse=True
+    )
     faces = place.ravel()[faces]
     faces = faces[(faces != np.roll(faces, 1, axis=1)).all(1)]
     return np.ascontiguousarray(vertices[first]), faces
 
 
 def _edge_uses(faces):
-    """(how many faces each edge has, (E,), whether no two faces run through an edge in the same direction)."""
+    """(how many faces each edge has, (E,), whether no two faces run through an edge in the same
+    direction)."""
     edges = np.stack([faces, np.roll(faces, -1, axis=1)], -1).reshape(-1, 2)
     n = faces.max() + 1
     _, counts = np.unique(edges.min(1) * n + edges.max(1), return_counts=True)
@@ -274,7 +355,9 @@ def _orient(vertices, faces, notes):
     if not _edge_uses(faces)[1]:
         turned, patch = igl.bfs_orient(faces)
         area = np.linalg.norm(_cross(vertices, faces), axis=1)
-        kept = np.where((_cross(vertices, faces) * _cross(vertices, turned)).sum(1) > 0, area, -area)
+        kept = np.where(
+            (_cross(vertices, faces) * _cross(vertices, turned)).sum(1) > 0, area, -area
+        )
         alike = np.where((np.bincount(patch, kept) < 0)[patch][:, None], turned[:, ::-1], turned)
         changed = (_cross(vertices, faces) * _cross(vertices, alike)).sum(1) < 0
         if changed.any():
@@ -291,7 +374,9 @@ def _probes(mesh):
     """Points in the cube and at both sides of the surface, near and less near."""
     rng = np.random.default_rng(0)
     on, normal = mesh.sample(PROBES, rng)
-    reach = 10 ** rng.uniform(-3, -1, (PROBES, 1)) * np.where(rng.uniform(size=(PROBES, 1)) < 0.5, -1, 1)
+    reach = 10 ** rng.uniform(-3, -1, (PROBES, 1)) * np.where(
+        rng.uniform(size=(PROBES, 1)) < 0.5, -1, 1
+    )
     return np.concatenate([rng.uniform(size=(PROBES, 3)), on + reach * normal])
 
 
@@ -300,16 +385,20 @@ def _parting(vertices, faces):
     cross = _cross(vertices, faces)
     step = SKIN * cross / np.linalg.norm(cross, axis=1, keepdims=True)
     centre = vertices[faces].mean(1)
-    return (_winding(vertices, faces, centre + step) > 0.5) != (_winding(vertices, faces, centre - step) > 0.5)
+    return (_winding(vertices, faces, centre + step) > 0.5) != (
+        _winding(vertices, faces, centre - step) > 0.5
+    )
 
 
 def _winding(vertices, faces, points):
-    """The winding number, by libigl's fast approximation, which is good enough to be compared with 1/2."""
+    """The winding number, by libigl's fast approximation, which is good enough to be compared with
+    1/2."""
     return igl.fast_winding_number(vertices, faces, np.ascontiguousarray(points, np.float64))
 
 
 def _along_a_curve(points):
-    """An order in which points next to each other are near each other (Morton's): libigl then takes half the time."""
+    """An order in which points next to each other are near each other (Morton's): libigl then takes
+    half the time."""
     cell = np.clip(np.asarray(points) * 1024, 0, 1023).astype(np.int64)
     for shift, mask in ((16, 0x30000FF), (8, 0x300F00F), (4, 0x30C30C3), (2, 0x9249249)):
         cell = (cell | cell << shift) & mask

@@ -1,4 +1,6 @@
-"""Training foretold (paper, Theorem 1): outputs after any number of steps, dense for few points, by Lanczos for pictures."""
+"""Training foretold (paper, Theorem 1): outputs after any number of steps, dense for few points, by
+Lanczos for pictures."""
+
 import time
 
 import jittor as jt
@@ -10,10 +12,11 @@ NOTHING = 1e-5  # part of the first residual that need not be resolved further: 
 
 
 def progress(eigenvalues, lr, steps, flow=False):
-    """p_k(lambda) = (1 - (1 - lr lambda)^k) / lambda, under gradient flow (1 - exp(-lr lambda k)) / lambda; k lr at 0.
+    """p_k(lambda) = (1 - (1 - lr lambda)^k) / lambda, under gradient flow (1 - exp(-lr lambda k)) /
+    lambda; k lr at 0.
 
-    What training has done to a mode after k steps: its residual is left with 1 - lambda p_k. eigenvalues (M,), steps (S,) -> (S, M).
-    """
+    What training has done to a mode after k steps: its residual is left with 1 - lambda p_k.
+    eigenvalues (M,), steps (S,) -> (S, M)."""
     x = lr * np.asarray(eigenvalues, np.float64)
     k = np.asarray(steps, np.float64)[:, None]
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -25,45 +28,60 @@ def progress(eigenvalues, lr, steps, flow=False):
         return np.where(np.abs(x) < 1e-14, k * lr, learned / np.where(x == 0, 1, x) * lr)
 
 
-def predicted_outputs(kernel, y, lr, steps, start=0.0, kernel_test=None, start_test=0.0, flow=False):
-    """Outputs after k steps of full-batch gradient descent, f_k = f_0 + K' p_k(K) (y - f_0); under gradient flow at times lr k.
+def predicted_outputs(
+    kernel, y, lr, steps, start=0.0, kernel_test=None, start_test=0.0, flow=False
+):
+    """Outputs after k steps of full-batch gradient descent, f_k = f_0 + K' p_k(K) (y - f_0); under
+    gradient flow at times lr k.
 
-    K' is the kernel between the points asked for and the training points: kernel_test, or with None the kernel itself, where
-    the formula is y - f_k = (I - lr K)^k (y - f_0). kernel (N, N), kernel_test (N', N), y and start (N, C), start_test (N', C),
-    steps (S,) -> (S, N or N', C). Dense: for a few thousand points.
-    """
+    K' is the kernel between the points asked for and the training points: kernel_test, or with None
+    the kernel itself, where the formula is y - f_k = (I - lr K)^k (y - f_0). kernel (N, N),
+    kernel_test (N', N), y and start (N, C), start_test (N', C), steps (S,) -> (S, N or N', C).
+    Dense: for a few thousand points."""
     values, vectors = np.linalg.eigh(kernel)
     values = np.maximum(values, 0)
     modes = vectors.T @ (y - start)
     towards = (kernel if kernel_test is None else kernel_test) @ vectors
     return (start if kernel_test is None else start_test) + np.stack(
-        [towards @ (p[:, None] * modes) for p in progress(values, lr, steps, flow)])
+        [towards @ (p[:, None] * modes) for p in progress(values, lr, steps, flow)]
+    )
 
 
 class Forecast:
-    """Weights after each of `steps` steps of full-batch gradient descent, from products with Phi alone; G is never formed.
+    """Weights after each of `steps` steps of full-batch gradient descent, from products with Phi
+    alone; G is never formed.
 
-        w_k = w_0 + p_k(A) b,   A = Phi^T Phi,   b = Phi^T (y - Phi w_0),   p_k(t) = (1 - (1 - lr t)^k) / t,
+        w_k = w_0 + p_k(A) b,   A = Phi^T Phi,   b = Phi^T (y - Phi w_0),   p_k(t) = (1 - (1 - lr
+        t)^k) / t,
 
-    where p_k(A) b is taken in the Krylov space of A and b (Lanczos), which serves all k, and all channels, at once. It is
-    enlarged until another CHECK_EVERY products would move no predicted output by more than `tolerance` of the residual then
-    (a residual below NOTHING of the first counts as that).
+    where p_k(A) b is taken in the Krylov space of A and b (Lanczos), which serves all k, and all
+    channels, at once. It is enlarged until another CHECK_EVERY products would move no predicted
+    output by more than `tolerance` of the residual then (a residual below NOTHING of the first
+    counts as that).
 
-    products: forward (M, C) -> (N, C), adjoint (N, C) -> (M, C) and gram, one after the other; y (N, C); w0 (M, C);
-    lr None: 1 / lambda_max, the largest over the channels.
+    products: forward (M, C) -> (N, C), adjoint (N, C) -> (M, C) and gram, one after the other; y
+    (N, C); w0 (M, C); lr None: 1 / lambda_max, the largest over the channels.
 
-    Attributes: weights (S, M, C); lr; lambda_max; ritz: eigenvalues of the Krylov space, a list by channel; residual (S, C): the
-    predicted |y - Phi w_k|; n_products: how many pairs of products with Phi and Phi^T it took.
-    """
+    Attributes: weights (S, M, C); lr; lambda_max; ritz: eigenvalues of the Krylov space, a list by
+    channel; residual (S, C): the predicted |y - Phi w_k|; n_products: how many pairs of products
+    with Phi and Phi^T it took."""
 
     def __init__(self, products, y, w0, steps, lr=None, flow=False, tolerance=5e-3):
         residual = y - products.forward(w0)
         b = products.adjoint(residual)
-        channels, size = b.shape[1], np.linalg.norm(b, axis=0)
-        energy, steps = (residual**2).sum(0), list(steps)
-        v, before, beta = _unit(b, size, 0), np.zeros_like(b), np.zeros(channels)
-        basis, alphas, betas, old = [], [], [], None
-        most = 4 * len(b)  # rounding spoils the basis slowly, so a small space may need more than its dimension
+        channels = b.shape[1]
+        size = np.linalg.norm(b, axis=0)
+        energy = (residual**2).sum(0)
+        steps = list(steps)
+        v = _unit(b, size, 0)
+        before = np.zeros_like(b)
+        beta = np.zeros(channels)
+        basis = []
+        alphas = []
+        betas = []
+        old = None
+        # rounding spoils the basis slowly, so a small space may need more than its dimension
+        most = 4 * len(b)
         if lr is not None and not flow:
             most = min(most, max(1, *steps))  # p_k is a polynomial of degree k - 1
         for n in range(1, most + 1):
@@ -72,20 +90,28 @@ class Forecast:
             u -= alpha * v
             basis.append(v.astype(products.precision))
             alphas.append(alpha)
-            before, beta = v, np.linalg.norm(u, axis=0)
+            before = v
+            beta = np.linalg.norm(u, axis=0)
             v = _unit(u, beta, 1e-12 * alpha.max())
             complete = n == most or not v.any()
             if n % CHECK_EVERY == 0 or complete:
                 self.ritz, self.lr, new, left = _small(alphas, betas, size, energy, steps, lr, flow)
                 floor = np.maximum(left, NOTHING * np.sqrt(energy))
-                if complete or (old is not None and _change(alphas, betas, old, new, floor) < tolerance):
+                if complete or (
+                    old is not None and _change(alphas, betas, old, new, floor) < tolerance
+                ):
                     break
                 old = new
             betas.append(beta)
-        self.n_products, self.residual = len(basis) + 1, left
+        self.n_products = len(basis) + 1
+        self.residual = left
         self.lambda_max = max(r.max() for r in self.ritz)
-        space = np.stack(basis, axis=-1)                                                                     # (M, C, n)
-        self.weights = np.stack([w0[:, c] + (space[:, c] @ new[c]).T for c in range(channels)], axis=-1)     # (S, M, C)
+        # (M, C, n)
+        space = np.stack(basis, axis=-1)
+        # (S, M, C)
+        self.weights = np.stack(
+            [w0[:, c] + (space[:, c] @ new[c]).T for c in range(channels)], axis=-1
+        )
 
 
 def _unit(v, size, floor):
@@ -94,39 +120,53 @@ def _unit(v, size, floor):
 
 
 def _small(alphas, betas, size, energy, steps, lr, flow):
-    """The problem in the Krylov space: its eigenvalues, lr, coefficients [(n, S)] by channel, residual norms (S, C)."""
-    diagonal, off = np.array(alphas), np.array(betas).reshape(-1, len(size))
-    pairs = [eigh_tridiagonal(diagonal[:, c], off[:len(diagonal) - 1, c]) for c in range(len(size))]
+    """The problem in the Krylov space: its eigenvalues, lr, coefficients [(n, S)] by channel,
+    residual norms (S, C)."""
+    diagonal = np.array(alphas)
+    off = np.array(betas).reshape(-1, len(size))
+    pairs = [
+        eigh_tridiagonal(diagonal[:, c], off[: len(diagonal) - 1, c]) for c in range(len(size))
+    ]
     lr = 1 / max(values[-1] for values, _ in pairs) if lr is None else lr
-    coefficients, left = [], []
+    coefficients = []
+    left = []
     for c, (values, vectors) in enumerate(pairs):
-        values, first = np.maximum(values, 0), size[c] * vectors[0]
-        modes = progress(values, lr, steps, flow) * first                                                    # (S, n)
+        values = np.maximum(values, 0)
+        first = size[c] * vectors[0]
+        # (S, n)
+        modes = progress(values, lr, steps, flow) * first
         coefficients.append(vectors @ modes.T)
         left.append(np.sqrt(np.maximum(energy[c] - 2 * modes @ first + modes**2 @ values, 0)))
     return [values for values, _ in pairs], lr, coefficients, np.stack(left, axis=-1)
 
 
 def _change(alphas, betas, old, new, left):
-    """The largest |Phi (new - old)| relative to the residual, over steps and channels; in the basis, Phi^T Phi is T."""
+    """The largest |Phi (new - old)| relative to the residual, over steps and channels; in the
+    basis, Phi^T Phi is T."""
     worst = 0.0
     for c, (a, b) in enumerate(zip(old, new)):
         d = b.copy()
-        d[:len(a)] -= a
-        diagonal, off = np.array(alphas)[:, c, None], np.array(betas)[:len(d) - 1, c, None]
+        d[: len(a)] -= a
+        diagonal = np.array(alphas)[:, c, None]
+        off = np.array(betas)[: len(d) - 1, c, None]
         square = (diagonal * d**2).sum(0) + 2 * (off * d[:-1] * d[1:]).sum(0)
-        worst = max(worst, np.sqrt(np.max(np.maximum(square, 0) / np.maximum(left[:, c] ** 2, 1e-300))))
+        worst = max(
+            worst, np.sqrt(np.max(np.maximum(square, 0) / np.maximum(left[:, c] ** 2, 1e-300)))
+        )
     return worst
 
 
 def gradient_descent(model, x, y, lr, steps, params=None):
-    """Really train on 1/2 sum (f(x) - y)^2 by full-batch gradient descent; yields (k, seconds so far) at each k of steps, rising.
+    """Really train on 1/2 sum (f(x) - y)^2 by full-batch gradient descent; yields (k, seconds so
+    far) at each k of steps, rising.
 
-    x (N, D), y (N, C); params: what moves, None: the features, network and kernel together. The caller's time does not count.
-    """
+    x (N, D), y (N, C); params: what moves, None: the features, network and kernel together. The
+    caller's time does not count."""
     params = params or [p for group in model.parameter_groups() for p in group["params"]]
     x, y = (jt.array(np.asarray(v, np.float32)).stop_grad() for v in (x, y))
-    optimizer, done, seconds = jt.optim.SGD(params, lr), 0, 0.0
+    optimizer = jt.optim.SGD(params, lr)
+    done = 0
+    seconds = 0.0
     for k in steps:
         began = time.perf_counter()
         while done < k:

@@ -1,22 +1,26 @@
-"""The 1-D set-ups of the authors' published analysis script (the predecessor of MulFAGrid), quirks and all, to compare with.
+"""The 1-D set-ups of the authors' published analysis script (the predecessor of MulFAGrid), quirks
+and all, to compare with.
 
 github.com/sjtuytc/UnboundedNeRFPytorch, FourierGrid/run_gtk_analysis.py.
 """
+
 import numpy as np
 from scipy.special import j1
 
 
 def voxel_grid(x, nodes):
-    """Phi (N, nodes): the two hat weights of x (N,) in [0, 1) between nodes j / nodes; beyond the last one there is none."""
+    """Phi (N, nodes): the two hat weights of x (N,) in [0, 1) between nodes j / nodes; beyond the
+    last one there is none."""
     scaled = np.asarray(x, np.float64) * nodes
     return np.maximum(0, 1 - np.abs(scaled[:, None] - np.arange(nodes)))
 
 
 def fourier_grid(x, nodes, bands):
-    """Phi (N, bands * nodes): a voxel grid for each band, at (sin(f pi x) + 1) / 2 in even bands and (cos + 1) / 2 in odd ones.
+    """Phi (N, bands * nodes): a voxel grid for each band, at (sin(f pi x) + 1) / 2 in even bands
+    and (cos + 1) / 2 in odd ones.
 
-    f = 2 xor (band // 2), where a power was meant: 2, 3, 0, 1, 6, 7, 4, 5, 10, 11. The script drops each band's node 0; it
-    sums the bands here and takes their mean where it regresses.
+    f = 2 xor (band // 2), where a power was meant: 2, 3, 0, 1, 6, 7, 4, 5, 10, 11. The script drops
+    each band's node 0; it sums the bands here and takes their mean where it regresses.
     """
     parts = []
     for band in range(bands):
@@ -34,7 +38,8 @@ def bessel_regression():
 
 
 def label_pairs():
-    """(y1, y2), (120, 120) each: matplotlib's `axes3d.get_test_data(0.05)` axes, [-3, 3) over 2.95."""
+    """(y1, y2), (120, 120) each: matplotlib's `axes3d.get_test_data(0.05)` axes, [-3, 3) over
+    2.95."""
     axis = np.arange(-3.0, 3.0, 0.05)
     return np.meshgrid(axis / axis.max(), axis / axis.max())
 

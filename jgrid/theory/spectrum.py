@@ -1,23 +1,30 @@
-"""Spectra of kernels: eigenvalues, the Fourier spectrum of a row, and how fast training learns each band of frequencies."""
+"""Spectra of kernels: eigenvalues, the Fourier spectrum of a row, and how fast training learns each
+band of frequencies."""
+
 import numpy as np
 from scipy.ndimage import gaussian_filter1d
 from scipy.sparse.linalg import LinearOperator, eigsh
 
 
 def largest_eigenvalues(phi, count):
-    """The largest eigenvalues of G = Phi Phi^T for one sparse Phi (N, M), falling, by Lanczos on Phi^T Phi; count < M."""
-    gram = LinearOperator((phi.shape[1], phi.shape[1]), matvec=lambda w: phi.T @ (phi @ w), dtype=np.float64)
+    """The largest eigenvalues of G = Phi Phi^T for one sparse Phi (N, M), falling, by Lanczos on
+    Phi^T Phi; count < M."""
+    gram = LinearOperator(
+        (phi.shape[1], phi.shape[1]), matvec=lambda w: phi.T @ (phi @ w), dtype=np.float64
+    )
     return eigsh(gram, k=count, v0=np.ones(phi.shape[1]), return_eigenvectors=False)[::-1]
 
 
 def row_spectrum(row, sigma=0.0):
-    """|FFT| of a kernel's row with frequency 0 in the middle, smoothed over `sigma` bins; where G depends on x - x', its eigenvalues."""
+    """|FFT| of a kernel's row with frequency 0 in the middle, smoothed over `sigma` bins; where G
+    depends on x - x', its eigenvalues."""
     magnitude = np.abs(np.fft.fftshift(np.fft.fft(row)))
     return gaussian_filter1d(magnitude, sigma) if sigma else magnitude
 
 
 def band_noise(height, width, edges, channels, seed=0):
-    """White noise in a ring of frequencies: edges (low, high) in parts of the highest frequency, 1/2 wave a pixel; (H W, C)."""
+    """White noise in a ring of frequencies: edges (low, high) in parts of the highest frequency,
+    1/2 wave a pixel; (H W, C)."""
     frequency = 2 * np.hypot(np.fft.fftfreq(height)[:, None], np.fft.fftfreq(width))
     ring = (edges[0] <= frequency) & (frequency < edges[1])
     noise = np.random.default_rng(seed).normal(size=(channels, height, width))
@@ -25,10 +32,11 @@ def band_noise(height, width, edges, channels, seed=0):
 
 
 def band_eigenvalues(products, height, width, bands, channels, chosen=slice(None)):
-    """v^T G v / v^T v for noise v in each band: the eigenvalue its frequencies see; after k steps about (1 - lr it)^k is left of them.
+    """v^T G v / v^T v for noise v in each band: the eigenvalue its frequencies see; after k steps
+    about (1 - lr it)^k is left of them.
 
-    products: at the `chosen` pixels of a picture, row by row; bands: (low, high) pairs as in `band_noise` -> one number per band,
-    NaN where a small picture has no frequency in it.
+    products: at the `chosen` pixels of a picture, row by row; bands: (low, high) pairs as in
+    `band_noise` -> one number per band, NaN where a small picture has no frequency in it.
     """
     result = []
     for edges in bands:

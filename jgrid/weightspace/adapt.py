@@ -1,4 +1,6 @@
-"""Domain adaptation in one pass: weights of picture classifiers -> weights of classifiers for a corrupted domain."""
+"""Domain adaptation in one pass: weights of picture classifiers -> weights of classifiers for a
+corrupted domain."""
+
 from jgrid.task import AbstractTask
 from jgrid.weightspace.baselines import FlatMLP
 from jgrid.weightspace.classifiers import classify
@@ -10,70 +12,96 @@ import numpy as np
 from jittor import nn
 from scipy.ndimage import rotate
 
-CHUNK = 1000     # pictures that are corrupted at once
-TOGETHER = 2**23  # pixels that adapted classifiers see at once in evaluations; their layers take some ten times as many numbers
+CHUNK = 1000  # pictures that are corrupted at once
+# pixels that adapted classifiers see at once in evaluations; their layers take some ten times as
+# many numbers
+TOGETHER = 2**23
 
 
 def corrupt(pixels, rotation, noise, rng, flip=0.0, jitter=0.0):
-    """Pictures (n, side, side, C) of another domain, in [0, 1]: turned, mirrored, with other colours, and noisy, in this order.
+    """Pictures (n, side, side, C) of another domain, in [0, 1]: turned, mirrored, with other
+    colours, and noisy, in this order.
 
-    All are turned by `rotation` degrees about their middle, and have normal noise of deviation `noise`. Drawn for each: whether it is
-    mirrored, left to right, with probability `flip`; and three factors uniform in 1 +- jitter, of its brightness, of its contrast (the
-    difference from its mean), and of its saturation (the difference from the mean over C).
-    """
+    All are turned by `rotation` degrees about their middle, and have normal noise of deviation
+    `noise`. Drawn for each: whether it is mirrored, left to right, with probability `flip`; and
+    three factors uniform in 1 +- jitter, of its brightness, of its contrast (the difference from
+    its mean), and of its saturation (the difference from the mean over C)."""
     found = np.empty(pixels.shape, np.float32)
-    for first in range(0, len(pixels), CHUNK):  # some need double precision, for which all at once may be too many
-        some = pixels[first:first + CHUNK]
+    # some need double precision, for which all at once may be too many
+    for first in range(0, len(pixels), CHUNK):
+        some = pixels[first : first + CHUNK]
         if rotation:
             some = rotate(some, rotation, axes=(1, 2), reshape=False, order=1)
         if flip:
             some = np.where(rng.random((len(some), 1, 1, 1)) < flip, some[:, :, ::-1], some)
         if jitter:
-            brightness, contrast, saturation = rng.uniform(1 - jitter, 1 + jitter, (3, len(some), 1, 1, 1))
+            brightness, contrast, saturation = rng.uniform(
+                1 - jitter, 1 + jitter, (3, len(some), 1, 1, 1)
+            )
             some = some * brightness
             for factor, axes in ((contrast, (1, 2, 3)), (saturation, 3)):
                 mean = some.mean(axes, keepdims=True)
                 some = mean + factor * (some - mean)
-        found[first:first + CHUNK] = np.clip(some + noise * rng.standard_normal(some.shape), 0, 1)
+        found[first : first + CHUNK] = np.clip(some + noise * rng.standard_normal(some.shape), 0, 1)
     return found
 
 
 class FlatWeights(nn.Module):
-    """The flat MLP from weights to weights: its outputs cut into the tensors of the space. It starts near zero."""
+    """The flat MLP from weights to weights: its outputs cut into the tensors of the space. It
+    starts near zero."""
 
     def __init__(self, space, width=256, depth=2):
         super().__init__()
-        self._space, self.mlp = space, FlatMLP(space, space.dim, width, depth)
+        self._space = space
+        self.mlp = FlatMLP(space, space.dim, width, depth)
         last = list(self.mlp.network.layers)[-1]
         last.weight = last.weight * 0.01
 
     def execute(self, features):
-        flat, first, results = self.mlp(features), 0, []
+        flat = self.mlp(features)
+        first = 0
+        results = []
         for value in features:
             n = int(np.prod(value.shape[1:]))
-            results.append(flat[:, first:first + n].reshape(value.shape))
+            results.append(flat[:, first : first + n].reshape(value.shape))
             first += n
         return results
 
 
 class AdaptTask(AbstractTask):
-    """v' = v - deviation * model(v), one pass, such that the classifier v' is right on corrupted pictures.
+    """v' = v - deviation * model(v), one pass, such that the classifier v' is right on corrupted
+    pictures.
 
-    weights: of the classifiers (`weights.Weights`); pairs: their classes (F, 2); train, test: classifiers; known, unseen: Pairs of
-    corrupted pictures that training sees and that it does not. `accuracy` is that of unseen classifiers on unseen pictures, and
-    `accuracy_unadapted` theirs as they are.
-    """
+    weights: of the classifiers (`weights.Weights`); pairs: their classes (F, 2); train, test:
+    classifiers; known, unseen: Pairs of corrupted pictures that training sees and that it does not.
+    `accuracy` is that of unseen classifiers on unseen pictures, and `accuracy_unadapted` theirs as
+    they are."""
 
-    dim, n_out, metric, n_pictures, n_test = 0, 2, "accuracy", 64, 200
+    dim = 0
+    n_out = 2
+    metric = "accuracy"
+    n_pictures = 64
+    n_test = 200
 
     def __init__(self, weights, pairs, train, test, known, unseen, seed=0):
-        self.weights, self.pairs, self.train, self.test, self.seed = weights, pairs, train, test, seed
-        self.known, self.unseen, self.unadapted = known, unseen, None
+        self.weights = weights
+        self.pairs = pairs
+        self.train = train
+        self.test = test
+        self.seed = seed
+        self.known = known
+        self.unseen = unseen
+        self.unadapted = None
 
     def sample(self, step, n):
-        index, rng = epoch_batch(self.train, step, n, self.seed), np.random.default_rng([self.seed, step])
+        index = epoch_batch(self.train, step, n, self.seed)
+        rng = np.random.default_rng([self.seed, step])
         x, y = self.known.sample(self.pairs[index], self.n_pictures, rng)
-        return {"index": index, "x": jt.array(x).stop_grad(), "y": jt.array(y.reshape(-1)).stop_grad()}
+        return {
+            "index": index,
+            "x": jt.array(x).stop_grad(),
+            "y": jt.array(y.reshape(-1)).stop_grad(),
+        }
 
     def adapted(self, model, index):
         """The classifiers' adapted weights {name: (F, *sizes)}, as variables."""
@@ -81,7 +109,9 @@ class AdaptTask(AbstractTask):
         if model is None:
             return raw
         change = to_weights(self.weights.space, model(self.weights.features(index)))
-        return {name: value - self.weights.deviation[name] * change[name] for name, value in raw.items()}
+        return {
+            name: value - self.weights.deviation[name] * change[name] for name, value in raw.items()
+        }
 
     def loss(self, model, batch):
         logits = classify(batch["x"], *self.adapted(model, batch["index"]).values())
@@ -97,11 +127,16 @@ class AdaptTask(AbstractTask):
 
     def accuracy(self, model, pictures=None):
         """Of unseen classifiers on unseen pictures (or others); model None: as they are."""
-        pictures, rng, right = pictures or self.unseen, np.random.default_rng(self.seed), []
+        pictures = pictures or self.unseen
+        rng = np.random.default_rng(self.seed)
+        right = []
         at_once = max(1, TOGETHER // (self.n_test * pictures.pixels[0].size))
         with jt.no_grad():
             for first in range(0, len(self.test), at_once):
-                index = self.test[first:first + at_once]
+                index = self.test[first : first + at_once]
                 x, y = pictures.sample(self.pairs[index], self.n_test, rng)
-                right.append(classify(jt.array(x), *self.adapted(model, index).values()).numpy().argmax(2) == y)
+                right.append(
+                    classify(jt.array(x), *self.adapted(model, index).values()).numpy().argmax(2)
+                    == y
+                )
         return float(np.concatenate(right).mean())

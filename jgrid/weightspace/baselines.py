@@ -1,4 +1,6 @@
-"""What DWSNets are compared with: networks on weights that do not respect their symmetries, and alignment, which tries to undo them."""
+"""What DWSNets are compared with: networks on weights that do not respect their symmetries, and
+alignment, which tries to undo them."""
+
 from jgrid.network import MLP
 from jgrid.weightspace.layers import to_weights
 
@@ -16,15 +18,19 @@ class FlatMLP(nn.Module):
         self.network = MLP(space.dim * c_in, n_out, width, depth)
 
     def execute(self, features):
-        return self.network(jt.concat([value.reshape(value.shape[0], -1) for value in features], dim=1))
+        return self.network(
+            jt.concat([value.reshape(value.shape[0], -1) for value in features], dim=1)
+        )
 
 
 class _Rows(nn.Module):
-    """The rows [W_m | b_m] of an MLP, a neuron each, padded to one length, with a mark of their layer: -> (B, rows, n)."""
+    """The rows [W_m | b_m] of an MLP, a neuron each, padded to one length, with a mark of their
+    layer: -> (B, rows, n)."""
 
     def __init__(self, space):
         super().__init__()
-        self._space, tensors = space, space.tensors
+        self._space = space
+        tensors = space.tensors
         self._pairs = [(w, b) for (w, _), (b, _) in zip(tensors[::2], tensors[1::2])]
         self._widest = max(axes[1][1] for _, axes in tensors[::2])
         rows = [axes[0][1] for _, axes in tensors[::2]]
@@ -32,73 +38,109 @@ class _Rows(nn.Module):
         self.n = self._widest + 1 + len(rows)
 
     def execute(self, features):
-        weights, rows = to_weights(self._space, features), []
+        weights = to_weights(self._space, features)
+        rows = []
         for w, b in self._pairs:
             short = self._widest - weights[w].shape[2]
-            parts = [weights[w], weights[b].unsqueeze(2)] + ([jt.zeros(weights[w].shape[:2] + [short])] if short else [])
+            parts = [weights[w], weights[b].unsqueeze(2)] + (
+                [jt.zeros(weights[w].shape[:2] + [short])] if short else []
+            )
             rows.append(jt.concat(parts, dim=2))
         rows = jt.concat(rows, dim=1)
-        return jt.concat([rows, jt.array(self._mark).unsqueeze(0).expand(rows.shape[0], *self._mark.shape)], dim=2)
+        return jt.concat(
+            [rows, jt.array(self._mark).unsqueeze(0).expand(rows.shape[0], *self._mark.shape)],
+            dim=2,
+        )
 
 
 class RowEncoder(nn.Module):
-    """One MLP for every row [W_m | b_m], the maximum over the rows, and a linear head: INR2Vec's architecture (De Luigi et al. 2023)."""
+    """One MLP for every row [W_m | b_m], the maximum over the rows, and a linear head: INR2Vec's
+    architecture (De Luigi et al. 2023)."""
 
     def __init__(self, space, n_out, width=224, depth=3):
         super().__init__()
         self.rows = _Rows(space)
-        self.network, self.head = MLP(self.rows.n, width, width, depth - 1), MLP(width, n_out, width, 1)
+        self.network = MLP(self.rows.n, width, width, depth - 1)
+        self.head = MLP(width, n_out, width, 1)
 
     def execute(self, features):
         rows = self.rows(features)
-        encoded = self.network(rows.reshape(-1, rows.shape[2])).reshape(rows.shape[0], rows.shape[1], -1)
+        encoded = self.network(rows.reshape(-1, rows.shape[2])).reshape(
+            rows.shape[0], rows.shape[1], -1
+        )
         return self.head(nn.relu(encoded.max(1)))
 
 
 class RowTransformer(nn.Module):
-    """A pre-norm transformer whose tokens are the rows [W_m | b_m], mean pool and a linear head: features -> (B, n_out)."""
+    """A pre-norm transformer whose tokens are the rows [W_m | b_m], mean pool and a linear head:
+    features -> (B, n_out)."""
 
     def __init__(self, space, n_out, width=64, depth=3, heads=4):
         super().__init__()
         self.rows = _Rows(space)
-        self.embed, self.heads, self.head = nn.Linear(self.rows.n, width), heads, nn.Linear(width, n_out)
+        self.embed = nn.Linear(self.rows.n, width)
+        self.heads = heads
+        self.head = nn.Linear(width, n_out)
         self.norms = nn.ModuleList([nn.LayerNorm(width) for _ in range(2 * depth + 1)])
         self.query = nn.ModuleList([nn.Linear(width, 3 * width) for _ in range(depth)])
         self.result = nn.ModuleList([nn.Linear(width, width) for _ in range(depth)])
         self.network = nn.ModuleList([MLP(width, width, 4 * width, 1) for _ in range(depth)])
 
     def execute(self, features):
-        z, norms = self.embed(self.rows(features)), list(self.norms)
-        for layer, (query, result, network) in enumerate(zip(self.query, self.result, self.network)):
+        z = self.embed(self.rows(features))
+        norms = list(self.norms)
+        for layer, (query, result, network) in enumerate(
+            zip(self.query, self.result, self.network)
+        ):
             z = z + result(self._attend(query(norms[2 * layer](z))))
             normed = norms[2 * layer + 1](z)
             z = z + network(normed.reshape(-1, z.shape[2])).reshape(z.shape)
         return self.head(norms[-1](z).mean(1))
 
     def _attend(self, qkv):
-        batch, tokens, width = qkv.shape[0], qkv.shape[1], qkv.shape[2] // 3
-        parts = qkv.reshape(batch, tokens, 3, self.heads, width // self.heads).transpose(2, 0, 3, 1, 4)
-        q, k, v = parts[0], parts[1], parts[2]
-        weights = nn.softmax(jt.matmul(q, k.transpose(0, 1, 3, 2)) / np.sqrt(width / self.heads), dim=-1)
+        batch = qkv.shape[0]
+        tokens = qkv.shape[1]
+        width = qkv.shape[2] // 3
+        parts = qkv.reshape(batch, tokens, 3, self.heads, width // self.heads).transpose(
+            2, 0, 3, 1, 4
+        )
+        q = parts[0]
+        k = parts[1]
+        v = parts[2]
+        weights = nn.softmax(
+            jt.matmul(q, k.transpose(0, 1, 3, 2)) / np.sqrt(width / self.heads), dim=-1
+        )
         return jt.matmul(weights, v).transpose(0, 2, 1, 3).reshape(batch, tokens, width)
 
 
 def align(space, weights, reference, rounds=5):
-    """Permute every field's neurons to resemble a reference: argmax over P of <v_ref, P v>, one hidden axis after the other.
+    """Permute every field's neurons to resemble a reference: argmax over P of <v_ref, P v>, one
+    hidden axis after the other.
 
-    weights {name: (F, *sizes)}, reference {name: (*sizes,)}; each step is a linear assignment (Ainsworth et al. 2023, Git Re-Basin), and
-    `rounds` are made over all hidden axes. Returns the permuted weights.
-    """
+    weights {name: (F, *sizes)}, reference {name: (*sizes,)}; each step is a linear assignment
+    (Ainsworth et al. 2023, Git Re-Basin), and `rounds` are made over all hidden axes. Returns the
+    permuted weights."""
     weights = dict(weights)
     for _ in range(rounds):
         for hidden, size in space.sizes.items():
-            places = [(name, 1 + [label for label, _ in axes].index(hidden))
-                      for name, axes in space.tensors if hidden in space.hidden(axes)]
-            likeness = sum(np.einsum("jr,fkr->fjk", np.moveaxis(reference[name], axis - 1, 0).reshape(size, -1),
-                                     np.moveaxis(weights[name], axis, 1).reshape(len(weights[name]), size, -1), optimize=True)
-                           for name, axis in places)
+            places = [
+                (name, 1 + [label for label, _ in axes].index(hidden))
+                for name, axes in space.tensors
+                if hidden in space.hidden(axes)
+            ]
+            likeness = sum(
+                np.einsum(
+                    "jr,fkr->fjk",
+                    np.moveaxis(reference[name], axis - 1, 0).reshape(size, -1),
+                    np.moveaxis(weights[name], axis, 1).reshape(len(weights[name]), size, -1),
+                    optimize=True,
+                )
+                for name, axis in places
+            )
             order = np.stack([linear_sum_assignment(one, maximize=True)[1] for one in likeness])
             for name, axis in places:
-                shape = [len(order)] + [size if a == axis else 1 for a in range(1, weights[name].ndim)]
+                shape = [len(order)] + [
+                    size if a == axis else 1 for a in range(1, weights[name].ndim)
+                ]
                 weights[name] = np.take_along_axis(weights[name], order.reshape(shape), axis=axis)
     return weights

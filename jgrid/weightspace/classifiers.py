@@ -1,4 +1,5 @@
 """Zoos of picture classifiers: MLPs on pixels, and convolutional networks."""
+
 from jgrid.weightspace.space import cnn_space, mlp_space
 from jgrid.weightspace.zoo import CHUNK, relu_networks, train
 
@@ -6,35 +7,46 @@ import jittor as jt
 import numpy as np
 from jittor import nn
 
-MOST_VALUES = 2**26  # of all pixels that the classifiers fitted together see; their layers take some ten times as many
+# of all pixels that the classifiers fitted together see; their layers take some ten times as many
+MOST_VALUES = 2**26
 
 
 class Pairs:
-    """Pictures by class, from which two-class problems are drawn: pixels (n, side, side, C), labels (n,)."""
+    """Pictures by class, from which two-class problems are drawn: pixels (n, side, side, C), labels
+    (n,)."""
 
     def __init__(self, pixels, labels):
         self.pixels = pixels
         self.members = [np.flatnonzero(labels == c) for c in range(int(labels.max()) + 1)]
         if min(len(found) for found in self.members) < 2 or len(self.members) < 2:
-            raise ValueError(f"two-class problems want two classes of two pictures at least, got {[len(m) for m in self.members]}")
+            raise ValueError(
+                "two-class problems want two classes of two pictures at least, got"
+                f" {[len(m) for m in self.members]}"
+            )
 
     def sample(self, pairs, n, rng):
-        """n pictures for each pair of classes (F, 2), half of each class: x (F, n, side, side, C) centred, y (F, n) in {0, 1}."""
+        """n pictures for each pair of classes (F, 2), half of each class: x (F, n, side, side, C)
+        centred, y (F, n) in {0, 1}."""
         y = np.arange(n) % 2
         index = np.stack([[rng.choice(self.members[pair[c]]) for c in y] for pair in pairs])
-        return self.pixels[index] - np.float32(0.5), np.broadcast_to(y, index.shape).astype(np.int32)
+        return self.pixels[index] - np.float32(0.5), np.broadcast_to(y, index.shape).astype(
+            np.int32
+        )
 
 
 def classify(x, *weights_and_biases):
-    """Logits (F, N, n_out) of F classifiers, each of pictures of its own: x (F, N, H, W, C), parameters of `cnn_space` or `mlp_space`.
+    """Logits (F, N, n_out) of F classifiers, each of pictures of its own: x (F, N, H, W, C),
+    parameters of `cnn_space` or `mlp_space`.
 
-    Convolutional: z_{l+1} = relu(W_l * z_l + b_l), two pixels apart, and zeros around the pictures, then a linear layer of the mean
-    over the pixels. An MLP sees all pixels side by side.
+    Convolutional: z_{l+1} = relu(W_l * z_l + b_l), two pixels apart, and zeros around the pictures,
+    then a linear layer of the mean over the pixels. An MLP sees all pixels side by side.
     """
     n = 2 * sum(weight.ndim == 4 for weight in weights_and_biases[::2])
     for i in range(0, n, 2):
-        x = nn.relu(convolve(x, *weights_and_biases[i:i + 2]))
-    return relu_networks(x.mean(3).mean(2) if n else x.reshape(x.shape[0], x.shape[1], -1), *weights_and_biases[n:])
+        x = nn.relu(convolve(x, *weights_and_biases[i : i + 2]))
+    return relu_networks(
+        x.mean(3).mean(2) if n else x.reshape(x.shape[0], x.shape[1], -1), *weights_and_biases[n:]
+    )
 
 
 def convolve(x, weight, bias):
@@ -43,26 +55,36 @@ def convolve(x, weight, bias):
     x (F, N, H, W, C), weight (F, c, C, 9), bias (F, c) -> (F, N, H/2, W/2, c), halves rounded up.
     """
     fields, n, height, width, channels = x.shape
-    height, width = (height + 1) // 2, (width + 1) // 2
+    height = (height + 1) // 2
+    width = (width + 1) // 2
     shape = [fields, n, height, width, channels, 3, 3]
     patches = x.reindex(shape, ["i0", "i1", "i2*2+i5-1", "i3*2+i6-1", "i4"])
     patches = patches.reshape(fields, n * height * width, channels * 9)
-    z = jt.matmul(patches, weight.reshape(fields, weight.shape[1], -1).transpose(0, 2, 1)) + bias.unsqueeze(1)
+    z = jt.matmul(
+        patches, weight.reshape(fields, weight.shape[1], -1).transpose(0, 2, 1)
+    ) + bias.unsqueeze(1)
     return z.reshape(fields, n, height, width, -1)
 
 
 class Classifiers:
-    """Small classifiers, each fitted to `n` pictures of two classes drawn at random; labels (F, 2): the classes; quality: accuracy.
+    """Small classifiers, each fitted to `n` pictures of two classes drawn at random; labels (F, 2):
+    the classes; quality: accuracy.
 
-    kind: mlp, ReLU MLPs on all pixels, or cnn, convolutional networks whose channels are the hidden layers.
-    """
+    kind: mlp, ReLU MLPs on all pixels, or cnn, convolutional networks whose channels are the hidden
+    layers."""
 
-    activation, quality = "relu", "accuracy"
+    activation = "relu"
+    quality = "accuracy"
 
     def __init__(self, pictures, n=200, kind="mlp"):
         self.config = {**pictures.config, "kind": "classifiers" if kind == "mlp" else kind, "n": n}
-        self.n_classes, self.n, self.pairs, self.kind = int(pictures.labels.max()) + 1, n, Pairs(pictures.pixels, pictures.labels), kind
-        self.together = max(1, min(CHUNK, MOST_VALUES // (n * int(np.prod(pictures.pixels.shape[1:])))))
+        self.n_classes = int(pictures.labels.max()) + 1
+        self.n = n
+        self.pairs = Pairs(pictures.pixels, pictures.labels)
+        self.kind = kind
+        self.together = max(
+            1, min(CHUNK, MOST_VALUES // (n * int(np.prod(pictures.pixels.shape[1:]))))
+        )
 
     def space(self, config):
         *sides, channels = self.pairs.pixels.shape[1:]
@@ -71,7 +93,9 @@ class Classifiers:
         return mlp_space((int(np.prod(sides)) * channels, *config.hidden, 2))
 
     def fit(self, first, last, config, rng, advance):
-        classes = np.stack([rng.choice(self.n_classes, 2, replace=False) for _ in range(first, last)])
+        classes = np.stack(
+            [rng.choice(self.n_classes, 2, replace=False) for _ in range(first, last)]
+        )
         x, y = self.pairs.sample(classes, self.n, rng)
         parameters = {}
         for name, axes in self.space(config).tensors:
@@ -80,11 +104,19 @@ class Classifiers:
             if name.startswith("W"):
                 start = np.sqrt(2 / np.prod(shape[1:])) * rng.standard_normal(start.shape)
             parameters[name] = jt.array(start.astype(np.float32))
-        x, truth = jt.array(x).stop_grad(), jt.array(y.reshape(-1)).stop_grad()
+        x = jt.array(x).stop_grad()
+        truth = jt.array(y.reshape(-1)).stop_grad()
 
-        def errors():  # the mean over all would make the gradient of each smaller the more there are
-            return nn.cross_entropy_loss(classify(x, *parameters.values()).reshape(-1, 2), truth) * (last - first)
+        # the mean over all would make the gradient of each smaller the more there are
+        def errors():
+            return nn.cross_entropy_loss(
+                classify(x, *parameters.values()).reshape(-1, 2), truth
+            ) * (last - first)
 
         train(errors, list(parameters.values()), config, advance)
         right = (classify(x, *parameters.values()).numpy().argmax(2) == y).mean(1)
-        return {name: p.numpy() for name, p in parameters.items()}, classes.astype(np.int32), right.astype(np.float32)
+        return (
+            {name: p.numpy() for name, p in parameters.items()},
+            classes.astype(np.int32),
+            right.astype(np.float32),
+        )

@@ -1,4 +1,5 @@
 """Pictures of zoos, of what was read from weights, and of embeddings."""
+
 from jgrid.ops.siren import fused_sirens
 
 import jittor as jt
@@ -6,8 +7,8 @@ import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-SHOWN = 12   # fields of a zoo
-SIDE = 60    # pixels a field of a picture is rendered with
+SHOWN = 12  # fields of a zoo
+SIDE = 60  # pixels a field of a picture is rendered with
 
 
 def _figure(rows, columns, size):
@@ -17,7 +18,8 @@ def _figure(rows, columns, size):
 
 
 def fields(zoo):
-    """The first fields of a zoo of sine networks, each at more points than it was fitted at, with its PSNR."""
+    """The first fields of a zoo of sine networks, each at more points than it was fitted at, with
+    its PSNR."""
     n = min(SHOWN, len(zoo.quality))
     parameters = [jt.array(zoo.weights[name][:n]) for name, _ in zoo.space.tensors]
     figure, axes = _figure(2, (n + 1) // 2, (1.6 * ((n + 1) // 2), 3.6))
@@ -31,7 +33,9 @@ def fields(zoo):
         x = np.stack(np.meshgrid(line, line), axis=-1).reshape(-1, 2)
         values = fused_sirens(jt.array(x), zoo.config["omega"], *parameters).numpy() + 0.5
         for ax, value in zip(axes.flat, values):
-            ax.imshow(np.clip(value.reshape(SIDE, SIDE, -1), 0, 1).squeeze(), cmap="gray", vmin=0, vmax=1)
+            ax.imshow(
+                np.clip(value.reshape(SIDE, SIDE, -1), 0, 1).squeeze(), cmap="gray", vmin=0, vmax=1
+            )
     for ax in axes.flat:
         ax.set(xticks=[], yticks=[])
     for ax, psnr in zip(axes.flat, zoo.quality):
@@ -40,7 +44,8 @@ def fields(zoo):
 
 
 def predictions(truth, found, name):
-    """Predicted over true values of held-out fields, a panel for each model: truth (F,), found {model: (F,)}."""
+    """Predicted over true values of held-out fields, a panel for each model: truth (F,), found
+    {model: (F,)}."""
     figure, axes = _figure(1, len(found), (3.4 * len(found), 3.4))
     for ax, (model, values) in zip(axes.flat, found.items()):
         ax.plot([truth.min(), truth.max()], [truth.min(), truth.max()], color="0.7", linewidth=1)
@@ -50,14 +55,17 @@ def predictions(truth, found, name):
 
 
 def embedding(found, labels, names):
-    """t-SNE of embeddings {model: (F, n)} in the plane, a row for each model, coloured by each label: labels (F, n_labels)."""
+    """t-SNE of embeddings {model: (F, n)} in the plane, a row for each model, coloured by each
+    label: labels (F, n_labels)."""
     from sklearn.manifold import TSNE  # it takes a second, which other figures need not wait for
 
     figure, axes = _figure(len(found), len(names), (4.2 * len(names), 3.6 * len(found)))
     for row, (model, values) in zip(axes, found.items()):
         values = (values - values.mean(0)) / (values.std(0) + 1e-9)
         perplexity = min(30.0, (len(values) - 1) / 3)
-        place = TSNE(perplexity=perplexity, init="pca", random_state=0).fit_transform(values.astype(np.float64))
+        place = TSNE(perplexity=perplexity, init="pca", random_state=0).fit_transform(
+            values.astype(np.float64)
+        )
         for ax, label, name in zip(row, labels.T, names):
             dots = ax.scatter(*place.T, c=label, s=7, cmap="viridis")
             ax.set(xticks=[], yticks=[], title=f"{model}, coloured by {name}")
@@ -66,7 +74,8 @@ def embedding(found, labels, names):
 
 
 def domains(clean, corrupted, side):
-    """Pictures of the domain classifiers know (above) and of the corrupted one (below): (n, D) in [0, 1] each."""
+    """Pictures of the domain classifiers know (above) and of the corrupted one (below): (n, D) in
+    [0, 1] each."""
     figure, axes = _figure(2, len(clean), (1.0 * len(clean), 2.2))
     for row, values in zip(axes, (clean, corrupted)):
         for ax, value in zip(row, values):

@@ -1,4 +1,6 @@
-"""Zoos of grid fields: MulFAGrid with one level and a decoder, thousands at once, and the space of their weights."""
+"""Zoos of grid fields: MulFAGrid with one level and a decoder, thousands at once, and the space of
+their weights."""
+
 from jgrid.index import GridIndex
 from jgrid.kernel import MulFAKernel
 from jgrid.weightspace.space import WeightSpace, mlp_space
@@ -7,36 +9,48 @@ from jgrid.weightspace.zoo import relu_networks, train
 import jittor as jt
 import numpy as np
 
-PARTS = {"features": ("features",), "kernel": ("kernel",), "decoder": ("W", "b")}  # what the names of a part's tensors begin with
+# what the names of a part's tensors begin with
+PARTS = {"features": ("features",), "kernel": ("kernel",), "decoder": ("W", "b")}
 
 
 def grid_space(nodes, functions, channels, hidden, n_out):
     """The space of a grid field: features (M, C), kernel (1 + P, C), decoder C, d_1, ..., n_out.
 
-    The channels are a hidden axis too: features, kernel and the decoder's columns may be permuted together.
-    """
+    The channels are a hidden axis too: features, kernel and the decoder's columns may be permuted
+    together."""
     channel = ("channel", channels)
     (first, (rows, _)), *decoder = mlp_space((channels, *hidden, n_out)).tensors
-    own = (("features", ((None, nodes), channel)), ("kernel", ((None, functions), channel)), (first, (rows, channel)))
+    own = (
+        ("features", ((None, nodes), channel)),
+        ("kernel", ((None, functions), channel)),
+        (first, (rows, channel)),
+    )
     return WeightSpace((*own, *decoder))
 
 
 class GridPictures:
-    """Pictures (`subjects.Pictures`) as MulFAGrids of cells x cells and `channels` features, each with its own kernel and decoder."""
+    """Pictures (`subjects.Pictures`) as MulFAGrids of cells x cells and `channels` features, each
+    with its own kernel and decoder."""
 
-    activation, quality = "relu", "psnr"
+    activation = "relu"
+    quality = "psnr"
 
     def __init__(self, pictures, cells=4, channels=6):
         self.config = {**pictures.config, "kind": "grids", "cells": cells, "channels": channels}
-        self.pictures, self.channels, self.index = pictures, channels, GridIndex(2, [cells])
+        self.pictures = pictures
+        self.channels = channels
+        self.index = GridIndex(2, [cells])
         self.basis = basis_values(self.index, (pictures.points + 1) / 2)
 
     def space(self, config):
         functions, _, nodes = self.basis.shape
-        return grid_space(nodes, functions, self.channels, config.hidden, self.pictures.pixels.shape[-1])
+        return grid_space(
+            nodes, functions, self.channels, config.hidden, self.pictures.pixels.shape[-1]
+        )
 
     def fit(self, first, last, config, rng, advance):
-        space, n = self.space(config), last - first
+        space = self.space(config)
+        n = last - first
         targets, labels = self.pictures.targets(first, last)
         weights = {name: np.zeros((n, *(size for _, size in axes))) for name, axes in space.tensors}
         weights["features"] = rng.uniform(-1e-2, 1e-2, weights["features"].shape)
@@ -46,20 +60,27 @@ class GridPictures:
                 bound = np.sqrt(6 / weights[name].shape[2])
                 weights[name] = rng.uniform(-bound, bound, weights[name].shape)
         parameters = [jt.array(value.astype(np.float32)) for value in weights.values()]
-        basis, targets = jt.array(self.basis).stop_grad(), jt.array(targets).stop_grad()
+        basis = jt.array(self.basis).stop_grad()
+        targets = jt.array(targets).stop_grad()
 
         def errors():
             return ((grids(basis, *parameters) - targets) ** 2).mean(2).mean(1)
 
         train(errors, parameters, config, advance)
-        return {name: p.numpy() for name, p in zip(weights, parameters)}, labels, -10 * np.log10(np.maximum(errors().numpy(), 1e-12))
+        return (
+            {name: p.numpy() for name, p in zip(weights, parameters)},
+            labels,
+            -10 * np.log10(np.maximum(errors().numpy(), 1e-12)),
+        )
 
 
 def basis_values(index, x):
-    """window(u) [1, gamma(u)]_p of every point and node of an index with one level: x (N, D) in [0, 1] -> (1 + P, N, M)."""
+    """window(u) [1, gamma(u)]_p of every point and node of an index with one level: x (N, D) in [0,
+    1] -> (1 + P, N, M)."""
     functions = 1 + 2 * index.dim
     kernel = MulFAKernel(index.dim, 1, functions)
-    kernel.mix.assign(np.eye(functions, dtype=np.float32)[None, None])  # a channel for each function
+    # a channel for each function
+    kernel.mix.assign(np.eye(functions, dtype=np.float32)[None, None])
     points = jt.array(x)
     node, offset = index(points)
     phi = kernel(points, node, offset).numpy()[:, :, 0]
@@ -71,10 +92,12 @@ def basis_values(index, x):
 
 
 def grids(basis, features, kernel, *decoder):
-    """decoder(g(x)), g_c(x) = sum_i sum_p kernel_pc basis_pi(x) features_ic, of F fields: basis (1 + P, N, M), features (F, M, C),
-    kernel (F, 1 + P, C) -> (F, N, n_out)."""
+    """decoder(g(x)), g_c(x) = sum_i sum_p kernel_pc basis_pi(x) features_ic, of F fields: basis (1
+    + P, N, M), features (F, M, C), kernel (F, 1 + P, C) -> (F, N, n_out)."""
     functions, points, nodes = basis.shape
     fields, _, channels = features.shape
     sums = basis.reshape(-1, nodes) @ features.transpose(1, 0, 2).reshape(nodes, -1)
-    sums = sums.reshape(functions, points, fields, channels) * kernel.transpose(1, 0, 2).unsqueeze(1)
+    sums = sums.reshape(functions, points, fields, channels) * kernel.transpose(1, 0, 2).unsqueeze(
+        1
+    )
     return relu_networks(sums.sum(0).transpose(1, 0, 2), *decoder)

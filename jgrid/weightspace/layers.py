@@ -1,8 +1,9 @@
 """Equivariant and invariant layers on weight spaces.
 
-Between layers a point of V with C features per weight is a list, a variable for each tensor: (B, hidden axes sorted by label, free C):
-the free axes are folded into the last one, features fastest.
+Between layers a point of V with C features per weight is a list, a variable for each tensor: (B,
+hidden axes sorted by label, free C): the free axes are folded into the last one, features fastest.
 """
+
 from jgrid.ops.norm import fused_norm_relu
 
 import jittor as jt
@@ -16,9 +17,18 @@ def to_features(space, weights):
     """{name: (B, *sizes)} -> the list of features with C = 1."""
     features = []
     for name, axes in space.tensors:
-        order = [1 + i for i in sorted(range(len(axes)), key=lambda i: (axes[i][0] is None, axes[i][0] or ""))]
+        order = [
+            1 + i
+            for i in sorted(range(len(axes)), key=lambda i: (axes[i][0] is None, axes[i][0] or ""))
+        ]
         value = weights[name].transpose(0, *order) if order != sorted(order) else weights[name]
-        features.append(value.reshape([value.shape[0]] + [space.sizes[label] for label in space.hidden(axes)] + [space.free(axes)]))
+        features.append(
+            value.reshape(
+                [value.shape[0]]
+                + [space.sizes[label] for label in space.hidden(axes)]
+                + [space.free(axes)]
+            )
+        )
     return features
 
 
@@ -42,36 +52,47 @@ def _pool(value, axes, pool):
 class EquivariantLinear(nn.Module):
     """Every linear map V -> V that commutes with the group, C_in -> C_out features per weight.
 
-        L(v)_o = sum over subsets S of o's hidden axes of broadcast_o( A_S [pool_{i -> S} v_i, all tensors i that have S] ) + bias_o
+        L(v)_o = sum over subsets S of o's hidden axes of broadcast_o( A_S [pool_{i -> S} v_i, all
+        tensors i that have S] ) + bias_o
 
-    For each set S of hidden axes that tensors share: every tensor that has S is pooled over its other hidden axes, the pools' free axes
-    and features side by side are multiplied by one dense matrix A_S, and its rows for each tensor o that has S are broadcast over o's
-    other hidden axes. The blocks of A_S are the maps of each pair (i, o), so that one product serves all pairs: the basis has
-    sum_{i, o} 2^{|hidden axes i and o share|} free_i free_o maps per pair of features, which is all there are for mean and sum pooling.
+    For each set S of hidden axes that tensors share: every tensor that has S is pooled over its
+    other hidden axes, the pools' free axes and features side by side are multiplied by one dense
+    matrix A_S, and its rows for each tensor o that has S are broadcast over o's other hidden axes.
+    The blocks of A_S are the maps of each pair (i, o), so that one product serves all pairs: the
+    basis has sum_{i, o} 2^{|hidden axes i and o share|} free_i free_o maps per pair of features,
+    which is all there are for mean and sum pooling.
 
-    pool: mean, sum or max (which makes the layer equivariant but not linear). The matrices start normal, so that the variance of
-    features that agree along hidden axes is multiplied by gain^2 (of independent ones the pooled part is smaller); biases start at zero.
-    """
+    pool: mean, sum or max (which makes the layer equivariant but not linear). The matrices start
+    normal, so that the variance of features that agree along hidden axes is multiplied by gain^2
+    (of independent ones the pooled part is smaller); biases start at zero."""
 
     def __init__(self, space, c_in, c_out, pool="mean", gain=1.0):
         super().__init__()
         if pool not in POOLS:
             raise ValueError(f"a pool is one of {', '.join(POOLS)}, got {pool!r}")
-        self._space, self.pool, self.c_out = space, pool, c_out
+        self._space = space
+        self.pool = pool
+        self.c_out = c_out
         self._hidden = [space.hidden(axes) for _, axes in space.tensors]
         self._free = [space.free(axes) for _, axes in space.tensors]
         self._shared = space.shared()
-        self.matrices = nn.ParameterList([self._matrix(subset, c_in, c_out, gain) for subset in self._shared])
+        self.matrices = nn.ParameterList(
+            [self._matrix(subset, c_in, c_out, gain) for subset in self._shared]
+        )
         self.biases = nn.ParameterList([jt.zeros((free * c_out,)) for free in self._free])
 
     def _having(self, subset):
         return [t for t, hidden in enumerate(self._hidden) if set(subset) <= set(hidden)]
 
     def _matrix(self, subset, c_in, c_out, gain):
-        """A_S (sum of free_i c_in, sum of free_o c_out): each column's variance is gain^2 / (its inputs x the subsets of its tensor o)."""
-        rows, columns = [], []
+        """A_S (sum of free_i c_in, sum of free_o c_out): each column's variance is gain^2 / (its
+        inputs x the subsets of its tensor o)."""
+        rows = []
+        columns = []
         for t in self._having(subset):
-            others = np.prod([self._space.sizes[label] for label in self._hidden[t] if label not in subset])
+            others = np.prod(
+                [self._space.sizes[label] for label in self._hidden[t] if label not in subset]
+            )
             rows += [1.0 / others if self.pool == "sum" else 1.0] * (self._free[t] * c_in)
             columns += [2.0 ** (-len(self._hidden[t]) / 2)] * (self._free[t] * c_out)
         spread = gain / np.sqrt(len(rows)) * np.outer(rows, columns)
@@ -83,15 +104,25 @@ class EquivariantLinear(nn.Module):
             tensors = self._having(subset)
             pooled = []
             for t in tensors:
-                pooled.append(_pool(features[t], [1 + a for a, label in enumerate(self._hidden[t]) if label not in subset], self.pool))
+                pooled.append(
+                    _pool(
+                        features[t],
+                        [1 + a for a, label in enumerate(self._hidden[t]) if label not in subset],
+                        self.pool,
+                    )
+                )
             stacked = pooled[0] if len(pooled) == 1 else jt.concat(pooled, dim=-1)
-            product = (stacked.reshape(-1, matrix.shape[0]) @ matrix).reshape(stacked.shape[:-1] + [-1])
+            product = (stacked.reshape(-1, matrix.shape[0]) @ matrix).reshape(
+                stacked.shape[:-1] + [-1]
+            )
             first = 0
             for t in tensors:
                 width = self._free[t] * self.c_out
-                part = product if len(tensors) == 1 else product[..., first:first + width]
+                part = product if len(tensors) == 1 else product[..., first : first + width]
                 first += width
-                shape = [part.shape[0]] + [self._space.sizes[label] if label in subset else 1 for label in self._hidden[t]]
+                shape = [part.shape[0]] + [
+                    self._space.sizes[label] if label in subset else 1 for label in self._hidden[t]
+                ]
                 part = part.reshape(shape + [width])
                 results[t] = part + self.biases[t] if results[t] is None else results[t] + part
         # a tensor's own set of axes is among the subsets, so that each sum has its full shape
@@ -99,7 +130,8 @@ class EquivariantLinear(nn.Module):
 
 
 class NormRelu(nn.Module):
-    """Layer normalisation along the features of each weight, with a gain and a shift per tensor and feature, then relu; equivariant."""
+    """Layer normalisation along the features of each weight, with a gain and a shift per tensor and
+    feature, then relu; equivariant."""
 
     def __init__(self, space, channels):
         super().__init__()
@@ -107,12 +139,15 @@ class NormRelu(nn.Module):
         self.shift = nn.ParameterList([jt.zeros((channels,)) for _ in space.tensors])
 
     def execute(self, features):
-        return [fused_norm_relu(value.reshape(-1, gain.shape[0]), gain, shift).reshape(value.shape)
-                for value, gain, shift in zip(features, self.gain, self.shift)]
+        return [
+            fused_norm_relu(value.reshape(-1, gain.shape[0]), gain, shift).reshape(value.shape)
+            for value, gain, shift in zip(features, self.gain, self.shift)
+        ]
 
 
 class Dropout(nn.Module):
-    """Sets entries to zero with probability p while training and scales the others by 1 / (1 - p); does nothing in evaluation."""
+    """Sets entries to zero with probability p while training and scales the others by 1 / (1 - p);
+    does nothing in evaluation."""
 
     def __init__(self, p):
         super().__init__()
@@ -123,16 +158,21 @@ class Dropout(nn.Module):
     def execute(self, features):
         if self.p == 0 or not self.is_training():
             return features
-        return [value * (jt.rand(value.shape) >= self.p).float32() / (1 - self.p) for value in features]
+        return [
+            value * (jt.rand(value.shape) >= self.p).float32() / (1 - self.p) for value in features
+        ]
 
 
 class Equivariant(nn.Module):
-    """A DWSNet from weights to weights: linear, then (norm and relu, dropout, linear) times depth - 1, C_in -> channels -> C_out features.
+    """A DWSNet from weights to weights: linear, then (norm and relu, dropout, linear) times depth -
+    1, C_in -> channels -> C_out features.
 
     Its last layer starts small with `last_gain`, for outputs that are a change of the weights.
     """
 
-    def __init__(self, space, c_in, channels, c_out, depth, pool="mean", dropout=0.0, last_gain=1.0):
+    def __init__(
+        self, space, c_in, channels, c_out, depth, pool="mean", dropout=0.0, last_gain=1.0
+    ):
         super().__init__()
         if depth < 1:
             raise ValueError(f"a network on weights has at least one layer, got {depth}")
@@ -141,7 +181,8 @@ class Equivariant(nn.Module):
         for layer, (a, b) in enumerate(zip(sizes[:-1], sizes[1:])):
             if layer:
                 modules += [NormRelu(space, a), Dropout(dropout)]
-            gain = (np.sqrt(2.0) if layer else 1.0) * (last_gain if layer == depth - 1 else 1.0)  # a relu leaves half of the second moment
+            # a relu leaves half of the second moment
+            gain = (np.sqrt(2.0) if layer else 1.0) * (last_gain if layer == depth - 1 else 1.0)
             modules.append(EquivariantLinear(space, a, b, pool, gain))
         self.network = nn.Sequential(*modules)
 
@@ -150,27 +191,38 @@ class Equivariant(nn.Module):
 
 
 class InvariantPool(nn.Module):
-    """Pools every hidden axis of every tensor, by mean and by maximum: features -> (B, 2 C sum of free)."""
+    """Pools every hidden axis of every tensor, by mean and by maximum: features -> (B, 2 C sum of
+    free)."""
 
     def __init__(self, space):
         super().__init__()
         self._axes = [list(range(1, 1 + len(space.hidden(axes)))) for _, axes in space.tensors]
 
     def execute(self, features):
-        pools = [_pool(v, axes, pool) for pool in ("mean", "max") for v, axes in zip(features, self._axes)]
+        pools = [
+            _pool(v, axes, pool)
+            for pool in ("mean", "max")
+            for v, axes in zip(features, self._axes)
+        ]
         return jt.concat([v.reshape(v.shape[0], -1) for v in pools], dim=1)
 
 
 class DWSNet(nn.Module):
-    """Equivariant layers, norm and relu, invariant pool, and an MLP of one hidden layer: weights -> (B, n_out), invariant."""
+    """Equivariant layers, norm and relu, invariant pool, and an MLP of one hidden layer: weights ->
+    (B, n_out), invariant."""
 
-    def __init__(self, space, n_out, channels=24, depth=4, c_in=1, pool="mean", dropout=0.0, head=64):
+    def __init__(
+        self, space, n_out, channels=24, depth=4, c_in=1, pool="mean", dropout=0.0, head=64
+    ):
         super().__init__()
         self._space = space
         self.body = Equivariant(space, c_in, channels, channels, depth, pool, dropout)
-        self.norm, self.pool = NormRelu(space, channels), InvariantPool(space)
+        self.norm = NormRelu(space, channels)
+        self.pool = InvariantPool(space)
         n_pooled = 2 * channels * sum(space.free(axes) for _, axes in space.tensors)
-        self.hidden, self.dropout, self.last = nn.Linear(n_pooled, head), Dropout(dropout), nn.Linear(head, n_out)
+        self.hidden = nn.Linear(n_pooled, head)
+        self.dropout = Dropout(dropout)
+        self.last = nn.Linear(head, n_out)
 
     def execute(self, features):
         pooled = self.pool(self.norm(self.body(features)))

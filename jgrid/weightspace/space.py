@@ -1,4 +1,6 @@
-"""The weights of one architecture as a space: which axes of which tensors belong to the same hidden layer."""
+"""The weights of one architecture as a space: which axes of which tensors belong to the same hidden
+layer."""
+
 from dataclasses import dataclass
 from itertools import combinations
 
@@ -7,11 +9,12 @@ import numpy as np
 
 @dataclass(frozen=True)
 class WeightSpace:
-    """V, the direct sum of weight tensors, and the group that permutes the entries of each hidden axis.
+    """V, the direct sum of weight tensors, and the group that permutes the entries of each hidden
+    axis.
 
-    tensors: ((name, ((label, size), ...)), ...), an axis for each dimension; label: the hidden axis's name, or None where the
-    axis is free (inputs, outputs, nodes of a grid). Axes of one label are permuted together. A batch of points of V is
-    {name: (F, *sizes)}.
+    tensors: ((name, ((label, size), ...)), ...), an axis for each dimension; label: the hidden
+    axis's name, or None where the axis is free (inputs, outputs, nodes of a grid). Axes of one
+    label are permuted together. A batch of points of V is {name: (F, *sizes)}.
     """
 
     tensors: tuple
@@ -24,7 +27,9 @@ class WeightSpace:
                 raise ValueError(f"{name} has two axes of one hidden layer: {labels}")
             for label, size in axes:
                 if size < 1 or sizes.setdefault(label, size) != size and label is not None:
-                    raise ValueError(f"{name}: hidden axis {label} has {size} and {sizes[label]} entries")
+                    raise ValueError(
+                        f"{name}: hidden axis {label} has {size} and {sizes[label]} entries"
+                    )
 
     @staticmethod
     def hidden(axes):
@@ -39,7 +44,9 @@ class WeightSpace:
     @property
     def sizes(self):
         """{label: entries} of the hidden axes."""
-        return {label: size for _, axes in self.tensors for label, size in axes if label is not None}
+        return {
+            label: size for _, axes in self.tensors for label, size in axes if label is not None
+        }
 
     @property
     def dim(self):
@@ -47,8 +54,14 @@ class WeightSpace:
         return sum(int(np.prod([size for _, size in axes])) for _, axes in self.tensors)
 
     def shared(self):
-        """Every set of hidden axes that some tensor has, as sorted tuples of labels, the empty one first."""
-        found = {subset for _, axes in self.tensors for n in range(len(axes) + 1) for subset in combinations(self.hidden(axes), n)}
+        """Every set of hidden axes that some tensor has, as sorted tuples of labels, the empty one
+        first."""
+        found = {
+            subset
+            for _, axes in self.tensors
+            for n in range(len(axes) + 1)
+            for subset in combinations(self.hidden(axes), n)
+        }
         return sorted(found, key=lambda subset: (len(subset), subset))
 
     def random_permutations(self, rng):
@@ -56,7 +69,8 @@ class WeightSpace:
         return {label: rng.permutation(size) for label, size in self.sizes.items()}
 
     def permute(self, weights, permutations):
-        """The action of the group on {name: (F, *sizes)}: entry j of a hidden axis becomes the former entry permutation[j]."""
+        """The action of the group on {name: (F, *sizes)}: entry j of a hidden axis becomes the
+        former entry permutation[j]."""
         moved = {}
         for name, axes in self.tensors:
             value = weights[name]
@@ -72,14 +86,20 @@ class WeightSpace:
 
     def flat(self, weights):
         """{name: (F, *sizes)} -> (F, dim)."""
-        return np.concatenate([weights[name].reshape(len(weights[name]), -1) for name, _ in self.tensors], axis=1)
+        return np.concatenate(
+            [weights[name].reshape(len(weights[name]), -1) for name, _ in self.tensors], axis=1
+        )
 
 
 def mlp_space(widths):
-    """The space of an MLP d_0, d_1, ..., d_M: W_m (d_m, d_{m-1}) and b_m (d_m,); the group permutes d_1 ... d_{M-1}."""
+    """The space of an MLP d_0, d_1, ..., d_M: W_m (d_m, d_{m-1}) and b_m (d_m,); the group permutes
+    d_1 ... d_{M-1}."""
     if len(widths) < 2:
         raise ValueError(f"an MLP has an input and an output size at least, got widths {widths}")
-    axes = [(None if m in (0, len(widths) - 1) else f"h{m:02d}", int(width)) for m, width in enumerate(widths)]
+    axes = [
+        (None if m in (0, len(widths) - 1) else f"h{m:02d}", int(width))
+        for m, width in enumerate(widths)
+    ]
     tensors = []
     for m in range(1, len(widths)):
         tensors += [(f"W{m}", (axes[m], axes[m - 1])), (f"b{m}", (axes[m],))]
@@ -87,10 +107,11 @@ def mlp_space(widths):
 
 
 def cnn_space(channels, n_out):
-    """The space of a convolutional classifier: W_m (c_m, c_{m-1}, taps) and b_m (c_m,) of 3 x 3 taps, then a linear layer of all channels.
+    """The space of a convolutional classifier: W_m (c_m, c_{m-1}, taps) and b_m (c_m,) of 3 x 3
+    taps, then a linear layer of all channels.
 
-    channels: c_0, of the pictures, c_1, ..., c_M, which the group permutes, taps and all. The linear layer is W_{M+1} (n_out, c_M).
-    """
+    channels: c_0, of the pictures, c_1, ..., c_M, which the group permutes, taps and all. The
+    linear layer is W_{M+1} (n_out, c_M)."""
     *layers, last, bias = mlp_space((*channels, n_out)).tensors
     taps = [(name, (*axes, (None, 9)) if name.startswith("W") else axes) for name, axes in layers]
     return WeightSpace((*taps, last, bias))

@@ -1,4 +1,5 @@
 """What the fields of a zoo are of: pictures, sine waves."""
+
 import zlib
 from pathlib import Path
 
@@ -15,17 +16,27 @@ X_LARGEST = np.pi  # sine waves are seen on [-pi, pi]
 
 
 class Sines:
-    """y = a sin(b x) on [-pi, pi], b uniform in [lowest, highest], a uniform in [0, amplitude], or 1 where amplitude is 0.
+    """y = a sin(b x) on [-pi, pi], b uniform in [lowest, highest], a uniform in [0, amplitude], or
+    1 where amplitude is 0.
 
-    The fields see x / pi in [-1, 1], and targets divided by the largest amplitude. Labels (F, 2): a and b.
-    """
+    The fields see x / pi in [-1, 1], and targets divided by the largest amplitude. Labels (F, 2): a
+    and b."""
 
-    activation, quality = "sine", "psnr"
+    activation = "sine"
+    quality = "psnr"
 
     def __init__(self, points=64, lowest=0.5, highest=10.0, amplitude=0.0):
-        self.config = {"kind": "sines", "points": points, "lowest": lowest, "highest": highest, "amplitude": amplitude}
+        self.config = {
+            "kind": "sines",
+            "points": points,
+            "lowest": lowest,
+            "highest": highest,
+            "amplitude": amplitude,
+        }
         self.points = np.linspace(-1, 1, points, dtype=np.float32)[:, None]
-        self.lowest, self.highest, self.amplitude = lowest, highest, amplitude
+        self.lowest = lowest
+        self.highest = highest
+        self.amplitude = amplitude
 
     def space(self, config):
         return mlp_space((1, *config.hidden, 1))
@@ -40,18 +51,24 @@ class Sines:
         b = rng.uniform(self.lowest, self.highest, n)
         a = rng.uniform(0, self.amplitude, n) if self.amplitude else np.ones(n)
         y = a[:, None] * np.sin(b[:, None] * X_LARGEST * self.points[:, 0])
-        return (y / max(self.amplitude, 1.0)).astype(np.float32)[..., None], np.stack([a, b], 1).astype(np.float32)
+        return (y / max(self.amplitude, 1.0)).astype(np.float32)[..., None], np.stack(
+            [a, b], 1
+        ).astype(np.float32)
 
 
 class Pictures:
-    """Pictures (F, side, side, C) in [0, 1] as fields of (x, y) in [-1, 1]; targets are values - 0.5. Labels (F,): classes."""
+    """Pictures (F, side, side, C) in [0, 1] as fields of (x, y) in [-1, 1]; targets are values -
+    0.5. Labels (F,): classes."""
 
-    activation, quality = "sine", "psnr"
+    activation = "sine"
+    quality = "psnr"
 
     def __init__(self, pixels, labels, name):
-        crc = zlib.crc32(labels.tobytes(), zlib.crc32(pixels.tobytes()))  # so that a zoo of other pictures is told apart
+        # so that a zoo of other pictures is told apart
+        crc = zlib.crc32(labels.tobytes(), zlib.crc32(pixels.tobytes()))
         self.config = {"kind": "pictures", "name": name, "side": pixels.shape[1], "crc": crc}
-        self.pixels, self.labels = pixels, labels
+        self.pixels = pixels
+        self.labels = labels
         line = np.linspace(-1, 1, pixels.shape[1], dtype=np.float32)
         self.points = np.stack(np.meshgrid(line, line), axis=-1).reshape(-1, 2)
 
@@ -68,7 +85,10 @@ class Pictures:
     def targets(self, first, last):
         """What fields of these pictures are fitted to (F, N, C), and their labels."""
         chosen = self.pixels[first:last]
-        return chosen.reshape(len(chosen), -1, chosen.shape[-1]) - np.float32(0.5), self.labels[first:last]
+        return (
+            chosen.reshape(len(chosen), -1, chosen.shape[-1]) - np.float32(0.5),
+            self.labels[first:last],
+        )
 
     def fit(self, first, last, config, rng, advance):
         targets, labels = self.targets(first, last)
@@ -77,23 +97,32 @@ class Pictures:
 
 
 def load_pictures(path, side, crop=0):
-    """An idx file of pictures with its labels beside it, a folder with such a file, with CIFAR-10 or with a sub-folder for each class
-    (whose pictures come in a fixed random order) -> Pictures.
+    """An idx file of pictures with its labels beside it, a folder with such a file, with CIFAR-10
+    or with a sub-folder for each class (whose pictures come in a fixed random order) -> Pictures.
 
-    The `crop` x `crop` pixels in the middle (0: the largest square) are averaged to side x side. ValueError says what is wrong.
-    """
+    The `crop` x `crop` pixels in the middle (0: the largest square) are averaged to side x side.
+    ValueError says what is wrong."""
     path = Path(path)
     if (path / "data_batch_1.bin").is_file():
-        images, labels = (np.concatenate(part) for part in zip(*load_labelled(path)))  # those to test on are the last sixth
-        return Pictures(np.stack([_reduced(image.transpose(1, 2, 0), side, crop, path) for image in images]), labels, path.name)
+        # those to test on are the last sixth
+        images, labels = (np.concatenate(part) for part in zip(*load_labelled(path)))
+        return Pictures(
+            np.stack([_reduced(image.transpose(1, 2, 0), side, crop, path) for image in images]),
+            labels,
+            path.name,
+        )
     if path.is_dir() and any(path.glob("*-images-idx3-ubyte*")):
-        path = max(path.glob("*-images-idx3-ubyte*"))  # those to train on where there are both: train comes after t10k
+        # those to train on where there are both: train comes after t10k
+        path = max(path.glob("*-images-idx3-ubyte*"))
     if path.is_dir():
-        files = sorted(p for p in path.rglob("*") if p.suffix.lower() in Image.registered_extensions())
+        files = sorted(
+            p for p in path.rglob("*") if p.suffix.lower() in Image.registered_extensions()
+        )
         if not files:
             raise ValueError(f"{path}: no pictures in this folder")
         classes = sorted({p.parent for p in files})
-        files = np.random.default_rng(0).permutation(np.array(files, object))  # so that any part of them has all classes
+        # so that any part of them has all classes
+        files = np.random.default_rng(0).permutation(np.array(files, object))
         pixels = [_reduced(picture.as_rgb(load_image(p)), side, crop, p) for p in files]
         labels = np.array([classes.index(p.parent) for p in files], np.int32)
         return Pictures(np.stack(pixels), labels, path.name)
@@ -102,11 +131,16 @@ def load_pictures(path, side, crop=0):
         raise ValueError(f"{path}: wanted an idx file of pictures, with 3 axes, got {images.ndim}")
     beside = path.with_name(path.name.replace("images-idx3", "labels-idx1"))
     if beside == path:
-        raise ValueError(f"{path}: an idx file of pictures is named ...images-idx3..., so that its labels can be found")
+        raise ValueError(
+            f"{path}: an idx file of pictures is named ...images-idx3..., so that its labels can be"
+            " found"
+        )
     labels = read_idx(beside)
     if labels.shape != images.shape[:1]:
         raise ValueError(f"{beside}: {labels.shape} labels for {len(images)} pictures")
-    pixels = np.stack([_reduced(image[..., None] / np.float32(255), side, crop, path) for image in images])
+    pixels = np.stack(
+        [_reduced(image[..., None] / np.float32(255), side, crop, path) for image in images]
+    )
     return Pictures(pixels, labels.astype(np.int32), path.parent.name)
 
 
@@ -115,10 +149,21 @@ def _reduced(pixels, side, crop, name):
     height, width = pixels.shape[:2]
     size = crop or min(height, width)
     if size > min(height, width) or side > size:
-        raise ValueError(f"{name}: {height} x {width} pixels have no {size} x {size} to be averaged to {side} x {side}")
-    top, left = (height - size) // 2, (width - size) // 2
-    middle = pixels[top:top + size, left:left + size]
+        raise ValueError(
+            f"{name}: {height} x {width} pixels have no {size} x {size} to be averaged to {side} x"
+            f" {side}"
+        )
+    top = (height - size) // 2
+    left = (width - size) // 2
+    middle = pixels[top : top + size, left : left + size]
     if size % side == 0:
-        return middle.reshape(side, size // side, side, size // side, -1).mean((1, 3)).astype(np.float32)
-    channels = [np.asarray(Image.fromarray(np.float32(c), "F").resize((side, side), Image.BOX)) for c in np.moveaxis(middle, -1, 0)]
+        return (
+            middle.reshape(side, size // side, side, size // side, -1)
+            .mean((1, 3))
+            .astype(np.float32)
+        )
+    channels = [
+        np.asarray(Image.fromarray(np.float32(c), "F").resize((side, side), Image.BOX))
+        for c in np.moveaxis(middle, -1, 0)
+    ]
     return np.clip(np.stack(channels, axis=-1), 0, 1)
