@@ -27,6 +27,8 @@ setup(
         "matplotlib",
         "scikit-learn",
         "tyro",
+        "annotated-types",
+        "typing-extensions",
         "safetensors",
         # the matrix products Jittor would otherwise fetch from the internet at its first import
         (

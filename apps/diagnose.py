@@ -31,9 +31,9 @@ from jgrid.theory import figures
 from jgrid.theory.diagnosis import (
     BANDS,
     checked_steps,
-    foretell,
     largest_error,
     measures,
+    predict,
     split_points,
     train,
 )
@@ -89,7 +89,7 @@ SIDE = 128  # of the crops of these
 
 @dataclass(frozen=True)
 class Config:
-    """Foretell how fields fit a picture, without training them; verify it; or draw the theory's
+    """Predict how fields fit a picture, without training them; verify it; or draw the theory's
     figures."""
 
     image: Optional[Path] = None
@@ -102,11 +102,11 @@ class Config:
     fields: tuple[str, ...] = ("linear", "hash")
     """Which fields to rank, by the start of their names."""
     steps: int = 2000
-    """Steps of full-batch gradient descent, at 1 / lambda_max of each field, that are foretold."""
+    """Steps of full-batch gradient descent, at 1 / lambda_max of each field, that are predicted."""
     held_out: float = 0.25
     """Fraction of the pixels that training never sees."""
     verify: bool = False
-    """Train the fields and compare with what was foretold."""
+    """Train the fields and compare with what was predicted."""
     choose: bool = False
     """Choose from a list of configurations; without --image, on four pictures, and trained as
     well."""
@@ -164,7 +164,7 @@ def build(config, field, task):
     """The field, the same at every call."""
     jt.set_global_seed(config.seed)
     np.random.seed(config.seed)
-    model = field.build(task.dim, task.n_out, task.aspect, task.place)
+    model = field.build(task)
     jt.sync_all(True)  # Jittor draws numbers when they are first used, in the order of their use
     return model
 
@@ -174,7 +174,7 @@ def diagnose(config, name, field, task):
     points = split_points(task)
     steps = checked_steps(config.steps)
     model = build(config, field, task)
-    forecast, at_trained, predicted = foretell(model, points, steps)
+    forecast, at_trained, predicted = predict(model, points, steps)
     row = {
         "name": name,
         "field": field_to_dict(field),
@@ -192,7 +192,7 @@ def diagnose(config, name, field, task):
 
 
 def verify(config, row, field, task):
-    """Train what a row foretold, and add the real curves."""
+    """Train what a row predicted, and add the real curves."""
     row["trained"] = train(build(config, field, task), split_points(task), row["lr"], row["steps"])
     row["prediction_error_db"] = largest_error(row["predicted"], row["trained"])
     jt.gc()
@@ -248,9 +248,10 @@ def rank(config, task, out):
     ]
     text = [
         (
-            f"Foretold after {config.steps} steps of full-batch gradient descent at 1 / lambda_max,"
-            f" {config.held_out:.0%} of {task.height * task.width:,} pixels held out; nothing was"
-            " trained, and every kernel is frozen. norm: |w_t - w_0|^2; fair: sqrt(norm tr G) / n;"
+            f"Predicted after {config.steps} steps of full-batch gradient descent at 1 /"
+            f" lambda_max, {config.held_out:.0%} of {task.height * task.width:,} pixels held"
+            " out; nothing was trained, and every kernel is frozen. norm: |w_t - w_0|^2; fair:"
+            " sqrt(norm tr G) / n;"
             " bound: of the mean absolute error; Delta: with ridge lambda_max / steps; 'half of':"
             " steps until half of a band of frequencies (in parts of half a wave per pixel) is"
             f" learned. {platform.machine()}, {os.cpu_count()} cores."
@@ -270,7 +271,7 @@ def rank(config, task, out):
         for row in rows:
             verify(config, row, MODELS[row["name"]], task)
             print(
-                f"{row['name']}: foretold in {row['predicted']['seconds']:.1f} s, trained in"
+                f"{row['name']}: predicted in {row['predicted']['seconds']:.1f} s, trained in"
                 f" {row['trained']['seconds']:.1f} s, largest error"
                 f" {row['prediction_error_db']:.2g} dB",
                 flush=True,
@@ -280,7 +281,7 @@ def rank(config, task, out):
             train_seconds=sum(row["trained"]["seconds"] for row in rows),
         )
         print(
-            f"all: foretold in {result['predict_seconds']:.1f} s, trained in"
+            f"all: predicted in {result['predict_seconds']:.1f} s, trained in"
             f" {result['train_seconds']:.1f} s, largest error"
             f" {result['prediction_error_db']:.2g} dB"
         )

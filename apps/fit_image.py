@@ -77,7 +77,7 @@ def fit(config, device):
     with cli.user_errors():
         pixels = load_image(config.image) if config.image else skimage.data.astronaut() / 255.0
         task = ImageTask(pixels, config.train.seed, config.held_out)
-        model = config.field.build(task.dim, task.n_out, task.aspect, task.place)
+        model = config.field.build(task)
         n_pixels = task.height * task.width
         check_memory(
             model,

@@ -16,6 +16,7 @@ from jgrid import cli, parallel, picture, resume
 from jgrid.field import (
     DecoderConfig,
     DenseGridConfig,
+    Domain,
     HashGridConfig,
     MulFAGridConfig,
     OptDNNGridConfig,
@@ -129,7 +130,7 @@ def fit(config, device):
         saved = resume.find(out, run, config.resume)
         # a wrong flag of the field ends here, before the distances are computed
         check_memory(
-            config.field.build(3, 1),
+            config.field.build(Domain(3, 1)),
             config.train.batch,
             POINT_BYTES * config.sdf.pool,
             "--sdf.pool",
@@ -139,7 +140,7 @@ def fit(config, device):
         print(f"warning: {note}", file=sys.stderr)
     print(", ".join(f"{key} {value}" for key, value in mesh.report.items()))
     task = SDFTask(mesh, config.sdf, config.train.seed, progress=parallel.first)
-    model = config.field.build(task.dim, task.n_out, task.aspect, task.place).start_at(0.0)
+    model = config.field.build(task)
     if config.ops == "plain":
         model.use_plain_ops()
     model_config = {"field": field_config, "scale": mesh.scale, "offset": mesh.offset.tolist()}

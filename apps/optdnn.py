@@ -117,7 +117,7 @@ class Config:
                 raise ValueError(f"--{name} must be positive, got {getattr(self, name)}")
         if not self.channels or min(self.channels) < 1:
             raise ValueError(
-                f"--channels wants a positive number for each stage, got {self.channels}"
+                f"--channels needs a positive number for each stage, got {self.channels}"
             )
         if self.shift < 0:
             raise ValueError(f"--shift must not be negative, got {self.shift}")

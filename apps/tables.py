@@ -39,7 +39,7 @@ class Config:
     """Run fields on subjects and write the tables of docs/results."""
 
     table: tyro.conf.Positional[Literal["image", "sdf", "views", "theory", "fourier", "all"]]
-    """image, sdf, views: fields at equal parameters, steps and time; theory: foretold beside
+    """image, sdf, views: fields at equal parameters, steps and time; theory: predicted beside
     trained; fourier: encodings and their NTK."""
     preset: Literal["cpu", "paper"] = "cpu"
     """cpu: small fields and subjects, minutes on two cores; paper: full sizes, for a CUDA
@@ -250,7 +250,7 @@ def image(config, sizes, pictures):
         "image",
         sizes,
         {name: task(name) for name in pictures},
-        lambda field, task: field.build(task.dim, task.n_out, task.aspect, task.place),
+        lambda field, task: field.build(task),
         ("psnr", "PSNR", 2),
         keep,
         [
@@ -299,9 +299,7 @@ def sdf(config, sizes, meshes):
         "sdf",
         sizes,
         meshes,
-        lambda field, task: field.build(task.dim, task.n_out, task.aspect, task.place).start_at(
-            0.0
-        ),
+        lambda field, task: field.build(task),
         ("iou", "IoU", 4),
         lambda task, model, folder: task.measure(surface_of(model, resolution)),
         [
@@ -332,7 +330,7 @@ def views(config, sizes, scenes):
 
 
 def theory(config, sizes, pictures):
-    """What apps/diagnose.py foretells, beside training; and the published figures' numbers."""
+    """What apps/diagnose.py predicts, beside training; and the published figures' numbers."""
     settings = diagnose.Config(steps=sizes.steps, seed=config.seed, device=config.device)
     rows = {}
     for name, field in sizes.fields.items():
@@ -368,15 +366,15 @@ def theory(config, sizes, pictures):
             )
     columns = {
         "features": ("features", 0),
-        "foretold PSNR": ("psnr", 2),
+        "predicted PSNR": ("psnr", 2),
         "trained PSNR": ("trained_psnr", 2),
         "largest error of the curve (dB)": ("prediction_error_db", 4),
-        "foretold held out": ("psnr_held_out", 2),
+        "predicted held out": ("psnr_held_out", 2),
         "trained held out": ("trained_psnr_held_out", 2),
         "bound": ("bound", 3),
         "half of 1/16 to 1/4": ("half_low", 1),
         "half of 1/2 to 1": ("half_high", 0),
-        "foretold in (s)": ("predict_seconds", 2),
+        "predicted in (s)": ("predict_seconds", 2),
         "trained in (s)": ("train_seconds", 2),
     }
     lines = [

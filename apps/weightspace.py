@@ -135,7 +135,7 @@ class Config:
                 f"{self.lowest}, {self.highest} and {self.amplitude}"
             )
         if not self.models or not self.read:
-            raise ValueError("--models and --read want one at least")
+            raise ValueError("--models and --read need one at least")
         if self.kind == "mulfa" and (
             self.job not in ("zoo", "classify") or {"inr2vec", "transformer"} & set(self.models)
         ):
@@ -292,9 +292,9 @@ def check(config, zoo, pictures):
     if pictures is not None and config.job != "adapt" and fields > len(pictures):
         raise ValueError(f"--fields {fields}: {config.subject} has {len(pictures)} pictures")
     if config.kind == "mulfa" and pictures is None and zoo is None:
-        raise ValueError("--kind mulfa wants pictures")
+        raise ValueError("--kind mulfa needs pictures")
     if config.job == "adapt" and pictures is None:
-        raise ValueError("adapt wants pictures, --subject sines has none")
+        raise ValueError("adapt needs pictures, --subject sines has none")
     if zoo is not None and (zoo.config["quality"] == "accuracy") != (config.job == "adapt"):
         kind = "fields" if config.job == "adapt" else "classifiers"
         raise ValueError(f"{config.zoo}: its networks are {kind}, of no use to {config.job}")
@@ -329,7 +329,7 @@ def check(config, zoo, pictures):
         ):
             raise ValueError(
                 "--view-turn, --view-scale and --view-shift are for classify and embed, with fields"
-                " of sines, and the first wants two coordinates"
+                " of sines, and the first needs two coordinates"
             )
     if config.read != tuple(PARTS) and not (
         "features" in zoo.weights if zoo else config.kind == "mulfa"
@@ -340,7 +340,7 @@ def check(config, zoo, pictures):
     classes = zoo.labels.ndim == 1 if zoo else pictures is not None
     if config.job in ("classify", "regress", "embed") and classes != (config.job == "classify"):
         raise ValueError(
-            f"{config.job} wants fields"
+            f"{config.job} needs fields"
             f" {'with classes' if config.job == 'classify' else 'of sines'}"
         )
 

@@ -5,7 +5,7 @@ import time
 
 from benchmarks import problem
 from jgrid import ImageTask, TrainConfig, Trainer
-from jgrid.field import DecoderConfig, DenseGridConfig, field_from_dict
+from jgrid.field import DecoderConfig, DenseGridConfig, Domain, field_from_dict
 from jgrid.image.metrics import psnr
 from jgrid.image.task import render
 from jgrid.ops.gather import CollapsedGather
@@ -50,7 +50,7 @@ def step(field, batch, plain=False):
     """One training step on random pixels, fused as configured, or in Jittor's own ops and
     optimiser."""
     task = astronaut()
-    model = field_from_dict(field).build(2, 3)
+    model = field_from_dict(field).build(Domain(2, 3))
     if plain:
         model.use_plain_ops()
     groups = model.parameter_groups()
@@ -74,7 +74,7 @@ def ops(field, batch):
     """The parts of a training step, each alone, and the whole; info: what each must do, in the
     units of the limits."""
     task = astronaut()
-    model = field_from_dict(field).build(2, 3)
+    model = field_from_dict(field).build(Domain(2, 3))
     grid = model.grid
     network = [p for layer in model.network.layers for p in (layer.weight, layer.bias)]
     trainer = Trainer(task, model, TrainConfig(batch=batch, steps=FOREVER), progress=False)
@@ -148,7 +148,7 @@ def scaling(base, batch, changes):
         change = dict(change)
         dim = change.pop("dim", 2)
         n = change.pop("batch", batch)
-        model = field_from_dict({**base, **change}).build(dim, 3)
+        model = field_from_dict({**base, **change}).build(Domain(dim, 3))
         runs[name] = Trainer(
             FixedBatch(dim, n), model, TrainConfig(batch=n, steps=FOREVER), progress=False
         ).advance
@@ -167,7 +167,7 @@ def fit(field, targets, every, steps):
         jt.set_global_seed(0)
         trainer = Trainer(
             task,
-            field_from_dict(field).build(2, 3, task.aspect, task.place),
+            field_from_dict(field).build(Domain(2, 3, task.aspect, task.place)),
             TrainConfig(),
             progress=False,
         )
@@ -183,7 +183,9 @@ def fit(field, targets, every, steps):
             reached.update({t: [seconds, done] for t in targets if t not in reached and value >= t})
         return reached
 
-    Trainer(task, field_from_dict(field).build(2, 3), TrainConfig(), progress=False).advance(3)
+    Trainer(
+        task, field_from_dict(field).build(Domain(2, 3)), TrainConfig(), progress=False
+    ).advance(3)
     return {"fit": run}, {}
 
 
@@ -194,7 +196,7 @@ def extraction(field, resolution, steps, sparse):
     task = SDFTask(gyroid_ball(), SDFConfig(pool=2**17))
     trainer = Trainer(
         task,
-        field_from_dict(field).build(3, 1).start_at(0.0),
+        field_from_dict(field).build(task),
         TrainConfig(steps=steps, batch=2**14),
         progress=False,
     )

@@ -4,7 +4,7 @@ ops."""
 import time
 from dataclasses import dataclass
 
-from jgrid.field import DecoderConfig, MulFAGridConfig
+from jgrid.field import DecoderConfig, Domain, MulFAGridConfig
 from jgrid.grid import Grid
 from jgrid.image.task import ImageTask
 from jgrid.index import GridIndex, geometric_levels
@@ -161,7 +161,7 @@ def trained(config, warm, steps):
     jt.set_global_seed(0)
     np.random.seed(0)
     task = ImageTask(skimage.data.astronaut() / 255.0)
-    field = config.build(task.dim, task.n_out, task.aspect)
+    field = config.build(task)
     seconds = 0.0
     if warm:
         start = time.perf_counter()
@@ -182,7 +182,7 @@ def gain_curves(x, y, steps):
     colours = jt.array(y).stop_grad()
 
     def joint(n):
-        field = config.build(2, y.shape[1])
+        field = config.build(Domain(2, y.shape[1]))
         rates = {"features": 1e-1, "kernel": 3e-2}
         return adam_curve(
             field,
@@ -193,7 +193,7 @@ def gain_curves(x, y, steps):
         )
 
     def projected(n):
-        grid = config.build(2, y.shape[1]).grid
+        grid = config.build(Domain(2, y.shape[1])).grid
 
         def run(callback):
             conjugate_gradients(grid, points, colours, 12, 1e-3, callback=callback)

@@ -64,7 +64,7 @@ class Model:
         stride = self.cells[:, None] + 1
         dense = x[:, :n, None, :] + (y * stride)[:, :n, :, None]
         if n < len(self.cells):
-            # products wrap, as the hash wants
+            # products wrap, as the hash needs
             prime = np.int32(np.uint32(2654435761).astype(np.int32)).item()
             hashed = (x[:, n:, None, :] ^ (y[:, n:] * prime)[..., None]) & self.layout.mask
             dense = torch.cat([dense, hashed], 1)

@@ -33,7 +33,7 @@ def gaussian_frequencies(dim, features, sigma):
 def _per_axis(dim, features):
     if features < dim:
         raise ValueError(
-            f"frequencies along each of {dim} axes want at least {dim} features, got {features}"
+            f"frequencies along each of {dim} axes need at least {dim} features, got {features}"
         )
     return features // dim
 

@@ -25,7 +25,7 @@ class Grid(nn.Module):
     def __init__(self, index, kernel, channels, concat=False, fused=True, scale=1e-4):
         super().__init__()
         if channels < 1:
-            raise ValueError(f"a grid wants at least 1 channel, got {channels}")
+            raise ValueError(f"a grid needs at least 1 channel, got {channels}")
         memory.require(
             24 * index.n_nodes * channels,
             f"a grid of {index.n_nodes:,} nodes with {channels} channels",

@@ -55,11 +55,11 @@ class GridIndex:
             cells = np.repeat(cells[:, None], dim, axis=1)
         if dim not in (1, 2, 3) or cells.shape[1] != dim or cells.min() < 1:
             raise ValueError(
-                f"a grid index wants dim 1, 2 or 3 and cells >= 1 of shape (L, dim), got dim {dim},"
+                f"a grid index needs dim 1, 2 or 3 and cells >= 1 of shape (L, dim), got dim {dim},"
                 f" {cells.tolist()}"
             )
         if table_size is not None and table_size < 2:
-            raise ValueError(f"a grid's table wants a size of at least 2, got {table_size}")
+            raise ValueError(f"a grid's table needs a size of at least 2, got {table_size}")
         # of which 64 bits might not hold the true number
         dense = np.minimum(np.prod(cells + 1.0, axis=1), 2.0**53).astype(np.int64)
         size = dense if table_size is None else np.minimum(dense, table_size)
@@ -159,7 +159,7 @@ class FourierIndex:
 
     def __init__(self, dim, cells, octaves):
         if octaves < 0:
-            raise ValueError(f"a Fourier index wants octaves >= 0, got {octaves}")
+            raise ValueError(f"a Fourier index needs octaves >= 0, got {octaves}")
         self.dim = dim
         self.octaves = octaves
         self.n_levels = 1 + 2 * octaves
@@ -196,7 +196,7 @@ class PointIndex(nn.Module):
         nodes = np.asarray(nodes, np.float32)
         if nodes.ndim != 2 or not np.isfinite(nodes).all() or not 1 <= k < len(nodes):
             raise ValueError(
-                f"a point index wants finite nodes (M, D) and 1 <= k < M, got shape {nodes.shape}"
+                f"a point index needs finite nodes (M, D) and 1 <= k < M, got shape {nodes.shape}"
                 f" and k {k}"
             )
         self.n_nodes, self.dim, self.k = *nodes.shape, k

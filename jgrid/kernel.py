@@ -103,7 +103,7 @@ class MulFAKernel(nn.Module):
         _check_profile(profile)
         if min(dim, levels, channels, kernels, octaves) < 1 or spread <= 0:
             raise ValueError(
-                "a MulFA kernel wants dim, levels, channels, kernels, octaves >= 1 and spread > 0,"
+                "a MulFA kernel needs dim, levels, channels, kernels, octaves >= 1 and spread > 0,"
                 f" got {dim}, {levels}, {channels}, {kernels}, {octaves}, {spread}"
             )
         self.profile = profile
@@ -164,7 +164,7 @@ class MulFAGainKernel(nn.Module):
         _check_profile(profile)
         if min(channels, octaves, width, depth) < 1:
             raise ValueError(
-                f"a MulFA gain wants channels, octaves, width, depth >= 1, got {channels},"
+                f"a MulFA gain needs channels, octaves, width, depth >= 1, got {channels},"
                 f" {octaves}, {width}, {depth}"
             )
         dim = positions.shape[1]
@@ -231,7 +231,7 @@ class MulFALiteralKernel(nn.Module):
         super().__init__()
         if min(levels, octaves, width, depth) < 1 or floor <= 0:
             raise ValueError(
-                "a literal MulFA kernel wants levels, octaves, width, depth >= 1 and floor > 0,"
+                "a literal MulFA kernel needs levels, octaves, width, depth >= 1 and floor > 0,"
                 f" got {levels}, {octaves}, {width}, {depth}, {floor}"
             )
         self.levels = levels
@@ -273,7 +273,7 @@ class RadialKernel(nn.Module):
     def __init__(self, n_nodes, dim, channels, octaves=0, sharpness=3.0):
         super().__init__()
         if octaves < 0:
-            raise ValueError(f"a radial kernel wants octaves >= 0, got {octaves}")
+            raise ValueError(f"a radial kernel needs octaves >= 0, got {octaves}")
         self.octaves = octaves
         self.shape = jt.array(np.tile(sharpness * np.eye(dim, dtype=np.float32), (n_nodes, 1, 1)))
         if octaves:

@@ -96,15 +96,15 @@ def _checked(grid, x, y, **counts):
     """Points and values as float32 arrays; counts: what must be at least 1."""
     for name, count in counts.items():
         if count < 1:
-            raise ValueError(f"a solver wants {name} of at least 1, got {count}")
+            raise ValueError(f"a solver needs {name} of at least 1, got {count}")
     x, y = (np.asarray(v.numpy() if isinstance(v, jt.Var) else v, np.float32) for v in (x, y))
     if len(x) < 1 or x.shape != (len(x), grid.index.dim) or y.shape != (len(x), grid.n_out):
         raise ValueError(
-            f"a solver wants points (N, {grid.index.dim}) and values (N, {grid.n_out}), got"
+            f"a solver needs points (N, {grid.index.dim}) and values (N, {grid.n_out}), got"
             f" {x.shape} and {y.shape}"
         )
     if not (np.isfinite(x).all() and np.isfinite(y).all()):
-        raise ValueError("a solver wants finite points and values")
+        raise ValueError("a solver needs finite points and values")
     return x, y
 
 
@@ -298,7 +298,7 @@ def project(
     )
     parameters = [p for p in grid.kernel.parameters() if not p.is_stop_grad()]
     if not parameters:
-        raise ValueError("variable projection wants a kernel with parameters to train")
+        raise ValueError("variable projection needs a kernel with parameters to train")
     optimizer = Adam([{"params": parameters, "lr": lr}])
     for step in trange(1, steps + 1, disable=not progress, unit="step", dynamic_ncols=True):
         if step > 1:
@@ -328,7 +328,7 @@ def warm_start(field, x, y, iterations=12):
     mixes = isinstance(grid, Grid) and isinstance(grid.kernel, (InterpolationKernel, MulFAKernel))
     if len(layers) < 2 or not mixes or layers[0].weight.shape[0] < 2 * n or grid.w.shape[1] < n:
         raise ValueError(
-            f"a warm start wants a grid of at least {n} channels, with interpolation or MulFA"
+            f"a warm start needs a grid of at least {n} channels, with interpolation or MulFA"
             f" kernels, and a decoder with hidden layers of at least {2 * n} units"
         )
     kernel = (
@@ -385,14 +385,14 @@ class SolveConfig:
     def __post_init__(self):
         if self.iterations < 1 or self.eval_every < 1:
             raise ValueError(
-                f"--solve wants iterations and eval-every of at least 1, got {self.iterations} and"
+                f"--solve needs iterations and eval-every of at least 1, got {self.iterations} and"
                 f" {self.eval_every}"
             )
         if not (
             0 <= self.tolerance < 1 and 0 <= self.tikhonov < float("inf") and self.kernel_steps >= 0
         ):
             raise ValueError(
-                "--solve wants 0 <= tolerance < 1, tikhonov >= 0 and kernel-steps >= 0, got "
+                "--solve needs 0 <= tolerance < 1, tikhonov >= 0 and kernel-steps >= 0, got "
                 f"{self.tolerance}, {self.tikhonov} and {self.kernel_steps}"
             )
 
@@ -407,12 +407,12 @@ class Solver:
     def __init__(self, task, model, config, out_dir=None, progress=True):
         if model.network is not None or not isinstance(model.grid, Grid):
             raise ValueError(
-                "--solver cg wants a grid without a network behind it: give grid:mulfa, grid:dense,"
+                "--solver cg needs a grid without a network behind it: give grid:mulfa, grid:dense,"
                 " grid:hash, grid:fourier or grid:radial with --field.decoder.depth 0"
             )
         if config.kernel_steps and not model.grid.kernel.parameters():
             raise ValueError(
-                f"--solve.kernel-steps wants a kernel with parameters, got {config.kernel_steps}"
+                f"--solve.kernel-steps needs a kernel with parameters, got {config.kernel_steps}"
                 " for an interpolation"
             )
         self.task = task

@@ -1,15 +1,22 @@
 """What the trainer asks of a task."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import Callable, Optional
+
+import numpy as np
 
 
 class AbstractTask(ABC):
-    """A thing to fit. Attributes: dim (D), n_out (values per point), metric (the name, in
-    `evaluate`, to show and plot)."""
+    """A thing to fit. It can stand for the Domain of a field, whose attributes it has: dim (D),
+    n_out, aspect, place, start. metric: the name, in `evaluate`, to show and plot."""
 
     dim: int
     n_out: int
     metric: str
+    aspect: Optional[Sequence[float]] = None
+    place: Optional[Callable[[int], np.ndarray]] = None
+    start: float = 0.5
 
     @abstractmethod
     def sample(self, step, n):

@@ -110,7 +110,7 @@ class TrainConfig:
             and self.seed >= 0
         ):
             raise ValueError(
-                "--train wants warmup >= 0, 0 < decay <= 1, 0 <= ema < 1, clip >= 0 and seed >= 0,"
+                "--train needs warmup >= 0, 0 < decay <= 1, 0 <= ema < 1, clip >= 0 and seed >= 0,"
                 f" got {self.warmup}, {self.decay}, {self.ema}, {self.clip} and {self.seed}"
             )
 

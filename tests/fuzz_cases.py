@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from jgrid import checkpoint, cli
-from jgrid.field import FIELDS, check_memory, field_from_dict, field_to_dict
+from jgrid.field import FIELDS, Domain, check_memory, field_from_dict, field_to_dict
 from jgrid.image.files import load_image
 from jgrid.image.task import load_model as load_image_model
 from jgrid.labelled import load_labelled, read_idx
@@ -310,12 +310,15 @@ def models():
     made = []
     made.append(
         (
-            zeros(config.build(2, 3, (1.0, 0.5))),
+            zeros(config.build(Domain(2, 3, (1.0, 0.5)))),
             {"field": field, "width": 8, "height": 4, "n_out": 3},
         )
     )
     made.append(
-        (zeros(config.build(3, 1)), {"field": field, "scale": 2.0, "offset": [0.0, 1.0, 2.0]})
+        (
+            zeros(config.build(Domain(3, 1))),
+            {"field": field, "scale": 2.0, "offset": [0.0, 1.0, 2.0]},
+        )
     )
     colour = {"features": 3, "width": 4, "depth": 1, "lr": 0.01}
     about = {"field": field, "colour": colour}
@@ -432,7 +435,7 @@ CONFIGS = st.deferred(
 def read_config(values):
     config = field_from_dict(values)
     for dim, n_out, aspect in ((2, 3, (1.0, 0.5)), (3, 1, None)):
-        check_memory(config.build(dim, n_out, aspect), 2**16)
+        check_memory(config.build(Domain(dim, n_out, aspect)), 2**16)
 
 
 # --- command lines

@@ -8,7 +8,7 @@ from benchmarks import __main__ as benchmarks
 from benchmarks import problem, suite
 from benchmarks.race import race, summary
 from jgrid import GridIndex, MulFAGridConfig
-from jgrid.field import field_from_dict
+from jgrid.field import Domain, field_from_dict
 
 import fit_sdf
 import numpy as np
@@ -78,7 +78,7 @@ def test_peers_start_from_jgrids_grids():
     assert field_from_dict(problem.SURFACE) == fit_sdf.MULFA
     for field in (problem.HASH, problem.MULFA):
         layout = problem.Layout(field)
-        index = field_from_dict(field).build(2, 3).grid.index
+        index = field_from_dict(field).build(Domain(2, 3)).grid.index
         assert (
             isinstance(index, GridIndex)
             and layout.n_nodes == index.n_nodes

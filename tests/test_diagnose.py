@@ -6,7 +6,13 @@ import json
 import sys
 
 from jgrid import cli, picture
-from jgrid.field import DecoderConfig, DenseGridConfig, HashGridConfig, LiteralMulFAGridConfig
+from jgrid.field import (
+    DecoderConfig,
+    DenseGridConfig,
+    Domain,
+    HashGridConfig,
+    LiteralMulFAGridConfig,
+)
 from jgrid.theory import figures
 
 import diagnose
@@ -42,7 +48,7 @@ def run(monkeypatch, photo, out, **flags):
     return json.loads((out / "result.json").read_text())
 
 
-def test_what_is_foretold_comes_true(photo, tmp_path, monkeypatch, capsys):
+def test_what_is_predicted_comes_true(photo, tmp_path, monkeypatch, capsys):
     result = run(monkeypatch, photo, tmp_path / "out", verify=True)
     assert (
         result["prediction_error_db"] < 0.01
@@ -111,7 +117,7 @@ def test_the_published_list_of_configurations():
     assert len(diagnose.CANDIDATES) >= 12 and len(diagnose.PICTURES) == 4
     for field in [*diagnose.MODELS.values(), *diagnose.CANDIDATES.values()]:
         assert field.decoder.depth == 0
-        assert field.build(2, 3, (1.0, 1.0)).network is None
+        assert field.build(Domain(2, 3, (1.0, 1.0))).network is None
 
 
 @pytest.mark.parametrize("name", ["spectrum", "bound"])

@@ -10,6 +10,7 @@ from jgrid.field import (
     FIELDS,
     DecoderConfig,
     DenseGridConfig,
+    Domain,
     Field,
     FilterConfig,
     FourierGridConfig,
@@ -172,7 +173,7 @@ def state(module):
 def facts(config, dim=2):
     """All that a config may decide: values, weights, learning rates."""
     start_over()
-    model = config.build(dim, N_OUT)
+    model = config.build(Domain(dim, N_OUT))
     return {
         "value": model(jt.array(inputs(dim))).numpy(),
         **state(model),
@@ -246,7 +247,7 @@ def test_builds_and_runs(config, dim, depth):
         config = dataclasses.replace(config, decoder=DecoderConfig(width=7, depth=depth))
     else:
         config = dataclasses.replace(config, depth=depth + 1)
-    model = config.build(dim, N_OUT)
+    model = config.build(Domain(dim, N_OUT))
     value = model(jt.array(inputs(dim))).numpy()
     assert value.shape == (5, N_OUT) and np.isfinite(value).all()
     trained = [id(p) for group in model.parameter_groups() for p in group["params"]]
@@ -259,8 +260,8 @@ def test_builds_and_runs(config, dim, depth):
 def test_a_saved_field_comes_back_exactly(config):
     """Also its fixed arrays, which were drawn when it was built."""
     x = jt.array(inputs(2))
-    model = config.build(2, N_OUT)
-    other = config.build(2, N_OUT)
+    model = config.build(Domain(2, N_OUT))
+    other = config.build(Domain(2, N_OUT))
     other(x).sync()
     checkpoint.assign(other, state(model))
     np.testing.assert_array_equal(other(x).numpy(), model(x).numpy())
@@ -271,13 +272,13 @@ def test_a_saved_field_comes_back_exactly(config):
 
 
 def test_parts_have_their_own_learning_rates():
-    model = SMALL[2].build(2, N_OUT)
+    model = SMALL[2].build(Domain(2, N_OUT))
     assert {g["name"]: g["lr"] for g in model.parameter_groups()} == {
         "features": 0.02,
         "kernel": 0.003,
         "network": 0.003,
     }
-    alone = without_decoder(SMALL[2]).build(2, N_OUT)
+    alone = without_decoder(SMALL[2]).build(Domain(2, N_OUT))
     assert {g["name"]: g["lr"] for g in alone.parameter_groups()} == {
         "features": 0.02,
         "kernel": 0.003,
@@ -287,7 +288,7 @@ def test_parts_have_their_own_learning_rates():
 
 
 def test_without_decoder_the_field_is_linear_in_its_features():
-    model = without_decoder(SMALL[0]).build(2, N_OUT)
+    model = without_decoder(SMALL[0]).build(Domain(2, N_OUT))
     assert model.network is None
     x = jt.array(inputs(2))
     value = model(x).numpy()
@@ -297,26 +298,29 @@ def test_without_decoder_the_field_is_linear_in_its_features():
 
 def test_count_parameters_by_hand():
     """Levels 4 and 9 in 2D, 3 channels; MLP from 2 x 3 to 7 to 3."""
-    assert count_parameters(SMALL[0].build(2, N_OUT)) == (5 * 5 + 10 * 10) * 3 + (6 * 7 + 7) + (
-        7 * 3 + 3
-    )
+    assert count_parameters(SMALL[0].build(Domain(2, N_OUT))) == (5 * 5 + 10 * 10) * 3 + (
+        6 * 7 + 7
+    ) + (7 * 3 + 3)
     # a kernel of 1 + 4 waves for each of 3 channels at each of 2 levels
-    assert count_parameters(SMALL[2].build(2, N_OUT)) == (5 * 5 + 61) * 3 + 2 * 3 * 5 + (
+    assert count_parameters(SMALL[2].build(Domain(2, N_OUT))) == (5 * 5 + 61) * 3 + 2 * 3 * 5 + (
         6 * 7 + 7
     ) + (7 * 3 + 3)
     # filter network: 4 waves to 5, frequencies and phases of 5, last layer to 3
-    assert count_parameters(without_decoder(SMALL[2]).build(2, N_OUT)) == (5 * 5 + 61) * 3 + (
-        4 * 5 + 5
-    ) + (2 * 5 + 5) + (5 * 3 + 3)
-    assert count_parameters(SMALL[4].build(2, N_OUT)) == (2 * 11 + 11) + (11 * 3 + 3)
+    assert count_parameters(without_decoder(SMALL[2]).build(Domain(2, N_OUT))) == (
+        5 * 5 + 61
+    ) * 3 + (4 * 5 + 5) + (2 * 5 + 5) + (5 * 3 + 3)
+    assert count_parameters(SMALL[4].build(Domain(2, N_OUT))) == (2 * 11 + 11) + (11 * 3 + 3)
 
 
 def test_aspect_makes_cells_square():
     """On a picture twice as wide as high the short axis gets half the cells, and the whole as many
     as a square picture."""
-    model = SMALL[0].build(2, N_OUT, (1.0, 0.5))
+    model = SMALL[0].build(Domain(2, N_OUT, (1.0, 0.5)))
     assert model.grid.index.cells.tolist() == [[6, 3], [13, 6]]
-    assert SMALL[0].build(2, N_OUT, (1.0, 1e-2)).grid.index.cells.tolist() == [[40, 1], [90, 1]]
+    assert SMALL[0].build(Domain(2, N_OUT, (1.0, 1e-2))).grid.index.cells.tolist() == [
+        [40, 1],
+        [90, 1],
+    ]
 
 
 @every_field
@@ -376,7 +380,7 @@ BAD = [
 )
 def test_bad_values_are_refused(cls, name, value):
     with pytest.raises(ValueError):
-        cls(**{name: value}).build(2, N_OUT)
+        cls(**{name: value}).build(Domain(2, N_OUT))
 
 
 # Constructors below the configs: for each the arguments it is built with, and another value for
@@ -759,7 +763,7 @@ def test_squared_error_of_a_target_that_wants_a_gradient():
 
 
 def test_plain_ops_compute_the_same_field():
-    model = SMALL[2].build(2, N_OUT)
+    model = SMALL[2].build(Domain(2, N_OUT))
     x = jt.array(inputs(2))
     fused = value_and_ops(model, inputs(2))
     model.use_plain_ops()
@@ -799,7 +803,9 @@ def test_fourier_features_equal_numpy():
 def test_an_encoding_of_none_is_a_network_on_the_coordinates():
     assert [
         tuple(p.shape)
-        for p in FourierNetConfig(encoding="none", width=7, depth=1).build(2, N_OUT).parameters()
+        for p in FourierNetConfig(encoding="none", width=7, depth=1)
+        .build(Domain(2, N_OUT))
+        .parameters()
     ][0] == (7, 2)
 
 
@@ -900,11 +906,11 @@ def test_nodes_are_placed_by_the_subject_and_saved(tmp_path):
     """A field built again without the subject is the same once its file is read."""
     config = SMALL[9]
     places = np.random.default_rng(0).uniform(size=(30, 2))
-    model = config.build(2, N_OUT, None, lambda n: places[:n])
+    model = config.build(Domain(2, N_OUT, None, lambda n: places[:n]))
     np.testing.assert_array_equal(model.grid.index.positions(), places.astype(np.float32))
     checkpoint.save(tmp_path / "model.safetensors", state(model), field_to_dict(config))
     tensors, saved = checkpoint.read(tmp_path / "model.safetensors")
-    other = field_from_dict(saved).build(2, N_OUT)
+    other = field_from_dict(saved).build(Domain(2, N_OUT))
     x = jt.array(inputs(2))
     assert not np.array_equal(other(x).numpy(), model(x).numpy())
     checkpoint.assign(other, tensors)
@@ -914,7 +920,9 @@ def test_nodes_are_placed_by_the_subject_and_saved(tmp_path):
 def test_count_parameters_of_factors_by_hand():
     """Two lines of 6 nodes in 2D, three planes and lines in 3D, rank 4; the MLP from 4 or 12 to 7
     to 3."""
-    assert count_parameters(SMALL[10].build(2, N_OUT)) == 2 * 6 * 4 + (4 * 7 + 7) + (7 * 3 + 3)
-    assert count_parameters(SMALL[10].build(3, N_OUT)) == 3 * (36 + 6) * 4 + (12 * 7 + 7) + (
+    assert count_parameters(SMALL[10].build(Domain(2, N_OUT))) == 2 * 6 * 4 + (4 * 7 + 7) + (
         7 * 3 + 3
     )
+    assert count_parameters(SMALL[10].build(Domain(3, N_OUT))) == 3 * (36 + 6) * 4 + (
+        12 * 7 + 7
+    ) + (7 * 3 + 3)

@@ -3,7 +3,7 @@
 import inspect
 
 from jgrid import picture
-from jgrid.field import DecoderConfig, DenseGridConfig, Field
+from jgrid.field import DecoderConfig, DenseGridConfig, Domain, Field
 from jgrid.image.files import check_pixels, load_image
 from jgrid.image.metrics import psnr, ssim
 from jgrid.image.task import ImageTask, pixel_centres, place_nodes, render
@@ -383,7 +383,7 @@ def test_a_photograph(data_folder):
         channels=2,
         profile="linear",
         decoder=DecoderConfig(width=8, depth=1),
-    ).build(2, 3, task.aspect)
+    ).build(Domain(2, 3, task.aspect))
     config = TrainConfig(steps=150, batch=1024, eval_every=150, warmup=10, decay=0.1)
     before = task.evaluate(model)["psnr"]
     assert Trainer(task, model, config, progress=False).fit()["psnr"] > max(20, before + 5)

@@ -184,5 +184,5 @@ def test_no_octaves_is_a_dense_grid():
     ],
 )
 def test_bad_nodes_are_refused(make):
-    with pytest.raises(ValueError, match="index wants"):
+    with pytest.raises(ValueError, match="index needs"):
         make()

@@ -8,6 +8,7 @@ from jgrid import cli, memory
 from jgrid.field import (
     DecoderConfig,
     DenseGridConfig,
+    Domain,
     HashGridConfig,
     LiteralMulFAGridConfig,
     MulFAGridConfig,
@@ -128,7 +129,7 @@ REFUSED = [
 def test_fields_that_are_too_large_are_refused_before_they_are_made(monkeypatch, config, words):
     monkeypatch.setattr(memory, "available", lambda: 4 * GIB)
     with pytest.raises(ValueError, match=words), memory.bounded(GIB):
-        check_memory(config.build(2, 3), 2**10)
+        check_memory(config.build(Domain(2, 3)), 2**10)
 
 
 def test_more_nodes_than_64_bits_count_are_no_few():
@@ -140,7 +141,7 @@ def test_more_nodes_than_64_bits_count_are_no_few():
 
 def test_the_estimate_grows_with_what_it_is_of():
     def needed(batch=1, data=0, **flags):
-        model = DenseGridConfig(**{"finest": 20, "coarsest": 10, **flags}).build(2, 3)
+        model = DenseGridConfig(**{"finest": 20, "coarsest": 10, **flags}).build(Domain(2, 3))
         return check_memory(model, batch, data), count_parameters(model)
 
     least, parameters = needed()
@@ -154,7 +155,7 @@ def test_the_estimate_grows_with_what_it_is_of():
 
 def test_the_message_names_what_takes_the_most(monkeypatch):
     monkeypatch.setattr(memory, "available", lambda: GIB)
-    model = DenseGridConfig(finest=20, coarsest=10).build(2, 3)
+    model = DenseGridConfig(finest=20, coarsest=10).build(Domain(2, 3))
     for arguments, words in (
         ((10**9,), "lower --train.batch"),
         ((1, 2 * GIB, "--scale"), "lower --scale"),

@@ -6,6 +6,7 @@ import json
 import signal
 
 from jgrid import checkpoint, resume
+from jgrid.field import Domain
 from jgrid.trainer import Interrupted, Trainer
 
 import jittor as jt
@@ -23,7 +24,7 @@ def trainer(out, factor=None, config=FLAGS):
     jt.set_global_seed(config.seed)
     task = Watched(config.seed, factor)
     return Trainer(
-        task, small_field().build(2, 2, task.aspect), config, out, progress=False, run=RUN
+        task, small_field().build(Domain(2, 2, task.aspect)), config, out, progress=False, run=RUN
     )
 
 

@@ -10,6 +10,7 @@ from jgrid.field import (
     FIELDS,
     DecoderConfig,
     DenseGridConfig,
+    Domain,
     FourierNetConfig,
     HashGridConfig,
     MulFAGridConfig,
@@ -193,11 +194,7 @@ def test_slope_terms_train_the_grid(ball):
     """Through second-order gradients: with these alone weighted, the slopes on the surface come
     near the normals."""
     task = SDFTask(ball, SDFConfig(pool=2**11, eikonal=0.1, normal=1.0))
-    model = (
-        DenseGridConfig(finest=8, coarsest=4, levels=2, channels=2, decoder=DECODER)
-        .build(3, 1)
-        .start_at(0.0)
-    )
+    model = DenseGridConfig(finest=8, coarsest=4, levels=2, channels=2, decoder=DECODER).build(task)
     optimizer = jt.optim.Adam(model.parameters(), lr=1e-2)
     values = []
     for step in range(40):
@@ -411,7 +408,7 @@ def test_the_app_has_no_other_flags():
 def test_the_apps_own_defaults_stay_below_900000_parameters(name, monkeypatch):
     field = cli.parse(fit_sdf.Config, [name]).field
     if name in ("grid:mulfa", "grid:hash", "grid:dense", "net:siren", "net:fourier"):
-        assert sum(int(np.prod(p.shape)) for p in field.build(3, 1).parameters()) < 900_000
+        assert sum(int(np.prod(p.shape)) for p in field.build(Domain(3, 1)).parameters()) < 900_000
 
 
 WRONG = {
@@ -487,13 +484,9 @@ def test_real_mesh_is_fitted(data_folder, few):
     """A minute's worth of quality is measured elsewhere; a few steps must already show the
     shape."""
     task = SDFTask(load_mesh(data_folder / "meshes" / "featuretype.stl"), SDFConfig(pool=2**14))
-    field = (
-        HashGridConfig(
-            finest=64, coarsest=8, levels=4, channels=2, table_size=2**13, decoder=DECODER
-        )
-        .build(3, 1)
-        .start_at(0.0)
-    )
+    field = HashGridConfig(
+        finest=64, coarsest=8, levels=4, channels=2, table_size=2**13, decoder=DECODER
+    ).build(task)
     # with rates that fall, or it depends on luck
     result = Trainer(task, field, TrainConfig(steps=100, batch=2**12), progress=False).fit()
     assert result["iou"] > 0.75

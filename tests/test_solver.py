@@ -9,6 +9,7 @@ from jgrid import checkpoint
 from jgrid.field import (
     DecoderConfig,
     DenseGridConfig,
+    Domain,
     FourierGridConfig,
     MulFAGridConfig,
     SirenConfig,
@@ -455,7 +456,7 @@ def test_projection_wants_parameters():
 )
 def test_a_warm_started_field_is_the_linear_fit(config, depth):
     """To the last decoder layer, and it trains: what is unheard is heard after a step."""
-    field = replace(config, decoder=DecoderConfig(width=9, depth=depth)).build(2, 3)
+    field = replace(config, decoder=DecoderConfig(width=9, depth=depth)).build(Domain(2, 3))
     task = ImageTask(PIXELS)
     x, y = task.samples()
     linear = Grid(field.grid.index, InterpolationKernel(config.profile), 3)
@@ -469,7 +470,7 @@ def test_a_warm_started_field_is_the_linear_fit(config, depth):
 
 
 def test_a_warm_started_mean_of_grids_has_the_loss_it_says():
-    field = FourierGridConfig(finest=6, octaves=1).build(2, 3)
+    field = FourierGridConfig(finest=6, octaves=1).build(Domain(2, 3))
     x, y = ImageTask(PIXELS).samples()
     loss = warm_start(field, x, y)
     assert np.isclose(loss, np.square(field(jt.array(x)).numpy() - y).mean(), rtol=1e-3)
@@ -487,7 +488,7 @@ def test_a_warm_started_mean_of_grids_has_the_loss_it_says():
 )
 def test_a_warm_start_wants_room(config):
     with pytest.raises(ValueError, match="warm start"):
-        warm_start(config.build(2, 3), *ImageTask(PIXELS).samples())
+        warm_start(config.build(Domain(2, 3)), *ImageTask(PIXELS).samples())
 
 
 # The run
@@ -499,7 +500,7 @@ def small(**kwargs):
 
 def test_a_run_has_the_trainers_result_and_lines(tmp_path):
     task = ImageTask(PIXELS, held_out=0.25)
-    model = small().build(2, 3, task.aspect)
+    model = small().build(Domain(2, 3, task.aspect))
     solver = Solver(
         task,
         model,
@@ -536,7 +537,7 @@ def test_every_setting_counts(tmp_path):
     def fit(config, tolerance=0.0, **settings):
         jt.set_global_seed(0)
         task = ImageTask(PIXELS)
-        model = config.build(2, 3, task.aspect)
+        model = config.build(Domain(2, 3, task.aspect))
         solver = Solver(
             task,
             model,
@@ -585,14 +586,14 @@ def test_wrong_settings_are_refused(settings):
 def test_fields_that_are_not_linear_are_refused():
     task = ImageTask(PIXELS)
     with pytest.raises(ValueError, match="--field.decoder.depth 0"):
-        Solver(task, DenseGridConfig(finest=8, levels=1).build(2, 3), SolveConfig())
+        Solver(task, DenseGridConfig(finest=8, levels=1).build(Domain(2, 3)), SolveConfig())
     with pytest.raises(ValueError, match="kernel-steps"):
-        Solver(task, small().build(2, 3), SolveConfig(kernel_steps=3))
+        Solver(task, small().build(Domain(2, 3)), SolveConfig(kernel_steps=3))
 
 
 def test_a_solved_model_can_be_saved_and_loaded(tmp_path):
     task = ImageTask(PIXELS)
-    model, other = (small().build(2, 3, task.aspect) for _ in range(2))
+    model, other = (small().build(Domain(2, 3, task.aspect)) for _ in range(2))
     Solver(task, model, SolveConfig(iterations=5), progress=False).fit()
     checkpoint.save(
         tmp_path / "m.safetensors", {k: v.numpy() for k, v in model.state_dict().items()}, {}

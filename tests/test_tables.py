@@ -9,6 +9,7 @@ from jgrid.comparison import resized
 from jgrid.field import (
     DecoderConfig,
     DenseGridConfig,
+    Domain,
     HashGridConfig,
     LiteralMulFAGridConfig,
     MulFAGridConfig,
@@ -98,7 +99,7 @@ def test_the_image_table_is_written_and_runs_are_kept(pictures, tmp_path, monkey
     new = comparison.Comparison(
         FIELDS,
         black,
-        lambda field, task: field.build(2, 3),
+        lambda field, task: field.build(Domain(2, 3)),
         TrainConfig(20),
         (0,),
         100,
@@ -308,4 +309,4 @@ def test_wrong_flags_end_with_one_line(pictures, tmp_path, capsys):
 def test_the_published_presets_can_be_built():
     for table in ("image", "sdf", "views"):
         for name, config in PRESETS[table]["cpu"].fields.items():
-            assert config.build(2 if table == "image" else 3, 3) is not None, name
+            assert config.build(Domain(2 if table == "image" else 3, 3)) is not None, name

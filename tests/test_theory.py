@@ -151,7 +151,7 @@ def regression_case(name):
 
 
 @pytest.mark.parametrize("name", ["hash", "gain", "literal", "radial"])
-def test_gradient_descent_goes_as_foretold(name):
+def test_gradient_descent_goes_as_predicted(name):
     """200 real steps, from features that are not zero: trained and held-out outputs to 1e-5."""
     model, x, y = regression_case(name)
     grid = model.grid
@@ -218,7 +218,7 @@ def test_lanczos_equals_dense(flow):
     assert forecast.n_products < 200
 
 
-def test_the_fused_op_foretells_as_well():
+def test_the_fused_op_predicts_as_well():
     """In float32, and stopped early: to the tolerance it promises."""
     grid, x, y, kernel = two_thousand()
     free = GridProducts(grid, x)

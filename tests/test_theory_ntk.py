@@ -99,7 +99,7 @@ def test_closed_form_is_the_limit_of_the_empirical_kernel():
 @pytest.mark.parametrize(
     "p, train, test, mode", [(1, 0.07, 0.10, (0.33, 0.55)), (0, 0.10, 0.30, (0.0, 0.15))]
 )
-def test_a_wide_network_trains_as_foretold(p, train, test, mode):
+def test_a_wide_network_trains_as_predicted(p, train, test, mode):
     """Gate A2: 4 layers of 1024, 400 steps of gradient descent at 0.2 / lambda_max, anchored at the
     outputs of step 0."""
     random = np.random.default_rng(0)

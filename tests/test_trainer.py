@@ -8,7 +8,7 @@ import os
 from pathlib import Path
 
 from jgrid import trainer as trainer_module
-from jgrid.field import DecoderConfig, DenseGridConfig
+from jgrid.field import DecoderConfig, DenseGridConfig, Domain
 from jgrid.image.task import ImageTask
 from jgrid.trainer import COMPILING_STEPS, TrainConfig, Trainer, TrainingStopped
 
@@ -74,7 +74,7 @@ def trained(config, out_dir=None, lr=0.02, factor=None):
     of the pixels."""
     jt.set_global_seed(config.seed)
     task = Watched(config.seed, factor)
-    model = small_field(lr).build(2, 2, task.aspect)
+    model = small_field(lr).build(Domain(2, 2, task.aspect))
     trainer = Trainer(task, model, config, out_dir, progress=False)
     return trainer, model, trainer.fit()
 
@@ -299,7 +299,7 @@ def counted(steps, eval_every, **flags):
     compiled anew."""
     task = Counting()
     model = small_field(0.01 + 1e-3 * int.from_bytes(os.urandom(4), "little") / 2**32).build(
-        2, 2, task.aspect
+        Domain(2, 2, task.aspect)
     )
     Trainer(
         task,
@@ -329,7 +329,7 @@ def test_a_loss_that_is_not_finite_stops_and_leaves_the_last_good_weights(first_
     with pytest.raises(TrainingStopped) as stopped:
         trainer_of_a_bad_loss = Trainer(
             task := Watched(factor=lambda step: float("nan") if step >= first_bad else 1.0),
-            model := small_field(0.02).build(2, 2),
+            model := small_field(0.02).build(Domain(2, 2)),
             dataclasses.replace(BASE, steps=60),
             progress=False,
         )
@@ -344,7 +344,7 @@ def test_a_loss_that_is_not_finite_stops_and_leaves_the_last_good_weights(first_
 def test_an_enormous_learning_rate_stops():
     jt.set_global_seed(0)
     task = Watched()
-    model = small_field(1e30).build(2, 2)
+    model = small_field(1e30).build(Domain(2, 2))
     with pytest.raises(TrainingStopped, match="1e\\+30|e\\+2|e\\+30"):
         Trainer(task, model, dataclasses.replace(BASE, steps=60), progress=False).fit()
     assert all(np.isfinite(v).all() for v in values(model).values())
@@ -383,6 +383,9 @@ def test_progress_shows_a_bar_only_when_asked(capfd):
     for progress in (True, False):
         task = Watched()
         Trainer(
-            task, small_field().build(2, 2), dataclasses.replace(BASE, steps=2), progress=progress
+            task,
+            small_field().build(Domain(2, 2)),
+            dataclasses.replace(BASE, steps=2),
+            progress=progress,
         ).fit()
         assert ("2/2" in capfd.readouterr().err) == progress

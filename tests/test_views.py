@@ -612,14 +612,14 @@ WRONG = {
     "tv": (["--tv", "inf"], "--tv"),
     "coarse to fine": (["--coarse-to-fine", "1"], "--coarse-to-fine"),
     "surroundings of a scene": (["--scene", "{ball}", "--surroundings"], "--surroundings"),
-    "tv of a network": (["--scene", "{ball}", "--tv", "1", "net:siren"], "--tv wants"),
+    "tv of a network": (["--scene", "{ball}", "--tv", "1", "net:siren"], "--tv needs"),
     "levels of a network": (
         ["--scene", "{ball}", "--coarse-to-fine", "0.5", "net:siren"],
-        "--coarse-to-fine wants",
+        "--coarse-to-fine needs",
     ),
     "levels of planes": (
         ["--scene", "{ball}", "--coarse-to-fine", "0.5", "grid:vm"],
-        "--coarse-to-fine wants",
+        "--coarse-to-fine needs",
     ),
     "far cameras": (["--scene", "{ball}", "--contract", "--box", "0.01"], "camera is 3.* times"),
     "colour": (["--scene", "{ball}", "--colour.width", "0"], "--colour.width"),

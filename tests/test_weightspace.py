@@ -8,7 +8,7 @@ import sys
 from dataclasses import replace
 
 from jgrid import checkpoint, cli
-from jgrid.field import DecoderConfig, MulFAGridConfig
+from jgrid.field import DecoderConfig, Domain, MulFAGridConfig
 from jgrid.ops.norm import fused_norm_relu, norm_relu
 from jgrid.ops.siren import fused_siren_errors, fused_sirens, siren_errors, sirens
 from jgrid.trainer import TrainConfig
@@ -451,7 +451,7 @@ def test_a_zoo_of_grids_holds_jgrids_fields(digits, tmp_path):
     )
     field = MulFAGridConfig(
         finest=3, levels=1, channels=2, kernels=1, decoder=DecoderConfig(width=5, depth=1)
-    ).build(2, 1)
+    ).build(Domain(2, 1))
     moved = zoo.space.permute(
         zoo.weights, {"channel": np.array([1, 0]), "h01": np.array([2, 0, 1, 4, 3])}
     )

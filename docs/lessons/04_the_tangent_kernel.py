@@ -3,7 +3,7 @@
 g is linear in its features w, so how outputs move under gradient descent is a fixed matrix, the
 grid tangent kernel G = Phi Phi^T: what is left of the error after k steps is (I - lr G)^k of it,
 and an eigenvector of G with a large eigenvalue is learned soon. So training can be computed without
-training. We foretell a picture that a grid will draw after 1, 10, 100 and 1000 steps, then really
+training. We predict a picture that a grid will draw after 1, 10, 100 and 1000 steps, then really
 train it, and compare.
 
 第四课：切线核预言训练过程。
@@ -46,7 +46,7 @@ eigenvalues = np.linalg.eigvalsh(G)[::-1]
 lr = 1 / eigenvalues[0]
 with jt.no_grad():
     start = field(jt.array(points)).numpy().astype(np.float64)
-foretold = predicted_outputs(G, colours, lr, STEPS, start)
+predicted = predicted_outputs(G, colours, lr, STEPS, start)
 print(
     f"G is {G.shape[0]} x {G.shape[1]}; eigenvalues from {eigenvalues[0]:.1f} to"
     f" {eigenvalues[-1]:.1e}"
@@ -61,10 +61,10 @@ for n, (step, _) in enumerate(gradient_descent(field, points, colours, lr, STEPS
     with jt.no_grad():
         trained = field(jt.array(points)).numpy()
     print(
-        f"after {step:4} steps: foretold and trained differ by"
-        f" {np.abs(trained - foretold[n]).max():.1e} at most"
+        f"after {step:4} steps: predicted and trained differ by"
+        f" {np.abs(trained - predicted[n]).max():.1e} at most"
     )
-    rows.append((f"step {step}", foretold[n], trained))
+    rows.append((f"step {step}", predicted[n], trained))
 
 
 def enlarged(values):
@@ -72,7 +72,7 @@ def enlarged(values):
 
 
 above = picture.side_by_side(
-    [("foretold: " + name, enlarged(value)) for name, value, _ in rows]
+    [("predicted: " + name, enlarged(value)) for name, value, _ in rows]
     + [("target", enlarged(colours))]
 )
 below = picture.side_by_side(

@@ -78,7 +78,7 @@ def train(task, model, batch):
 # an image: f(x, y) = colour / 图像：颜色
 pixels = skimage.data.astronaut()[20 : 20 + SIDE, 150 : 150 + SIDE] / 255
 task = ImageTask(pixels)
-model = train(task, GRID.build(task.dim, task.n_out, task.aspect), 2**13)
+model = train(task, GRID.build(task), 2**13)
 image = [("picture", task.pixels), ("fitted", np.clip(render(model, SIDE, SIDE), 0, 1))]
 
 # a surface: f(x, y, z) = signed distance; where it is 0, a ray stops / 曲面：有符号距离，
@@ -86,7 +86,7 @@ image = [("picture", task.pixels), ("fitted", np.clip(render(model, SIDE, SIDE),
 trefoil = knot()
 mesh = make_mesh(trefoil.vertices, trefoil.faces)
 task = SDFTask(mesh, SDFConfig(pool=2**14 if STEPS < 100 else 2**16))
-model = train(task, SMOOTH.build(task.dim, task.n_out).start_at(0.0), 2**12)
+model = train(task, SMOOTH.build(task), 2**12)
 surface = [
     ("surface", preview(mesh.signed_distance, mesh.bounds(), size=SIDE, up=2, cast=mesh.cast)),
     ("fitted", preview(values_of(model), mesh.bounds(), size=SIDE, up=2)),

@@ -20,7 +20,7 @@ Jittor 程序里不写设备名：`jt.flags.use_cuda = 1` 之后的计算都在 
 """
 
 from jgrid import MulFAGridConfig
-from jgrid.field import DecoderConfig
+from jgrid.field import DecoderConfig, Domain
 
 import jittor as jt
 import numpy as np
@@ -50,7 +50,7 @@ else:
 jt.set_global_seed(0)
 np.random.seed(0)
 model = MulFAGridConfig(finest=16, coarsest=4, channels=2, decoder=DecoderConfig(width=16)).build(
-    2, 3
+    Domain(2, 3)
 )
 if jt.in_mpi:
     model.mpi_param_broadcast(0)

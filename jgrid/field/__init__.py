@@ -1,14 +1,13 @@
 """Fields: a grid or nothing, then a network or nothing; and the configs that build them.
 
-A config is a frozen dataclass; its fields are the command line's flags, and `build(dim, n_out,
-aspect, place)` makes the field. `aspect` (dim,) says how long the domain is along each axis
-relative to the others: cells come out square, and as many as in a square of the same resolution;
-`place(n)` -> (n, dim) in [0, 1] puts scattered nodes where the subject wants them (None: evenly).
+A config is a frozen dataclass; its fields are the command line's flags, and `build(task)`, or
+`build(Domain(dim, n_out))` where there is no task, makes the field.
 """
 
-from dataclasses import asdict, fields, is_dataclass
+from dataclasses import asdict
 
-from jgrid.field.base import Field, check_memory, count_parameters
+from jgrid.config import config_from_dict
+from jgrid.field.base import Domain, Field, check_memory, count_parameters
 from jgrid.field.grids import (
     DecoderConfig,
     DenseGridConfig,
@@ -32,6 +31,7 @@ from jgrid.field.networks import (
 __all__ = [
     "DecoderConfig",
     "DenseGridConfig",
+    "Domain",
     "FIELDS",
     "Field",
     "FilterConfig",
@@ -48,7 +48,6 @@ __all__ = [
     "VMGridConfig",
     "WireConfig",
     "check_memory",
-    "config_from_dict",
     "count_parameters",
     "field_from_dict",
     "field_to_dict",
@@ -86,27 +85,3 @@ def field_from_dict(values):
     return config_from_dict(
         FIELDS[kind], {name: value for name, value in values.items() if name != "kind"}, kind
     )
-
-
-def config_from_dict(cls, values, name):
-    """A config of plain data, as `dataclasses.asdict` makes it; ValueError for what it has no entry
-    for, or one of another type."""
-    if not isinstance(values, dict):
-        raise ValueError(f"{name} is no object with entries")
-    types = {f.name: f.type for f in fields(cls)}
-    unknown = values.keys() - types.keys()
-    if unknown:
-        raise ValueError(f"{name} has no {', '.join(sorted(map(str, unknown)))}")
-    made = {}
-    for entry, value in values.items():
-        wanted = types[entry]
-        if is_dataclass(wanted):
-            value = config_from_dict(wanted, value, f"{name}'s {entry}")
-        elif isinstance(value, bool) != (wanted is bool) or not isinstance(
-            value, (int, float) if wanted is float else wanted
-        ):
-            raise ValueError(
-                f"{name}'s {entry} must be of type {wanted.__name__}, got {value!r:.40}"
-            )
-        made[entry] = value
-    return cls(**made)

@@ -1,10 +1,13 @@
-"""A field, and what the configs that build fields share."""
+"""A field, what it is a function on, and what the configs that build fields share."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Callable, Optional
 
 from jgrid import memory
 from jgrid.grid import LOWER, Grid
 from jgrid.network import MLP
 
-import jittor as jt
 import numpy as np
 from jittor import nn
 
@@ -26,6 +29,23 @@ MOST = {
 BYTES_PER_PARAMETER = 24
 
 
+@dataclass(frozen=True)
+class Domain:
+    """What a field is a function on and of; every task has these attributes, so it can stand here.
+
+    dim: D; n_out: values per point; aspect: (D,), how long the domain is along each axis relative
+    to the others, so that cells come out square, and as many as in a square of the same resolution
+    (None: alike); place: n -> nodes (n, D) in [0, 1] where the subject needs scattered ones (None:
+    evenly); start: the value about which the outputs of an MLP begin.
+    """
+
+    dim: int
+    n_out: int
+    aspect: Optional[Sequence[float]] = None
+    place: Optional[Callable[[int], np.ndarray]] = None
+    start: float = 0.5
+
+
 class Field(nn.Module):
     """f(x) = network(grid(x)), either of which may be None: x (N, D) in [0, 1] -> (N, n_out).
 
@@ -42,15 +62,6 @@ class Field(nn.Module):
         if self.grid is not None:
             x = self.grid(x)
         return self.network(x) if self.network is not None else x
-
-    def start_at(self, value):
-        """Move an MLP's last bias, about which the outputs start, to `value`; other networks are
-        left as they are."""
-        for module in self.modules():
-            if isinstance(module, MLP):
-                bias = module.layers[-1].bias
-                bias.update(jt.zeros(bias.shape) + value)
-        return self
 
     def use_plain_ops(self):
         """Compute by the plain twins of the fused ops from now on."""

@@ -41,24 +41,24 @@ class FilterConfig:
     """Bound of the filters' frequency, in half-waves across the grid."""
 
 
-def _cells(along, dim, aspect):
+def _cells(along, domain):
     """Cells along each axis, (L, dim), from those along an axis of a square or cube."""
-    lengths = np.ones(dim) if aspect is None else np.asarray(aspect) / np.prod(aspect) ** (1 / dim)
+    lengths = np.ones(domain.dim)
+    if domain.aspect is not None:
+        lengths = np.asarray(domain.aspect) / np.prod(domain.aspect) ** (1 / domain.dim)
     return np.maximum(1, np.round(np.outer(along, lengths))).astype(int)
 
 
-def level_index(config, dim, aspect, table_size=None):
+def level_index(config, domain, table_size=None):
     """The index of a grid with levels."""
     positive(config, "coarsest", "finest", "levels")
-    return GridIndex(
-        dim,
-        _cells(geometric_levels(config.coarsest, config.finest, config.levels), dim, aspect),
-        table_size,
-    )
+    along = geometric_levels(config.coarsest, config.finest, config.levels)
+    return GridIndex(domain.dim, _cells(along, domain), table_size)
 
 
-def _decoder(config, n_in, n_out):
-    return MLP(n_in, n_out, config.decoder.width, config.decoder.depth, bias=0.5)
+def _decoder(config, n_in, domain):
+    decoder = config.decoder
+    return MLP(n_in, domain.n_out, decoder.width, decoder.depth, bias=domain.start)
 
 
 def _check(config):
@@ -74,14 +74,14 @@ def _check(config):
         )
 
 
-def _grid_field(config, index, make_kernel, n_out, rates, concat=True):
+def _grid_field(config, domain, index, make_kernel, rates, concat=True):
     """The field of one grid and, with a decoder, the levels side by side (concat) or their sum in
     front of it."""
     _check(config)
     decoded = config.decoder.depth > 0
-    channels = config.channels if decoded else n_out
+    channels = config.channels if decoded else domain.n_out
     grid = Grid(index, make_kernel(index, channels), channels, concat=concat and decoded)
-    return Field(grid, _decoder(config, grid.n_out, n_out) if decoded else None, rates)
+    return Field(grid, _decoder(config, grid.n_out, domain) if decoded else None, rates)
 
 
 @dataclass(frozen=True)
@@ -104,12 +104,12 @@ class DenseGridConfig:
     lr_network: float = 4e-2
     """Learning rate of the decoder."""
 
-    def build(self, dim, n_out, aspect=None, place=None):
+    def build(self, domain):
         return _grid_field(
             self,
-            level_index(self, dim, aspect),
+            domain,
+            level_index(self, domain),
             lambda index, channels: InterpolationKernel(self.profile),
-            n_out,
             {"features": self.lr_features, "network": self.lr_network},
         )
 
@@ -137,14 +137,14 @@ class HashGridConfig:
     lr_network: float = 4e-2
     """Learning rate of the decoder."""
 
-    def build(self, dim, n_out, aspect=None, place=None):
+    def build(self, domain):
         positive(self, "table_size")
-        index = level_index(self, dim, aspect, self.table_size)
+        index = level_index(self, domain, self.table_size)
         return _grid_field(
             self,
+            domain,
             index,
             lambda index, channels: InterpolationKernel(self.profile),
-            n_out,
             {"features": self.lr_features, "network": self.lr_network},
         )
 
@@ -183,14 +183,14 @@ class MulFAGridConfig:
     """Learning rate of the decoder and of the kernels' coefficients, or, with no decoder, of the
     filter network."""
 
-    def build(self, dim, n_out, aspect=None, place=None):
+    def build(self, domain):
         positive(self, "table_size", "octaves", "kernels", "spread")
         positive(self.filter, "width", "depth", "frequency", prefix="--field.filter.")
 
         def kernel(index, channels):
             if self.decoder.depth:
                 return MulFAKernel(
-                    dim,
+                    domain.dim,
                     index.n_levels,
                     channels,
                     self.kernels,
@@ -211,9 +211,9 @@ class MulFAGridConfig:
 
         return _grid_field(
             self,
-            level_index(self, dim, aspect, self.table_size),
+            domain,
+            level_index(self, domain, self.table_size),
             kernel,
-            n_out,
             {"features": self.lr_features, "kernel": self.lr_network, "network": self.lr_network},
         )
 
@@ -237,13 +237,13 @@ class FourierGridConfig:
     lr_network: float = 1e-2
     """Learning rate of the decoder."""
 
-    def build(self, dim, n_out, aspect=None, place=None):
+    def build(self, domain):
         positive(self, "finest", *(["octaves"] if self.octaves > 0 else []))
         return _grid_field(
             self,
-            FourierIndex(dim, _cells(self.finest, dim, aspect), self.octaves),
+            domain,
+            FourierIndex(domain.dim, _cells(self.finest, domain), self.octaves),
             lambda index, channels: InterpolationKernel(self.profile, index.n_levels),
-            n_out,
             {"features": self.lr_features, "network": self.lr_network},
             concat=False,
         )
@@ -272,19 +272,19 @@ class RadialGridConfig:
     lr_network: float = 1e-2
     """Learning rate of the decoder."""
 
-    def build(self, dim, n_out, aspect=None, place=None):
+    def build(self, domain):
         positive(
             self, "nodes", "neighbours", "sharpness", *(["octaves"] if self.octaves > 0 else [])
         )
         memory.require(256 * self.nodes, f"placing {self.nodes:,} nodes", "--field.nodes")
-        nodes = place(self.nodes) if place else r_sequence(self.nodes, dim)
+        nodes = domain.place(self.nodes) if domain.place else r_sequence(self.nodes, domain.dim)
         return _grid_field(
             self,
+            domain,
             PointIndex(nodes, self.neighbours),
             lambda index, channels: RadialKernel(
-                index.n_nodes, dim, channels, self.octaves, self.sharpness
+                index.n_nodes, domain.dim, channels, self.octaves, self.sharpness
             ),
-            n_out,
             {"features": self.lr_features, "kernel": self.lr_kernel, "network": self.lr_network},
         )
 
@@ -308,10 +308,10 @@ class VMGridConfig:
     lr_network: float = 1e-2
     """Learning rate of the decoder; of depth 0, one linear layer, it is TensoRF's basis matrix."""
 
-    def build(self, dim, n_out, aspect=None, place=None):
+    def build(self, domain):
         _check(self)
         positive(self, "finest", "rank", "scale")
-        cells = _cells(self.finest, dim, aspect)
+        cells = _cells(self.finest, domain)
 
         def factor(axes):
             return axes, Grid(
@@ -321,10 +321,10 @@ class VMGridConfig:
                 scale=self.scale,
             )
 
-        grid = ProductGrid([[factor(axes) for axes in mode] for mode in VM_AXES[dim]])
+        grid = ProductGrid([[factor(axes) for axes in mode] for mode in VM_AXES[domain.dim]])
         return Field(
             grid,
-            _decoder(self, grid.n_out, n_out),
+            _decoder(self, grid.n_out, domain),
             {"features": self.lr_features, "network": self.lr_network},
         )
 
@@ -353,12 +353,13 @@ class LiteralMulFAGridConfig:
     lr_network: float = 5e-3
     """Learning rate of the decoder and the filter network."""
 
-    def build(self, dim, n_out, aspect=None, place=None):
+    def build(self, domain):
         positive(self, "octaves", "floor")
         positive(self.filter, "width", "depth", "frequency", prefix="--field.filter.")
         return _grid_field(
             self,
-            level_index(self, dim, aspect),
+            domain,
+            level_index(self, domain),
             lambda index, channels: MulFALiteralKernel(
                 index.positions(),
                 index.n_levels,
@@ -368,6 +369,5 @@ class LiteralMulFAGridConfig:
                 self.filter.frequency,
                 self.floor,
             ),
-            n_out,
             {"features": self.lr_features, "kernel": self.lr_network, "network": self.lr_network},
         )

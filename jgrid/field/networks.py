@@ -29,10 +29,12 @@ class SirenConfig:
     lr: float = 1e-4
     """Learning rate."""
 
-    def build(self, dim, n_out, aspect=None, place=None):
+    def build(self, domain):
         positive(self, "width", "depth", "omega", "lr")
         return Field(
-            None, Siren(dim, n_out, self.width, self.depth, self.omega), {"network": self.lr}
+            None,
+            Siren(domain.dim, domain.n_out, self.width, self.depth, self.omega),
+            {"network": self.lr},
         )
 
 
@@ -54,19 +56,23 @@ class FourierNetConfig:
     lr: float = 1e-3
     """Learning rate."""
 
-    def build(self, dim, n_out, aspect=None, place=None):
+    def build(self, domain):
         positive(self, "features", "sigma", "width", "depth", "lr")
         if self.encoding == "none":
             return Field(
-                None, MLP(dim, n_out, self.width, self.depth, bias=0.5), {"network": self.lr}
+                None,
+                MLP(domain.dim, domain.n_out, self.width, self.depth, bias=domain.start),
+                {"network": self.lr},
             )
         if self.encoding not in FREQUENCIES:
             raise ValueError(
                 f"--field.encoding is one of none, {', '.join(FREQUENCIES)}, got {self.encoding!r}"
             )
-        encoding = FourierFeatures(FREQUENCIES[self.encoding](dim, self.features, self.sigma))
+        encoding = FourierFeatures(
+            FREQUENCIES[self.encoding](domain.dim, self.features, self.sigma)
+        )
         network = nn.Sequential(
-            encoding, MLP(encoding.n_out, n_out, self.width, self.depth, bias=0.5)
+            encoding, MLP(encoding.n_out, domain.n_out, self.width, self.depth, bias=domain.start)
         )
         return Field(None, network, {"network": self.lr})
 
@@ -92,19 +98,20 @@ class MFNConfig:
     lr: float = 1e-2
     """Learning rate."""
 
-    def build(self, dim, n_out, aspect=None, place=None):
+    def build(self, domain):
         positive(self, "width", "depth", "scale", "alpha", "beta", "lr")
         n = self.depth + 1
         scale = self.scale / np.sqrt(self.depth + 1)
         if self.filters == "fourier":
-            filters = [FourierFilter(dim, self.width, scale) for _ in range(n)]
+            filters = [FourierFilter(domain.dim, self.width, scale) for _ in range(n)]
         elif self.filters == "gabor":
             filters = [
-                GaborFilter(dim, self.width, scale, self.alpha / n, self.beta) for _ in range(n)
+                GaborFilter(domain.dim, self.width, scale, self.alpha / n, self.beta)
+                for _ in range(n)
             ]
         else:
             raise ValueError(f"--field.filters is fourier or gabor, got {self.filters!r}")
-        return Field(None, MFN(filters, n_out), {"network": self.lr})
+        return Field(None, MFN(filters, domain.n_out), {"network": self.lr})
 
 
 @dataclass(frozen=True)
@@ -122,11 +129,11 @@ class WireConfig:
     lr: float = 5e-3
     """Learning rate."""
 
-    def build(self, dim, n_out, aspect=None, place=None):
+    def build(self, domain):
         positive(self, "width", "depth", "omega", "scale", "lr")
         return Field(
             None,
-            Wire(dim, n_out, self.width, self.depth, self.omega, self.scale),
+            Wire(domain.dim, domain.n_out, self.width, self.depth, self.omega, self.scale),
             {"network": self.lr},
         )
 
@@ -165,7 +172,7 @@ class AbstractOptDNNConfig(ABC):
         )
 
     @abstractmethod
-    def build(self, dim, n_out, aspect=None, place=None):
+    def build(self, domain):
         """The field."""
 
 
@@ -180,12 +187,12 @@ class OptDNNConfig(AbstractOptDNNConfig):
     lr_network: float = 2e-3
     """Learning rate."""
 
-    def build(self, dim, n_out, aspect=None, place=None):
+    def build(self, domain):
         positive(self, "features", "sigma")
-        encoding = FourierFeatures(FREQUENCIES["gaussian"](dim, self.features, self.sigma))
+        encoding = FourierFeatures(FREQUENCIES["gaussian"](domain.dim, self.features, self.sigma))
         return Field(
             None,
-            nn.Sequential(encoding, self.network(encoding.n_out, n_out, 1.0)),
+            nn.Sequential(encoding, self.network(encoding.n_out, domain.n_out, 1.0)),
             {"network": self.lr_network},
         )
 
@@ -213,13 +220,11 @@ class OptDNNGridConfig(AbstractOptDNNConfig):
     lr_network: float = 1e-2
     """Learning rate of the decoder."""
 
-    def build(self, dim, n_out, aspect=None, place=None):
+    def build(self, domain):
         positive(self, "channels", "lr_features")
-        grid = Grid(
-            level_index(self, dim, aspect), InterpolationKernel(), self.channels, concat=True
-        )
+        grid = Grid(level_index(self, domain), InterpolationKernel(), self.channels, concat=True)
         return Field(
             grid,
-            self.network(grid.n_out, n_out, 0.0),
+            self.network(grid.n_out, domain.n_out, 0.0),
             {"features": self.lr_features, "network": self.lr_network},
         )

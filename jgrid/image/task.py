@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from jgrid import checkpoint, picture
-from jgrid.field import field_from_dict
+from jgrid.field import Domain, field_from_dict
 from jgrid.image.files import check_pixels
 from jgrid.image.metrics import psnr, ssim
 from jgrid.index import r_sequence
@@ -67,7 +67,9 @@ def load_model(path):
         ):
             raise ValueError(f"{path}: no picture has the size {height} x {width} x {n_out}")
         longest = max(height, width)
-        model = field_from_dict(saved["field"]).build(2, n_out, (width / longest, height / longest))
+        model = field_from_dict(saved["field"]).build(
+            Domain(2, n_out, (width / longest, height / longest))
+        )
     except KeyError as error:
         raise ValueError(f"{path}: not a model of fit_image ({error} is missing)") from None
     checkpoint.assign(model, tensors, str(path))

@@ -37,7 +37,7 @@ def fused_mlp(z, *weights_and_biases):
 
 def fused_squared_error(z, target, *weights_and_biases):
     """`squared_error` with its derivatives in one op, which computes the activations once; the
-    plain twin under CUDA or for a target that wants a gradient."""
+    plain twin under CUDA or for a target that needs a gradient."""
     if not (_fusible(z, weights_and_biases) and target.is_stop_grad()):
         return squared_error(z, target, *weights_and_biases)
     return _SquaredError(target)(z, *weights_and_biases)

@@ -22,7 +22,7 @@ class Occupancy:
     def __init__(self, cells, step, fraction=0.25, decay=0.9, least=0.01, seed=0, contracted=False):
         if cells < 1 or not 0 < step < 1:
             raise ValueError(
-                f"an occupancy grid wants cells >= 1 and a step between 0 and 1, got {cells} and"
+                f"an occupancy grid needs cells >= 1 and a step between 0 and 1, got {cells} and"
                 f" {step}"
             )
         self.cells = cells

@@ -2,7 +2,8 @@
 
 from dataclasses import dataclass
 
-from jgrid.field import config_from_dict, field_from_dict
+from jgrid.config import config_from_dict
+from jgrid.field import Domain, field_from_dict
 from jgrid.field.base import positive
 from jgrid.network import MLP
 
@@ -109,7 +110,11 @@ class RadianceConfig:
         """The radiance field over a field of any kind."""
         positive(self, "features", "width", "depth", "lr", prefix="--colour.")
         return RadianceField(
-            field_config.build(3, 1 + self.features), self.features, self.width, self.depth, self.lr
+            field_config.build(Domain(3, 1 + self.features)),
+            self.features,
+            self.width,
+            self.depth,
+            self.lr,
         )
 
 

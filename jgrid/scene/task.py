@@ -166,10 +166,10 @@ class ViewsTask(AbstractTask):
         """ValueError, with the flag's name, where the model has not what the options want."""
         grids = [module for module in model.modules() if isinstance(module, Grid)]
         if self.tv and not (grids and all(isinstance(grid.index, GridIndex) for grid in grids)):
-            raise ValueError("--tv wants a field of grids with cells")
+            raise ValueError("--tv needs a field of grids with cells")
         if self.coarse_to_fine and not (grids and all(grid.groups > 1 for grid in grids)):
             raise ValueError(
-                "--coarse-to-fine wants a field of several levels in front of a decoder"
+                "--coarse-to-fine needs a field of several levels in front of a decoder"
             )
 
     def _priors(self, model, opacity, samples):

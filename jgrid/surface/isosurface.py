@@ -38,7 +38,7 @@ def extract(function, resolution, sparse=True, steepness=STEEPNESS, progress=Fal
     |f(centre)| <= steepness * half a diagonal, and those next to them into which the surface goes
     on, so that what is found is found whole; else all of them."""
     if resolution < 2:
-        raise ValueError(f"marching cubes wants a resolution of at least 2, got {resolution}")
+        raise ValueError(f"marching cubes needs a resolution of at least 2, got {resolution}")
     per_side = -(-resolution // BLOCK)
     blocks = (
         _near(function, resolution, per_side, steepness)

@@ -205,7 +205,7 @@ def make_mesh(vertices, faces, name="mesh"):
             f"{name}: {len(faces):,} faces, more than {MOST_FACES:,}; simplify it first"
         )
     if faces.min() < 0 or faces.max() >= len(vertices):
-        raise ValueError(f"{name}: a face names a vertex that is not there")
+        raise ValueError(f"{name}: a face names a missing vertex")
     if not np.isfinite(vertices[faces]).all():
         raise ValueError(f"{name}: has vertices that are not finite")
     low = vertices[faces].min((0, 1))

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from jgrid import checkpoint, picture
 from jgrid.checkpoint import atomic_path
-from jgrid.field import field_from_dict
+from jgrid.field import Domain, field_from_dict
 from jgrid.surface.isosurface import extract, preview
 from jgrid.surface.mesh import compare, iou
 from jgrid.task import AbstractTask
@@ -93,7 +93,7 @@ def load_model(path):
     try:
         scale = saved["scale"]
         offset = saved["offset"]
-        model = field_from_dict(saved["field"]).build(3, 1)
+        model = field_from_dict(saved["field"]).build(Domain(3, 1))
     except KeyError as error:
         raise ValueError(f"{path}: not a model of fit_sdf ({error} is missing)") from None
     numbers = [scale, *offset] if isinstance(offset, list) and len(offset) == 3 else [None]
@@ -160,7 +160,7 @@ class SDFTask(AbstractTask):
     dim = 3
     n_out = 1
     metric = "iou"
-    aspect = None
+    start = 0.0
 
     def __init__(self, mesh, config=SDFConfig(), seed=0, progress=False):
         self.mesh = mesh

@@ -49,7 +49,7 @@ def checked_steps(steps, count=16):
     return sorted({int(k) for k in np.round(np.geomspace(1, steps, count))})
 
 
-def foretell(field, points, steps):
+def predict(field, points, steps):
     """PSNR curves of a field without decoder under full-batch gradient descent at 1 / lambda_max,
     without training.
 

@@ -1,5 +1,5 @@
-"""Training foretold (paper, Theorem 1): outputs after any number of steps, dense for few points, by
-Lanczos for pictures."""
+"""Training predicted (paper, Theorem 1): outputs after any number of steps, dense for few points,
+by Lanczos for pictures."""
 
 import time
 

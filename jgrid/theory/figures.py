@@ -40,7 +40,7 @@ def curves(rows):
     ranking, fitted and held out."""
     names = [name for name in ("psnr", "psnr_held_out") if rows[0]["predicted"][name]]
     figure, axes = _panels(1, len(names), 6, 4.4)
-    marks = " (lines: foretold, dots: trained)" if "trained" in rows[0] else " (foretold)"
+    marks = " (lines: predicted, dots: trained)" if "trained" in rows[0] else " (predicted)"
     for axis, name in zip(axes, names):
         for n, row in enumerate(rows):
             axis.plot(row["steps"], row["predicted"][name], color=f"C{n}", label=row["name"])
@@ -330,8 +330,8 @@ def _harmonics(p):
 
 
 def _modes(p, steps, width=1024):
-    """Foretold and observed residual of each frequency of a wide MLP on 32 points of a line, (2, S,
-    17) over the first."""
+    """Predicted and observed residual of each frequency of a wide MLP on 32 points of a line, (2,
+    S, 17) over the first."""
     x = np.arange(32)[:, None] / 32
     b = np.arange(1, 17.0)[:, None]
     a = _harmonics(p)
@@ -355,20 +355,20 @@ def _modes(p, steps, width=1024):
     lr = 0.2 / np.linalg.eigvalsh(k)[-1]
     inputs = jt.array(features.astype(np.float32))
     start = model(inputs).numpy().astype(np.float64)
-    foretold = predicted_outputs(k, y, lr, steps, start)
+    predicted = predicted_outputs(k, y, lr, steps, start)
     observed = [
         model(inputs).numpy()
         for _ in gradient_descent(model, features, y, lr, steps, list(model.parameters()))
     ]
     first, *left = (
         np.abs(np.fft.fft(v[:, 0]))[:17]
-        for v in (start - y, *(foretold - y), *(np.array(observed) - y))
+        for v in (start - y, *(predicted - y), *(np.array(observed) - y))
     )
     return np.array(left).reshape(2, len(steps), 17) / first
 
 
 def fourier(pixels=None, steps=1500):
-    """Fourier features (Tancik et al. 2020): spectral bias over bandwidth, foretold and observed
+    """Fourier features (Tancik et al. 2020): spectral bias over bandwidth, predicted and observed
     residuals, encodings on a picture.
 
     pixels (H, W, C): trained on [::2, ::2], tested on [1::2, 1::2]; a 3 x 128 MLP with a sigmoid on
@@ -384,14 +384,16 @@ def fourier(pixels=None, steps=1500):
         values = row_spectrum(composed_ntk(x, x, 4, 1024, b, _harmonics(p))[0])
         axes[0].semilogy(np.arange(-16, 16), values, label=f"a = j^-{p}")
         numbers["spectrum"][f"p = {p}"] = [float(v) for v in values[16:]]
-        foretold, observed = _modes(p, checks)
-        axes[1].semilogy(range(16), foretold[-1, :16], color=f"C{n}", label=f"a = j^-{p}, foretold")
+        predicted, observed = _modes(p, checks)
+        axes[1].semilogy(
+            range(16), predicted[-1, :16], color=f"C{n}", label=f"a = j^-{p}, predicted"
+        )
         axes[1].semilogy(
             range(16), observed[-1, :16], "o", color=f"C{n}", label=f"a = j^-{p}, observed"
         )
         numbers["modes"][f"p = {p}"] = {
             "steps": checks,
-            "foretold": foretold.tolist(),
+            "predicted": predicted.tolist(),
             "observed": observed.tolist(),
         }
     axes[0].set(title="composed NTK: spectrum by bandwidth", xlabel="frequency")

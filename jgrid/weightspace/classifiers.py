@@ -20,7 +20,7 @@ class Pairs:
         self.members = [np.flatnonzero(labels == c) for c in range(int(labels.max()) + 1)]
         if min(len(found) for found in self.members) < 2 or len(self.members) < 2:
             raise ValueError(
-                "two-class problems want two classes of two pictures at least, got"
+                "two-class problems need two classes of two pictures at least, got"
                 f" {[len(m) for m in self.members]}"
             )
 

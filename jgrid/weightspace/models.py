@@ -59,11 +59,11 @@ class NetConfig:
     def __post_init__(self):
         if min(self.channels, self.depth, self.width) < 1 or not 0 <= self.dropout < 1:
             raise ValueError(
-                "--net wants channels, depth and width >= 1 and 0 <= dropout < 1, got "
+                "--net needs channels, depth and width >= 1 and 0 <= dropout < 1, got "
                 f"{self.channels}, {self.depth}, {self.width} and {self.dropout}"
             )
         if min(self.lr, self.lr_baselines) <= 0 or self.weight_decay < 0:
             raise ValueError(
-                "--net wants lr and lr-baselines > 0 and weight-decay >= 0, got "
+                "--net needs lr and lr-baselines > 0 and weight-decay >= 0, got "
                 f"{self.lr}, {self.lr_baselines} and {self.weight_decay}"
             )

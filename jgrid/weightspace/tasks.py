@@ -11,7 +11,7 @@ CHUNK = 500  # fields per forward pass in evaluations
 
 
 class Reader(nn.Module):
-    """A network on weights as the trainer wants it: one learning rate, and a weight decay."""
+    """A network on weights as the trainer needs it: one learning rate, and a weight decay."""
 
     def __init__(self, network, lr, weight_decay=0.0):
         super().__init__()

@@ -42,7 +42,7 @@ class FitConfig:
         sizes = self.hidden and 1 <= min(self.hidden) <= max(self.hidden) <= 2**14
         if not sizes or self.steps < 1 or self.seed < 0 or min(self.omega, self.lr) <= 0:
             raise ValueError(
-                "--fit wants hidden layers of 1 to 16,384 neurons, steps >= 1, seed >= 0, omega >"
+                "--fit needs hidden layers of 1 to 16,384 neurons, steps >= 1, seed >= 0, omega >"
                 f" 0 and lr > 0, got {self.hidden}, {self.steps}, {self.seed}, {self.omega} and"
                 f" {self.lr}"
             )
