@@ -6,7 +6,9 @@ units. Signed distance is negative inside. Colours are float32 in [0, 1], sRGB. 
 camera-to-world with OpenGL axes (right, up, back). Seconds are seconds; learning rates are per
 step."""
 
+import importlib
 import sys
+from types import ModuleType
 
 __version__ = "0.1.0"
 
@@ -121,3 +123,12 @@ if sys.argv[:1] != ["-m"]:
         "solve",
         "warm_start",
     ]
+
+# Wings of their own, each with a face of few names, imported when they are first asked for
+WINGS = ("theory", "optdnn", "weightspace")
+
+
+def __getattr__(name: str) -> ModuleType:
+    if name in WINGS:
+        return importlib.import_module(f"jgrid.{name}")
+    raise AttributeError(f"module 'jgrid' has no attribute {name!r}")
