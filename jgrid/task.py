@@ -1,15 +1,29 @@
-"""What the trainer asks of a task."""
+"""What the trainer asks of a task, and the order in which an epoch's rows come."""
 
+import os
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Callable, Optional
+from pathlib import Path
+from typing import Any, Callable, Optional, Union
 
+import jittor as jt
 import numpy as np
+from jittor import nn
 
 
 class AbstractTask(ABC):
-    """A thing to fit. It can stand for the Domain of a field, whose attributes it has: dim (D),
-    n_out, aspect, place, start. metric: the name, in `evaluate`, to show and plot."""
+    """A thing to fit, a function from D numbers to others.
+
+    It can stand for the Domain of a field, whose attributes it has:
+
+    dim: D; n_out: values per point; aspect: (D,), how long the domain is along each axis relative
+    to the others (None: alike); place: n -> nodes (n, D) in [0, 1] where the subject needs
+    scattered ones (None: evenly); start: the value about which the outputs of an MLP begin.
+
+    metric: the name, in `evaluate`, to show and plot.
+
+    A task has to have sample, loss and evaluate; all else has a default, that of most tasks.
+    """
 
     dim: int
     n_out: int
@@ -18,43 +32,76 @@ class AbstractTask(ABC):
     place: Optional[Callable[[int], np.ndarray]] = None
     start: float = 0.5
 
-    @abstractmethod
-    def sample(self, step, n):
-        """The batch of a step, about n points, as a dict of Jittor variables, a row for each; the
-        same for the same step in every run."""
+    def build(self, config: Any) -> nn.Module:
+        """The model for this task of a field's config, with its random initial weights."""
+        return config.build(self)
 
     @abstractmethod
-    def loss(self, model, batch):
-        """{name: scalar}, means over the batch's rows, which may be a share of them; the optimiser
-        minimises their sum."""
+    def sample(self, step: int, n: int) -> dict[str, jt.Var]:
+        """The batch of a step, about n points, as a dict of Jittor variables, a row for each.
 
-    def state(self):
-        """{name: array} of what later steps depend on besides their number and the model; most
-        tasks have nothing of the kind."""
-        return {}
-
-    def restore(self, state, name):
-        """Take over a `state`, which has the entries of the task's own; ValueError, naming the
-        entry, where one does not fit.
-
-        name: of the file, for messages.
+        Every run gets the same for the same step, in whatever order it asks.
         """
+
+    @abstractmethod
+    def loss(self, model: nn.Module, batch: dict[str, jt.Var]) -> dict[str, jt.Var]:
+        """{name: scalar}, means over the batch's rows, which may be a share of what `sample` gave;
+        the optimiser minimises their sum."""
+
+    @abstractmethod
+    def evaluate(self, model: nn.Module) -> dict[str, float]:
+        """{name: value} of metrics on the whole task, `metric` among them. It changes neither the
+        model nor what later steps see."""
+
+    def samples(self) -> tuple[np.ndarray, np.ndarray]:
+        """All points that training sees and their values, (N, D) and (N, n_out), for solvers.
+
+        ValueError where a task has no such list.
+        """
+        raise ValueError(f"{type(self).__name__} has no list of all its points and their values")
+
+    def prepare(self, model: nn.Module, progress: float) -> None:
+        """Called before each step, with how much of the training lies before it, from 0 to 1."""
         return
 
-    def prepare(self, model, progress):
-        """Called before each step of a fit, with how much of the training lies before it, from 0 to
-        1; most tasks do nothing."""
-        return
-
-    def status(self):
+    def status(self) -> dict[str, str]:
         """{name: text} of what the progress bar shows besides the loss."""
         return {}
 
-    @abstractmethod
-    def evaluate(self, model):
-        """{name: float} of metrics on the whole task."""
+    def state(self) -> dict[str, np.ndarray]:
+        """What later steps depend on besides their number and the model, for checkpoints."""
+        return {}
 
-    def export(self, model, out_dir):
-        """Write what people look at into out_dir; returns the paths. Most tasks have nothing of the
-        kind."""
+    def restore(self, state: dict[str, np.ndarray], name: str) -> None:
+        """Take over a `state` with the entries of the task's own; ValueError, naming the entry,
+        where one does not fit. name: of the file, for messages."""
+        return
+
+    def export(self, model: nn.Module, out_dir: Union[str, os.PathLike]) -> list[Path]:
+        """Write what people look at into a folder that exists; returns the paths."""
         return []
+
+
+class Epochs:
+    """Rows in random order, without repetition within an epoch: each epoch has an order of its own,
+    by the seed and its number alone.
+
+    rows: N for 0 to N - 1, or the (N,) numbers themselves.
+    """
+
+    def __init__(self, rows: Union[int, np.ndarray], seed: int):
+        self._rows = rows
+        self._seed = seed
+        self._epoch = -1
+        self._order = np.empty(0, int)
+
+    def rows(self, step: int, n: int) -> np.ndarray:
+        """The rows of a step, n of them or all where there are fewer; an epoch leaves out the rest
+        of its rows that n does not divide."""
+        total = self._rows if isinstance(self._rows, int) else len(self._rows)
+        n = min(n, total)
+        epoch, batch = divmod(step, total // n)
+        if epoch != self._epoch:
+            self._epoch = epoch
+            self._order = np.random.default_rng((self._seed, epoch)).permutation(self._rows)
+        return self._order[batch * n :][:n]

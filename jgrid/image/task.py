@@ -7,7 +7,7 @@ from jgrid.field import Domain, field_from_dict
 from jgrid.image.files import check_pixels
 from jgrid.image.metrics import psnr, ssim
 from jgrid.index import r_sequence
-from jgrid.task import AbstractTask
+from jgrid.task import AbstractTask, Epochs
 
 import jittor as jt
 import numpy as np
@@ -106,8 +106,7 @@ class ImageTask(AbstractTask):
         self._colours = self.pixels.reshape(-1, self.n_out)
         shuffled = np.random.default_rng((seed, 2**32)).permutation(len(self._colours))
         self._held_out, self._trained = np.split(shuffled, [int(held_out * len(shuffled))])
-        self._epoch = None
-        self._order = None
+        self._epochs = Epochs(self._trained, seed)
 
     @property
     def aspect(self):
@@ -128,13 +127,7 @@ class ImageTask(AbstractTask):
         return place_nodes(self.pixels[tuple(nearest)], n, self.seed)
 
     def sample(self, step, n):
-        total = len(self._trained)
-        n = min(n, total)
-        per_epoch = total // n
-        if step // per_epoch != self._epoch:
-            self._epoch = step // per_epoch
-            self._order = np.random.default_rng((self.seed, self._epoch)).permutation(self._trained)
-        chosen = self._order[step % per_epoch * n :][:n]
+        chosen = self._epochs.rows(step, n)
         # indexing is several times slower
         batch = {
             "x": self._centres.take(chosen, axis=0),

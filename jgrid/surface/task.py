@@ -8,7 +8,7 @@ from jgrid.checkpoint import atomic_path
 from jgrid.field import Domain, field_from_dict
 from jgrid.surface.isosurface import extract, preview
 from jgrid.surface.mesh import compare, iou
-from jgrid.task import AbstractTask
+from jgrid.task import AbstractTask, Epochs
 
 import jittor as jt
 import numpy as np
@@ -171,8 +171,7 @@ class SDFTask(AbstractTask):
             if config.pool
             else None
         )
-        self._epoch = None
-        self._order = None
+        self._epochs = Epochs(config.pool, seed)
         self._truth = None
 
     def place(self, n):
@@ -206,13 +205,8 @@ class SDFTask(AbstractTask):
         if self._pool is None:
             batch = self._draw(np.random.default_rng((self.seed, step)), n)
         else:
-            total = len(self._pool["x"])
-            n = min(n, total)
-            per_epoch = total // n
-            if step // per_epoch != self._epoch:
-                self._epoch = step // per_epoch
-                self._order = np.random.default_rng((self.seed, self._epoch)).permutation(total)
-            chosen = self._order[step % per_epoch * n :][:n]
+            total = self.config.pool
+            chosen = self._epochs.rows(step, n)
             batch = {
                 name: values.take(chosen, axis=0)
                 for name, values in self._pool.items()
