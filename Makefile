@@ -1,15 +1,18 @@
-# make demo: set everything up in .venv and fit a photograph.  make test: the same, then lint and tests.  make docs: the API reference in out/api.
-# make coverage: the tests once more, a third slower, and how much of jgrid/ they run; it fails below the figure in pyproject.toml.
+# make demo: set everything up in .venv and fit a photograph.
+# make test: the same, then style, types and tests.
+# make docs: the site, with the API reference and the lessons as notebooks, in out/site.
+# make coverage: the tests once more, a third slower, and how much of jgrid/ they run; it fails
+# below the figure in pyproject.toml.
 PYTHON ?= python3
 VENV ?= .venv
 RUN = $(VENV)/bin/python
-MODULES = $(patsubst %.__init__,%,$(subst /,.,$(basename $(sort $(wildcard jgrid/*.py jgrid/*/*.py)))))
+INSTALL = $(RUN) -m pip install --quiet --disable-pip-version-check --editable
 
 .PHONY: coverage demo docs test
 
-$(VENV)/ready: setup.py
+$(VENV)/ready: pyproject.toml setup.py
 	$(PYTHON) -m venv $(VENV)
-	$(RUN) -m pip install --quiet --disable-pip-version-check --editable '.[test]'
+	$(INSTALL) '.[test]'
 	touch $@
 
 demo: $(VENV)/ready
@@ -17,11 +20,11 @@ demo: $(VENV)/ready
 
 test: $(VENV)/ready
 	$(RUN) -m ruff check .
+	$(RUN) -m ruff format --check .
 	$(RUN) -m pytest
 
 docs: $(VENV)/ready
-	$(RUN) -m pip install --quiet --disable-pip-version-check --editable '.[docs]'
-	PDOC_ALLOW_EXEC=1 $(RUN) -m pdoc -o out/api $(MODULES)
+	$(RUN) -m mkdocs build --strict
 
 coverage: $(VENV)/ready
 	$(RUN) -m coverage erase
