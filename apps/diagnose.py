@@ -10,21 +10,19 @@ result.json, tables and plots."""
 
 import os
 import platform
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Optional, Union
 
 from jgrid import checkpoint, cli, picture
 from jgrid.field import (
-    DecoderConfig,
     DenseGridConfig,
     FourierGridConfig,
     HashGridConfig,
-    LiteralMulFAGridConfig,
-    MulFAGridConfig,
     RadialGridConfig,
     field_to_dict,
 )
+from jgrid.field.presets import LINEAR, NO_DECODER
 from jgrid.image.files import load_image
 from jgrid.image.task import ImageTask
 from jgrid.theory import figures
@@ -45,43 +43,40 @@ import skimage.data
 from scipy.stats import spearmanr
 from typing_extensions import Literal
 
-LINEAR = DecoderConfig(depth=0)
-# four levels, since without a decoder each adds but one number
-LEVELS = {"finest": 235, "coarsest": 30, "levels": 4, "decoder": LINEAR}
 MODELS = {
-    "linear grid": DenseGridConfig(**LEVELS),
-    "hash grid": HashGridConfig(table_size=20000, decoder=LINEAR),
-    "smooth grid": DenseGridConfig(profile="smooth", **LEVELS),
-    "FourierGrid": FourierGridConfig(decoder=LINEAR),
-    "radial kernels": RadialGridConfig(decoder=LINEAR),
-    "MulFA, kernel frozen at its start (= a linear grid)": MulFAGridConfig(**LEVELS),
-    "MulFA, the literal random kernel frozen": LiteralMulFAGridConfig(**LEVELS),
+    "linear grid": LINEAR["grid:dense"],
+    "hash grid": LINEAR["grid:hash"],
+    "smooth grid": replace(LINEAR["grid:dense"], profile="smooth"),
+    "FourierGrid": LINEAR["grid:fourier"],
+    "radial kernels": LINEAR["grid:radial"],
+    "MulFA, kernel frozen at its start (= a linear grid)": LINEAR["grid:mulfa"],
+    "MulFA, the literal random kernel frozen": LINEAR["grid:mulfa-literal"],
 }
 # what --choose chooses from: resolution, levels, table, octaves, nodes
 CANDIDATES = {
     **{
-        f"linear, {n} cells": DenseGridConfig(finest=n, levels=1, decoder=LINEAR)
+        f"linear, {n} cells": DenseGridConfig(finest=n, levels=1, decoder=NO_DECODER)
         for n in (20, 40, 60, 80, 120)
     },
     **{
         f"linear, {m} levels to {n} cells": DenseGridConfig(
-            finest=n, coarsest=10, levels=m, decoder=LINEAR
+            finest=n, coarsest=10, levels=m, decoder=NO_DECODER
         )
         for n, m in ((40, 3), (80, 4), (120, 4))
     },
     **{
         f"hash, tables of {n}": HashGridConfig(
-            finest=120, coarsest=8, levels=6, table_size=n, decoder=LINEAR
+            finest=120, coarsest=8, levels=6, table_size=n, decoder=NO_DECODER
         )
         for n in (500, 2000)
     },
     **{
         f"FourierGrid, {n} cells, {m} octaves": FourierGridConfig(
-            finest=n, octaves=m, decoder=LINEAR
+            finest=n, octaves=m, decoder=NO_DECODER
         )
         for n, m in ((20, 1), (40, 1), (20, 3))
     },
-    **{f"radial, {n} nodes": RadialGridConfig(nodes=n, decoder=LINEAR) for n in (1000, 4000)},
+    **{f"radial, {n} nodes": RadialGridConfig(nodes=n, decoder=NO_DECODER) for n in (1000, 4000)},
 }
 PICTURES = ("astronaut", "chelsea", "coffee", "rocket")
 SIDE = 128  # of the crops of these

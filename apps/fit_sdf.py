@@ -13,16 +13,8 @@ from pathlib import Path
 from typing import Optional
 
 from jgrid import cli, parallel, picture, resume
-from jgrid.field import (
-    DecoderConfig,
-    DenseGridConfig,
-    Domain,
-    HashGridConfig,
-    MulFAGridConfig,
-    OptDNNGridConfig,
-    check_memory,
-    field_to_dict,
-)
+from jgrid.field import Domain, check_memory, field_to_dict
+from jgrid.field.presets import SURFACE
 from jgrid.surface.isosurface import preview
 from jgrid.surface.mesh import gyroid_ball, load_mesh
 from jgrid.surface.task import (
@@ -39,37 +31,6 @@ from jgrid.surface.task import (
 from jgrid.trainer import TrainConfig, Trainer, TrainingStopped
 
 from typing_extensions import Literal
-
-# The fields' own defaults are for pictures; these are for surfaces, below 900,000 parameters
-DECODER = DecoderConfig(depth=2)
-MULFA = MulFAGridConfig(
-    finest=192,
-    coarsest=16,
-    levels=6,
-    channels=2,
-    table_size=2**16,
-    spread=0.1,
-    constant=1.0,
-    decoder=DECODER,
-    lr_features=1e-2,
-    lr_network=5e-3,
-)
-HASH = HashGridConfig(
-    finest=192,
-    coarsest=16,
-    levels=6,
-    channels=2,
-    table_size=2**16,
-    decoder=DECODER,
-    lr_features=1e-2,
-    lr_network=5e-3,
-)
-DENSE = DenseGridConfig(
-    finest=70, coarsest=16, levels=3, channels=2, decoder=DECODER, lr_features=1e-2, lr_network=5e-3
-)
-OPTDNN = OptDNNGridConfig(
-    finest=70, coarsest=16, levels=3, channels=2, lr_features=1e-2, lr_network=3e-3
-)
 
 
 @dataclass(frozen=True)
@@ -100,7 +61,7 @@ class Config:
     train: TrainConfig = field(
         default_factory=lambda: TrainConfig(steps=400, batch=2**15, eval_every=100)
     )
-    field: cli.any_field(MULFA, HASH, DENSE, OPTDNN) = field(default_factory=lambda: MULFA)
+    field: cli.any_field(*SURFACE.values()) = SURFACE["grid:mulfa"]
 
     def __post_init__(self):
         if not 8 <= self.resolution <= 4096:

@@ -12,17 +12,8 @@ from typing import Optional
 
 from jgrid import cli, parallel, picture, resume
 from jgrid.data import find
-from jgrid.field import (
-    DecoderConfig,
-    DenseGridConfig,
-    FourierGridConfig,
-    HashGridConfig,
-    MulFAGridConfig,
-    OptDNNGridConfig,
-    VMGridConfig,
-    check_memory,
-    field_to_dict,
-)
+from jgrid.field import check_memory, field_to_dict
+from jgrid.field.presets import SCENE
 from jgrid.scene.camera import Box
 from jgrid.scene.files import load_views, read_transforms
 from jgrid.scene.made import knot, load_mesh, make_scene
@@ -35,44 +26,6 @@ import numpy as np
 from typing_extensions import Literal
 
 FILLS = 0.3  # of a camera's view, at least, by the box
-SMALL = DecoderConfig(width=64, depth=1)
-# defaults for scenes on a CPU; those of jgrid.field are for pictures
-FIELDS = (
-    MulFAGridConfig(
-        finest=128,
-        coarsest=16,
-        levels=4,
-        channels=4,
-        table_size=2**17,
-        spread=0.1,
-        constant=1.0,
-        decoder=SMALL,
-        lr_features=4e-2,
-        lr_network=1e-2,
-    ),
-    HashGridConfig(
-        finest=128,
-        coarsest=16,
-        levels=4,
-        channels=4,
-        table_size=2**17,
-        decoder=SMALL,
-        lr_features=4e-2,
-        lr_network=1e-2,
-    ),
-    DenseGridConfig(
-        finest=80,
-        coarsest=20,
-        levels=3,
-        channels=4,
-        decoder=SMALL,
-        lr_features=3e-2,
-        lr_network=1e-2,
-    ),
-    VMGridConfig(finest=128, rank=16, decoder=SMALL),
-    FourierGridConfig(finest=48, decoder=SMALL),
-    OptDNNGridConfig(finest=80, coarsest=20, levels=3, lr_features=3e-2),
-)
 
 
 @dataclass(frozen=True)
@@ -140,7 +93,7 @@ class Config:
         default_factory=lambda: TrainConfig(steps=6000, batch=2**14, eval_every=2000)
     )
     colour: RadianceConfig = field(default_factory=RadianceConfig)
-    field: cli.any_field(*FIELDS) = FIELDS[0]
+    field: cli.any_field(*SCENE.values()) = SCENE["grid:mulfa"]
 
     def __post_init__(self):
         if not 0 < self.box < float("inf"):

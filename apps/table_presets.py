@@ -16,33 +16,32 @@ from jgrid.field import (
     RadialGridConfig,
     SirenConfig,
     WireConfig,
+    presets,
 )
+from jgrid.field.presets import NO_DECODER, SCENE, SURFACE
 
 import diagnose
-import fit_sdf
-import fit_views
 import numpy as np
 
 MULFA = "MulFAGrid"
 OPTDNN = "OptDNN (Nesterov) on linear grids"
 SMALL = DecoderConfig()
-LINEAR = DecoderConfig(depth=0)
 IMAGE = {
-    MULFA: MulFAGridConfig(),
+    MULFA: presets.IMAGE["grid:mulfa"],
     "MulFAGrid, two kernels per channel": MulFAGridConfig(kernels=2),
-    "linear grid, same levels and decoder": DenseGridConfig(),
+    "linear grid, same levels and decoder": presets.IMAGE["grid:dense"],
     "linear grid, 4 levels, two hidden layers": DenseGridConfig(
         finest=235, coarsest=30, levels=4, channels=4, decoder=DecoderConfig(depth=2)
     ),
-    OPTDNN: OptDNNGridConfig(),
-    "hash grid": HashGridConfig(),
-    "FourierGrid": FourierGridConfig(),
-    "radial kernels": RadialGridConfig(),
-    "Fourier features": FourierNetConfig(),
-    "MFN": MFNConfig(),
-    "SIREN": SirenConfig(),
-    "WIRE": WireConfig(),
-    "literal kernel of the paper": LiteralMulFAGridConfig(),
+    OPTDNN: presets.IMAGE["grid:optdnn"],
+    "hash grid": presets.IMAGE["grid:hash"],
+    "FourierGrid": presets.IMAGE["grid:fourier"],
+    "radial kernels": presets.IMAGE["grid:radial"],
+    "Fourier features": presets.IMAGE["net:fourier"],
+    "MFN": presets.IMAGE["net:mfn"],
+    "SIREN": presets.IMAGE["net:siren"],
+    "WIRE": presets.IMAGE["net:wire"],
+    "literal kernel of the paper": presets.IMAGE["grid:mulfa-literal"],
 }
 # for crops of 128 pixels: as many parameters to a pixel as the others have on Kodak's pictures, and
 # networks a quarter as wide
@@ -60,26 +59,33 @@ IMAGE_SMALL = {
     "literal kernel of the paper": LiteralMulFAGridConfig(finest=37, coarsest=8),
 }
 SDF = {
-    MULFA: fit_sdf.MULFA,
-    "linear grid": fit_sdf.DENSE,
-    OPTDNN: fit_sdf.OPTDNN,
-    "hash grid": fit_sdf.HASH,
+    MULFA: SURFACE["grid:mulfa"],
+    "linear grid": SURFACE["grid:dense"],
+    OPTDNN: SURFACE["grid:optdnn"],
+    "hash grid": SURFACE["grid:hash"],
     "SIREN": SirenConfig(),
     "Fourier features": FourierNetConfig(sigma=3.0),
 }
 SDF_SMALL = {
-    MULFA: replace(fit_sdf.MULFA, finest=64, coarsest=8, levels=4, table_size=2**13, decoder=SMALL),
-    "linear grid": replace(fit_sdf.DENSE, finest=24, coarsest=8, decoder=SMALL),
-    OPTDNN: replace(fit_sdf.OPTDNN, finest=24, coarsest=8),
+    MULFA: replace(
+        SURFACE["grid:mulfa"], finest=64, coarsest=8, levels=4, table_size=2**13, decoder=SMALL
+    ),
+    "linear grid": replace(SURFACE["grid:dense"], finest=24, coarsest=8, decoder=SMALL),
+    OPTDNN: replace(SURFACE["grid:optdnn"], finest=24, coarsest=8),
     "hash grid": replace(
-        fit_sdf.HASH, finest=64, coarsest=8, levels=4, table_size=2**13, decoder=SMALL
+        SURFACE["grid:hash"], finest=64, coarsest=8, levels=4, table_size=2**13, decoder=SMALL
     ),
     "SIREN": SirenConfig(width=64, lr=1e-3),
     "Fourier features": FourierNetConfig(features=64, sigma=2.0, width=64),
 }
-VIEWS = dict(
-    zip((MULFA, "hash grid", "linear grid", "VM", "FourierGrid", OPTDNN), fit_views.FIELDS)
-)
+VIEWS = {
+    MULFA: SCENE["grid:mulfa"],
+    "hash grid": SCENE["grid:hash"],
+    "linear grid": SCENE["grid:dense"],
+    "VM": SCENE["grid:vm"],
+    "FourierGrid": SCENE["grid:fourier"],
+    OPTDNN: SCENE["grid:optdnn"],
+}
 VIEWS_SMALL = {
     MULFA: replace(VIEWS[MULFA], finest=64, coarsest=8, table_size=2**14),
     "linear grid": replace(VIEWS["linear grid"], finest=40, coarsest=16, levels=2),
@@ -99,7 +105,7 @@ THEORY = {
         )
     },
     "MulFA, the literal random kernel": LiteralMulFAGridConfig(
-        finest=80, coarsest=10, levels=4, decoder=LINEAR
+        finest=80, coarsest=10, levels=4, decoder=NO_DECODER
     ),
 }
 ENCODINGS = {

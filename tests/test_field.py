@@ -926,3 +926,10 @@ def test_count_parameters_of_factors_by_hand():
     assert count_parameters(SMALL[10].build(Domain(3, N_OUT))) == 3 * (36 + 6) * 4 + (
         12 * 7 + 7
     ) + (7 * 3 + 3)
+
+
+def test_values_are_the_fields_own_also_of_no_points():
+    field = DenseGridConfig(finest=6, coarsest=3).build(Domain(2, 3))
+    points = np.random.default_rng(0).uniform(size=(5, 2)).astype(np.float32)
+    np.testing.assert_array_equal(field.values(points), field(jt.array(points)).numpy())
+    assert field.values(points[:0]).shape == (0, 3)

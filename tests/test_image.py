@@ -3,7 +3,7 @@
 import inspect
 
 from jgrid import picture
-from jgrid.field import DecoderConfig, DenseGridConfig, Domain, Field
+from jgrid.field import DecoderConfig, DenseGridConfig, Domain, Field, in_chunks
 from jgrid.image.files import check_pixels, load_image
 from jgrid.image.metrics import psnr, ssim
 from jgrid.image.task import ImageTask, pixel_centres, place_nodes, render
@@ -286,10 +286,19 @@ def test_render_puts_x_along_the_width_and_y_downwards():
     assert pixel_centres(HEIGHT, WIDTH)[1].tolist() == pytest.approx([1.5 / WIDTH, 0.5 / HEIGHT])
 
 
-def test_render_in_chunks_equals_render_at_once(monkeypatch):
-    whole = render(ramp, HEIGHT, WIDTH)
-    monkeypatch.setattr("jgrid.image.task.CHUNK", 7)
-    np.testing.assert_allclose(render(ramp, HEIGHT, WIDTH), whole, atol=1e-7)
+def test_render_in_chunks_equals_render_at_once():
+    points = pixel_centres(HEIGHT, WIDTH)
+    sizes = []
+
+    def counted(x):
+        sizes.append(len(x))
+        return ramp(x)
+
+    parts = in_chunks(counted, points, 7)
+    assert sizes == [7] * (len(points) // 7) + [len(points) % 7]
+    np.testing.assert_allclose(
+        parts.reshape(HEIGHT, WIDTH, 3), render(ramp, HEIGHT, WIDTH), atol=1e-7
+    )
 
 
 def test_loss_and_metrics_of_a_known_field():

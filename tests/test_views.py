@@ -9,6 +9,7 @@ import sys
 
 from jgrid import checkpoint, cli, resume
 from jgrid.field import DecoderConfig, DenseGridConfig, HashGridConfig, check_memory, field_to_dict
+from jgrid.field.presets import SCENE
 from jgrid.image.files import load_image
 from jgrid.scene.camera import Box, Camera, circle_poses, look_at, sphere_poses
 from jgrid.scene.files import Views, load_views, read_transforms
@@ -676,9 +677,9 @@ def test_real_scenes_read(data_folder):
 
 
 def test_the_app_has_its_own_defaults_for_fields():
-    assert cli.parse(fit_views.Config, []).field == fit_views.FIELDS[0]
-    assert cli.parse(fit_views.Config, ["grid:dense"]).field == fit_views.FIELDS[2]
+    assert cli.parse(fit_views.Config, []).field == SCENE["grid:mulfa"]
+    assert cli.parse(fit_views.Config, ["grid:dense"]).field == SCENE["grid:dense"]
     assert (
         cli.parse(fit_views.Config, ["grid:dense", "--field.finest", "9"]).field.coarsest
-        == fit_views.FIELDS[2].coarsest
+        == SCENE["grid:dense"].coarsest
     )

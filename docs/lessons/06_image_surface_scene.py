@@ -17,6 +17,7 @@ less than a minute; the apps fit_image, fit_sdf and fit_views do the same in ear
 """
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 from jgrid import (
@@ -33,6 +34,7 @@ from jgrid import (
     picture,
 )
 from jgrid.field import DecoderConfig
+from jgrid.field.presets import SURFACE
 from jgrid.image.task import render
 from jgrid.scene.made import knot, make_scene
 from jgrid.surface.isosurface import preview
@@ -48,17 +50,14 @@ SIDE = int(os.environ.get("SIDE", 128))
 GRID = MulFAGridConfig(
     finest=48, coarsest=12, levels=2, channels=4, decoder=DecoderConfig(width=32)
 )
-SMOOTH = MulFAGridConfig(
+# starts near interpolation, as distances need it / 起步接近插值
+SMOOTH = replace(
+    SURFACE["grid:mulfa"],
     finest=32,
     coarsest=8,
     levels=2,
     channels=4,
-    spread=0.1,
-    constant=1.0,
     decoder=DecoderConfig(width=32),
-    # starts near interpolation, as distances want it / 起步接近插值
-    lr_features=1e-2,
-    lr_network=5e-3,
 )
 jt.set_global_seed(0)
 out = Path("out/lessons")

@@ -7,7 +7,8 @@ A config is a frozen dataclass; its fields are the command line's flags, and `bu
 from dataclasses import asdict
 
 from jgrid.config import config_from_dict
-from jgrid.field.base import Domain, Field, check_memory, count_parameters
+from jgrid.field.base import Domain, Field, count_parameters, in_chunks
+from jgrid.field.budget import check_memory
 from jgrid.field.grids import (
     DecoderConfig,
     DenseGridConfig,
@@ -51,6 +52,7 @@ __all__ = [
     "count_parameters",
     "field_from_dict",
     "field_to_dict",
+    "in_chunks",
 ]
 
 FIELDS = {

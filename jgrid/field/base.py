@@ -4,10 +4,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Callable, Optional
 
-from jgrid import memory
-from jgrid.grid import LOWER, Grid
+from jgrid.grid import Grid
 from jgrid.network import MLP
 
+import jittor as jt
 import numpy as np
 from jittor import nn
 
@@ -24,9 +24,7 @@ MOST = {
     "features": 2**16,
     "neighbours": 2**8,
 }
-# itself, its gradient, Adam's two moments, and the copies that the trainer keeps of the last two
-# evaluations
-BYTES_PER_PARAMETER = 24
+CHUNK = 2**17  # points per forward pass where many are evaluated
 
 
 @dataclass(frozen=True)
@@ -63,6 +61,10 @@ class Field(nn.Module):
             x = self.grid(x)
         return self.network(x) if self.network is not None else x
 
+    def values(self, points: np.ndarray) -> np.ndarray:
+        """f at many points, (N, D) -> (N, n_out), without gradients and in chunks."""
+        return in_chunks(self, points)
+
     def use_plain_ops(self):
         """Compute by the plain twins of the fused ops from now on."""
         for module in self.modules():
@@ -96,6 +98,21 @@ class Field(nn.Module):
         ]
 
 
+def in_chunks(
+    function: Callable[[jt.Var], jt.Var], points: np.ndarray, size: int = CHUNK
+) -> np.ndarray:
+    """A function of points (N, D) at all of them, `size` at a time and without gradients."""
+    points = np.ascontiguousarray(points, np.float32)
+    if not len(points):  # a point, though nobody asked for it, tells the values' shape
+        return in_chunks(function, np.zeros((1, *points.shape[1:])))[:0]
+    with jt.no_grad():
+        parts = [
+            function(jt.array(points[start : start + size])).numpy()
+            for start in range(0, len(points), size)
+        ]
+    return np.concatenate(parts)
+
+
 def count_parameters(model):
     """Numbers that training changes."""
     return sum(int(np.prod(p.shape)) for group in model.parameter_groups() for p in group["params"])
@@ -110,54 +127,3 @@ def positive(config, *names, prefix="--field."):
         if not 0 < value <= most:
             wanted = "positive" if not value > most else f"at most {most:,}"
             raise ValueError(f"{prefix}{name.replace('_', '-')} must be {wanted}, got {value}")
-
-
-def training_bytes(model, batch):
-    """Bytes that training on `batch` points a step takes, roughly: the parameters, Adam's state,
-    and what each layer gives, with gradients.
-
-    Behind a grid, where one op computes the decoder, it is less.
-    """
-    per_point = 64 + sum(
-        16 * max(p.shape[-2:])
-        for group in model.parameter_groups()
-        if group["name"] not in ("features", "kernel")
-        for p in group["params"]
-        if len(p.shape) > 1
-    )
-    whole = BYTES_PER_PARAMETER * count_parameters(model)
-    for grid in (module for module in model.modules() if isinstance(module, Grid)):
-        index = grid.index
-        kernel = grid.kernel
-        channels = grid.w.shape[1]
-        filters = sum(layer.weight.shape[0] for layer in getattr(kernel, "linear", []))
-        per_point += 8 * grid.n_out
-        if grid.fused and filters:
-            whole += 8 * index.n_nodes * (1 + 2 * index.dim * kernel.octaves) * (filters + channels)
-        elif not grid.fused:
-            nodes = getattr(index, "k", index.n_levels * 2**index.dim)
-            per_point += 16 * nodes * (2 * index.dim + kernel.n_kernels * channels + 3 * filters)
-    return whole + per_point * batch
-
-
-def check_memory(model, batch, data=0, lower_data="the size of the data"):
-    """Bytes that training a model takes, beside `data` bytes; memory.NotEnough, with that number
-    and the flags that lower it, where they are more than there are."""
-    sizes = {
-        group["name"]: sum(int(np.prod(p.shape)) for p in group["params"])
-        for group in model.parameter_groups()
-    }
-    needed = training_bytes(model, batch) + data
-    of_parameters = BYTES_PER_PARAMETER * sum(sizes.values())
-    if 2 * data > needed:
-        lower = lower_data
-    elif 2 * of_parameters < needed:
-        lower = "--train.batch"
-    elif sizes.get("features", 0) > sum(sizes.values()) / 2:
-        lower = LOWER
-    else:
-        lower = "--field.width or --field.decoder.width"
-    memory.require(
-        needed, f"training {sum(sizes.values()):,} parameters on {batch:,} points a step", lower
-    )
-    return needed

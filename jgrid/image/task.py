@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from jgrid import checkpoint, picture
-from jgrid.field import Domain, field_from_dict
+from jgrid.field import Domain, field_from_dict, in_chunks
 from jgrid.image.files import check_pixels
 from jgrid.image.metrics import psnr, ssim
 from jgrid.index import r_sequence
@@ -13,7 +13,6 @@ import jittor as jt
 import numpy as np
 from scipy.ndimage import distance_transform_edt
 
-CHUNK = 2**17  # points per forward pass when a whole picture is rendered
 # what a pixel takes as point, colour, prediction and in the making of a picture of it
 PIXEL_BYTES = 80
 
@@ -78,12 +77,7 @@ def load_model(path):
 
 def render(model, height, width):
     """The field at the pixel centres of a height x width picture -> (H, W, C), not clipped."""
-    points = pixel_centres(height, width)
-    with jt.no_grad():
-        parts = [
-            model(jt.array(points[i : i + CHUNK])).numpy() for i in range(0, len(points), CHUNK)
-        ]
-    return np.concatenate(parts).reshape(height, width, -1)
+    return in_chunks(model, pixel_centres(height, width)).reshape(height, width, -1)
 
 
 class ImageTask(AbstractTask):

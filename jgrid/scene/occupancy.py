@@ -1,5 +1,6 @@
 """Where a scene is worth sampling: the occupancy grid."""
 
+from jgrid.field import in_chunks
 from jgrid.ops.render import distances, march, marched, pack
 
 import jittor as jt
@@ -78,16 +79,7 @@ class Occupancy:
             chosen = np.unique(np.concatenate([rng.integers(0, len(self.density), n // 2), again]))
         chosen = chosen[self._keep[chosen]]
         points = self._points(chosen, rng.uniform(size=(len(chosen), 3)))
-        with jt.no_grad():
-            seen = np.concatenate(
-                [
-                    np.zeros(0, np.float32),
-                    *(
-                        density(jt.array(points[i : i + 2**17])).numpy()
-                        for i in range(0, len(points), 2**17)
-                    ),
-                ]
-            )
+        seen = in_chunks(density, points)
         old = self.density[chosen]
         self.density[chosen] = np.where(np.isfinite(old), np.maximum(self.decay * old, seen), seen)
         self._judge()

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from jgrid import checkpoint, picture
 from jgrid.checkpoint import atomic_path
-from jgrid.field import Domain, field_from_dict
+from jgrid.field import Domain, field_from_dict, in_chunks
 from jgrid.surface.isosurface import extract, preview
 from jgrid.surface.mesh import compare, iou
 from jgrid.task import AbstractTask, Epochs
@@ -15,7 +15,6 @@ import numpy as np
 import trimesh
 from typing_extensions import Literal
 
-CHUNK = 2**17  # points per forward pass
 EVALUATED = 2**20  # uniform points of `evaluate`
 NEAR = 2**17  # its points near the surface
 NEAR_SPREAD = 0.01  # their distance from it, a standard deviation
@@ -73,17 +72,7 @@ class SDFConfig:
 
 def values_of(model):
     """A field as a function of numpy points (N, 3) -> (N,), for `isosurface`."""
-
-    def function(points):
-        points = np.ascontiguousarray(points, np.float32)
-        with jt.no_grad():
-            parts = [
-                model(jt.array(points[i : i + CHUNK])).numpy()[:, 0]
-                for i in range(0, len(points), CHUNK)
-            ]
-        return np.concatenate(parts) if parts else np.zeros(0, np.float32)
-
-    return function
+    return lambda points: in_chunks(model, points)[:, 0]
 
 
 def load_model(path):

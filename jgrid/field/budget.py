@@ -1,0 +1,62 @@
+"""How much memory training a model takes, and the refusal where there is less."""
+
+from jgrid import memory
+from jgrid.field.base import count_parameters
+from jgrid.grid import LOWER, Grid
+
+import numpy as np
+
+# itself, its gradient, Adam's two moments, and the copies that the trainer keeps of the last two
+# evaluations
+BYTES_PER_PARAMETER = 24
+
+
+def training_bytes(model, batch):
+    """Bytes that training on `batch` points a step takes, roughly: the parameters, Adam's state,
+    and what each layer gives, with gradients.
+
+    Behind a grid, where one op computes the decoder, it is less.
+    """
+    per_point = 64 + sum(
+        16 * max(p.shape[-2:])
+        for group in model.parameter_groups()
+        if group["name"] not in ("features", "kernel")
+        for p in group["params"]
+        if len(p.shape) > 1
+    )
+    whole = BYTES_PER_PARAMETER * count_parameters(model)
+    for grid in (module for module in model.modules() if isinstance(module, Grid)):
+        index = grid.index
+        kernel = grid.kernel
+        channels = grid.w.shape[1]
+        filters = sum(layer.weight.shape[0] for layer in getattr(kernel, "linear", []))
+        per_point += 8 * grid.n_out
+        if grid.fused and filters:
+            whole += 8 * index.n_nodes * (1 + 2 * index.dim * kernel.octaves) * (filters + channels)
+        elif not grid.fused:
+            nodes = getattr(index, "k", index.n_levels * 2**index.dim)
+            per_point += 16 * nodes * (2 * index.dim + kernel.n_kernels * channels + 3 * filters)
+    return whole + per_point * batch
+
+
+def check_memory(model, batch, data=0, lower_data="the size of the data"):
+    """Bytes that training a model takes, beside `data` bytes; memory.NotEnough, with that number
+    and the flags that lower it, where they are more than there are."""
+    sizes = {
+        group["name"]: sum(int(np.prod(p.shape)) for p in group["params"])
+        for group in model.parameter_groups()
+    }
+    needed = training_bytes(model, batch) + data
+    of_parameters = BYTES_PER_PARAMETER * sum(sizes.values())
+    if 2 * data > needed:
+        lower = lower_data
+    elif 2 * of_parameters < needed:
+        lower = "--train.batch"
+    elif sizes.get("features", 0) > sum(sizes.values()) / 2:
+        lower = LOWER
+    else:
+        lower = "--field.width or --field.decoder.width"
+    memory.require(
+        needed, f"training {sum(sizes.values()):,} parameters on {batch:,} points a step", lower
+    )
+    return needed
