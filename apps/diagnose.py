@@ -129,7 +129,7 @@ class Config:
 
 def main(config):
     """Run the app; returns the paths of what it wrote."""
-    with cli.user_errors():
+    with cli.user_errors(config):
         cli.start(config.device, config.seed)
         pixels = load_image(config.image) if config.image else None
         subject = config.figure or ("choose-" if config.choose else "") + (

@@ -5,11 +5,12 @@
 Common flags come before the field, the field's own after it; --help lists them, also after a field.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
-from typing import Optional
+from typing import Annotated, Optional
 
 from jgrid import cli, memory, parallel, picture, resume
+from jgrid.config import ArgumentError, Share, config
 from jgrid.field import MulFAGridConfig, check_memory, field_to_dict
 from jgrid.image.files import load_image
 from jgrid.image.task import PIXEL_BYTES, ImageTask, load_model, render
@@ -17,10 +18,11 @@ from jgrid.solver import SolveConfig, Solver
 from jgrid.trainer import TrainConfig, Trainer, TrainingStopped
 
 import skimage.data
+from annotated_types import Interval
 from typing_extensions import Literal
 
 
-@dataclass(frozen=True)
+@config
 class Config:
     """Fit a picture with a neural field. Writes the fitted picture, error maps, metrics and the
     model to a folder."""
@@ -33,9 +35,9 @@ class Config:
     """Go on with the run of --out from its last checkpoint; the other flags must be the same."""
     device: cli.Device = "auto"
     """auto takes CUDA where it is usable."""
-    held_out: float = 0.0
+    held_out: Share = 0.0
     """Fraction of the pixels that training never sees; their PSNR is reported apart."""
-    scale: int = 1
+    scale: Annotated[int, Interval(ge=1, le=64)] = 1
     """Also render the field at this many times the resolution."""
     from_: cli.From = None
     """A model.safetensors of an earlier run: render it again, without training."""
@@ -49,22 +51,18 @@ class Config:
     solve: SolveConfig = field(default_factory=SolveConfig)
     field: cli.AnyField = field(default_factory=MulFAGridConfig)
 
-    def __post_init__(self):
-        if not 1 <= self.scale <= 64:
-            raise ValueError(f"--scale must be from 1 to 64, got {self.scale}")
-        if not 0 <= self.held_out < 1:
-            raise ValueError(f"--held-out must be at least 0 and less than 1, got {self.held_out}")
+    def check(self):
         if self.from_ is not None and self.image is not None:
-            raise ValueError("--from renders a fitted field and takes no --image")
+            raise ArgumentError("from_", "renders a fitted field and takes no `image`")
         if self.resume and (self.from_ is not None or self.solver == "cg"):
-            raise ValueError(
-                "--resume goes on with training, which --from and --solver cg do not do"
+            raise ArgumentError(
+                "resume", "goes on with training, which `from_` and `solver` cg do not do"
             )
 
 
 def main(config):
     """Run the app; returns the paths of what it wrote."""
-    with cli.user_errors():
+    with cli.user_errors(config):
         device = cli.start(
             config.device,
             config.train.seed,
@@ -74,7 +72,7 @@ def main(config):
 
 
 def fit(config, device):
-    with cli.user_errors():
+    with cli.user_errors(config):
         pixels = load_image(config.image) if config.image else skimage.data.astronaut() / 255.0
         task = ImageTask(pixels, config.train.seed, config.held_out)
         model = config.field.build(task)
@@ -83,7 +81,7 @@ def fit(config, device):
             model,
             min(config.train.batch, n_pixels),
             PIXEL_BYTES * n_pixels * config.scale**2,
-            "--scale or the size of the picture",
+            "`scale` or the size of the picture",
         )
         if config.ops == "plain":
             model.use_plain_ops()
@@ -138,12 +136,12 @@ def fit(config, device):
 
 
 def render_again(config):
-    with cli.user_errors():
+    with cli.user_errors(config):
         model, height, width = load_model(config.from_)
         memory.require(
             PIXEL_BYTES * height * width * config.scale**2,
-            f"a picture of {height} x {width} pixels and --scale {config.scale}",
-            "--scale",
+            f"a picture of {height} x {width} pixels and `scale` {config.scale}",
+            "`scale`",
         )
         out = cli.make_folder(config.out or cli.again_folder("fit_image", config.from_, "rendered"))
     paths = [picture.save(out / "prediction.png", render(model, height, width))] + enlarge(

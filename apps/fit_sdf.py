@@ -8,11 +8,12 @@ Common flags come before the field, the field's own after it; --help lists them,
 
 import sys
 import time
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
-from typing import Optional
+from typing import Annotated, Optional
 
 from jgrid import cli, parallel, picture, resume
+from jgrid.config import ArgumentError, config
 from jgrid.field import Domain, check_memory, field_to_dict
 from jgrid.field.presets import SURFACE
 from jgrid.surface.isosurface import preview
@@ -30,10 +31,11 @@ from jgrid.surface.task import (
 )
 from jgrid.trainer import TrainConfig, Trainer, TrainingStopped
 
+from annotated_types import Interval
 from typing_extensions import Literal
 
 
-@dataclass(frozen=True)
+@config
 class Config:
     """Fit the signed distance to a mesh with a neural field. Writes the field's own mesh, pictures,
     metrics and the model to a folder."""
@@ -46,7 +48,7 @@ class Config:
     """Go on with the run of --out from its last checkpoint; the other flags must be the same."""
     device: cli.Device = "auto"
     """auto takes CUDA where it is usable."""
-    resolution: int = 256
+    resolution: Annotated[int, Interval(ge=8, le=4096)] = 256
     """Cells of the marching cubes along each axis, of which only those near the surface are looked
     at."""
     up: Literal["x", "y", "z"] = "y"
@@ -63,25 +65,23 @@ class Config:
     )
     field: cli.any_field(*SURFACE.values()) = SURFACE["grid:mulfa"]
 
-    def __post_init__(self):
-        if not 8 <= self.resolution <= 4096:
-            raise ValueError(f"--resolution must be from 8 to 4096, got {self.resolution}")
+    def check(self):
         if self.from_ is not None and self.mesh is not None:
-            raise ValueError("--from meshes a fitted field and takes no --mesh")
+            raise ArgumentError("from_", "meshes a fitted field and takes no `mesh`")
         if self.from_ is not None and self.resume:
-            raise ValueError("--resume goes on with training, which --from does not do")
+            raise ArgumentError("resume", "goes on with training, which `from_` does not do")
 
 
 def main(config):
     """Run the app; returns the paths of what it wrote."""
-    with cli.user_errors():
+    with cli.user_errors(config):
         device = cli.start(config.device, config.train.seed, several=config.from_ is None)
     return mesh_again(config) if config.from_ else fit(config, device)
 
 
 def fit(config, device):
     started = time.time()
-    with cli.user_errors():
+    with cli.user_errors(config):
         mesh = load_mesh(config.mesh) if config.mesh else gyroid_ball()
         field_config = field_to_dict(config.field)
         subject = config.mesh.stem if config.mesh else "gyroid"
@@ -94,7 +94,7 @@ def fit(config, device):
             config.field.build(Domain(3, 1)),
             config.train.batch,
             POINT_BYTES * config.sdf.pool,
-            "--sdf.pool",
+            "`sdf.pool`",
         )
         cli.make_folder(out)
     for note in mesh.notes if parallel.first else []:
@@ -108,7 +108,7 @@ def fit(config, device):
     seconds_data = time.time() - started
     trainer = Trainer(task, model, config.train, out, run=run)
     if saved:
-        with cli.user_errors():
+        with cli.user_errors(config):
             trainer.resume(*saved)
     try:
         result = trainer.fit()
@@ -148,7 +148,7 @@ def fit(config, device):
 
 
 def mesh_again(config):
-    with cli.user_errors():
+    with cli.user_errors(config):
         model, scale, offset = load_model(config.from_)
         out = cli.make_folder(config.out or cli.again_folder("fit_sdf", config.from_, "meshed"))
     function = values_of(model)

@@ -6,11 +6,12 @@ Common flags come before the field, the field's own after it; --help lists them,
 """
 
 import sys
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, field, fields, replace
 from pathlib import Path
-from typing import Optional
+from typing import Annotated, Optional
 
 from jgrid import cli, parallel, picture, resume
+from jgrid.config import ArgumentError, Positive, Weight, config
 from jgrid.data import find
 from jgrid.field import check_memory, field_to_dict
 from jgrid.field.presets import SCENE
@@ -23,12 +24,13 @@ from jgrid.scene.viewer import load_viewer, save_gif
 from jgrid.trainer import COMPILING_STEPS, TrainConfig, Trainer, TrainingStopped
 
 import numpy as np
+from annotated_types import Interval
 from typing_extensions import Literal
 
 FILLS = 0.3  # of a camera's view, at least, by the box
 
 
-@dataclass(frozen=True)
+@config
 class Config:
     """Fit a scene from photographs with known cameras. Writes renderings, errors, depths, a
     turntable and the model to a folder."""
@@ -48,7 +50,7 @@ class Config:
     """Go on with the run of --out from its last checkpoint; the other flags must be the same."""
     device: cli.Device = "auto"
     """auto takes CUDA where it is usable."""
-    box: float = 1.5
+    box: Positive = 1.5
     """Half the side of the cube around the origin that holds the scene, in the units of the
     poses."""
     contract: bool = False
@@ -56,25 +58,25 @@ class Config:
     scenes without end."""
     background: Literal["white", "black"] = "white"
     """What transparent pixels show, in the renderings and in the PSNR."""
-    cells: int = 96
+    cells: Annotated[int, Interval(ge=1, le=512)] = 96
     """Cells of the occupancy grid along an axis."""
-    samples: int = 256
+    samples: Annotated[int, Interval(ge=8, le=4096)] = 256
     """Samples across the box, or with --contract across the cube of all space, twice as wide; only
     those in occupied cells are computed."""
     carve: bool = True
     """Begin with the hull of the silhouettes, where the pictures are transparent, as the occupied
     cells; not with --contract."""
-    entropy: float = 0.0
+    entropy: Weight = 0.0
     """Weight of the entropy of the rays' opacity: more pushes them to be empty or opaque."""
-    sparsity: float = 0.0
+    sparsity: Weight = 0.0
     """Weight of log(1 + 2 tau^2) of the samples' optical depths tau (Plenoxels): more thins what is
     dense."""
-    distortion: float = 0.0
+    distortion: Weight = 0.0
     """Weight of the distortion loss (mip-NeRF 360): more gathers what a ray sees in one place."""
-    tv: float = 0.0
+    tv: Weight = 0.0
     """Weight of the total variation of the grids' features, of random occupied cells at each step:
     more smooths."""
-    coarse_to_fine: float = 0.0
+    coarse_to_fine: Annotated[float, Interval(ge=0, le=0.9)] = 0.0
     """Part of the training in which the levels of a grid come in one by one, the coarsest first; 0:
     all are there from the start."""
     paper: bool = False
@@ -95,34 +97,24 @@ class Config:
     colour: RadianceConfig = field(default_factory=RadianceConfig)
     field: cli.any_field(*SCENE.values()) = SCENE["grid:mulfa"]
 
-    def __post_init__(self):
-        if not 0 < self.box < float("inf"):
-            raise ValueError(f"--box must be positive, got {self.box}")
-        if not (1 <= self.cells <= 512 and 8 <= self.samples <= 4096):
-            raise ValueError(
-                f"--cells must be from 1 to 512 and --samples from 8 to 4096, got {self.cells} and"
-                f" {self.samples}"
-            )
-        for name in ("entropy", "sparsity", "distortion", "tv"):
-            if not 0 <= getattr(self, name) < float("inf"):
-                raise ValueError(f"--{name} must not be negative, got {getattr(self, name)}")
-        if not 0 <= self.coarse_to_fine <= 0.9:
-            raise ValueError(f"--coarse-to-fine must be from 0 to 0.9, got {self.coarse_to_fine}")
+    def check(self):
         if self.surroundings and self.scene is not None:
-            raise ValueError("--surroundings are for a scene that the app makes, not for --scene")
+            raise ArgumentError(
+                "surroundings", "are for a scene that the app makes, not for `scene`"
+            )
         if self.from_ is not None and (self.scene or self.make_scene):
-            raise ValueError("--from renders a fitted field and takes no --scene or --make-scene")
+            raise ArgumentError("from_", "renders a fitted field: no `scene` or `make_scene`")
         if self.scene is not None and self.make_scene is not None:
-            raise ValueError("--scene and --make-scene exclude each other")
+            raise ArgumentError("scene", "and `make_scene` exclude each other")
         if self.from_ is not None and self.resume:
-            raise ValueError("--resume goes on with training, which --from does not do")
+            raise ArgumentError("resume", "goes on with training, which `from_` does not do")
         if self.path is not None and self.from_ is None:
-            raise ValueError("--path says what to render of a model that --from names")
+            raise ArgumentError("path", "says what to render of a model that `from_` names")
 
 
 def main(config):
     """Run the app; returns the paths of what it wrote."""
-    with cli.user_errors():
+    with cli.user_errors(config):
         device = cli.start(config.device, config.train.seed, several=config.from_ is None)
     return render_again(config) if config.from_ else fit(config, device)
 
@@ -144,7 +136,7 @@ def paper_size(config):
 
 def fit(config, device):
     config = paper_size(config) if config.paper else config
-    with cli.user_errors():
+    with cli.user_errors(config):
         subject = (
             config.scene.name
             if config.scene
@@ -174,7 +166,7 @@ def fit(config, device):
             model,
             config.train.batch,
             train.pixels.nbytes + test.pixels.nbytes + 16 * config.cells**3,
-            "--cells or the number or size of the pictures",
+            "`cells` or the number or size of the pictures",
         )
         task = ViewsTask(
             train,
@@ -249,7 +241,7 @@ def filled(views, half):
 
 
 def render_again(config):
-    with cli.user_errors():
+    with cli.user_errors(config):
         viewer, model = load_viewer(config.from_)
         poses = read_transforms(config.path)[1] if config.path else None
         out = cli.make_folder(config.out or cli.again_folder("fit_views", config.from_, "rendered"))

@@ -157,7 +157,7 @@ Command = Union[
 
 def main(config):
     """Run the app; returns the paths of what it wrote."""
-    with cli.user_errors():
+    with cli.user_errors(config):
         device = cli.start(config.device, config.train.seed)
         data = load_labelled(find(config.data)) if config.experiment == "images" else None
         out = cli.make_folder(config.out or Path("out") / f"optdnn-{config.experiment}")
@@ -323,7 +323,7 @@ def classify(config, name, data, seed):
     """Train one network on the pictures: its results."""
     jt.set_global_seed(seed)
     shared = {"channels": config.channels, "layers": config.layers, "patch": config.patch}
-    with cli.user_errors():
+    with cli.user_errors(config):
         task = LabelTask(*data[0], data[1], seed, config.shift, config.flip)
         channels, side = task.pictures.shape[1:3]
         if name == "densenet":

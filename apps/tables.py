@@ -107,7 +107,7 @@ class Config:
 
 def main(config):
     """Run, tabulate; returns {table: rows}."""
-    with cli.user_errors():
+    with cli.user_errors(config):
         cli.start(config.device, config.seed)
         for table in config.tables() if config.pages else ():
             report.check_place(config.pages / f"{table}.md", table)

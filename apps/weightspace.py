@@ -233,7 +233,7 @@ Command = Union[
 
 def main(config):
     """Run the app; returns the result."""
-    with cli.user_errors():
+    with cli.user_errors(config):
         device = cli.start(config.device, config.train.seed)
         pictures = None if config.zoo and config.job != "adapt" else load(config)
         zoo = Zoo.load(config.zoo) if config.zoo else None

@@ -12,8 +12,10 @@ import sys
 import tempfile
 import traceback
 import unittest.mock
+from collections.abc import Iterator, Sequence
+from dataclasses import fields, is_dataclass
 from pathlib import Path
-from typing import Annotated, Union
+from typing import Annotated, Any, Callable, NoReturn, Optional, TypeVar, Union, get_type_hints
 
 from jgrid import checkpoint, memory, parallel
 from jgrid.field import FIELDS, field_to_dict
@@ -21,10 +23,13 @@ from jgrid.trainer import Interrupted, TrainingStopped
 
 import jittor as jt
 import tyro
-from typing_extensions import Literal
+from typing_extensions import Literal, get_args
+
+T = TypeVar("T")
+NAMED = type(tyro.conf.arg())  # what an entry's own flag name stands in
 
 
-def any_field(*configs):
+def any_field(*configs: Any) -> Any:
     """The type of an app's field flag: any field of the library; `configs` are the defaults of
     their kinds, where the app has its own."""
     own = {type(config): config for config in configs}
@@ -43,7 +48,58 @@ From = Annotated[Union[Path, None], tyro.conf.arg(name="from")]
 Device = Literal["auto", "cpu", "cuda"]
 
 
-def say(message):
+def flags(config: Any) -> dict[str, str]:
+    """{"train.steps": "--train.steps", ...}: the flag of each entry of an app's config, or of the
+    configs that a type of one can hold."""
+    held = [config] if is_dataclass(config) else _configs(config)
+    return {name: flag for each in held for name, flag in _flags(each, "", "--")}
+
+
+def _flags(config: Any, path: str, prefix: str) -> Iterator[tuple[str, str]]:
+    is_type = isinstance(config, type)
+    hints = get_type_hints(config if is_type else type(config), include_extras=True)
+    for entry in fields(config):
+        name = next(
+            (part.name for part in get_args(hints[entry.name])[1:] if isinstance(part, NAMED)),
+            None,  # or one that has none
+        )
+        name = entry.name.strip("_").replace("_", "-") if name is None else name
+        value = None if is_type else getattr(config, entry.name)
+        inner = list(_configs(hints[entry.name])) if is_type else [value] * is_dataclass(value)
+        for each in inner:
+            yield from _flags(each, f"{path}{entry.name}.", f"{prefix}{name}." if name else prefix)
+        if not inner:
+            yield path + entry.name, prefix + name
+
+
+def _configs(kind: Any) -> Iterator[type]:
+    """The configs among what a type can hold."""
+    if isinstance(kind, type) and is_dataclass(kind):
+        yield kind
+    for part in get_args(kind):
+        yield from _configs(part)
+
+
+def with_flags(message: object, config: Any, within: str = "") -> str:
+    """A message whose arguments in backquotes, entries of the config, are flags: `finest`, where
+    the field alone has one, is --field.finest. within: the part of the config that speaks.
+
+    What names no entry, or more than one, stays in its backquotes.
+    """
+    known = flags(config)
+
+    def flag(match: re.Match) -> str:
+        name = match[1]
+        for whole in (f"{within}.{name}", name, f"{name}_"):
+            if whole in known:
+                return known[whole]
+        tails = {flag for path, flag in known.items() if path.endswith(f".{name}")}
+        return tails.pop() if len(tails) == 1 else match[0]
+
+    return re.sub(r"`([a-z][\w.]*)`", flag, str(message))
+
+
+def say(message: object) -> None:
     """An error's one line on stderr."""
     where = (
         f" (process {parallel.rank} of {parallel.n_processes})" if parallel.n_processes > 1 else ""
@@ -51,7 +107,7 @@ def say(message):
     print(f"error{where}: " + " ".join(str(message).split()), file=sys.stderr)
 
 
-def leave(code):
+def leave(code: int) -> NoReturn:
     """End at once. An ordinary exit waits for children, which a signal may have ended in the wrong
     moment, and for MPI's other processes, which may be waiting for this one; mpirun ends those."""
     for stream in (sys.stdout, sys.stderr):
@@ -59,7 +115,8 @@ def leave(code):
     os._exit(code)
 
 
-def fail(message, code=2):
+def fail(message: object, code: int = 2) -> NoReturn:
+    """Say what is wrong, and end."""
     say(message)
     if parallel.n_processes > 1:
         leave(code)
@@ -67,40 +124,51 @@ def fail(message, code=2):
 
 
 @contextlib.contextmanager
-def user_errors():
+def user_errors(config: Any = None) -> Iterator[None]:
     """Inside the block, where user data enters, ValueError and OSError are the user's to mend: one
-    line, exit code 2."""
+    line, with the flags of the app's config, and exit code 2."""
     try:
         yield
     except (ValueError, OSError) as error:
-        fail(error)
+        fail(with_flags(error, config))
 
 
-def parse(config_class, arguments=None):
+def parse(config_class: type[T], arguments: Optional[Sequence[str]] = None) -> T:
     """The config from the command line; a wrong one ends with one line and exit code 2."""
     try:
         with contextlib.redirect_stderr(io.StringIO()):
             return tyro.cli(config_class, args=arguments)
+    except ValueError as error:  # of a config without a name of its own among the flags
+        message = str(error)
     except SystemExit as stop:
-        if stop.code:
-            messages = io.StringIO()
-            # once more, on a terminal so wide that no line of the message is broken
-            with (
-                contextlib.redirect_stderr(messages),
-                unittest.mock.patch.dict(os.environ, COLUMNS="10000"),
-                contextlib.suppress(SystemExit),
-            ):
-                tyro.cli(config_class, args=arguments)
-            lines = [
-                re.sub(r"\x1b\[[0-9;]*m", "", line).strip("│╭╮╰╯─ ")
-                for line in messages.getvalue().splitlines()
-            ]
-            text = "; ".join(line for line in lines[1:] if line and "helptext" not in line)
-            fail(f"{text}; --help lists all flags")
-        raise
+        if not stop.code:
+            raise
+        message = _what_is_wrong(config_class, arguments)
+    # a config's own message is about one of its entries; else tyro has named the flag
+    own = re.match(r"Error parsing ([A-Za-z][\w.-]*): (.*)", message)
+    if own:
+        message = with_flags(own[2], config_class, within=own[1].replace("-", "_"))
+    fail(f"{with_flags(message, config_class)}; --help lists all flags")
 
 
-def handle_signals():
+def _what_is_wrong(config_class: type, arguments: Optional[Sequence[str]]) -> str:
+    """What tyro says of these arguments, in one line."""
+    messages = io.StringIO()
+    with (
+        contextlib.redirect_stderr(messages),
+        # a terminal so wide that no line of the message is broken
+        unittest.mock.patch.dict(os.environ, COLUMNS="10000"),
+        contextlib.suppress(SystemExit),
+    ):
+        tyro.cli(config_class, args=arguments)
+    lines = [
+        re.sub(r"\x1b\[[0-9;]*m", "", line).strip("│╭╮╰╯─ ")
+        for line in messages.getvalue().splitlines()
+    ]
+    return "; ".join(line for line in lines[1:] if line and "helptext" not in line)
+
+
+def handle_signals() -> None:
     """SIGINT and SIGTERM raise KeyboardInterrupt, where Jittor would quit at once: so temporary
     files go, and training ends with a step."""
 
@@ -113,15 +181,17 @@ def handle_signals():
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
 
 
-def run(config_class, main):
+def run(config_class: type[T], main: Callable[[T], Any]) -> None:
     """Parse the command line, call main(config), and end as a command should."""
     handle_signals()
+    config = None
     try:
-        main(parse(config_class))
+        config = parse(config_class)
+        main(config)
     # all processes come here alike, so that one speaks for them
     except (TrainingStopped, Interrupted) as ended:
         if parallel.first:
-            say(ended)
+            say(with_flags(ended, config))
         parallel.total(0)  # the others wait until it has written what there is
         if isinstance(ended, Interrupted):
             leave(128 + ended.signal)
@@ -131,8 +201,11 @@ def run(config_class, main):
         leave(128 + (interrupted.args or [signal.SIGINT])[0])
     # a disk may be full, and memory taken, at any time
     except (memory.NotEnough, MemoryError, OSError) as error:
-        say(f"out of memory: {error}" if isinstance(error, MemoryError) else error)
-        leave(2) if parallel.n_processes > 1 else sys.exit(2)
+        kind = "out of memory: " if isinstance(error, MemoryError) else ""
+        say(kind + with_flags(error, config))
+        if parallel.n_processes > 1:
+            leave(2)
+        sys.exit(2)
     except Exception:
         if parallel.n_processes > 1:
             traceback.print_exc()
@@ -140,7 +213,7 @@ def run(config_class, main):
         raise
 
 
-def start(device, seed, several=False):
+def start(device: str, seed: int, several: bool = False) -> str:
     """Set Jittor's device and seed: auto takes CUDA where Jittor has it. Returns "cpu" or "cuda";
     ValueError without a wanted CUDA.
 

@@ -25,7 +25,7 @@ def differences(saved, run):
     saved = flat(saved)
     run = flat(run)
     return [
-        f"--{name.replace('_', '-')} {run.get(name)}, not {saved.get(name)}"
+        f"`{name}` {run.get(name)}, not {saved.get(name)}"
         for name in sorted(saved.keys() | run.keys())
         if name not in FREE and saved.get(name) != run.get(name)
     ]
@@ -49,7 +49,7 @@ def find(folder, run, wanted):
         return None
     if not wanted:
         raise ValueError(
-            f"{folder} holds a run that is not finished: --resume goes on with it; to begin anew,"
+            f"{folder} holds a run that is not finished: `resume` goes on with it; to begin anew,"
             f" delete {path}"
         )
     tensors, progress = checkpoint.read(path)
@@ -61,9 +61,7 @@ def find(folder, run, wanted):
         raise ValueError(f"{path}: not a checkpoint to resume from; delete it to begin anew")
     changed = differences(progress["run"], run)
     if changed:
-        raise ValueError(
-            f"{path} is of a run with other flags: this command has {'; '.join(changed)}"
-        )
+        raise ValueError(f"{path} is of a run of another config: this one has {'; '.join(changed)}")
     return tensors, progress
 
 

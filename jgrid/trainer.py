@@ -5,15 +5,17 @@ import math
 import signal
 import threading
 import time
-from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 from jgrid import checkpoint, parallel, resume
+from jgrid.config import MOST, Count, Share, Weight, config
 from jgrid.field import count_parameters
 from jgrid.optimizer import Adam
 
 import jittor as jt
 import numpy as np
+from annotated_types import Interval
 from tqdm import tqdm
 
 COMPILING_STEPS = 2  # the first steps compile kernels; they are left out of seconds_train
@@ -30,7 +32,7 @@ class Interrupted(KeyboardInterrupt):
     def __init__(self, number, step, folder):
         super().__init__(
             f"interrupted by {signal.Signals(number).name} after step {step}"
-            + (f"; saved in {folder}, the same command with --resume goes on" if folder else "")
+            + (f"; saved in {folder}, the same command with `resume` goes on" if folder else "")
         )
         self.signal = number
 
@@ -61,60 +63,36 @@ def signals():
             signal.signal(number, handler)
 
 
-@dataclass(frozen=True)
+@config
 class TrainConfig:
     """How a field is trained: Adam, warm-up, then a cosine decay."""
 
-    steps: int = 1500
+    steps: Count = 1500
     """Optimiser steps."""
-    batch: int = 2**16
+    batch: Count = 2**16
     """Points per step."""
-    seed: int = 0
+    seed: Annotated[int, Interval(ge=0, lt=2**32)] = 0
     """Of the weights and of the order of the samples: the apps set it before they build either; a
     Trainer does not."""
-    warmup: int = 20
+    warmup: Annotated[int, Interval(ge=0, le=MOST)] = 20
     """Steps over which the learning rates rise to their value."""
-    decay: float = 0.03
+    decay: Annotated[float, Interval(gt=0, le=1)] = 0.03
     """What is left of the learning rates at the last step."""
-    eval_every: int = 250
+    eval_every: Count = 250
     """Steps between evaluations."""
-    ema: float = 0.0
+    ema: Share = 0.0
     """Evaluate and keep the exponential moving average of the weights with this decay per step; 0:
     the weights themselves."""
-    clip: float = 0.0
+    clip: Weight = 0.0
     """Largest norm of the gradient; 0: no clipping."""
-    minutes: float = 0.0
+    minutes: Weight = 0.0
     """Train for this many minutes, without compilation and evaluations, however many steps that
     are; 0: `steps` decide."""
-
-    save_every: float = 60.0
+    save_every: Weight = 60.0
     """Seconds between checkpoints from which --resume goes on; 0: one only where a signal
     interrupts the run."""
 
-    def __post_init__(self):
-        for name in ("steps", "batch", "eval_every"):
-            if getattr(self, name) < 1:
-                raise ValueError(
-                    f"--train.{name.replace('_', '-')} must be at least 1, got"
-                    f" {getattr(self, name)}"
-                )
-        if not 0 <= self.minutes < math.inf:
-            raise ValueError(f"--train.minutes must not be negative, got {self.minutes}")
-        if not 0 <= self.save_every < math.inf:
-            raise ValueError(f"--train.save-every must not be negative, got {self.save_every}")
-        if not (
-            self.warmup >= 0
-            and 0 < self.decay <= 1
-            and 0 <= self.ema < 1
-            and self.clip >= 0
-            and self.seed >= 0
-        ):
-            raise ValueError(
-                "--train needs warmup >= 0, 0 < decay <= 1, 0 <= ema < 1, clip >= 0 and seed >= 0,"
-                f" got {self.warmup}, {self.decay}, {self.ema}, {self.clip} and {self.seed}"
-            )
-
-    def progress(self, step, seconds):
+    def elapsed(self, step: int, seconds: float) -> float:
         """How much of the training lies before a step that begins after `seconds` of it: from 0 to
         1."""
         return (
@@ -123,10 +101,10 @@ class TrainConfig:
             else step / max(1, self.steps - 1)
         )
 
-    def rate(self, step, seconds=0.0):
+    def rate(self, step: int, seconds: float = 0.0) -> float:
         """The factor on every learning rate at a step, which begins after `seconds` of training."""
-        progress = self.progress(step, seconds)
-        cosine = self.decay + (1 - self.decay) * 0.5 * (1 + math.cos(math.pi * progress))
+        elapsed = self.elapsed(step, seconds)
+        cosine = self.decay + (1 - self.decay) * 0.5 * (1 + math.cos(math.pi * elapsed))
         return cosine * min(1.0, (step + 1) / (self.warmup + 1))
 
 
@@ -221,7 +199,7 @@ class Trainer:
                     break
                 if last:
                     continue
-                self.task.prepare(self.model, config.progress(self.step, clock))
+                self.task.prepare(self.model, config.elapsed(self.step, clock))
                 self.loss = self._step(self.step, clock)
                 self.step += 1
                 bar.update()

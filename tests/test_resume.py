@@ -60,7 +60,7 @@ def test_a_signal_ends_a_whole_step_from_which_the_run_goes_on_to_the_bit(
     out = tmp_path / "parts"
     out.mkdir()
     with pytest.raises(
-        Interrupted, match=f"{signal.Signals(number).name} after step {step}.*--resume"
+        Interrupted, match=f"{signal.Signals(number).name} after step {step}.*with `resume`"
     ) as ended:
         trainer(out, interrupted_at(step, number)).fit()
     assert ended.value.signal == number
@@ -159,14 +159,14 @@ def test_another_config_is_refused_by_its_flags(saved):
         "field": {"kind": "grid:hash"},
     }
     with pytest.raises(
-        ValueError, match="--field.kind grid:hash, not grid:dense; --train.steps 13, not 12$"
+        ValueError, match="`field.kind` grid:hash, not grid:dense; `train.steps` 13, not 12$"
     ):
         resume.find(saved, other, wanted=True)
     assert resume.find(saved, {**RUN, "out": "b", "resume": True}, wanted=True)
 
 
 def test_a_run_is_not_begun_anew_over_another(saved, capsys):
-    with pytest.raises(ValueError, match="--resume goes on"):
+    with pytest.raises(ValueError, match="`resume` goes on"):
         resume.find(saved, RUN, wanted=False)
     resume.finish(saved)
     assert resume.find(saved, RUN, wanted=False) is None and capsys.readouterr().err == ""
