@@ -103,7 +103,9 @@ class Config:
                 "surroundings", "are for a scene that the app makes, not for `scene`"
             )
         if self.from_ is not None and (self.scene or self.make_scene):
-            raise ArgumentError("from_", "renders a fitted field: no `scene` or `make_scene`")
+            raise ArgumentError(
+                "from_", "renders a fitted field and takes no `scene` or `make_scene`"
+            )
         if self.scene is not None and self.make_scene is not None:
             raise ArgumentError("scene", "and `make_scene` exclude each other")
         if self.from_ is not None and self.resume:
