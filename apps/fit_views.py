@@ -11,20 +11,19 @@ from pathlib import Path
 from typing import Annotated, Optional
 
 from jgrid import cli, parallel, picture, resume
-from jgrid.config import ArgumentError, Positive, Weight, config
+from jgrid.config import ArgumentError, Positive, config
 from jgrid.data import find
 from jgrid.field import check_memory, field_to_dict
 from jgrid.field.presets import SCENE
 from jgrid.scene.camera import Box
 from jgrid.scene.files import load_views, read_transforms
-from jgrid.scene.made import knot, load_mesh, make_scene
-from jgrid.scene.radiance import RadianceConfig
-from jgrid.scene.task import ViewsTask
+from jgrid.scene.made import knot, load_scene_mesh, make_scene
+from jgrid.scene.task import ViewsConfig, ViewsTask
 from jgrid.scene.viewer import load_viewer, save_gif
 from jgrid.trainer import COMPILING_STEPS, TrainConfig, Trainer, TrainingStopped
 
 import numpy as np
-from annotated_types import Interval
+import tyro
 from typing_extensions import Literal
 
 FILLS = 0.3  # of a camera's view, at least, by the box
@@ -56,29 +55,7 @@ class Config:
     contract: bool = False
     """Also see what lies outside the box, to infinity, contracted around it (mip-NeRF 360): for
     scenes without end."""
-    background: Literal["white", "black"] = "white"
-    """What transparent pixels show, in the renderings and in the PSNR."""
-    cells: Annotated[int, Interval(ge=1, le=512)] = 96
-    """Cells of the occupancy grid along an axis."""
-    samples: Annotated[int, Interval(ge=8, le=4096)] = 256
-    """Samples across the box, or with --contract across the cube of all space, twice as wide; only
-    those in occupied cells are computed."""
-    carve: bool = True
-    """Begin with the hull of the silhouettes, where the pictures are transparent, as the occupied
-    cells; not with --contract."""
-    entropy: Weight = 0.0
-    """Weight of the entropy of the rays' opacity: more pushes them to be empty or opaque."""
-    sparsity: Weight = 0.0
-    """Weight of log(1 + 2 tau^2) of the samples' optical depths tau (Plenoxels): more thins what is
-    dense."""
-    distortion: Weight = 0.0
-    """Weight of the distortion loss (mip-NeRF 360): more gathers what a ray sees in one place."""
-    tv: Weight = 0.0
-    """Weight of the total variation of the grids' features, of random occupied cells at each step:
-    more smooths."""
-    coarse_to_fine: Annotated[float, Interval(ge=0, le=0.9)] = 0.0
-    """Part of the training in which the levels of a grid come in one by one, the coarsest first; 0:
-    all are there from the start."""
+    views: Annotated[ViewsConfig, tyro.conf.arg(name="")] = ViewsConfig()
     paper: bool = False
     """The size of the paper's scenes: 800 pixels, 30,000 steps, a finest level of at least 256
     cells; for a CUDA machine."""
@@ -94,7 +71,6 @@ class Config:
     train: TrainConfig = field(
         default_factory=lambda: TrainConfig(steps=6000, batch=2**14, eval_every=2000)
     )
-    colour: RadianceConfig = field(default_factory=RadianceConfig)
     field: cli.any_field(*SCENE.values()) = SCENE["grid:mulfa"]
 
     def check(self):
@@ -127,8 +103,7 @@ def paper_size(config):
     names = {f.name for f in fields(config.field)} & grown.keys()
     return replace(
         config,
-        cells=128,
-        samples=1024,
+        views=replace(config.views, cells=128, samples=1024),
         train=replace(config.train, steps=30000, batch=2**18, eval_every=10000),
         field=replace(
             config.field, **{name: max(grown[name], getattr(config.field, name)) for name in names}
@@ -153,39 +128,29 @@ def fit(config, device):
         )
         run = cli.to_json(config)
         saved = resume.find(out, run, config.resume)
-        model = config.colour.build(config.field)
-        if config.ops == "plain":
-            model.use_plain_ops()
         mesh = (
-            None if config.scene else load_mesh(config.make_scene) if config.make_scene else knot()
+            None
+            if config.scene
+            else load_scene_mesh(config.make_scene)
+            if config.make_scene
+            else knot()
         )
         folder = find(config.scene, "scenes") if config.scene else out / "scene"
         if mesh and parallel.first:
             make_scene(cli.make_folder(out) / "scene", mesh, surroundings=config.surroundings)
         parallel.total(0)  # all wait for the scene
         train, test = (load_views(folder, split, config.outside) for split in ("train", "test"))
+        box = Box(config.box, contracted=config.contract)
+        task = ViewsTask(train, test, box, config.views, config.train.seed)
+        model = task.build(config.field)
+        if config.ops == "plain":
+            model.use_plain_ops()
         needed = check_memory(
             model,
             config.train.batch,
-            train.pixels.nbytes + test.pixels.nbytes + 16 * config.cells**3,
+            train.pixels.nbytes + test.pixels.nbytes + 16 * config.views.cells**3,
             "`cells` or the number or size of the pictures",
         )
-        task = ViewsTask(
-            train,
-            test,
-            Box(config.box, contracted=config.contract),
-            config.background,
-            config.cells,
-            config.samples,
-            config.carve,
-            config.entropy,
-            config.train.seed,
-            config.sparsity,
-            config.distortion,
-            config.tv,
-            config.coarse_to_fine,
-        )
-        task.check(model)
         cli.make_folder(out)
         trainer = Trainer(task, model, config.train, out, run=run)
         if saved:
@@ -200,7 +165,7 @@ def fit(config, device):
         f"{len(train.poses)} views of {train.camera.width} x {train.camera.height} pixels; about"
         f" {needed / 2**30:.2f} GiB of memory"
     )
-    configs = {"field": field_config, "colour": asdict(config.colour)}
+    configs = {"field": field_config, "colour": asdict(config.views.colour)}
     try:
         result = {**trainer.fit(), "device": device}
     except (TrainingStopped, KeyboardInterrupt):
@@ -212,7 +177,7 @@ def fit(config, device):
         return []
     task.viewer.save(out / "model.safetensors", model, configs)
     result["samples_per_second"] = round(
-        sum(task.samples[COMPILING_STEPS:]) / max(result["seconds_train"], 1e-3)
+        sum(task.step_samples[COMPILING_STEPS:]) / max(result["seconds_train"], 1e-3)
     )
     seconds, decibels = ([line[name] for line in trainer.history] for name in ("seconds", "psnr"))
     paths = task.export(model, out) + [
@@ -222,7 +187,7 @@ def fit(config, device):
     resume.finish(out)
     print(
         f"PSNR {result['psnr']:.2f} dB, SSIM {result['ssim']:.4f} of {len(test.poses)} test views"
-        f" on {config.background}, {result['parameters']:,} parameters,"
+        f" on {config.views.background}, {result['parameters']:,} parameters,"
         f" {result['seconds_train']:.1f} s of training on {device},"
         f" {result['samples_per_second']:,} samples/s\n"
         + "\n".join(str(p) for p in paths if p.parent == out)

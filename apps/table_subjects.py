@@ -9,7 +9,7 @@ from jgrid.image.files import load_image
 from jgrid.scene.camera import Box
 from jgrid.scene.files import load_views
 from jgrid.scene.made import knot, make_scene
-from jgrid.scene.task import ViewsTask
+from jgrid.scene.task import ViewsConfig, ViewsTask
 from jgrid.surface.mesh import gyroid_ball, load_mesh
 from jgrid.surface.task import SDFConfig, SDFTask
 from jgrid.theory import figures
@@ -82,6 +82,8 @@ def find_scenes(config, sizes):
         else [None]
     )
 
+    views = ViewsConfig(cells=48, samples=128) if small else ViewsConfig(cells=128, samples=1024)
+
     @functools.cache
     def load(folder):
         if folder is None:
@@ -94,8 +96,7 @@ def find_scenes(config, sizes):
         return train, replace(test, pixels=test.pixels[::every], poses=test.poses[::every])
 
     def make_task(seed, folder):
-        cells, steps = (48, 128) if small else (128, 1024)
-        return ViewsTask(*load(folder), Box(1.5), cells=cells, steps=steps, seed=seed)
+        return ViewsTask(*load(folder), Box(1.5), views, seed)
 
     return {
         folder.name if folder else "knot": functools.partial(make_task, folder=folder)

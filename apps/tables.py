@@ -18,7 +18,6 @@ from jgrid.comparison import PROTOCOLS, Comparison, file_name, kept
 from jgrid.field import field_to_dict
 from jgrid.image.files import load_image
 from jgrid.image.task import ImageTask, render
-from jgrid.scene.radiance import RadianceConfig
 from jgrid.surface.task import surface_of
 from jgrid.theory import figures
 from jgrid.theory.encodings import encoded_fit, kernel_fit
@@ -322,7 +321,7 @@ def views(config, sizes, scenes):
         "views",
         sizes,
         scenes,
-        lambda field, task: RadianceConfig().build(field),
+        lambda field, task: task.build(field),
         ("psnr", "PSNR", 2),
         keep,
         [("ssim", "SSIM, equal time", 4, "time")],

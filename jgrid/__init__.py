@@ -56,7 +56,7 @@ if sys.argv[:1] != ["-m"]:
     from jgrid.scene.made import make_scene  # noqa: E402
     from jgrid.scene.occupancy import Occupancy  # noqa: E402
     from jgrid.scene.radiance import RadianceConfig, RadianceField  # noqa: E402
-    from jgrid.scene.task import ViewsTask  # noqa: E402
+    from jgrid.scene.task import ViewsConfig, ViewsTask  # noqa: E402
     from jgrid.solver import SolveConfig, Solver, project, solve, warm_start  # noqa: E402
     from jgrid.surface.mesh import Mesh, load_mesh, make_mesh  # noqa: E402
     from jgrid.surface.task import SDFConfig, SDFTask  # noqa: E402
@@ -109,6 +109,7 @@ if sys.argv[:1] != ["-m"]:
         "Trainer",
         "VMGridConfig",
         "Views",
+        "ViewsConfig",
         "ViewsTask",
         "Wire",
         "WireConfig",

@@ -123,7 +123,20 @@ def _entry(kind: Any, value: Any, name: str) -> Any:
         return config_from_dict(kind, value, name)  # type: ignore[arg-type]
     if get_origin(kind) is Literal:
         return value  # the config itself knows its choices
+    if get_origin(kind) is tuple:
+        return _tuple(get_args(kind), value, name)
     numbers = (int, float) if kind is float else kind
     if isinstance(value, bool) != (kind is bool) or not isinstance(value, numbers):
         raise ValueError(f"{name} must be of type {kind.__name__}, got {value!r:.40}")
     return value
+
+
+def _tuple(kinds: Any, value: Any, name: str) -> Any:
+    """The tuple of a list of as many entries as there are kinds, (kind, ...) being any number."""
+    if not isinstance(value, (list, tuple)):
+        raise ValueError(f"{name} must be a list, got {value!r:.40}")
+    if kinds[-1] is Ellipsis:
+        kinds = kinds[:1] * len(value)
+    if len(value) != len(kinds):
+        raise ValueError(f"{name} must have {len(kinds)} entries, got {len(value)}")
+    return tuple(_entry(kind, v, f"{name}[{n}]") for n, (kind, v) in enumerate(zip(kinds, value)))

@@ -146,7 +146,7 @@ def mesh_files(draw):
 def read_mesh(folder):
     path = next(folder.iterdir())
     refusals = []
-    for read in (mesh.load_mesh, lambda p: made.MeshScene(made.load_mesh(p))):
+    for read in (mesh.load_mesh, lambda p: made.MeshScene(made.load_scene_mesh(p))):
         try:
             read(path)
         except (ValueError, OSError) as error:

@@ -33,6 +33,7 @@ class Outer:
     kind: Literal["a", "b"] = "a"
     most: Optional[Count] = None
     sizes: tuple[Count, ...] = (1, 2)
+    corner: tuple[float, float] = (0.0, 0.5)
     flag: bool = False
     inner: Inner = Inner()
 
@@ -78,8 +79,8 @@ def test_a_nested_config_is_checked_too():
 
 def test_plain_data_and_back():
     made = Outer(steps=3, inner=Inner(width=5))
-    plain = {name: value for name, value in asdict(made).items() if name not in ("most", "sizes")}
-    assert config_from_dict(Outer, plain, "outer") == made
+    plain = {name: value for name, value in asdict(made).items() if name != "most"}
+    assert config_from_dict(Outer, {**plain, "sizes": [1, 2]}, "outer") == made
 
 
 @pytest.mark.parametrize(
@@ -91,6 +92,9 @@ def test_plain_data_and_back():
         ({"steps": True}, "outer's steps must be of type int, got True"),
         ({"inner": {"width": 1.5}}, "outer's inner's width must be of type int"),
         ({"inner": {"width": 0}}, "`width` must be at least 1 and at most 64, got 0"),
+        ({"sizes": 3}, "outer's sizes must be a list, got 3"),
+        ({"sizes": [3, "4"]}, r"outer's sizes\[1\] must be of type int, got '4'"),
+        ({"corner": [1.0]}, "outer's corner must have 2 entries, got 1"),
     ],
 )
 def test_plain_data_that_is_wrong(values, message):

@@ -18,7 +18,7 @@ from jgrid.ops.render import (
 from jgrid.scene.camera import Box, Camera, look_at
 from jgrid.scene.occupancy import Occupancy
 from jgrid.scene.radiance import RadianceField
-from jgrid.scene.render import picture, render_rays
+from jgrid.scene.render import render_rays, render_view
 
 import jittor as jt
 import numpy as np
@@ -36,7 +36,7 @@ def rays(n, rng):
 
 
 def packed(rng, counts, channels=2):
-    """first, density, value, delta of random samples."""
+    """offsets, density, value, delta of random samples."""
     n = sum(counts)
     density = rng.uniform(0, 3, n)
     density[::3] = 0
@@ -224,10 +224,10 @@ def test_a_far_wall_is_seen_through_contracted_space():
     assert abs(seen[3] - 9 / 4) < 1.5 * 0.002 * 81
 
 
-def double_sum(density, middle, delta, first):
+def double_sum(density, middle, delta, offsets):
     """Equation 15 of mip-NeRF 360, as it reads."""
     results = []
-    for a, b in zip(first[:-1], first[1:]):
+    for a, b in zip(offsets[:-1], offsets[1:]):
         through = 1.0
         total = 0.0
         w = []
@@ -244,22 +244,22 @@ def double_sum(density, middle, delta, first):
 
 def test_distortion_is_the_double_sum_and_its_gradients_are_differences():
     rng = np.random.default_rng(4)
-    first, density, _, delta = packed(rng, [5, 0, 7, 1])
-    middle = np.concatenate([np.sort(rng.uniform(0, 3, n)) for n in np.diff(first)]).astype(
+    offsets, density, _, delta = packed(rng, [5, 0, 7, 1])
+    middle = np.concatenate([np.sort(rng.uniform(0, 3, n)) for n in np.diff(offsets)]).astype(
         np.float32
     )
     exact = [v.numpy().astype(float) for v in (density, jt.array(middle), delta)]
     cotangent = rng.normal(size=4)
     found, twin = (
-        f(density, jt.array(middle), delta, first) for f in (distortion, distortion_plain)
+        f(density, jt.array(middle), delta, offsets) for f in (distortion, distortion_plain)
     )
-    np.testing.assert_allclose(found.numpy(), double_sum(*exact, first), rtol=1e-4, atol=1e-6)
-    np.testing.assert_allclose(twin.numpy(), double_sum(*exact, first), rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(found.numpy(), double_sum(*exact, offsets), rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(twin.numpy(), double_sum(*exact, offsets), rtol=1e-4, atol=1e-6)
     differences = [
         cotangent
         @ (
-            double_sum(exact[0] + e, *exact[1:], first)
-            - double_sum(exact[0] - e, *exact[1:], first)
+            double_sum(exact[0] + e, *exact[1:], offsets)
+            - double_sum(exact[0] - e, *exact[1:], offsets)
         )
         / 2e-5
         for e in 1e-5 * np.eye(13)
@@ -272,10 +272,10 @@ def test_distortion_is_the_double_sum_and_its_gradients_are_differences():
 @pytest.mark.parametrize("counts", [[3, 0, 5, 1], [1]])
 def test_compositing_equals_its_plain_twin(counts):
     rng = np.random.default_rng(1)
-    first, density, value, delta = packed(rng, counts)
+    offsets, density, value, delta = packed(rng, counts)
     cotangent = jt.array(rng.normal(size=(len(counts), 3)).astype(np.float32))
-    found = composite(density, value, delta, first)
-    wanted = composite_plain(density, value, delta, first)
+    found = composite(density, value, delta, offsets)
+    wanted = composite_plain(density, value, delta, offsets)
     np.testing.assert_allclose(found.numpy(), wanted.numpy(), atol=1e-6)
     for a, b in zip(
         *(jt.grad((out * cotangent).sum(), [density, value]) for out in (found, wanted))
@@ -285,7 +285,7 @@ def test_compositing_equals_its_plain_twin(counts):
 
 def test_compositing_gradients_are_differences():
     rng = np.random.default_rng(2)
-    first, density, value, delta = packed(rng, [6, 4])
+    offsets, density, value, delta = packed(rng, [6, 4])
     cotangent = rng.normal(size=(2, 3))
 
     def exact(density):
@@ -298,7 +298,7 @@ def test_compositing_gradients_are_differences():
         return total
 
     d = jt.grad(
-        (composite(density, value, delta, first) * jt.array(cotangent.astype(np.float32))).sum(),
+        (composite(density, value, delta, offsets) * jt.array(cotangent.astype(np.float32))).sum(),
         density,
     ).numpy()
     start = density.numpy().astype(float)
@@ -307,10 +307,10 @@ def test_compositing_gradients_are_differences():
 
 
 def test_compositing_has_second_derivatives():
-    first, density, value, delta = packed(np.random.default_rng(3), [4, 2])
+    offsets, density, value, delta = packed(np.random.default_rng(3), [4, 2])
     results = []
     for function in (composite, composite_plain):
-        slopes = jt.grad((function(density, value, delta, first) ** 2).sum(), [density, value])
+        slopes = jt.grad((function(density, value, delta, offsets) ** 2).sum(), [density, value])
         results.append(
             [g.numpy() for g in jt.grad(sum((s * s).sum() for s in slopes), [density, value])]
         )
@@ -320,10 +320,10 @@ def test_compositing_has_second_derivatives():
 
 
 def test_visible_samples_are_those_before_darkness():
-    first = pack([4, 3, 0])
+    offsets = pack([4, 3, 0])
     delta = jt.array(np.full(7, 0.5, np.float32))
     density = jt.array(np.float32([0, 20, 1, 1, 0.1, 0.1, 0.1]))
-    assert visible(density, delta, first, 1e-3).numpy().tolist() == [2, 3, 0]
+    assert visible(density, delta, offsets, 1e-3).numpy().tolist() == [2, 3, 0]
 
 
 MARK = np.array([0.4, 0.15, 0.25])
@@ -349,7 +349,9 @@ def test_a_marked_cube_is_where_the_camera_should_see_it(eye, right, up, near):
     sides as a walk around it says."""
     camera = Camera(63, 63, 109.0, 109.0, 31.5, 31.5)
     pose = look_at(eye, up=(0, 1, 0) if eye[2] else (0, 0, 1))
-    colour, depth, opacity = picture(Medium(cube), Occupancy(8, 0.005), camera, pose, Box(1.0), 1.0)
+    colour, depth, opacity = render_view(
+        Medium(cube), Occupancy(8, 0.005), camera, pose, Box(1.0), 1.0
+    )
     rows, columns = np.nonzero(opacity > 0.5)
     scale = 109 / (3 - near - 0.05)  # pixels a unit, between the cube's middle and its front
     assert (

@@ -17,7 +17,7 @@ from jgrid.scene.made import MeshScene, make_scene
 from jgrid.scene.occupancy import Occupancy
 from jgrid.scene.radiance import RadianceConfig, spherical_harmonics
 from jgrid.scene.surroundings import CENTRE, GROUND, RADIUS, surroundings
-from jgrid.scene.task import ViewsTask, hull
+from jgrid.scene.task import ViewsConfig, ViewsTask, hull
 from jgrid.scene.viewer import load_viewer, save_gif
 from jgrid.trainer import Interrupted, TrainConfig, Trainer
 
@@ -41,6 +41,7 @@ FIELD = HashGridConfig(
     lr_network=1e-2,
 )
 TRAIN = TrainConfig(steps=4, batch=2000, eval_every=2, warmup=1)
+VIEWS = ViewsConfig(cells=16, samples=64, colour=RadianceConfig(width=8))
 SIZE = 24
 
 
@@ -149,8 +150,7 @@ def test_contraction_sees_what_a_box_cannot(tmp_path):
             load_views(scene, "train"),
             load_views(scene, "test"),
             Box(1.0, contracted=contracted),
-            cells=16,
-            steps=64,
+            ViewsConfig(cells=16, samples=64),
         )
         model = RadianceConfig(width=16).build(dataclasses.replace(FIELD, finest=24))
         trainer = Trainer(
@@ -290,10 +290,9 @@ def test_the_hull_holds_the_ball_and_little_more(tmp_path):
 
 
 def test_a_few_steps_fit_the_ball(ball):
-    task = ViewsTask(
-        load_views(ball, "train"), load_views(ball, "test"), Box(1.5), cells=16, steps=64
-    )
-    model = RadianceConfig(width=16).build(FIELD)
+    views = ViewsConfig(cells=16, samples=64, colour=RadianceConfig(width=16))
+    task = ViewsTask(load_views(ball, "train"), load_views(ball, "test"), Box(1.5), views)
+    model = task.build(FIELD)
     before = task.evaluate(model)["psnr"]
     trainer = Trainer(
         task, model, TrainConfig(steps=150, batch=4000, eval_every=150, warmup=5), progress=False
@@ -301,7 +300,9 @@ def test_a_few_steps_fit_the_ball(ball):
     result = trainer.fit()
     assert result["psnr"] > before + 5
     # the rays' number follows the samples'
-    assert task.status()["samples/ray"] != "" and abs(np.mean(task.samples[20:]) / 4000 - 1) < 0.3
+    assert (
+        task.status()["samples/ray"] != "" and abs(np.mean(task.step_samples[20:]) / 4000 - 1) < 0.3
+    )
 
 
 def files(folder):
@@ -325,15 +326,7 @@ RUN = sorted(
 
 
 def run(ball, out, **flags):
-    settings = {
-        "scene": ball,
-        "cells": 16,
-        "samples": 64,
-        "train": TRAIN,
-        "field": FIELD,
-        "colour": RadianceConfig(width=8),
-        **flags,
-    }
+    settings = {"scene": ball, "views": VIEWS, "train": TRAIN, "field": FIELD, **flags}
     return fit_views.main(fit_views.Config(out=out, device=DEVICE, **settings))
 
 
@@ -361,7 +354,7 @@ def test_a_run_leaves_everything_behind(finished):
     } <= result.keys()
     assert result["steps"] == 4 and result["samples_per_second"] > 0
     config = json.loads((out / "config.json").read_text())
-    assert config["field"] == field_to_dict(FIELD) and config["background"] == "white"
+    assert config["field"] == field_to_dict(FIELD) and config["views"]["background"] == "white"
     assert load_image(out / "test" / "001.png").shape == (SIZE, SIZE, 3)
     assert load_image(out / "comparison" / "000.png").shape[1] > 4 * SIZE
     with Image.open(out / "turntable.gif") as gif:
@@ -423,20 +416,26 @@ def test_an_interrupted_run_goes_on_to_the_bit(ball, tmp_path, monkeypatch):
     assert files(tmp_path / "whole") == files(tmp_path / "parts")
 
 
-CHANGED = {
-    "box": 1.2,
+CHANGED_VIEWS = {
     "background": "black",
     "cells": 8,
     "samples": 32,
     "carve": False,
     "entropy": 0.5,
-    "ops": "plain",
     "colour": RadianceConfig(width=16),
-    "contract": True,
     "sparsity": 0.1,
     "distortion": 0.1,
     "tv": 1e3,
     "coarse_to_fine": 0.5,
+}
+CHANGED = {
+    "box": {"box": 1.2},
+    "ops": {"ops": "plain"},
+    "contract": {"contract": True},
+    **{
+        name: {"views": dataclasses.replace(VIEWS, **{name: value})}
+        for name, value in CHANGED_VIEWS.items()
+    },
 }
 
 
@@ -458,10 +457,11 @@ def test_every_flag_counts(finished, ball, tmp_path):
         "train",
         "field",
     }
-    assert flags == {*CHANGED, *others}
+    assert flags == {"box", "ops", "contract", "views", *others}
+    assert set(CHANGED_VIEWS) == {f.name for f in dataclasses.fields(ViewsConfig)}
     base = checkpoint.read(finished[0] / "model.safetensors")
-    for name, value in CHANGED.items():
-        run(ball, tmp_path / name, **{name: value})
+    for name, changed in CHANGED.items():
+        run(ball, tmp_path / name, **changed)
         tensors, saved = checkpoint.read(tmp_path / name / "model.safetensors")
         same = (
             all(np.array_equal(v, tensors.get(k)) for k, v in base[0].items()) and saved == base[1]
@@ -471,10 +471,11 @@ def test_every_flag_counts(finished, ball, tmp_path):
 
 def test_the_paper_size_is_one_flag():
     config = fit_views.paper_size(fit_views.Config(paper=True))
-    assert config.train.steps == 30000 and config.field.finest >= 256 and config.samples == 1024
+    assert config.train.steps == 30000 and config.field.finest >= 256
+    assert config.views.samples == 1024
     dense = fit_views.paper_size(fit_views.Config(paper=True, field=DenseGridConfig(finest=300)))
     assert dense.field.finest == 300
-    assert check_memory(dense.colour.build(dense.field), 2**10, 0) > 24 * 4 * 301**3
+    assert check_memory(dense.views.colour.build(dense.field), 2**10, 0) > 24 * 4 * 301**3
 
 
 def test_without_a_scene_the_app_makes_one(tmp_path, monkeypatch):
@@ -654,8 +655,8 @@ def test_a_user_error_is_one_line_and_exit_code_2(
 def test_an_empty_hull_is_refused(ball):
     train = load_views(ball, "train")
     train.pixels[..., 3] = 0
-    with pytest.raises(ValueError, match="--box"):
-        ViewsTask(train, train, Box(1.5), cells=8, steps=32)
+    with pytest.raises(ValueError, match="`box`"):
+        ViewsTask(train, train, Box(1.5), ViewsConfig(cells=8, samples=32))
 
 
 def test_a_pose_may_have_three_rows(ball, tmp_path):

@@ -24,11 +24,11 @@ from jgrid import (
     Box,
     ImageTask,
     MulFAGridConfig,
-    RadianceConfig,
     SDFConfig,
     SDFTask,
     TrainConfig,
     Trainer,
+    ViewsConfig,
     ViewsTask,
     load_views,
     picture,
@@ -94,10 +94,9 @@ surface = [
 # a scene: density and colour, added up along rays; learned from photographs / 场景：
 # 沿光线累加密度与颜色，从照片学习
 scene = make_scene(out / "scene", trefoil, size=SIDE // 2, train=24, test=2)
-task = ViewsTask(
-    load_views(scene, "train"), load_views(scene, "test"), Box(1.5), cells=32, steps=96
-)
-model = train(task, RadianceConfig().build(GRID), 2**12)
+config = ViewsConfig(cells=32, samples=96)
+task = ViewsTask(load_views(scene, "train"), load_views(scene, "test"), Box(1.5), config)
+model = train(task, task.build(GRID), 2**12)
 view = task.viewer.picture(model, task.test.poses[0])[0]
 views = [("photograph", task.test.on(0, 1.0)), ("fitted", view)]
 

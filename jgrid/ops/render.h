@@ -1,18 +1,18 @@
 // Per-ray bodies of volume rendering on packed samples, for CPU and CUDA: no Jittor symbol in here, launch.h before it. The samples of ray r are
-// the rows first[r] .. first[r + 1] - 1 of every array of samples, front to back.
+// the rows offsets[r] .. offsets[r + 1] - 1 of every array of samples, front to back.
 #pragma once
 #include <cmath>
 
 namespace jgrid {
 
 // Marches through the unit cube: the points o + t d, t = t_near + (k + jitter) step, in occupied cells, k = 0, 1, ... Counts
-// them, or with FILL writes the first (first[r + 1] - first[r]) of them. CONTRACTED: through all of space, see ops/render.py.
+// them, or with FILL writes the first (offsets[r + 1] - offsets[r]) of them. CONTRACTED: through all of space, see ops/render.py.
 template <bool FILL, bool CONTRACTED> struct March {
     const float *origin, *direction, *jitter;  // (R, 3), (R, 3) of length 1, (R,) in [0, 1]
     const uint8_t* distance;                   // (cells, cells, cells), axis 0 fastest: 0 in an occupied cell, else to the nearest such
     int cells;
     float step;
-    const int32_t* first;
+    const int32_t* offsets;
     int32_t* count;
     float *x, *t;                              // (S, 3), (S,)
     int32_t* ray;                              // (S,)
@@ -20,12 +20,12 @@ template <bool FILL, bool CONTRACTED> struct March {
         const float end[3] = {0.f, 0.f, 0.f};
         int64_t found = CONTRACTED ? through_space(r) : through_box(r);
         if (!FILL) count[r] = (int32_t)found;
-        const int64_t rows = FILL ? first[r + 1] - first[r] : 0;  // counting may have rounded otherwise; no row may be left unwritten
-        for (; found < rows; found++) put(r, found, found ? x + 3 * (first[r] + found - 1) : end, found ? t[first[r] + found - 1] : 0.f);
+        const int64_t rows = FILL ? offsets[r + 1] - offsets[r] : 0;  // counting may have rounded otherwise; no row may be left unwritten
+        for (; found < rows; found++) put(r, found, found ? x + 3 * (offsets[r] + found - 1) : end, found ? t[offsets[r] + found - 1] : 0.f);
     }
-    JG_FUNCTION int64_t most(int64_t r) const { return FILL ? first[r + 1] - first[r] : (int64_t)1 << 30; }
+    JG_FUNCTION int64_t most(int64_t r) const { return FILL ? offsets[r + 1] - offsets[r] : (int64_t)1 << 30; }
     JG_FUNCTION void put(int64_t r, int64_t found, const float* p, float at) const {
-        const int64_t s = first[r] + found;
+        const int64_t s = offsets[r] + found;
         for (int a = 0; a < 3; a++) x[3 * s + a] = p[a];
         t[s] = at;
         ray[s] = (int32_t)r;
@@ -100,26 +100,26 @@ template <bool FILL, bool CONTRACTED> struct March {
 // How many samples of each ray light reaches: those before its transmittance falls below `least`.
 struct Visible {
     const float *density, *delta;
-    const int32_t* first;
+    const int32_t* offsets;
     float least;
     int32_t* count;
     JG_FUNCTION void operator()(int64_t r, int64_t) const {
         const float depth = -logf(least);
         float sum = 0.f;
-        int32_t s = first[r];
-        for (; s < first[r + 1] && sum < depth; s++) sum += density[s] * delta[s];
-        count[r] = s - first[r];
+        int32_t s = offsets[r];
+        for (; s < offsets[r + 1] && sum < depth; s++) sum += density[s] * delta[s];
+        count[r] = s - offsets[r];
     }
 };
 
 // out[r] = [sum_s w_s value_s, sum_s w_s],  w_s = T_s (1 - e^(-density_s delta_s)),  T_s = e^(-sum_{j < s} density_j delta_j)
 template <int V> struct Composite {
     const float *density, *value, *delta;
-    const int32_t* first;
+    const int32_t* offsets;
     float* result;  // (R, V + 1)
     JG_FUNCTION void operator()(int64_t r, int64_t) const {
         float sum[V + 1] = {0.f}, through = 1.f;
-        for (int64_t s = first[r]; s < first[r + 1]; s++) {
+        for (int64_t s = offsets[r]; s < offsets[r + 1]; s++) {
             const float left = expf(-density[s] * delta[s]), w = through * (1.f - left);
             for (int v = 0; v < V; v++) sum[v] += w * value[s * V + v];
             sum[V] += w;
@@ -132,14 +132,14 @@ template <int V> struct Composite {
 // The adjoint, back to front: with a_s = <gradient, [value_s, 1]>, d density_s = delta_s (T_{s+1} a_s - sum_{j > s} w_j a_j).
 template <int V> struct CompositeBackward {
     const float *density, *value, *delta;
-    const int32_t* first;
+    const int32_t* offsets;
     const float* gradient;  // (R, V + 1)
     float *d_density, *d_value;
     JG_FUNCTION void operator()(int64_t r, int64_t) const {
         const float* g = gradient + r * (V + 1);
         float depth = 0.f, behind = 0.f;
-        for (int64_t s = first[r]; s < first[r + 1]; s++) depth += density[s] * delta[s];
-        for (int64_t s = (int64_t)first[r + 1] - 1; s >= first[r]; s--) {
+        for (int64_t s = offsets[r]; s < offsets[r + 1]; s++) depth += density[s] * delta[s];
+        for (int64_t s = (int64_t)offsets[r + 1] - 1; s >= offsets[r]; s--) {
             const float after = expf(-depth);
             depth -= density[s] * delta[s];
             const float w = expf(-depth) - after;
@@ -157,12 +157,12 @@ template <int V> struct CompositeBackward {
 // result[r] = sum_ij w_i w_j |m_i - m_j| + 1/3 sum_i w_i^2 delta_i: as m ascends, sums over what lies in front make the double sum a single one.
 struct Distortion {
     const float *density, *middle, *delta;
-    const int32_t* first;
+    const int32_t* offsets;
     float* result;  // (R,)
     JG_FUNCTION void operator()(int64_t r, int64_t) const {
         float through = 1.f, weight = 0.f, moment = 0.f, sum = 0.f;
-        for (int64_t s = first[r]; s < first[r + 1]; s++) {
-            const float left = expf(-density[s] * delta[s]), w = through * (1.f - left), m = middle[s] - middle[first[r]];
+        for (int64_t s = offsets[r]; s < offsets[r + 1]; s++) {
+            const float left = expf(-density[s] * delta[s]), w = through * (1.f - left), m = middle[s] - middle[offsets[r]];
             sum += 2.f * w * (m * weight - moment) + w * w * delta[s] / 3.f;
             weight += w;
             moment += w * m;
@@ -175,21 +175,21 @@ struct Distortion {
 // The adjoint: a_s = d result / d w_s = 2 (m_s (W_front - W_behind) - (M_front - M_behind)) + 2/3 w_s delta_s, then as in CompositeBackward.
 struct DistortionBackward {
     const float *density, *middle, *delta;
-    const int32_t* first;
+    const int32_t* offsets;
     const float* gradient;  // (R,)
     float* d_density;
     JG_FUNCTION void operator()(int64_t r, int64_t) const {
         float depth = 0.f, through = 1.f, weight = 0.f, moment = 0.f;  // at first of all samples, then of those in front
-        for (int64_t s = first[r]; s < first[r + 1]; s++) {
+        for (int64_t s = offsets[r]; s < offsets[r + 1]; s++) {
             depth += density[s] * delta[s];
             const float after = expf(-depth), w = through - after;
             weight += w;
-            moment += w * (middle[s] - middle[first[r]]);
+            moment += w * (middle[s] - middle[offsets[r]]);
             through = after;
         }
         float behind = 0.f, weight_behind = 0.f, moment_behind = 0.f;
-        for (int64_t s = (int64_t)first[r + 1] - 1; s >= first[r]; s--) {
-            const float after = expf(-depth), m = middle[s] - middle[first[r]];
+        for (int64_t s = (int64_t)offsets[r + 1] - 1; s >= offsets[r]; s--) {
+            const float after = expf(-depth), m = middle[s] - middle[offsets[r]];
             depth -= density[s] * delta[s];
             const float w = expf(-depth) - after;
             weight -= w;

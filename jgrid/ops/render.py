@@ -1,8 +1,8 @@
 """Volume rendering on packed samples: marching through an occupancy grid, visibility, compositing,
 distortion; plain, and one op each.
 
-The samples of ray r are rows first[r] .. first[r + 1] - 1 of every array of samples, front to back;
-`first` is a numpy array (R + 1,) int32.
+The samples of ray r are rows offsets[r] .. offsets[r + 1] - 1 of every array of samples, front to
+back; `offsets` is a numpy array (R + 1,) int32.
 """
 
 from jgrid.ops.function import Function, header, pull_back_gradients
@@ -17,7 +17,7 @@ RAYS = 'in0_p, in1_p, in2_p, in3_p, (int)in3_shape0, (float)data["step"]'
 
 
 def pack(count):
-    """Samples of each ray (R,) -> first (R + 1,) int32."""
+    """Samples of each ray (R,) -> offsets (R + 1,) int32."""
     return np.concatenate([[0], np.cumsum(count)]).astype(np.int32)
 
 
@@ -45,14 +45,14 @@ def march(origin, direction, jitter, distance, step, contracted=False):
     )[0]
 
 
-def marched(origin, direction, jitter, distance, step, first, contracted=False):
-    """The first first[r + 1] - first[r] of the points that `march` counts: x (S, 3) in the cube, t
-    (S,), and their ray (S,) int32."""
-    n = int(first[-1])
+def marched(origin, direction, jitter, distance, step, offsets, contracted=False):
+    """The first offsets[r + 1] - offsets[r] of the points that `march` counts: x (S, 3) in the cube,
+    t (S,), and their ray (S,) int32."""
+    n = int(offsets[-1])
     return _code(
         [[n, 3], [n], [n]],
         ["float32", "float32", "int32"],
-        [origin, direction, jitter, distance, jt.array(first)],
+        [origin, direction, jitter, distance, jt.array(offsets)],
         f"March<true, {_flag(contracted)}> f{{{RAYS}, in4_p, nullptr, out0_p, out1_p, out2_p}};",
         rays="in0_shape0",
         step=float(step),
@@ -71,7 +71,7 @@ def distances(occupied):
 
 
 def march_plain(origin, direction, jitter, occupied, step):
-    """The plain twin of `march` and `marched`, in numpy: (first, x, t, ray), every point looked
+    """The plain twin of `march` and `marched`, in numpy: (offsets, x, t, ray), every point looked
     at."""
     with np.errstate(divide="ignore", invalid="ignore"):
         ends = (np.float32([0, 1])[:, None, None] - origin) / direction
@@ -123,19 +123,19 @@ def contract(points):
     return 0.5 + (2 - 1 / r) / r * q
 
 
-def visible(density, delta, first, least):
+def visible(density, delta, offsets, least):
     """How many samples of each ray light reaches, those before its transmittance falls below
     `least`: (S,), (S,) -> (R,) int32."""
     return _code(
-        [[len(first) - 1]],
+        [[len(offsets) - 1]],
         ["int32"],
-        [density, delta, jt.array(first)],
+        [density, delta, jt.array(offsets)],
         'Visible f{in0_p, in1_p, in2_p, (float)data["least"], out0_p};',
         least=float(least),
     )[0]
 
 
-def composite(density, value, delta, first):
+def composite(density, value, delta, offsets):
     """Emission and absorption along each ray (Max 1995), in one op per direction; differentiable to
     any order:
 
@@ -144,16 +144,16 @@ def composite(density, value, delta, first):
 
     density, delta (S,), value (S, V) -> (R, V + 1), the opacity last.
     """
-    return _Composite(delta, first)(density, value)
+    return _Composite(delta, offsets)(density, value)
 
 
-def composite_plain(density, value, delta, first):
+def composite_plain(density, value, delta, offsets):
     """The plain twin of `composite`: samples laid out (R, S), then the formula, without Jittor's
     cumprod, which has no gradient at 0."""
-    begin = first[:-1, None]
-    end = first[1:, None]
+    begin = offsets[:-1, None]
+    end = offsets[1:, None]
     last = max(0, len(density) - 1)
-    row = begin + np.arange(max(1, int(np.diff(first).max())))  # (R, S)
+    row = begin + np.arange(max(1, int(np.diff(offsets).max())))  # (R, S)
     there = jt.array((row < end).astype(np.float32))
     row = jt.array(np.minimum(row, last).astype(np.int32))
     depth = (density * delta)[row] * there
@@ -164,7 +164,7 @@ def composite_plain(density, value, delta, first):
     return jt.concat([(w * value[row]).sum(1), w.sum(1)], dim=1)
 
 
-def distortion(density, middle, delta, first):
+def distortion(density, middle, delta, offsets):
     """How far along each ray its weights w of `composite` lie apart (Barron et al. 2022, eq. 15),
     in one op, in time linear in S:
 
@@ -172,13 +172,13 @@ def distortion(density, middle, delta, first):
 
     density, middle m, ascending along a ray, delta (S,) -> (R,); differentiable once, for the
     density."""
-    return _Distortion(middle, delta, first)(density)
+    return _Distortion(middle, delta, offsets)(density)
 
 
-def distortion_plain(density, middle, delta, first):
+def distortion_plain(density, middle, delta, offsets):
     """The plain twin of `distortion`: the double sum, ray by ray."""
     rays = []
-    for a, b in zip(first[:-1].tolist(), first[1:].tolist()):
+    for a, b in zip(offsets[:-1].tolist(), offsets[1:].tolist()):
         depth = (density * delta)[a:b]
         m = middle[a:b]
         w = jt.exp(-(jt.array(np.tril(np.ones((b - a,) * 2, np.float32), -1)) * depth).sum(1)) * (
@@ -192,9 +192,9 @@ def distortion_plain(density, middle, delta, first):
 
 
 class _Distortion(Function):
-    def __init__(self, middle, delta, first):
+    def __init__(self, middle, delta, offsets):
         super().__init__()
-        self.fixed = [middle, delta, jt.array(first)]
+        self.fixed = [middle, delta, jt.array(offsets)]
 
     def execute(self, density):
         return _code(
@@ -215,31 +215,31 @@ class _Distortion(Function):
 
 
 class _Composite(Function):
-    def __init__(self, delta, first):
+    def __init__(self, delta, offsets):
         super().__init__()
         self.delta = delta
-        self.first = first
+        self.offsets = offsets
 
     def execute(self, density, value):
         v = value.shape[1]
         return _code(
-            [[len(self.first) - 1, v + 1]],
+            [[len(self.offsets) - 1, v + 1]],
             ["float32"],
-            [density, value, self.delta, jt.array(self.first)],
+            [density, value, self.delta, jt.array(self.offsets)],
             f"Composite<{v}> f{{in0_p, in1_p, in2_p, in3_p, out0_p}};",
         )[0]
 
     def grad(self, gradient):
-        return _CompositeAdjoint(self.delta, self.first)(*self.inputs, gradient)
+        return _CompositeAdjoint(self.delta, self.offsets)(*self.inputs, gradient)
 
 
 class _CompositeAdjoint(Function):
     """The gradients for density and value; differentiated again by the plain twin."""
 
-    def __init__(self, delta, first):
+    def __init__(self, delta, offsets):
         super().__init__()
         self.delta = delta
-        self.first = first
+        self.offsets = offsets
 
     def execute(self, density, value, gradient):
         v = value.shape[1]
@@ -247,7 +247,7 @@ class _CompositeAdjoint(Function):
             _code(
                 [density.shape, value.shape],
                 ["float32"] * 2,
-                [density, value, self.delta, jt.array(self.first), gradient],
+                [density, value, self.delta, jt.array(self.offsets), gradient],
                 f"CompositeBackward<{v}> f{{in0_p, in1_p, in2_p, in3_p, in4_p, out0_p, out1_p}};",
                 rays="in3_shape0 - 1",
             )
@@ -255,7 +255,7 @@ class _CompositeAdjoint(Function):
 
     def grad(self, *cotangents):
         return pull_back_gradients(
-            lambda *v: composite_plain(*v, self.delta, self.first), self.inputs, cotangents
+            lambda *v: composite_plain(*v, self.delta, self.offsets), self.inputs, cotangents
         )
 
 

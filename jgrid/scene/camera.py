@@ -1,26 +1,33 @@
 """Cameras, their rays and poses, and the box of the world that a field covers; plain numpy."""
 
-from dataclasses import dataclass
+from typing import Annotated, Optional
+
+from jgrid.config import HUGE, Positive, config
 
 import numpy as np
+from annotated_types import Interval
+from numpy.typing import ArrayLike
 
 UNDISTORT = 12  # fixed-point iterations against a lens's distortion
 
+Pixels = Annotated[int, Interval(ge=1, le=2**16)]
+Number = Annotated[float, Interval(ge=-HUGE, le=HUGE)]
 
-@dataclass(frozen=True)
+
+@config
 class Camera:
     """A pinhole with OpenCV's distortion (k1, k2, p1, p2), all lengths in pixels; pixel centres lie
     at halves."""
 
-    width: int
-    height: int
-    fx: float
-    fy: float
-    cx: float
-    cy: float
-    distortion: tuple = (0.0, 0.0, 0.0, 0.0)
+    width: Pixels
+    height: Pixels
+    fx: Positive
+    fy: Positive
+    cx: Number
+    cy: Number
+    distortion: tuple[Number, Number, Number, Number] = (0.0, 0.0, 0.0, 0.0)
 
-    def directions(self, u, v):
+    def directions(self, u: np.ndarray, v: np.ndarray) -> np.ndarray:
         """Directions (N, 3) of length 1 in the camera's axes (right, up, back) through the points
         (u, v) of its picture.
 
@@ -44,7 +51,7 @@ class Camera:
         direction = np.stack([point[..., 0], -point[..., 1], -np.ones_like(point[..., 0])], axis=-1)
         return direction / np.linalg.norm(direction, axis=-1, keepdims=True)
 
-    def project(self, points):
+    def project(self, points: np.ndarray) -> np.ndarray:
         """Points (N, 3) in the camera's axes -> (u, v) in its picture, (N, 2); not finite behind
         the camera."""
         with np.errstate(divide="ignore", invalid="ignore"):
@@ -61,7 +68,9 @@ class Camera:
                 np.nan,
             )
 
-    def rays(self, pose, pixel=None):
+    def rays(
+        self, pose: np.ndarray, pixel: Optional[np.ndarray] = None
+    ) -> tuple[np.ndarray, np.ndarray]:
         """Origin (N, 3) and direction (N, 3) in world units, float32, of pixels by number, row by
         row (None: of all).
 
@@ -70,12 +79,36 @@ class Camera:
         pixel = np.arange(self.width * self.height) if pixel is None else pixel
         direction = self.directions(pixel % self.width + 0.5, pixel // self.width + 0.5)
         turned = np.einsum("...ij,...j->...i", pose[..., :3, :3], direction)
-        return np.broadcast_to(pose[..., :3, 3], turned.shape).astype(np.float32), turned.astype(
-            np.float32
-        )
+        origin = np.broadcast_to(pose[..., :3, 3], turned.shape)
+        return origin.astype(np.float32), turned.astype(np.float32)
 
 
-def look_at(eye, target=(0.0, 0.0, 0.0), up=(0.0, 0.0, 1.0)):
+@config
+class Box:
+    """The cube of the world that is the unit cube of the field: centre (3,), half its side, in
+    world units.
+
+    contracted: it is the middle of the unit cube, half as wide, and the rest of the world,
+    contracted, is around it (`ops.render.march`)."""
+
+    half: Positive
+    centre: tuple[Number, Number, Number] = (0.0, 0.0, 0.0)
+    contracted: bool = False
+
+    @property
+    def side(self) -> float:
+        """The length, in world units, that is 1 in the unit cube."""
+        return (4 if self.contracted else 2) * self.half
+
+    def to_unit(self, origin: np.ndarray) -> np.ndarray:
+        """Points (N, 3) of the world in the unit cube, float32."""
+        moved = (origin - np.float32(self.centre)) / np.float32(self.side) + np.float32(0.5)
+        return moved.astype(np.float32)
+
+
+def look_at(
+    eye: ArrayLike, target: ArrayLike = (0.0, 0.0, 0.0), up: ArrayLike = (0.0, 0.0, 1.0)
+) -> np.ndarray:
     """The camera-to-world pose (4, 4) of a camera at `eye` that sees `target` in its middle; OpenGL
     axes (right, up, back)."""
     eye = np.asarray(eye, float)
@@ -90,30 +123,7 @@ def look_at(eye, target=(0.0, 0.0, 0.0), up=(0.0, 0.0, 1.0)):
     return pose
 
 
-@dataclass(frozen=True)
-class Box:
-    """The cube of the world that is the unit cube of the field: centre (3,), half its side, in
-    world units.
-
-    contracted: it is the middle of the unit cube, half as wide, and the rest of the world,
-    contracted, is around it (`ops.render.march`)."""
-
-    half: float
-    centre: tuple = (0.0, 0.0, 0.0)
-    contracted: bool = False
-
-    @property
-    def side(self):
-        """The length, in world units, that is 1 in the unit cube."""
-        return (4 if self.contracted else 2) * self.half
-
-    def to_unit(self, origin):
-        return (
-            (origin - np.float32(self.centre)) / np.float32(self.side) + np.float32(0.5)
-        ).astype(np.float32)
-
-
-def sphere_poses(n, radius, lowest=-0.2, turn=0.0):
+def sphere_poses(n: int, radius: float, lowest: float = -0.2, turn: float = 0.0) -> np.ndarray:
     """n poses on a sphere that look at its centre, spread evenly (Fibonacci's spiral) from the
     height `lowest` radius upwards."""
     z = lowest + (0.95 - lowest) * (np.arange(n) + 0.5) / n
@@ -127,7 +137,7 @@ def sphere_poses(n, radius, lowest=-0.2, turn=0.0):
     )
 
 
-def circle_poses(n, radius, height=0.5):
+def circle_poses(n: int, radius: float, height: float = 0.5) -> np.ndarray:
     """n poses once around the vertical axis at `height` radius, looking at the origin."""
     side = np.sqrt(1 - height * height)
     return np.stack(

@@ -1,6 +1,8 @@
 """Scenes made from a mesh: lit, patterned, photographed from all around."""
 
+import os
 from pathlib import Path
+from typing import Union
 
 from jgrid.scene.camera import Camera, sphere_poses
 from jgrid.scene.files import Views, save_views
@@ -12,15 +14,48 @@ import numpy as np
 import trimesh
 
 
-def knot(points=400, around=32, thickness=0.28):
+def make_scene(
+    folder: Union[str, os.PathLike],
+    mesh: trimesh.Trimesh,
+    size: int = 100,
+    train: int = 40,
+    test: int = 8,
+    distance: float = 3.2,
+    angle: float = 0.7,
+    surroundings: bool = False,
+) -> Path:
+    """Render a mesh from all around and save it as a scene: exact cameras and exact truth.
+
+    size: pixels along a side; train, test: pictures of each split; distance: of the cameras from
+    the middle; angle: that they see, in radians; surroundings: with ground, balls, hills and sky.
+    Returns the folder.
+    """
+    scene = MeshScene(mesh, surroundings)
+    focal = size / 2 / np.tan(angle / 2)
+    camera = Camera(size, size, focal, focal, size / 2, size / 2)
+    for split, n, turn in (("train", train, 0.0), ("test", test, 1.0)):
+        poses = sphere_poses(n, distance, turn=turn)
+        pixels = np.stack([scene.render(camera, pose) for pose in poses])
+        save_views(folder, split, Views(pixels, poses, camera))
+    return Path(folder)
+
+
+def load_scene_mesh(path: Union[str, os.PathLike]) -> trimesh.Trimesh:
+    """A mesh file as one trimesh.Trimesh, with its colours; ValueError where it is none."""
+    mesh = read_mesh(path, process=True)
+    finite = np.isfinite(mesh.vertices).all()
+    if not len(mesh.faces) or not finite or not 1e-30 < mesh.extents.max() < 1e30:
+        raise ValueError(f"{path}: no mesh with faces and finite vertices that are apart")
+    return mesh
+
+
+def knot(points: int = 400, around: int = 32, thickness: float = 0.28) -> trimesh.Trimesh:
     """A trefoil knot as a mesh, the app's own subject."""
     s = 2 * np.pi * np.arange(points) / points
-    line = (
-        np.stack(
-            [np.sin(s) + 2 * np.sin(2 * s), np.cos(s) - 2 * np.cos(2 * s), -np.sin(3 * s)], axis=1
-        )
-        / 3
-    )
+    x = np.sin(s) + 2 * np.sin(2 * s)
+    y = np.cos(s) - 2 * np.cos(2 * s)
+    z = -np.sin(3 * s)
+    line = np.stack([x, y, z], axis=1) / 3
     tangent = np.roll(line, -1, 0) - np.roll(line, 1, 0)
     tangent /= np.linalg.norm(tangent, axis=1, keepdims=True)
     side = np.cross(tangent, [0.0, 0.0, 1.0])
@@ -34,25 +69,9 @@ def knot(points=400, around=32, thickness=0.28):
         ((i + di) % points * around + (j + dj) % around).ravel()
         for di, dj in ((0, 0), (1, 0), (1, 1), (0, 1))
     ]
-    faces = np.concatenate(
-        [
-            np.stack([corner[0], corner[1], corner[2]], 1),
-            np.stack([corner[0], corner[2], corner[3]], 1),
-        ]
-    )
-    return trimesh.Trimesh(vertices, faces, process=False)
-
-
-def load_mesh(path):
-    """A mesh file as one trimesh.Trimesh; ValueError where it is none."""
-    mesh = read_mesh(path, process=True)
-    if (
-        not len(mesh.faces)
-        or not np.isfinite(mesh.vertices).all()
-        or not 1e-30 < mesh.extents.max() < 1e30
-    ):
-        raise ValueError(f"{path}: no mesh with faces and finite vertices that are apart")
-    return mesh
+    lower = np.stack([corner[0], corner[1], corner[2]], 1)
+    upper = np.stack([corner[0], corner[2], corner[3]], 1)
+    return trimesh.Trimesh(vertices, np.concatenate([lower, upper]), process=False)
 
 
 class MeshScene:
@@ -72,7 +91,7 @@ class MeshScene:
     GLOSS = 0.45
     SHININESS = 40
 
-    def __init__(self, mesh, surroundings=False):
+    def __init__(self, mesh: trimesh.Trimesh, surroundings: bool = False):
         mesh = mesh.copy()
         mesh.vertices = mesh.vertices - mesh.bounds.mean(0)
         mesh.vertices /= np.linalg.norm(mesh.vertices, axis=1).max()
@@ -84,44 +103,30 @@ class MeshScene:
         )
         self._tree = igl.AABB()
         self._tree.init(*self._solid)
-        visual = mesh.visual
-        self.colours = (
-            np.asarray(visual.vertex_colors)[:, :3] / 255
-            if getattr(visual, "kind", None) == "vertex"
-            else None
-        )
+        self.colours = None
+        if mesh.visual.kind == "vertex":
+            self.colours = np.asarray(mesh.visual.vertex_colors)[:, :3] / 255
 
-    def shade(self, points, face, direction):
+    def shade(self, points: np.ndarray, face: np.ndarray, direction: np.ndarray) -> np.ndarray:
         """Colours (N, 3) of surface points on their faces, seen along `direction`."""
         corners = self.mesh.faces[face]
-        share = trimesh.triangles.points_to_barycentric(self.mesh.vertices[corners], points)[
-            ..., None
-        ]
+        share = trimesh.triangles.points_to_barycentric(self.mesh.vertices[corners], points)
+        share = share[..., None]
         normal = (self.mesh.vertex_normals[corners] * share).sum(1)
         normal /= np.linalg.norm(normal, axis=1, keepdims=True)
         normal *= np.where((normal * direction).sum(1, keepdims=True) > 0, -1, 1)
-        if self.colours is not None:
-            albedo = (self.colours[corners] * share).sum(1)
+        if self.colours is None:
+            albedo = _bands(points)
         else:
-            phase = np.stack(
-                [
-                    6 * points[:, 0] + 2 * points[:, 2],
-                    6 * points[:, 1] - 2 * points[:, 2],
-                    7 * points[:, 2],
-                ],
-                axis=1,
-            )
-            band = 0.5 + 0.5 * np.tanh(
-                6 * np.sin(22 * (points[:, :1] + points[:, 1:2] * 0.6 + points[:, 2:]))
-            )
-            albedo = (0.5 + 0.4 * np.sin(phase + [0.0, 2.1, 4.2])) * (0.55 + 0.45 * band)
-        half = self.LAMP / np.linalg.norm(self.LAMP) - direction
+            albedo = (self.colours[corners] * share).sum(1)
+        lamp = self.LAMP / np.linalg.norm(self.LAMP)
+        half = lamp - direction
         half /= np.linalg.norm(half, axis=1, keepdims=True)
-        lit = np.maximum(0, normal @ (self.LAMP / np.linalg.norm(self.LAMP)))[:, None]
+        lit = np.maximum(0, normal @ lamp)[:, None]
         gloss = np.maximum(0, (normal * half).sum(1, keepdims=True)) ** self.SHININESS
         return np.clip(albedo * (self.AMBIENT + self.DIFFUSE * lit) + self.GLOSS * gloss, 0, 1)
 
-    def render(self, camera, pose, samples=2):
+    def render(self, camera: Camera, pose: np.ndarray, samples: int = 2) -> np.ndarray:
         """(H, W, 4) uint8 with straight alpha, samples x samples rays a pixel."""
         fine = Camera(
             camera.width * samples,
@@ -138,29 +143,22 @@ class MeshScene:
         )
         hit = face >= 0
         rgba = np.zeros((len(origin), 4))
-        rgba[hit, :3] = self.shade(
-            (origin + t[:, None] * direction)[hit], face[hit], direction[hit]
-        )
+        met = origin + t[:, None] * direction
+        rgba[hit, :3] = self.shade(met[hit], face[hit], direction[hit])
         rgba[:, 3] = hit | self.surroundings
         if self.surroundings:
             rgba[~hit, :3] = seen_around(origin[~hit], direction[~hit])
-        # of premultiplied colours
+        # a mean of premultiplied colours
         tiles = rgba.reshape(camera.height, samples, camera.width, samples, 4).mean((1, 3))
         tiles[..., :3] /= np.maximum(tiles[..., 3:], 1e-6)
         return np.round(np.clip(tiles, 0, 1) * 255).astype(np.uint8)
 
 
-def make_scene(
-    folder, mesh, size=100, train=40, test=8, distance=3.2, angle=0.7, surroundings=False
-):
-    """Render a mesh from all around and save it as a scene: exact cameras and exact truth."""
-    scene = MeshScene(mesh, surroundings)
-    camera = Camera(size, size, *[size / 2 / np.tan(angle / 2)] * 2, size / 2, size / 2)
-    for split, n, turn in (("train", train, 0.0), ("test", test, 1.0)):
-        poses = sphere_poses(n, distance, turn=turn)
-        save_views(
-            folder,
-            split,
-            Views(np.stack([scene.render(camera, pose) for pose in poses]), poses, camera),
-        )
-    return Path(folder)
+def _bands(points: np.ndarray) -> np.ndarray:
+    """A pattern of coloured bands: (N, 3)."""
+    x = points[:, :1]
+    y = points[:, 1:2]
+    z = points[:, 2:]
+    phase = np.concatenate([6 * x + 2 * z, 6 * y - 2 * z, 7 * z], axis=1)
+    band = 0.5 + 0.5 * np.tanh(6 * np.sin(22 * (x + y * 0.6 + z)))
+    return (0.5 + 0.4 * np.sin(phase + [0.0, 2.1, 4.2])) * (0.55 + 0.45 * band)

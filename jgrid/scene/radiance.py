@@ -1,20 +1,110 @@
 """RadianceField: density and colour from any field."""
 
-from dataclasses import dataclass
+from typing import Annotated, Any
 
-from jgrid.config import config_from_dict
+from jgrid.config import Positive, config, config_from_dict
 from jgrid.field import Domain, field_from_dict
-from jgrid.field.base import positive
 from jgrid.network import MLP
 
 import jittor as jt
+from annotated_types import Interval
 from jittor import nn
 
 LARGEST = 11.0  # exponent of the density
 HARMONICS = 16  # numbers that stand for a direction
 
 
-def spherical_harmonics(direction):
+@config
+class RadianceConfig:
+    """The colours of a radiance field: a network of the field's features and the direction of
+    view."""
+
+    features: Annotated[int, Interval(ge=1, le=2**16)] = 15
+    """Numbers the field gives for the colour, besides the density."""
+    width: Annotated[int, Interval(ge=1, le=2**14)] = 64
+    """Neurons of a hidden layer of the colour network."""
+    depth: Annotated[int, Interval(ge=1, le=64)] = 1
+    """Hidden layers of the colour network."""
+    lr: Positive = 1e-2
+    """Learning rate of the colour network."""
+
+    def build(self, field_config: Any) -> "RadianceField":
+        """The radiance field over a field of any kind."""
+        return RadianceField(
+            field_config.build(Domain(3, 1 + self.features)),
+            self.features,
+            self.width,
+            self.depth,
+            self.lr,
+        )
+
+
+class RadianceField(nn.Module):
+    """A field of 1 + F numbers z, a small network, and the direction d of the ray:
+
+        density(x) = exp(min(z_0(x), 11)),   colour(x, d) = sigmoid(MLP([z_1, ..., z_F](x), Y(d))),
+        Y spherical harmonics.
+
+    Beyond 11 the density keeps the slope at 11, so that what is too dense can become less so
+    (Mueller et al. 2022).
+
+    field: (N, 3) -> (N, 1 + F); features: F; width, depth: of the network; lr: its learning rate.
+    Density is per side of the unit cube.
+    """
+
+    def __init__(
+        self,
+        field: nn.Module,
+        features: int = 15,
+        width: int = 64,
+        depth: int = 1,
+        lr: float = 1e-2,
+    ):
+        super().__init__()
+        self.field = field
+        self.lr = lr
+        self.colour = MLP(features + HARMONICS, 3, width, depth)
+
+    def density(self, x: jt.Var) -> jt.Var:
+        """x (N, 3) in the unit cube -> (N,), without a colour."""
+        return self._density(self.field(x))
+
+    def _density(self, z: jt.Var) -> jt.Var:
+        z = z[:, 0]
+        density = jt.exp(jt.minimum(z, LARGEST))
+        beyond = jt.maximum(z - LARGEST, 0.0)
+        return density + density.detach() * (beyond - beyond.detach())
+
+    def execute(self, x: jt.Var, direction: jt.Var, ray: jt.Var) -> tuple[jt.Var, jt.Var]:
+        """x (N, 3), direction (R, 3) of length 1, ray (N,) int32, the direction of each x ->
+        density (N,), colour (N, 3)."""
+        z = self.field(x)
+        harmonics = spherical_harmonics(direction)[ray]
+        seen = jt.concat([z[:, 1:], harmonics], dim=1)
+        return self._density(z), jt.sigmoid(self.colour(seen))
+
+    def use_plain_ops(self) -> None:
+        """Compute by the plain twins of the fused ops from now on."""
+        self.field.use_plain_ops()
+        self.colour.fused = None
+
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        """The field's, for the optimiser, and the colour network's."""
+        return [
+            *self.field.parameter_groups(),
+            {"name": "colour", "params": self.colour.parameters(), "lr": self.lr},
+        ]
+
+
+def radiance_from_dict(values: dict[str, Any]) -> RadianceField:
+    """The radiance field of {"field": of `field_to_dict`, "colour": a RadianceConfig's entries};
+    ValueError or KeyError otherwise."""
+    return config_from_dict(RadianceConfig, values["colour"], "colour").build(
+        field_from_dict(values["field"])
+    )
+
+
+def spherical_harmonics(direction: jt.Var) -> jt.Var:
     """The 16 real spherical harmonics up to degree 3, for directions (R, 3) of length 1 -> (R, 16);
     orthonormal on the sphere."""
     x = direction[:, 0]
@@ -43,84 +133,4 @@ def spherical_harmonics(direction):
             -0.5900435899266435 * x * (xx - 3.0 * yy),
         ],
         dim=1,
-    )
-
-
-class RadianceField(nn.Module):
-    """A field of 1 + F numbers z, a small network, and the direction d of the ray:
-
-        density(x) = exp(min(z_0(x), 11)),   colour(x, d) = sigmoid(MLP([z_1, ..., z_F](x), Y(d))),
-        Y spherical harmonics.
-
-    beyond 11 with the slope at 11, so that what is too dense can become less so (Mueller et al.
-    2022).
-
-    field: (N, 3) -> (N, 1 + F); features: F; width, depth: of the network; lr: its learning rate.
-    Density is per side of the unit cube."""
-
-    def __init__(self, field, features=15, width=64, depth=1, lr=1e-2):
-        super().__init__()
-        self.field = field
-        self.lr = lr
-        self.colour = MLP(features + HARMONICS, 3, width, depth)
-
-    def density(self, x):
-        """x (N, 3) in the unit cube -> (N,), without a colour."""
-        return self._density(self.field(x))
-
-    def _density(self, z):
-        z = z[:, 0]
-        density = jt.exp(jt.minimum(z, LARGEST))
-        beyond = jt.maximum(z - LARGEST, 0.0)
-        return density + density.detach() * (beyond - beyond.detach())
-
-    def execute(self, x, direction, ray):
-        """x (N, 3), direction (R, 3) of length 1, ray (N,) int32, the direction of each x ->
-        density (N,), colour (N, 3)."""
-        z = self.field(x)
-        harmonics = spherical_harmonics(direction)[ray]
-        return self._density(z), jt.sigmoid(self.colour(jt.concat([z[:, 1:], harmonics], dim=1)))
-
-    def use_plain_ops(self):
-        self.field.use_plain_ops()
-        self.colour.fused = None
-
-    def parameter_groups(self):
-        return [
-            *self.field.parameter_groups(),
-            {"name": "colour", "params": self.colour.parameters(), "lr": self.lr},
-        ]
-
-
-@dataclass(frozen=True)
-class RadianceConfig:
-    """The colours of a radiance field: a network of the field's features and the direction of
-    view."""
-
-    features: int = 15
-    """Numbers the field gives for the colour, besides the density."""
-    width: int = 64
-    """Neurons of a hidden layer of the colour network."""
-    depth: int = 1
-    """Hidden layers of the colour network."""
-    lr: float = 1e-2
-    """Learning rate of the colour network."""
-
-    def build(self, field_config):
-        """The radiance field over a field of any kind."""
-        positive(self, "features", "width", "depth", "lr", prefix="--colour.")
-        return RadianceField(
-            field_config.build(Domain(3, 1 + self.features)),
-            self.features,
-            self.width,
-            self.depth,
-            self.lr,
-        )
-
-
-def radiance_from_dict(values):
-    """The radiance field of {"field": of `field_to_dict`, "colour": a RadianceConfig's entries};
-    ValueError or KeyError otherwise."""
-    return config_from_dict(RadianceConfig, values["colour"], "colour").build(
-        field_from_dict(values["field"])
     )

@@ -1,14 +1,17 @@
-"""Cameras, their rays, the occupancy grid, and pictures of a radiance field; nothing here knows
-about networks.
+"""Colour, opacity and depth along rays, and what a camera sees of a radiance.
 
 A radiance is any object with `density(x)` (N, 3) -> (N,) per unit of length, and `execute(x,
-direction, ray)`, the latter of R rays,
--> density (N,) and colour (N, 3); x in the unit cube, direction (R, 3) of length 1, ray (N,) the
-row of each x's direction."""
+direction, ray)`, the latter of R rays, -> density (N,) and colour (N, 3); x in the unit cube,
+direction (R, 3) of length 1, ray (N,) the row of each x's direction. Nothing here knows about
+networks.
+"""
 
-from typing import NamedTuple, Optional
+from typing import NamedTuple, Optional, Protocol, Union
 
+from jgrid.field import in_chunks
 from jgrid.ops.render import composite, pack, visible
+from jgrid.scene.camera import Box, Camera
+from jgrid.scene.occupancy import Occupancy
 
 import jittor as jt
 import numpy as np
@@ -17,57 +20,75 @@ LEAST = 1e-3  # transmittance at which a ray ends
 RAYS = 2**14  # rays that are rendered at once
 
 
-class Samples(NamedTuple):
-    """What light reaches: first (R + 1,) numpy, density (S,) and t (S,) of the samples; the latter
-    None where there are none."""
+class Radiance(Protocol):
+    """Density and colour of points, as the head of this file says."""
 
-    first: np.ndarray
+    def density(self, x: jt.Var) -> jt.Var: ...
+
+    def __call__(self, x: jt.Var, direction: jt.Var, ray: jt.Var) -> tuple[jt.Var, jt.Var]: ...
+
+
+class Samples(NamedTuple):
+    """What light reaches: offsets (R + 1,) numpy of each ray's samples, their density (S,) and
+    t (S,); the latter None where there are none."""
+
+    offsets: np.ndarray
     density: Optional[jt.Var] = None
     t: Optional[jt.Var] = None
 
 
-def render_rays(radiance, occupancy, origin, direction, jitter, with_depth=False):
+def render_view(
+    radiance: Radiance,
+    occupancy: Occupancy,
+    camera: Camera,
+    pose: np.ndarray,
+    box: Box,
+    background: Union[float, np.ndarray],
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """What a camera sees: colours (H, W, 3), expected depth (H, W) in world units (inf where
+    nothing is), opacity (H, W)."""
+    origin, direction = camera.rays(pose)
+
+    def seen(rays: jt.Var) -> jt.Var:
+        jitter = jt.full((rays.shape[0],), 0.5)
+        return render_rays(radiance, occupancy, rays[:, :3], rays[:, 3:], jitter, True)[0]
+
+    rays = np.concatenate([box.to_unit(origin), direction], axis=1)
+    values = in_chunks(seen, rays, RAYS).reshape(camera.height, camera.width, 5)
+    colour = values[..., :3]
+    t = values[..., 3]
+    opacity = values[..., 4]
+    depth = np.where(opacity > 0.5, t / np.maximum(opacity, 1e-6), np.inf) * box.side
+    behind = (1 - opacity[..., None]) * np.float32(background)
+    return np.clip(colour + behind, 0, 1), depth, opacity
+
+
+def render_rays(
+    radiance: Radiance,
+    occupancy: Occupancy,
+    origin: jt.Var,
+    direction: jt.Var,
+    jitter: jt.Var,
+    with_depth: bool = False,
+) -> tuple[jt.Var, Samples]:
     """Colour along rays before any background, opacity, and the samples: [colour, opacity] (R, 4),
     Samples.
 
     Unit-cube origin (R, 3), direction (R, 3), jitter (R,): Jittor variables. Samples light does not
     reach are found by the density alone and then left out. with_depth: [colour, t, opacity] (R, 5),
-    t the expected length times the opacity."""
-    first, samples = occupancy.march(origin, direction, jitter)
+    t the expected length times the opacity.
+    """
+    offsets, samples = occupancy.march(origin, direction, jitter)
     with jt.no_grad():
-        if first[-1]:
-            density = radiance.density(samples(first)[0])
-            first = pack(
-                visible(density, jt.full_like(density, occupancy.step), first, LEAST).numpy()
-            )
-    if not first[-1]:
-        return jt.zeros((origin.shape[0], 5 if with_depth else 4)), Samples(first)
-    x, t, ray = samples(first)
+        if offsets[-1]:
+            density = radiance.density(samples(offsets)[0])
+            step = jt.full_like(density, occupancy.step)
+            offsets = pack(visible(density, step, offsets, LEAST).numpy())
+    if not offsets[-1]:
+        return jt.zeros((origin.shape[0], 5 if with_depth else 4)), Samples(offsets)
+    x, t, ray = samples(offsets)
     density, value = radiance(x.stop_grad(), direction, ray.stop_grad())
     if with_depth:
         value = jt.concat([value, t.unsqueeze(1)], dim=1)
-    return composite(
-        density, value, jt.full_like(density, occupancy.step).stop_grad(), first
-    ), Samples(first, density, t)
-
-
-def picture(radiance, occupancy, camera, pose, box, background):
-    """What a camera sees: colours (H, W, 3), expected depth (H, W) in world units (inf where
-    nothing is), opacity (H, W)."""
-    origin, direction = camera.rays(pose)
-    parts = []
-    with jt.no_grad():
-        for i in range(0, len(origin), RAYS):
-            rays = [
-                jt.array(a) for a in (box.to_unit(origin[i : i + RAYS]), direction[i : i + RAYS])
-            ]
-            jitter = jt.full((rays[0].shape[0],), 0.5)
-            parts.append(
-                render_rays(radiance, occupancy, *rays, jitter, with_depth=True)[0].numpy()
-            )
-    values = np.concatenate(parts).reshape(camera.height, camera.width, 5)
-    colour = values[..., :3]
-    t = values[..., 3]
-    opacity = values[..., 4]
-    depth = np.where(opacity > 0.5, t / np.maximum(opacity, 1e-6), np.inf) * box.side
-    return np.clip(colour + (1 - opacity[..., None]) * np.float32(background), 0, 1), depth, opacity
+    step = jt.full_like(density, occupancy.step).stop_grad()
+    return composite(density, value, step, offsets), Samples(offsets, density, t)

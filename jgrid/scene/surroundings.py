@@ -3,8 +3,7 @@ sky."""
 
 import numpy as np
 
-# height of the ground; the scene's mesh is in the unit sphere
-GROUND = -1.0
+GROUND = -1.0  # its height; the scene's mesh is in the unit sphere
 BALLS = 10
 DISTANCE = 5.0 * 1.25 ** np.arange(BALLS)  # of the balls' centres from the origin, seen from above
 RADIUS = 0.22 * DISTANCE
@@ -14,21 +13,19 @@ CENTRE = np.stack(
 )
 COLOUR = 0.55 + 0.4 * np.sin(1.9 * np.arange(BALLS)[:, None] + [0.0, 2.1, 4.2])
 LAMP = np.array([0.48, 0.36, 0.8])
-# distance at which a ball or the ground has 1/e of its own colour
-HAZE = 60.0
+HAZE = 60.0  # distance at which a ball or the ground has 1/e of its own colour
 HORIZON = np.array([0.93, 0.9, 0.84])
 
 
-def surroundings(origin, direction):
+def surroundings(origin: np.ndarray, direction: np.ndarray) -> np.ndarray:
     """Colours (N, 3) of rays from above the ground that meet nothing else: origin (N, 3), direction
     (N, 3) of length 1."""
     nearest = np.full(len(origin), np.inf)
     colour = _sky(direction)
     down = np.flatnonzero(direction[:, 2] < 0)
     nearest[down] = (GROUND - origin[down, 2]) / direction[down, 2]
-    colour[down] = _hazy(
-        _ground(origin[down] + nearest[down, None] * direction[down]), nearest[down]
-    )
+    met = origin[down] + nearest[down, None] * direction[down]
+    colour[down] = _hazy(_ground(met), nearest[down])
     for centre, radius, own in zip(CENTRE, RADIUS, COLOUR):
         away = origin - centre
         half = (away * direction).sum(1)
@@ -65,5 +62,6 @@ def _sky(direction):
 
 
 def _hazy(colour, t):
+    """Colours seen from t away."""
     left = np.exp(-t / HAZE)[:, None]
     return left * colour + (1 - left) * HORIZON

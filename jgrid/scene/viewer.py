@@ -1,20 +1,26 @@
 """Seeing a fitted scene: from a camera, on a turntable, as a file that comes without its
 photographs."""
 
+import os
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any, Optional, Union
 
-import jgrid.scene.render as rendering
 from jgrid import checkpoint, memory, picture
+from jgrid.config import Count, Positive, Share, config, config_from_dict
 from jgrid.image.task import PIXEL_BYTES
 from jgrid.scene.camera import Box, Camera, circle_poses
 from jgrid.scene.occupancy import Occupancy
-from jgrid.scene.radiance import radiance_from_dict
+from jgrid.scene.radiance import RadianceField, radiance_from_dict
+from jgrid.scene.render import render_view
 
 import numpy as np
 from PIL import Image
+from typing_extensions import Literal
 
 BACKGROUNDS = {"white": 1.0, "black": 0.0}
+Background = Literal["white", "black"]
 FRAMES = 36  # of a turntable
 
 
@@ -22,16 +28,25 @@ class Viewer:
     """What it takes to see a fitted radiance field: where it is dense, a camera, the box of the
     world, the background, the distance of a turntable from the box's centre."""
 
-    def __init__(self, occupancy, camera, box, background, distance):
+    def __init__(
+        self,
+        occupancy: Occupancy,
+        camera: Camera,
+        box: Box,
+        background: Background,
+        distance: float,
+    ):
         self.occupancy = occupancy
         self.camera = camera
         self.box = box
         self.background = background
         self.distance = distance
 
-    def picture(self, model, pose, camera=None):
+    def picture(
+        self, model: RadianceField, pose: np.ndarray, camera: Optional[Camera] = None
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Colours (H, W, 3), depth (H, W) and opacity (H, W)."""
-        return rendering.picture(
+        return render_view(
             model,
             self.occupancy,
             camera or self.camera,
@@ -40,78 +55,39 @@ class Viewer:
             BACKGROUNDS[self.background],
         )
 
-    def turntable(self, model, path, frames=FRAMES):
+    def turntable(
+        self, model: RadianceField, path: Union[str, os.PathLike], frames: int = FRAMES
+    ) -> Path:
         """A GIF once around the scene; returns the path."""
         poses = circle_poses(frames, self.distance)
         poses[:, :3, 3] += self.box.centre
         return save_gif(path, [self.picture(model, pose)[0] for pose in poses])
 
-    def save(self, path, model, configs):
+    def save(
+        self, path: Union[str, os.PathLike], model: RadianceField, configs: dict[str, Any]
+    ) -> None:
         """Write the model, {"field", "colour"} configs and this viewer to one file."""
         tensors = {name: value.numpy() for name, value in model.state_dict().items()}
-        view = {
-            "camera": asdict(self.camera),
-            "box": asdict(self.box),
-            "background": self.background,
-            "distance": self.distance,
-            "cells": self.occupancy.cells,
-            "step": self.occupancy.step,
-        }
-        checkpoint.save(
-            path,
-            {**tensors, "occupied": self.occupancy.occupied.astype(np.uint8)},
-            {**configs, "view": view},
+        tensors["occupied"] = self.occupancy.occupied.astype(np.uint8)
+        view = _View(
+            camera=self.camera,
+            box=self.box,
+            background=self.background,
+            distance=self.distance,
+            cells=self.occupancy.cells,
+            step=self.occupancy.step,
         )
+        checkpoint.save(path, tensors, {**configs, "view": asdict(view)})
 
 
-def load_viewer(path):
+def load_viewer(path: Union[str, os.PathLike]) -> tuple[Viewer, RadianceField]:
     """(viewer, model) of a file that `Viewer.save` wrote; ValueError, naming what is wrong, where
     it is another."""
     tensors, saved = checkpoint.read(path)
     try:
-        view = saved["view"]
+        view = config_from_dict(_View, saved["view"], "view")
         model = radiance_from_dict(saved)
-        occupied = tensors.pop("occupied")
-        camera = view["camera"]
-        box = view["box"]
-        cells = view["cells"]
-        sizes = [camera["width"], camera["height"], cells]
-        lengths = [camera["fx"], camera["fy"], box["half"], view["distance"]]
-        places = [camera["cx"], camera["cy"], *camera["distortion"], *box["centre"]]
-        if (
-            not all(type(n) is int and 0 < n < 2**15 for n in sizes)
-            or not _finite(lengths)
-            or min(lengths) <= 0
-            or not _finite(places)
-        ):
-            raise ValueError("its camera or its box")
-        memory.require(
-            PIXEL_BYTES * sizes[0] * sizes[1],
-            f"{path}: a view of {sizes[0]} x {sizes[1]} pixels",
-            "its size",
-        )
-        if (
-            len(camera["distortion"]) != 4
-            or len(box["centre"]) != 3
-            or occupied.shape != (cells**3,)
-        ):
-            raise ValueError("the sizes of its parts")
-        if (
-            view["background"] not in BACKGROUNDS
-            or not _finite([view["step"]])
-            or type(box["contracted"]) is not bool
-        ):
-            raise ValueError("its background, its step or its contraction")
-        occupancy = Occupancy(cells, view["step"], contracted=box["contracted"])
-        occupancy.carve(occupied.astype(bool))
-        camera = Camera(**{**camera, "distortion": tuple(camera["distortion"])})
-        viewer = Viewer(
-            occupancy,
-            camera,
-            Box(box["half"], tuple(box["centre"]), box["contracted"]),
-            view["background"],
-            view["distance"],
-        )
+        viewer = _restored(view, tensors.pop("occupied"), path)
     except memory.NotEnough:
         raise
     except (KeyError, TypeError, IndexError, AttributeError, ValueError) as error:
@@ -120,13 +96,7 @@ def load_viewer(path):
     return viewer, model
 
 
-def _finite(numbers):
-    return all(
-        isinstance(n, (int, float)) and not isinstance(n, bool) and abs(n) < 1e30 for n in numbers
-    )
-
-
-def depth_picture(depth):
+def depth_picture(depth: np.ndarray) -> np.ndarray:
     """Expected depth (H, W), inf where nothing is, as colours, on a scale of logarithms: near
     bright, far dark, nothing white."""
     depth = np.log(np.maximum(depth, 1e-6))
@@ -135,20 +105,49 @@ def depth_picture(depth):
         return np.ones((*depth.shape, 3))
     near = depth[there].min()
     far = depth[there].max()
-    shown = picture.heat(np.where(there, far - depth, 0) / max(far - near, 1e-9) * 0.85 + 0.1, 1.0)
+    nearness = np.where(there, far - depth, 0) / max(far - near, 1e-9)
+    shown = picture.heat(nearness * 0.85 + 0.1, 1.0)
     return np.where(there[..., None], shown, 1.0)
 
 
-def save_gif(path, pictures, fps=12):
+def save_gif(
+    path: Union[str, os.PathLike], pictures: Sequence[np.ndarray], fps: float = 12
+) -> Path:
     """Write (H, W, 3) pictures in [0, 1] as a GIF that repeats; returns the path."""
     frames = [
-        Image.fromarray(np.round(p * 255).astype(np.uint8)).quantize(
+        Image.fromarray(np.round(pixels * 255).astype(np.uint8)).quantize(
             128, dither=Image.Dither.FLOYDSTEINBERG
         )
-        for p in pictures
+        for pixels in pictures
     ]
     with checkpoint.atomic_path(path) as temporary:
         frames[0].save(
             temporary, save_all=True, append_images=frames[1:], duration=round(1000 / fps), loop=0
         )
     return Path(path)
+
+
+@config
+class _View:
+    """What a file says of a viewer; its occupied cells are a tensor of their own."""
+
+    camera: Camera
+    box: Box
+    background: Background
+    distance: Positive
+    cells: Count
+    step: Share
+
+
+def _restored(view: _View, occupied: np.ndarray, path: Union[str, os.PathLike]) -> Viewer:
+    camera = view.camera
+    memory.require(
+        PIXEL_BYTES * camera.width * camera.height,
+        f"{path}: a view of {camera.width} x {camera.height} pixels",
+        "its size",
+    )
+    if occupied.shape != (view.cells**3,):
+        raise ValueError(f"occupied cells of shape {occupied.shape}, wanted {view.cells}^3")
+    occupancy = Occupancy(view.cells, view.step, contracted=view.box.contracted)
+    occupancy.carve(occupied.astype(bool))
+    return Viewer(occupancy, camera, view.box, view.background, view.distance)
