@@ -156,7 +156,7 @@ ESCAPES = {
 def test_a_scene_keeps_to_its_folder(tmp_path, name):
     folder = scene(tmp_path, **ESCAPES[name])
     with pytest.raises(
-        ValueError, match="transforms_train.json: names .*, which is not in its folder; --outside"
+        ValueError, match="transforms_train.json: names .*, which is not in its folder; `outside`"
     ):
         load_views(folder, "train")
     assert (load_views(folder, "train", outside=True).pixels[1, ..., :3] == 77).all()
@@ -164,7 +164,7 @@ def test_a_scene_keeps_to_its_folder(tmp_path, name):
 
 def test_a_whole_path_is_outside_too(tmp_path):
     folder = scene(tmp_path, str(tmp_path / "outside" / "secret.png"))
-    with pytest.raises(ValueError, match="--outside"):
+    with pytest.raises(ValueError, match="`outside`"):
         load_views(folder, "train")
     inside = scene(tmp_path / "b", str(tmp_path / "b" / "scene" / "test" / "r_0.png"))
     assert len(load_views(inside, "train").poses) == 2

@@ -46,8 +46,8 @@ def march(origin, direction, jitter, distance, step, contracted=False):
 
 
 def marched(origin, direction, jitter, distance, step, offsets, contracted=False):
-    """The first offsets[r + 1] - offsets[r] of the points that `march` counts: x (S, 3) in the cube,
-    t (S,), and their ray (S,) int32."""
+    """The first offsets[r + 1] - offsets[r] of the points that `march` counts: x (S, 3) in the
+    cube, t (S,), and their ray (S,) int32."""
     n = int(offsets[-1])
     return _code(
         [[n, 3], [n], [n]],
