@@ -108,11 +108,11 @@ def fit(config, device):
     try:
         result = {**trainer.fit(), "device": device}
     except (TrainingStopped, KeyboardInterrupt):
-        if parallel.first:
+        if parallel.is_first:
             # what there is: the last good weights, or those of the last step
             cli.save_model(out, model, model_config)
         raise
-    if not parallel.first:
+    if not parallel.is_first:
         return []
     cli.save_model(out, model, model_config)
     seconds, decibels = ([line[name] for line in trainer.history] for name in ("seconds", "psnr"))

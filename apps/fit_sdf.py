@@ -97,10 +97,10 @@ def fit(config, device):
             "`sdf.pool`",
         )
         cli.make_folder(out)
-    for note in mesh.notes if parallel.first else []:
+    for note in mesh.notes if parallel.is_first else []:
         print(f"warning: {note}", file=sys.stderr)
     print(", ".join(f"{key} {value}" for key, value in mesh.report.items()))
-    task = SDFTask(mesh, config.sdf, config.train.seed, progress=parallel.first)
+    task = SDFTask(mesh, config.sdf, config.train.seed, progress=parallel.is_first)
     model = config.field.build(task)
     if config.ops == "plain":
         model.use_plain_ops()
@@ -113,11 +113,11 @@ def fit(config, device):
     try:
         result = trainer.fit()
     except (TrainingStopped, KeyboardInterrupt):
-        if parallel.first:
+        if parallel.is_first:
             # what there is: the last good weights, or those of the last step
             cli.save_model(out, model, model_config)
         raise
-    if not parallel.first:
+    if not parallel.is_first:
         return []
     cli.save_model(out, model, model_config)
     surface = surface_of(model, config.resolution, progress=True)

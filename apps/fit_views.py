@@ -136,9 +136,9 @@ def fit(config, device):
             else knot()
         )
         folder = find(config.scene, "scenes") if config.scene else out / "scene"
-        if mesh and parallel.first:
+        if mesh and parallel.is_first:
             make_scene(cli.make_folder(out) / "scene", mesh, surroundings=config.surroundings)
-        parallel.total(0)  # all wait for the scene
+        parallel.wait()  # all wait for the scene
         train, test = (load_views(folder, split, config.outside) for split in ("train", "test"))
         box = Box(config.box, contracted=config.contract)
         task = ViewsTask(train, test, box, config.views, config.train.seed)
@@ -155,7 +155,7 @@ def fit(config, device):
         trainer = Trainer(task, model, config.train, out, run=run)
         if saved:
             trainer.resume(*saved)
-    if parallel.first and not config.contract and (share := filled(train, config.box)) < FILLS:
+    if parallel.is_first and not config.contract and (share := filled(train, config.box)) < FILLS:
         print(
             f"warning: to the cameras the box is {share:.0%} as large as what they see; a --box of"
             " half the scene's size would hold it",
@@ -169,11 +169,11 @@ def fit(config, device):
     try:
         result = {**trainer.fit(), "device": device}
     except (TrainingStopped, KeyboardInterrupt):
-        if parallel.first:
+        if parallel.is_first:
             # the last good weights, or those of the last step
             task.viewer.save(out / "model.safetensors", model, configs)
         raise
-    if not parallel.first:
+    if not parallel.is_first:
         return []
     task.viewer.save(out / "model.safetensors", model, configs)
     result["samples_per_second"] = round(

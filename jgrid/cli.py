@@ -19,7 +19,8 @@ from typing import Annotated, Any, Callable, NoReturn, Optional, TypeVar, Union,
 
 from jgrid import checkpoint, memory, parallel
 from jgrid.field import FIELDS, field_to_dict
-from jgrid.trainer import Interrupted, TrainingStopped
+from jgrid.interrupt import Interrupted
+from jgrid.trainer import TrainingStopped
 
 import jittor as jt
 import tyro
@@ -190,9 +191,9 @@ def run(config_class: type[T], main: Callable[[T], Any]) -> None:
         main(config)
     # all processes come here alike, so that one speaks for them
     except (TrainingStopped, Interrupted) as ended:
-        if parallel.first:
+        if parallel.is_first:
             say(with_flags(ended, config))
-        parallel.total(0)  # the others wait until it has written what there is
+        parallel.wait()  # the others wait until it has written what there is
         if isinstance(ended, Interrupted):
             leave(128 + ended.signal)
         sys.exit(1)
@@ -224,7 +225,7 @@ def start(device: str, seed: int, several: bool = False) -> str:
             "this runs in one process, without mpirun; several share the training of fit_image,"
             " fit_sdf and fit_views"
         )
-    if not parallel.first:
+    if not parallel.is_first:
         sys.stdout = open(os.devnull, "w")
     elif parallel.n_processes > 1:
         print(

@@ -5,14 +5,16 @@ Each has all parameters. Of a batch of N rows a process takes about N / n_proces
 means over them, count by its share of the rows: added up, the losses and gradients of all are those
 of the whole batch."""
 
+from collections.abc import Sequence
+
 import jittor as jt
 import numpy as np
 
 rank, n_processes = (jt.rank, jt.world_size) if jt.in_mpi else (0, 1)
-first = rank == 0  # the process that evaluates and writes
+is_first = rank == 0  # the process that evaluates and writes
 
 
-def broadcast(variables):
+def broadcast(variables: Sequence[jt.Var]) -> None:
     """Everyone takes over the first process's values."""
     if n_processes > 1:
         for variable in variables:
@@ -23,7 +25,7 @@ def broadcast(variables):
                 variable.start_grad()
 
 
-def add(variables):
+def add(variables: Sequence[jt.Var]) -> Sequence[jt.Var]:
     """The sums over all processes of each variable."""
     if n_processes == 1:
         return variables
@@ -34,22 +36,26 @@ def add(variables):
     return sums
 
 
-def total(*numbers):
-    """The sums over all processes of each number, floats; also a point at which all wait for each
-    other."""
+def total(*numbers: float) -> list[float]:
+    """The sums over all processes of each number; also a point at which all wait for each other."""
     if n_processes == 1:
         return [float(number) for number in numbers]
     return add([jt.array(np.array(numbers, np.float64))])[0].numpy().tolist()
 
 
-def agree(clock, saving, stopping):
-    """What all of a training's processes go by: the first one's clock, whether it wants to save,
+def wait() -> None:
+    """Come to a point at which all processes wait for each other."""
+    total(0)
+
+
+def agree(seconds: float, saving: bool, stopping: bool) -> tuple[float, bool, bool]:
+    """What all of a training's processes go by: the first one's clock, whether it is to save,
     whether anyone has to stop."""
-    clock, saving, stopping = total(clock if first else 0.0, saving and first, stopping)
-    return clock, bool(saving), bool(stopping)
+    seconds, saving, stopping = total(seconds if is_first else 0.0, saving and is_first, stopping)
+    return seconds, bool(saving), bool(stopping)
 
 
-def share(batch):
+def share(batch: dict[str, jt.Var]) -> tuple[dict[str, jt.Var], float]:
     """(rows of the batch that are this process's, its fraction of all rows)."""
     if n_processes == 1:
         return batch, 1.0

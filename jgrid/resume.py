@@ -5,8 +5,8 @@ import sys
 from pathlib import Path
 
 from jgrid import checkpoint, parallel
+from jgrid.trainer import CHECKPOINT
 
-NAME = "resume.safetensors"
 FREE = ("out", "resume", "train.save_every")  # flags that change no weight, so that they may differ
 
 
@@ -38,13 +38,13 @@ def find(folder, run, wanted):
     run: the config as JSON-able data; wanted: whether the user asks to resume. Raises ValueError
     where the folder's checkpoint is damaged or of another config, or the run is finished, and where
     the user does not ask but would lose it."""
-    path = Path(folder) / NAME
+    path = Path(folder) / CHECKPOINT
     if not path.exists():
         if wanted and (Path(folder) / "result.json").exists():
             raise ValueError(
                 f"{folder} holds the results of a finished run: there is nothing to resume"
             )
-        if wanted and parallel.first:
+        if wanted and parallel.is_first:
             print(f"no checkpoint in {folder}: beginning anew", file=sys.stderr)
         return None
     if not wanted:
@@ -67,4 +67,4 @@ def find(folder, run, wanted):
 
 def finish(folder):
     """Forget the checkpoint: the run has left its results."""
-    (Path(folder) / NAME).unlink(missing_ok=True)
+    (Path(folder) / CHECKPOINT).unlink(missing_ok=True)

@@ -2,65 +2,34 @@
 
 import contextlib
 import math
+import os
 import signal
-import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated
+from typing import IO, Annotated, Any, NamedTuple, NoReturn, Optional, Union
 
-from jgrid import checkpoint, parallel, resume
+from jgrid import checkpoint, parallel
+from jgrid.clock import Clock
 from jgrid.config import MOST, Count, Share, Weight, config
 from jgrid.field import count_parameters
+from jgrid.interrupt import Interrupted, signals
 from jgrid.optimizer import Adam
+from jgrid.task import AbstractTask
 
 import jittor as jt
 import numpy as np
 from annotated_types import Interval
+from jittor import nn
 from tqdm import tqdm
 
 COMPILING_STEPS = 2  # the first steps compile kernels; they are left out of seconds_train
+CHECK_EVERY = 20  # steps between looks at the loss
+CHECKPOINT = "resume.safetensors"  # in the folder of a run
 
 
 class TrainingStopped(RuntimeError):
     """Training could not go on; the message says why, and the model holds its last good weights."""
-
-
-class Interrupted(KeyboardInterrupt):
-    """A signal ended training after a whole step; `signal` is its number, and the message says how
-    to go on."""
-
-    def __init__(self, number, step, folder):
-        super().__init__(
-            f"interrupted by {signal.Signals(number).name} after step {step}"
-            + (f"; saved in {folder}, the same command with `resume` goes on" if folder else "")
-        )
-        self.signal = number
-
-
-@contextlib.contextmanager
-def signals():
-    """A list that SIGINT and SIGTERM append themselves to inside the block, the second time with
-    their usual effect."""
-    received = []
-    # only the main thread may handle signals
-    if threading.current_thread() is not threading.main_thread():
-        yield received
-        return
-
-    def note(number, frame):
-        received.append(number)
-        signal.signal(number, usual[number])
-
-    usual = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield received
-    except RuntimeError:  # a signal to the whole group ends the compiler as well
-        for number in received:
-            signal.raise_signal(number)
-        raise
-    finally:
-        for number, handler in usual.items():
-            signal.signal(number, handler)
 
 
 @config
@@ -110,7 +79,7 @@ class TrainConfig:
 
 class Trainer:
     """Fits `model` to `task`; metrics go to out_dir/metrics.jsonl, one line per evaluation. out_dir
-    None: no files.
+    None: no files. progress: whether a bar is shown.
 
     run: the config of the run as JSON-able data; with it, checkpoints go to
     out_dir/resume.safetensors, and a run that was killed goes on from there (`resume`) to the same
@@ -118,11 +87,19 @@ class Trainer:
     step alone. Not so with `minutes`, which the clock decides, and only up to rounding with another
     number of threads."""
 
-    def __init__(self, task, model, config, out_dir=None, progress=True, run=None):
+    def __init__(
+        self,
+        task: AbstractTask,
+        model: nn.Module,
+        config: TrainConfig,
+        out_dir: Optional[Union[str, os.PathLike]] = None,
+        progress: bool = True,
+        run: Optional[dict[str, Any]] = None,
+    ):
         self.task = task
         self.model = model
         self.config = config
-        self.progress = progress and parallel.first
+        self.progress = progress and parallel.is_first
         self.run = run
         self.out_dir = Path(out_dir) if out_dir is not None else None
         parallel.broadcast(list(model.state_dict().values()))
@@ -130,109 +107,127 @@ class Trainer:
         self.parameters = self.optimizer.parameters
         self.average = [p.copy().stop_grad() for p in self.parameters] if config.ema else []
         self.step = 0
-        self.seconds = 0.0
-        self.loss = None
-        self.history = []
+        self.loss: Optional[jt.Var] = None
+        self.history: list[dict[str, float]] = []
         self.advanced = 0
+        self._clock = Clock()
+        self._good: list[np.ndarray] = []  # weights, where the loss was finite
+        self._began = 0  # the step with which this process began, or begins
+        self._saved = 0  # the step of the last checkpoint, and when it was written
+        self._saved_at = 0.0
 
-    def fit(self):
+    def fit(self) -> dict[str, Any]:
         """Train; returns the result: last metrics, loss, steps, parameters, seconds_train,
         seconds_total (of this process).
 
         Raises TrainingStopped where the loss or a weight is no longer finite, and Interrupted after
         SIGINT or SIGTERM."""
-        config = self.config
         started = time.time()
-        first = self.step
-        metrics = self.history[-1] if self.history else {}
-        self.good = self._weights()
-        mark = started
-        saved = started
-        bar = tqdm(
-            total=None if config.minutes else config.steps,
-            initial=first,
+        self._begin(started)
+        with self._bar() as bar, self._log() as log, signals() as received:
+            while True:
+                seconds, saving, stopping = parallel.agree(
+                    self._seconds(), self._is_checkpoint_due(), bool(received)
+                )
+                if self.run and self.step > self._saved and (saving or stopping):
+                    self._checkpoint()
+                if stopping:
+                    folder = self.out_dir if self.run and self.step else None
+                    raise Interrupted((received or [signal.SIGTERM])[0], self.step, folder)
+                last = self._is_last(seconds)
+                if self._is_evaluation_due(last):
+                    self._evaluate(log)
+                    continue  # a signal may have come meanwhile
+                if last:
+                    break
+                self.task.prepare(self.model, self.config.elapsed(self.step, seconds))
+                self.loss = self._step(self.step, seconds)
+                self.step += 1
+                self._show(bar)
+                if self.step - self._began == COMPILING_STEPS and not self._is_last(0.0):
+                    jt.sync_all()
+                    self._clock.start()  # compiling does not count
+        if self.average:
+            self._restore([a.numpy() for a in self.average])
+        return {
+            **{k: v for k, v in self.history[-1].items() if k not in ("step", "seconds")},
+            "steps": self.step,
+            "parameters": count_parameters(self.model),
+            "seconds_train": round(self._clock.seconds, 3),
+            "seconds_total": round(time.time() - started, 3),
+        }
+
+    def _begin(self, now: float) -> None:
+        self._good = self._weights()
+        self._began = self.step
+        self._saved = self.step
+        self._saved_at = now
+        self._clock.start()
+
+    def _seconds(self) -> float:
+        """How long this has been training: while it compiles, the clock stands still."""
+        compiling = self.step - self._began < COMPILING_STEPS
+        return self._clock.seconds if compiling else self._clock.read()
+
+    def _is_last(self, seconds: float) -> bool:
+        """Whether there is no step after these."""
+        if self.config.minutes:
+            return seconds >= 60 * self.config.minutes
+        return self.step == self.config.steps
+
+    def _is_evaluation_due(self, last: bool) -> bool:
+        if self.step == 0 or (self.history and self.history[-1]["step"] == self.step):
+            return False
+        return last or self.step % self.config.eval_every == 0
+
+    def _is_checkpoint_due(self) -> bool:
+        return time.time() - self._saved_at >= self.config.save_every > 0
+
+    def _checkpoint(self) -> None:
+        self._check()
+        with self._clock.paused():
+            self.save()
+        self._saved = self.step
+        self._saved_at = time.time()
+
+    def _evaluate(self, log: Optional[IO[str]]) -> None:
+        """A line more in the history, and in the log."""
+        self._check()
+        with self._clock.paused():
+            with self._averaged():
+                metrics = self.task.evaluate(self.model) if parallel.is_first else {}
+            line = {
+                "step": self.step,
+                "seconds": round(self._clock.seconds, 3),
+                "loss": self.loss.item(),
+                **metrics,
+            }
+            self.history.append(line)
+            if log:
+                log.write(checkpoint.to_json(line) + "\n")
+                log.flush()
+
+    def _bar(self) -> tqdm:
+        return tqdm(
+            total=None if self.config.minutes else self.config.steps,
+            initial=self.step,
             disable=not self.progress,
             unit="step",
             dynamic_ncols=True,
         )
-        with bar, self._log() as log, signals() as received:
-            while True:
-                compiling = self.step - first < COMPILING_STEPS
-                clock = self.seconds + (0.0 if compiling else time.time() - mark)
-                saving = time.time() - saved >= config.save_every > 0
-                clock, saving, stopping = parallel.agree(clock, saving, bool(received))
-                last = clock >= 60 * config.minutes if config.minutes else self.step == config.steps
-                if self.run and self.step > first and (saving or stopping):
-                    self._check()
-                    self.seconds += time.time() - mark
-                    self.save()
-                    mark = saved = time.time()
-                if stopping:
-                    raise Interrupted(
-                        (received or [signal.SIGTERM])[0],
-                        self.step,
-                        self.run and self.step and self.out_dir,
-                    )
-                if (
-                    self.step
-                    and (last or self.step % config.eval_every == 0)
-                    and not self._evaluated()
-                ):
-                    self._check()
-                    self.seconds += time.time() - mark
-                    with self._averaged():
-                        metrics = self.task.evaluate(self.model) if parallel.first else {}
-                    self.history.append(
-                        {
-                            "step": self.step,
-                            "seconds": round(self.seconds, 3),
-                            "loss": self.loss.item(),
-                            **metrics,
-                        }
-                    )
-                    if log:
-                        log.write(checkpoint.to_json(self.history[-1]) + "\n")
-                        log.flush()
-                    mark = time.time()
-                # or else a signal came while it was evaluated
-                if last and not parallel.agree(0.0, False, bool(received))[2]:
-                    break
-                if last:
-                    continue
-                self.task.prepare(self.model, config.elapsed(self.step, clock))
-                self.loss = self._step(self.step, clock)
-                self.step += 1
-                bar.update()
-                if self.step % 20 == 1:
-                    self._check_loss()
-                    bar.set_postfix(
-                        {
-                            "loss": f"{self.loss.item():.3g}",
-                            **self.task.status(),
-                            **{k: f"{v:.2f}" for k, v in metrics.items() if k == self.task.metric},
-                        }
-                    )
-                if self.step - first == COMPILING_STEPS and (
-                    config.minutes or self.step != config.steps
-                ):
-                    jt.sync_all()
-                    mark = time.time()
-        if self.average:
-            self._restore([a.numpy() for a in self.average])
-        line = {
-            name: value
-            for name, value in self.history[-1].items()
-            if name not in ("step", "seconds")
-        }
-        return {
-            **line,
-            "steps": self.step,
-            "parameters": count_parameters(self.model),
-            "seconds_train": round(self.seconds, 3),
-            "seconds_total": round(time.time() - started, 3),
-        }
 
-    def state_dict(self):
+    def _show(self, bar: tqdm) -> None:
+        """The step on the bar; now and then the loss, which has to be finite."""
+        bar.update()
+        if self.step % CHECK_EVERY != 1:
+            return
+        self._check_loss()
+        shown = {"loss": f"{self.loss.item():.3g}", **self.task.status()}
+        if self.history and self.task.metric in self.history[-1]:
+            shown[self.task.metric] = f"{self.history[-1][self.task.metric]:.2f}"
+        bar.set_postfix(shown)
+
+    def state_dict(self) -> dict[str, jt.Var]:
         """All variables that the next step depends on, but for the task's: the model's, Adam's
         moments, the average."""
         names = {id(value): name for name, value in self.model.state_dict().items()}
@@ -247,31 +242,31 @@ class Trainer:
             )
         return state
 
-    def save(self):
+    def save(self) -> None:
         """Write the checkpoint; all processes wait until it is written."""
-        if parallel.first:
+        if parallel.is_first:
             self._save()
-        parallel.total(0)
+        parallel.wait()
 
-    def _save(self):
+    def _save(self) -> None:
         tensors = {name: value.numpy() for name, value in self.state_dict().items()}
         tensors.update({f"task.{name}": value for name, value in self.task.state().items()})
         checkpoint.save(
-            self.out_dir / resume.NAME,
+            self.out_dir / CHECKPOINT,
             tensors,
             {
                 "run": self.run,
                 "step": self.step,
-                "seconds": self.seconds,
+                "seconds": self._clock.seconds,
                 "loss": self.loss.item(),
                 "history": self.history,
             },
         )
 
-    def resume(self, tensors, progress):
-        """Go on from what `resume.find` returned; ValueError, naming the entry, where it does not
+    def resume(self, tensors: dict[str, np.ndarray], progress: dict[str, Any]) -> None:
+        """Go on from what `run.find` returned; ValueError, naming the entry, where it does not
         fit."""
-        name = str(self.out_dir / resume.NAME)
+        name = str(self.out_dir / CHECKPOINT)
         own = {entry: value for entry, value in tensors.items() if not entry.startswith("task.")}
         fixed = [value for value in self.state_dict().values() if value.is_stop_grad()]
         checkpoint.require_entries(
@@ -287,19 +282,19 @@ class Trainer:
             name,
         )
         self.optimizer.steps = self.step = progress["step"]
-        self.seconds = progress["seconds"]
+        self._clock.seconds = progress["seconds"]
         self.history = progress["history"]
         self.loss = jt.array([np.float32(progress["loss"])])
         jt.sync_all()
 
-    def advance(self, steps):
+    def advance(self, steps: int) -> None:
         """Some steps more, at the schedule's start, and wait for them: for timings."""
         for _ in range(steps):
             self._step(self.advanced)
             self.advanced += 1
         jt.sync_all(True)
 
-    def _step(self, step, seconds=0.0):
+    def _step(self, step: int, seconds: float = 0.0) -> jt.Var:
         batch, fraction = parallel.share(self.task.sample(step, self.config.batch))
         loss = sum(self.task.loss(self.model, batch).values())
         loss = self.optimizer.step(
@@ -311,15 +306,15 @@ class Trainer:
             jt.sync(self.average)  # the next step changes the parameters in place
         return loss
 
-    def _weights(self):
+    def _weights(self) -> list[np.ndarray]:
         return [p.numpy() for p in self.parameters]
 
-    def _restore(self, weights):
+    def _restore(self, weights: list[np.ndarray]) -> None:
         for parameter, value in zip(self.parameters, weights):
             parameter.update(jt.array(value))
 
     @contextlib.contextmanager
-    def _averaged(self):
+    def _averaged(self) -> Iterator[None]:
         """The model holds the averaged weights inside the block."""
         if not self.average:
             yield
@@ -331,13 +326,10 @@ class Trainer:
         finally:
             self._restore(current)
 
-    def _evaluated(self):
-        return bool(self.history) and self.history[-1]["step"] == self.step
-
     @contextlib.contextmanager
-    def _log(self):
+    def _log(self) -> Iterator[Optional[IO[str]]]:
         """metrics.jsonl, holding the lines so far, to write more; None without a folder."""
-        if self.out_dir is None or not parallel.first:
+        if self.out_dir is None or not parallel.is_first:
             yield None
             return
         path = self.out_dir / "metrics.jsonl"
@@ -346,23 +338,25 @@ class Trainer:
         with open(path, "a") as log:
             yield log
 
-    def _check_loss(self):
+    def _check_loss(self) -> None:
         if not math.isfinite(self.loss.item()):
             self._stop("the loss")
 
-    def _check(self):
+    def _check(self) -> None:
         """Wait for the steps so far; note the weights, if they and the loss are finite."""
         jt.sync_all()
         self._check_loss()
         weights = self._weights()
         if not all(np.isfinite(w).all() for w in weights):
             self._stop("a weight")
-        self.good = weights
+        self._good = weights
 
-    def _stop(self, what):
-        self._restore(self.good)
-        if self.run and parallel.first:
-            resume.finish(self.out_dir)  # it would only come to the same end
+    def _stop(self, what: str) -> NoReturn:
+        self._restore(self._good)
+        if self.run and parallel.is_first:
+            (self.out_dir / CHECKPOINT).unlink(
+                missing_ok=True
+            )  # it would only come to the same end
         rates = ", ".join(
             f"{g.get('name', 'all')} {g['lr']:.3g}" for g in self.optimizer.param_groups
         )
@@ -370,3 +364,26 @@ class Trainer:
             f"{what} is not finite at step {self.step} (learning rates: {rates}); kept the weights"
             " of the last evaluation or checkpoint; lower the learning rates"
         )
+
+
+class Fit(NamedTuple):
+    """The fitted model, its result (`Trainer.fit`), and a dict for each evaluation."""
+
+    model: nn.Module
+    result: dict[str, Any]
+    history: list[dict[str, float]]
+
+
+def fit(task: AbstractTask, config: Any, steps: int = 500, **train: Any) -> Fit:
+    """Fit a field to a task: `fit(ImageTask(pixels), HashGridConfig()).result["psnr"]`.
+
+    config: of the field; train: entries of TrainConfig. The seed among them sets the random numbers
+    of Jittor, numpy and Python, as the apps do: their weights come out with their options.
+    ArgumentError where TrainConfig has no room for a value; else as `Trainer.fit`.
+    """
+    train_config = TrainConfig(steps=steps, **train)
+    jt.set_global_seed(train_config.seed, different_seed_for_mpi=False)
+    model = task.build(config)
+    trainer = Trainer(task, model, train_config)
+    result = trainer.fit()
+    return Fit(model, result, trainer.history)

@@ -15,7 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Optional
 
-from jgrid import checkpoint, resume
+from jgrid import checkpoint
+from jgrid.trainer import CHECKPOINT
 
 import numpy as np
 import tyro
@@ -144,7 +145,7 @@ def kill_and_resume(app, out, seconds):
     except subprocess.TimeoutExpired:
         process.kill()
     process.communicate()
-    found = out / resume.NAME
+    found = out / CHECKPOINT
     step = checkpoint.read(found)[1]["step"] if found.exists() else None
     if found.exists() or not (out / "result.json").exists():
         complete(start(app, out, "--resume"))

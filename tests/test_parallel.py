@@ -10,8 +10,9 @@ import sys
 import time
 from pathlib import Path
 
-from jgrid import checkpoint, resume, runtime
+from jgrid import checkpoint, runtime
 from jgrid.scene.made import make_scene
+from jgrid.trainer import CHECKPOINT
 
 import numpy as np
 import pytest
@@ -105,7 +106,7 @@ def test_one_process_writes_and_speaks(runs):
 def test_where_one_fails_the_job_ends_and_can_be_resumed(runs, tmp_path, how, message):
     code, _, messages = ended(start(2, tmp_path, "fit_image", how, "22"))
     assert code and re.search(message, messages) and "--resume" in messages
-    assert 15 <= checkpoint.read(tmp_path / "fit_image" / resume.NAME)[1]["step"] <= 22
+    assert 15 <= checkpoint.read(tmp_path / "fit_image" / CHECKPOINT)[1]["step"] <= 22
     if how == "--kill":
         code, _, messages = ended(start(1, tmp_path, "fit_image", "--resume"))
         assert code == 0, messages
@@ -116,7 +117,7 @@ def test_where_one_fails_the_job_ends_and_can_be_resumed(runs, tmp_path, how, me
 
 def test_a_signal_to_mpirun_lets_the_step_end(tmp_path):
     process = start(2, tmp_path, "fit_image", "--steps", "100000")
-    checkpoint_file = tmp_path / "fit_image" / resume.NAME
+    checkpoint_file = tmp_path / "fit_image" / CHECKPOINT
     while process.poll() is None and not checkpoint_file.exists():
         time.sleep(0.01)
     process.send_signal(signal.SIGTERM)

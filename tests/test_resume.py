@@ -7,7 +7,8 @@ import signal
 
 from jgrid import checkpoint, resume
 from jgrid.field import Domain
-from jgrid.trainer import Interrupted, Trainer
+from jgrid.interrupt import Interrupted
+from jgrid.trainer import CHECKPOINT, Trainer
 
 import jittor as jt
 import kill_and_resume
@@ -84,13 +85,13 @@ def test_lines_after_the_checkpoint_are_written_again_not_twice(tmp_path):
     """A kill after an evaluation that no checkpoint has seen."""
     with pytest.raises(Interrupted):
         trainer(tmp_path, interrupted_at(6, signal.SIGTERM)).fit()
-    early = (tmp_path / resume.NAME).read_bytes()
+    early = (tmp_path / CHECKPOINT).read_bytes()
     run = trainer(tmp_path, interrupted_at(5, signal.SIGTERM))  # counts from its own first step
     run.resume(*resume.find(tmp_path, RUN, wanted=True))
     with pytest.raises(Interrupted):
         run.fit()
     assert [line["step"] for line in lines(tmp_path)] == [4, 8]
-    (tmp_path / resume.NAME).write_bytes(early)
+    (tmp_path / CHECKPOINT).write_bytes(early)
     last = trainer(tmp_path)
     last.resume(*resume.find(tmp_path, RUN, wanted=True))
     last.fit()
@@ -145,7 +146,7 @@ def test_an_entry_that_does_not_fit_is_named(saved, name, value, message):
 
 
 def test_a_truncated_checkpoint_is_refused(saved):
-    path = saved / resume.NAME
+    path = saved / CHECKPOINT
     path.write_bytes(path.read_bytes()[:-9])
     with pytest.raises(ValueError, match="resume.safetensors: damaged"):
         resume.find(saved, RUN, wanted=True)
@@ -182,7 +183,7 @@ def test_a_run_that_cannot_go_on_leaves_no_checkpoint(tmp_path):
     config = dataclasses.replace(FLAGS, save_every=1e-9, steps=60)
     with pytest.raises(Exception, match="not finite"):
         trainer(tmp_path, lambda step: float("nan") if step > 5 else 1.0, config).fit()
-    assert not (tmp_path / resume.NAME).exists()
+    assert not (tmp_path / CHECKPOINT).exists()
 
 
 def test_a_killed_command_ends_as_if_it_had_not_been(tmp_path):
@@ -191,6 +192,6 @@ def test_a_killed_command_ends_as_if_it_had_not_been(tmp_path):
     assert kill_and_resume.same(wanted, found)
     others = {**found[0], "grid.w": found[0]["grid.w"] + np.float32(1e-6)}
     assert not kill_and_resume.same(wanted, (others, found[1]))  # it would be seen
-    assert not (tmp_path / "parts" / resume.NAME).exists() and checkpoint.read(
+    assert not (tmp_path / "parts" / CHECKPOINT).exists() and checkpoint.read(
         tmp_path / "parts" / "model.safetensors"
     )

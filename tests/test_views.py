@@ -7,10 +7,11 @@ import shutil
 import signal
 import sys
 
-from jgrid import checkpoint, cli, resume
+from jgrid import checkpoint, cli
 from jgrid.field import DecoderConfig, DenseGridConfig, HashGridConfig, check_memory, field_to_dict
 from jgrid.field.presets import SCENE
 from jgrid.image.files import load_image
+from jgrid.interrupt import Interrupted
 from jgrid.scene.camera import Box, Camera, circle_poses, look_at, sphere_poses
 from jgrid.scene.files import Views, load_views, read_transforms
 from jgrid.scene.made import MeshScene, make_scene
@@ -19,7 +20,7 @@ from jgrid.scene.radiance import RadianceConfig, spherical_harmonics
 from jgrid.scene.surroundings import CENTRE, GROUND, RADIUS, surroundings
 from jgrid.scene.task import ViewsConfig, ViewsTask, hull
 from jgrid.scene.viewer import load_viewer, save_gif
-from jgrid.trainer import Interrupted, TrainConfig, Trainer
+from jgrid.trainer import CHECKPOINT, TrainConfig, Trainer
 
 import fit_views
 import jittor as jt
@@ -405,7 +406,7 @@ def test_an_interrupted_run_goes_on_to_the_bit(ball, tmp_path, monkeypatch):
     with pytest.raises(Interrupted):
         run(ball, tmp_path / "parts", train=train)
     monkeypatch.setattr(ViewsTask, "sample", sample)
-    assert checkpoint.read(tmp_path / "parts" / resume.NAME)[1]["step"] == 23
+    assert checkpoint.read(tmp_path / "parts" / CHECKPOINT)[1]["step"] == 23
     run(ball, tmp_path / "parts", train=train, resume=True)
     (whole, _), (parts, _) = (
         checkpoint.read(tmp_path / name / "model.safetensors") for name in ("whole", "parts")
