@@ -60,13 +60,14 @@ if sys.argv[:1] != ["-m"]:
     from jgrid.solver import SolveConfig, Solver, project, solve, warm_start  # noqa: E402
     from jgrid.surface.mesh import Mesh, load_mesh, make_mesh  # noqa: E402
     from jgrid.surface.task import SDFConfig, SDFTask  # noqa: E402
-    from jgrid.trainer import TrainConfig, Trainer  # noqa: E402
+    from jgrid.trainer import Fit, TrainConfig, Trainer, fit  # noqa: E402
 
     __all__ = [
         "Box",
         "Camera",
         "DenseGridConfig",
         "Field",
+        "Fit",
         "FourierFeatures",
         "FourierFilter",
         "FourierGridConfig",
@@ -115,6 +116,7 @@ if sys.argv[:1] != ["-m"]:
         "WireConfig",
         "analyse",
         "find_method",
+        "fit",
         "load_image",
         "load_mesh",
         "load_views",
