@@ -1,3 +1,4 @@
+# %% [markdown]
 """Lesson 1: variables, gradients and laziness.
 
 A Jittor variable is a promise: `a * x + b` writes down what to compute, and nothing is computed
@@ -16,6 +17,7 @@ Jittor 的变量是一个“承诺”：写下 `a * x + b` 只是记录要算什
     python docs/lessons/01_variables_and_laziness.py
 """
 
+# %%
 import os
 import time
 from pathlib import Path
@@ -38,6 +40,7 @@ x = jt.array(numbers)
 y = jt.array(wanted)
 
 
+# %%
 def laziness():
     """Writing forty operations down is quick; the work is done when the result is looked at. /
     写下算式很快，查看结果时才计算。"""
@@ -53,6 +56,7 @@ def laziness():
     )
 
 
+# %%
 def line(a, b):
     return a * x + b
 
@@ -81,6 +85,7 @@ def fit(function, *parameters):
     return function(*parameters).numpy()
 
 
+# %%
 for attempt in ("compiling", "compiled"):
     print(attempt, end=": ")
     laziness()

@@ -1,3 +1,4 @@
+# %% [markdown]
 """Lesson 2: modules, and the formula g(x).
 
 Every grid field is one formula, g(x) = sum over i in U(x) of phi(x, i) w_i: an index U says which
@@ -18,6 +19,7 @@ nn.ModuleList。
     python docs/lessons/02_modules_and_the_formula.py
 """
 
+# %%
 import os
 from pathlib import Path
 
@@ -32,6 +34,7 @@ jt.set_global_seed(3)
 np.random.seed(3)
 
 
+# %%
 class MyGrid(nn.Module):
     """The formula, line for line. / 公式逐行写出。"""
 
@@ -50,6 +53,7 @@ class MyGrid(nn.Module):
         return (phi[:, :, 0] * self.w[node]).sum(1)  # sum of phi_i w_i: (N, C)
 
 
+# %%
 # one level of 8 x 8 cells: the four corners answer / 四个角点作答
 index = GridIndex(dim=2, cells=[8])
 mine = MyGrid(index, InterpolationKernel("linear"), channels=3)
@@ -63,6 +67,7 @@ difference = jt.abs(mine(points) - library(points)).max().item()
 print(f"largest difference from jgrid's fused grid: {difference:.1e}")
 assert difference < 1e-5
 
+# %%
 panels = []
 for name, kernel in (
     ("nearest", InterpolationKernel("nearest")),

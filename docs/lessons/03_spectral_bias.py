@@ -1,3 +1,4 @@
+# %% [markdown]
 """Lesson 3: spectral bias, and Fourier features.
 
 A network on coordinates learns low frequencies first, and high ones hardly ever. Fourier features
@@ -14,6 +15,7 @@ cos(2πbx)] 就能改变这一点：由它们决定哪些频率先被学会。�
     python docs/lessons/03_spectral_bias.py
 """
 
+# %%
 import os
 from pathlib import Path
 
@@ -31,6 +33,7 @@ x = np.arange(128, dtype=np.float32)[:, None] / 128
 y = sum(np.sin(2 * np.pi * wave * x + wave) for wave in WAVES).astype(np.float32)
 
 
+# %%
 def left_of_each_wave(model):
     """Train; the part of each wave that is not yet learned, at 30 moments: (30, 5). /
     每个波尚未学会的比例。"""
@@ -48,6 +51,7 @@ def left_of_each_wave(model):
     return np.array(history)
 
 
+# %%
 jt.set_global_seed(0)
 np.random.seed(0)
 models = {
@@ -59,6 +63,7 @@ models = {
 # the frequencies of FourierFeatures are saved with the model, but stop_grad keeps optimisers away /
 # 频率会保存，但不参与训练
 
+# %%
 figure = Figure(figsize=(9, 3.6), dpi=110, layout="constrained")
 FigureCanvasAgg(figure)
 for axes, (name, model) in zip(figure.subplots(1, 2), models.items()):

@@ -1,3 +1,4 @@
+# %% [markdown]
 """Lesson 4: the tangent kernel predicts training.
 
 g is linear in its features w, so how outputs move under gradient descent is a fixed matrix, the
@@ -15,6 +16,7 @@ k 步之后的误差是原误差乘以 (I − ηG)^k，特征值大的特征向�
     python docs/lessons/04_the_tangent_kernel.py
 """
 
+# %%
 import os
 from pathlib import Path
 
@@ -35,6 +37,7 @@ y, x = (np.mgrid[:SIDE, :SIDE] + 0.5) / SIDE
 points = np.stack([x, y], axis=-1).reshape(-1, 2).astype(np.float32)
 colours = pixels.reshape(-1, 3)
 
+# %%
 # three levels, summed / 三层之和
 grid = Grid(GridIndex(2, [3, 8, 24]), InterpolationKernel("smooth"), channels=3)
 field = Field(grid, None, {"features": 1.0})
@@ -56,6 +59,7 @@ print(
     + ", ".join(f"{np.log(2) / (lr * eigenvalues[n - 1]):.0f}" for n in (1, 10, 100))
 )
 
+# %%
 rows = []
 for n, (step, _) in enumerate(gradient_descent(field, points, colours, lr, STEPS)):
     with jt.no_grad():

@@ -1,3 +1,4 @@
+# %% [markdown]
 """Lesson 5: your own fused op with jt.code.
 
 Lesson 1's grid is six Jittor operations and as many arrays. With jt.code it is one C++ loop, with a
@@ -18,6 +19,7 @@ jt.Function；多个线程不能同时累加到同一处，所以这里的梯度
     python docs/lessons/05_your_own_op.py
 """
 
+# %%
 import os
 import time
 
@@ -27,6 +29,7 @@ import jittor as jt
 import numpy as np
 
 N = int(os.environ.get("POINTS", 400_000))
+HEADER = "#include <algorithm>"
 # x is in [0, 1]
 LOCATE = """
         float u = @in0(i) * cells;
@@ -53,6 +56,7 @@ BACKWARD = f"""
         }}"""
 
 
+# %%
 class HatGrid(jt.Function):
     """g(x) = (1 - t) w[j] + t w[j + 1] and its gradient for w, one loop each: x (N,), w (M, C) ->
     (N, C)."""
@@ -60,27 +64,18 @@ class HatGrid(jt.Function):
     def execute(self, x, w):
         self.x = x
         self.shape = w.shape
-        return jt.code(
-            [x.shape[0], w.shape[1]],
-            "float32",
-            [x, w],
-            cpu_header="#include <algorithm>",
-            cpu_src=FORWARD,
-        )
+        shape = [x.shape[0], w.shape[1]]
+        return jt.code(shape, "float32", [x, w], cpu_header=HEADER, cpu_src=FORWARD)
 
     def grad(self, gradient):
         # None: there is no gradient for x here. Differentiating this once more would silently give
         # zero: `execute` sees copies that are cut from the graph; jgrid.ops.function.Function mends
         # that. / 这里再求一次导会悄悄得到零，jgrid 的 Function 解决了它
-        return None, jt.code(
-            self.shape,
-            "float32",
-            [self.x, gradient],
-            cpu_header="#include <algorithm>",
-            cpu_src=BACKWARD,
-        )
+        inputs = [self.x, gradient]
+        return None, jt.code(self.shape, "float32", inputs, cpu_header=HEADER, cpu_src=BACKWARD)
 
 
+# %%
 def plain(x, w):
     """The twin: the same in Jittor's own operations. / 朴素写法。"""
     cells = w.shape[0] - 1
@@ -104,6 +99,7 @@ def run(function, n=N):
     return value.numpy(), gradient.numpy(), time.perf_counter() - began
 
 
+# %%
 fused = HatGrid.apply
 for function in (fused, plain):
     # compiles; 1000 or 400,000 points are the same kernel / 编译；点数不同仍是同一个核

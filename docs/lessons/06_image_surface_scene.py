@@ -1,3 +1,4 @@
+# %% [markdown]
 """Lesson 6: an image, a surface, a radiance field.
 
 One field, three tasks. A task says what a batch is, what the loss is and how well the field does;
@@ -16,23 +17,13 @@ less than a minute; the apps fit_image, fit_sdf and fit_views do the same in ear
     python docs/lessons/06_image_surface_scene.py
 """
 
+# %%
 import os
 from dataclasses import replace
 from pathlib import Path
 
-from jgrid import (
-    Box,
-    ImageTask,
-    MulFAGridConfig,
-    SDFConfig,
-    SDFTask,
-    TrainConfig,
-    Trainer,
-    ViewsConfig,
-    ViewsTask,
-    load_views,
-    picture,
-)
+import jgrid
+from jgrid import picture
 from jgrid.field import DecoderConfig
 from jgrid.field.presets import SURFACE
 from jgrid.image.task import render
@@ -47,17 +38,11 @@ import skimage.data
 
 STEPS = int(os.environ.get("STEPS", 150))
 SIDE = int(os.environ.get("SIDE", 128))
-GRID = MulFAGridConfig(
-    finest=48, coarsest=12, levels=2, channels=4, decoder=DecoderConfig(width=32)
-)
+DECODER = DecoderConfig(width=32)
+GRID = jgrid.MulFAGridConfig(finest=48, coarsest=12, levels=2, channels=4, decoder=DECODER)
 # starts near interpolation, as distances need it / 起步接近插值
 SMOOTH = replace(
-    SURFACE["grid:mulfa"],
-    finest=32,
-    coarsest=8,
-    levels=2,
-    channels=4,
-    decoder=DecoderConfig(width=32),
+    SURFACE["grid:mulfa"], finest=32, coarsest=8, levels=2, channels=4, decoder=DECODER
 )
 jt.set_global_seed(0)
 out = Path("out/lessons")
@@ -65,8 +50,8 @@ out.mkdir(parents=True, exist_ok=True)
 
 
 def train(task, model, batch):
-    config = TrainConfig(steps=STEPS, batch=batch, eval_every=STEPS)
-    result = Trainer(task, model, config).fit()
+    config = jgrid.TrainConfig(steps=STEPS, batch=batch, eval_every=STEPS)
+    result = jgrid.Trainer(task, model, config).fit()
     print(
         f"{task.metric} {result[task.metric]:.3f}, {result['parameters']:,} parameters,"
         f" {result['seconds_train']:.1f} s"
@@ -74,50 +59,43 @@ def train(task, model, batch):
     return model
 
 
+# %%
 # an image: f(x, y) = colour / 图像：颜色
 pixels = skimage.data.astronaut()[20 : 20 + SIDE, 150 : 150 + SIDE] / 255
-task = ImageTask(pixels)
+task = jgrid.ImageTask(pixels)
 model = train(task, GRID.build(task), 2**13)
 image = [("picture", task.pixels), ("fitted", np.clip(render(model, SIDE, SIDE), 0, 1))]
 
+# %%
 # a surface: f(x, y, z) = signed distance; where it is 0, a ray stops / 曲面：有符号距离，
 # 光线停在其零点
 trefoil = knot()
 mesh = make_mesh(trefoil.vertices, trefoil.faces)
-task = SDFTask(mesh, SDFConfig(pool=2**14 if STEPS < 100 else 2**16))
+task = jgrid.SDFTask(mesh, jgrid.SDFConfig(pool=2**14 if STEPS < 100 else 2**16))
 model = train(task, SMOOTH.build(task), 2**12)
 surface = [
     ("surface", preview(mesh.signed_distance, mesh.bounds(), size=SIDE, up=2, cast=mesh.cast)),
     ("fitted", preview(values_of(model), mesh.bounds(), size=SIDE, up=2)),
 ]
 
+# %%
 # a scene: density and colour, added up along rays; learned from photographs / 场景：
 # 沿光线累加密度与颜色，从照片学习
 scene = make_scene(out / "scene", trefoil, size=SIDE // 2, train=24, test=2)
-config = ViewsConfig(cells=32, samples=96)
-task = ViewsTask(load_views(scene, "train"), load_views(scene, "test"), Box(1.5), config)
+config = jgrid.ViewsConfig(cells=32, samples=96)
+task = jgrid.ViewsTask(
+    jgrid.load_views(scene, "train"), jgrid.load_views(scene, "test"), jgrid.Box(1.5), config
+)
 model = train(task, task.build(GRID), 2**12)
 view = task.viewer.picture(model, task.test.poses[0])[0]
 views = [("photograph", task.test.on(0, 1.0)), ("fitted", view)]
 
 
-def enlarged(panels):
-    return [
-        (
-            name,
-            np.clip(values, 0, 1)
-            .repeat(2 * SIDE // len(values), axis=0)
-            .repeat(2 * SIDE // len(values), axis=1),
-        )
-        for name, values in panels
-    ]
+# %%
+def enlarged(values):
+    times = 2 * SIDE // len(values)
+    return np.clip(values, 0, 1).repeat(times, axis=0).repeat(times, axis=1)
 
 
-print(
-    picture.save(
-        out / "06.png",
-        picture.side_by_side(
-            [panel for pair in (image, surface, views) for panel in enlarged(pair)]
-        ),
-    )
-)
+panels = [(name, enlarged(values)) for name, values in [*image, *surface, *views]]
+print(picture.save(out / "06.png", picture.side_by_side(panels)))

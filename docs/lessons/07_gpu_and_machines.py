@@ -1,3 +1,4 @@
+# %% [markdown]
 """Lesson 7: on a GPU, and on several machines.
 
 Nothing in a Jittor program names a device: `jt.flags.use_cuda = 1` moves everything that is
@@ -19,6 +20,7 @@ Jittor 程序里不写设备名：`jt.flags.use_cuda = 1` 之后的计算都在 
     installed / 需要安装 MPI
 """
 
+# %%
 from jgrid import MulFAGridConfig
 from jgrid.field import DecoderConfig, Domain
 
@@ -36,6 +38,7 @@ else:
         " 没有可用的 CUDA，用 python -m jgrid.runtime 查看原因"
     )
 
+# %%
 if jt.in_mpi:
     print(f"rank {jt.rank} of {jt.world_size}")
     # every rank draws other numbers, so their weights must be made equal once; and no Jittor call
@@ -47,6 +50,7 @@ else:
         " / 单进程"
     )
 
+# %%
 jt.set_global_seed(0)
 np.random.seed(0)
 model = MulFAGridConfig(finest=16, coarsest=4, channels=2, decoder=DecoderConfig(width=16)).build(
@@ -66,6 +70,7 @@ def gradients(rows):
     return [g.numpy() for g in jt.grad(loss, parameters)]
 
 
+# %%
 whole = gradients(slice(None))
 # what two ranks would compute / 两个 rank 各自的结果
 shares = [gradients(slice(rank, None, 2)) for rank in (0, 1)]
