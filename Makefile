@@ -24,7 +24,7 @@ test: $(VENV)/ready
 	$(RUN) -m pytest
 
 docs: $(VENV)/ready
-	$(RUN) -m mkdocs build --strict
+	NO_MKDOCS_2_WARNING=1 $(RUN) -m mkdocs build --strict
 
 coverage: $(VENV)/ready
 	$(RUN) -m coverage erase

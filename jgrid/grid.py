@@ -50,10 +50,8 @@ class Grid(nn.Module):
             levels = self.fused(x, *self.kernel.collapse(self.w))
         else:
             node, offset = self.index(x)  # U(x)
-            # phi(x, theta_i)
-            phi = self.kernel(x, node, offset)
-            # sum of phi_i w_i
-            levels = weighted_gather(phi, self.w, node, self.groups)
+            phi = self.kernel(x, node, offset)  # phi(x, theta_i)
+            levels = weighted_gather(phi, self.w, node, self.groups)  # sum of phi_i w_i
         if self._share is not None:
             levels = levels * self._share
         return levels.reshape(x.shape[0], self.n_out)

@@ -1,5 +1,5 @@
 """The documents: their links lead somewhere, their commands parse, their snippets and the lessons
-run."""
+run, as scripts and as notebooks; the site is built of them."""
 
 import argparse
 import ast
@@ -8,7 +8,10 @@ import importlib
 import re
 import runpy
 import shlex
+import shutil
+import subprocess
 import sys
+import unicodedata
 from pathlib import Path
 
 from jgrid import cli, data
@@ -53,6 +56,32 @@ def broken_links(page, text):
             ]
         if not path.exists() or (anchor and anchor not in anchors):
             yield target
+
+
+def width(line):
+    """Columns of a line; a Chinese character takes two."""
+    return sum(2 if unicodedata.east_asian_width(letter) in "WF" else 1 for letter in line)
+
+
+@by_page
+def test_pages_are_narrow_enough_to_compare(page):
+    """Tables may be wider, and commands, which nobody can break."""
+    lines = page.read_text(encoding="utf-8").splitlines()
+    wide = [line for line in lines if width(line) > 100 and not re.match(r"\||    .*\.py |`", line)]
+    assert not wide
+
+
+def test_every_page_is_reachable():
+    found = set()
+    to_do = [REPOSITORY / "README.md"]
+    while to_do:
+        page = to_do.pop()
+        found.add(page)
+        links = re.findall(r"\]\(([^)\s#]+)[^)]*\)", without_code(page.read_text(encoding="utf-8")))
+        paths = {(page.parent / link).resolve() for link in links if ":" not in link}
+        to_do += sorted(path for path in paths & set(PAGES) if path not in found)
+        found |= {path for path in paths if path.suffix == ".py"}
+    assert found >= {*PAGES, *LESSONS}
 
 
 @by_page
@@ -111,7 +140,7 @@ def parse(words):
             import benchmarks.__main__ as benchmarks
 
             cli.parse(benchmarks.Config, arguments)
-        elif module not in ("pip", "pdoc", "pytest", "ruff", "jittor_utils.install_cuda"):
+        elif module not in ("pip", "pytest", "ruff", "jittor_utils.install_cuda"):
             assert (REPOSITORY / (module.replace(".", "/") + ".py")).is_file(), module
         return
     script = REPOSITORY / words[0]
@@ -152,9 +181,8 @@ def test_wrong_commands_are_seen(line, tmp_path, capsys):
 
 
 def test_commands_are_found():
-    assert len(list(commands(REPOSITORY / "README.md"))) > 20 and all(
-        list(commands(path)) for path in LESSONS
-    )
+    assert len(list(commands(REPOSITORY / "docs" / "guide.md"))) > 20
+    assert all(list(commands(path)) for path in [REPOSITORY / "README.md", *LESSONS])
 
 
 def test_every_app_has_a_page():
@@ -217,14 +245,22 @@ def test_snippets_run(page, tmp_path, monkeypatch, capsys):
             exec(compile(re.sub(r"steps=\d+", "steps=4", code), str(page), "exec"), names)
 
 
+def test_the_front_door_is_short():
+    """A picture and a prediction in five lines, an index and a kernel of one's own in twenty."""
+    text = (REPOSITORY / "README.md").read_text(encoding="utf-8")
+    snippets = re.findall(r"^```python\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+    lengths = [len([line for line in code.splitlines() if line]) for code in snippets]
+    assert [most >= n for most, n in zip((5, 5, 3, 20), lengths)] == [True] * 4, lengths
+
+
+SMALL = {"STEPS": "40", "SIDE": "32", "POINTS": "5000"}  # of lessons, in tests
+
+
 @pytest.mark.parametrize("lesson", LESSONS, ids=lambda lesson: lesson.stem)
 def test_lessons_run(lesson, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    for name, value in {
-        "STEPS": "40",
-        "SIDE": "16" if lesson.stem.startswith("04") else "32",
-        "POINTS": "5000",
-    }.items():
+    small = {**SMALL, "SIDE": "16"} if lesson.stem.startswith("04") else SMALL
+    for name, value in small.items():
         monkeypatch.setenv(name, value)
     runpy.run_path(str(lesson), run_name="__main__")
     drawn = sorted(Path("out/lessons").glob("*.png")) if Path("out").is_dir() else []
@@ -233,24 +269,51 @@ def test_lessons_run(lesson, tmp_path, monkeypatch, capsys):
 
 
 def test_lessons_are_short_and_in_both_languages():
-    assert [path.stem[:2] for path in LESSONS] == [f"{n:02}" for n in range(1, 8)]
+    """A lesson fits on two pages; the paper, without its text, in eighty lines."""
+    assert [path.stem[:2] for path in LESSONS] == [f"{n:02}" for n in range(8)]
     for path in LESSONS:
         text = path.read_text(encoding="utf-8")
-        assert (
-            len(text.splitlines()) <= 100
-            and f"Lesson {int(path.stem[:2])}" in text
-            and "课：" in text
-        )
+        assert len(text.splitlines()) <= 125
+        assert f"Lesson {int(path.stem[:2])}" in text and "课：" in text
+    text = LESSONS[0].read_text(encoding="utf-8")
+    code = text.split('"""\n', 1)[1]
+    assert len([line for line in code.splitlines() if line and line != "# %%"]) <= 80
 
 
-def test_both_readmes_say_the_same():
-    """The same headings, commands, pictures, tables and numbers in the same order."""
+@pytest.mark.parametrize("lesson", LESSONS, ids=lambda lesson: lesson.stem)
+def test_lessons_are_notebooks(lesson):
+    """Their text is the first cell; each cell of code can be compiled."""
+    jupytext = pytest.importorskip("jupytext")
+    first, *cells = jupytext.read(lesson).cells
+    assert first.cell_type == "markdown" and first.source.startswith("Lesson ")
+    assert len(cells) >= 3
+    for cell in cells:
+        compile(cell.source, str(lesson), "exec")
+
+
+@pytest.mark.parametrize("lesson", [LESSONS[0], LESSONS[2]], ids=lambda lesson: lesson.stem)
+def test_notebooks_run(lesson, tmp_path, monkeypatch):
+    jupytext = pytest.importorskip("jupytext")
+    nbclient = pytest.importorskip("nbclient")
+    for name, value in SMALL.items():
+        monkeypatch.setenv(name, value)
+    notebook = jupytext.read(lesson)
+    resources = {"metadata": {"path": str(tmp_path)}}
+    nbclient.NotebookClient(notebook, kernel_name="python3", resources=resources).execute()
+    printed = "".join(o.get("text", "") for o in notebook.cells[-1].get("outputs", []))
+    (drawn,) = (tmp_path / "out" / "lessons").glob("*.png")
+    assert str(drawn.relative_to(tmp_path)) in printed
+
+
+@pytest.mark.parametrize("name", ["README", "docs/guide"])
+def test_both_languages_say_the_same(name):
+    """The same headings, commands, code, pictures, tables and numbers in the same order."""
     english, chinese = (
-        (REPOSITORY / name).read_text(encoding="utf-8") for name in ("README.md", "README.cn.md")
+        (REPOSITORY / f"{name}{end}").read_text(encoding="utf-8") for end in (".md", ".cn.md")
     )
     for what in (
         r"^(#+) ",
-        r"^    (\.venv\S*.*?|make.*?)(?: +#.*)?$",
+        r"^    ((?:mpirun|python|make).*?)(?: +#.*)?$",
         r"!\[[^]]*\]\((.*?)\)",
         r"(?m)^\|(.*)\|$",
     ):
@@ -258,28 +321,63 @@ def test_both_readmes_say_the_same():
         if what.endswith(r"\|$"):
             found = [[line.count("|") for line in lines] for lines in found]
         assert found[0] == found[1], what
+    code = [
+        re.sub(r"  #.*", "", "\n".join(re.findall(r"```python\n(.*?)```", text, re.DOTALL)))
+        for text in (english, chinese)
+    ]
+    assert code[0] == code[1]
     numbers = [sorted(re.findall(r"\d+\.\d+", text)) for text in (english, chinese)]
     assert numbers[0] == numbers[1]
 
 
-def test_the_reference_is_built_from_docstrings(tmp_path):
-    pdoc = pytest.importorskip("pdoc")
-    # make docs has all
-    names = [
-        "jgrid",
-        *(
-            f"jgrid.{name}"
-            for name in ("grid", "index", "kernel", "field", "field.grids", "trainer")
-        ),
-    ]
-    pdoc.pdoc(*names, output_directory=tmp_path)
+def build(folder, site):
+    """`make docs`, in a folder with the repository's pages."""
+    pytest.importorskip("mkdocs")
+    return subprocess.run(
+        [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(site)],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+
+
+def test_the_site_is_built(tmp_path):
+    """Of all pages, lessons and modules; no link between its pages leads nowhere."""
+    done = build(REPOSITORY, tmp_path)
+    assert done.returncode == 0, done.stderr
     pages = sorted(tmp_path.rglob("*.html"))
-    assert len(pages) >= len(names)
     for page in pages:
-        text = page.read_text(encoding="utf-8")
-        for target in re.findall(r'href="([^"#:]+\.html)[#"]', text):
-            assert (page.parent / target).resolve().is_file(), (page, target)
-    assert "The paper" in (tmp_path / "jgrid" / "grid.html").read_text(encoding="utf-8")
+        for target in re.findall(
+            r'(?:href|src)="([^"#:?]+)[#"?]', page.read_text(encoding="utf-8")
+        ):
+            assert (page.parent / target).resolve().exists() or page.name == "404.html", (
+                page,
+                target,
+            )
+    for path in [page for page in PAGES if page.name not in ("README.md", "index.md")] + LESSONS:
+        name = path.relative_to(REPOSITORY).with_suffix("")
+        assert (tmp_path / name / "index.html").is_file(), name
+    assert len(list(tmp_path.rglob("*.ipynb"))) == len(LESSONS)
+    grid = (tmp_path / "reference" / "jgrid.grid" / "index.html").read_text(encoding="utf-8")
+    assert "paper, section 3" in grid and "total_variation" in grid
+
+
+def test_a_broken_link_stops_the_site(tmp_path):
+    for name in ("docs", "jgrid"):
+        ignore = shutil.ignore_patterns("__pycache__")
+        shutil.copytree(REPOSITORY / name, tmp_path / name, ignore=ignore)
+    (tmp_path / "data").mkdir()
+    for path in [
+        *REPOSITORY.glob("*.md"),
+        *REPOSITORY.glob("data/*.md"),
+        REPOSITORY / "mkdocs.yml",
+    ]:
+        shutil.copy(path, tmp_path / path.relative_to(REPOSITORY))
+    with (tmp_path / "docs" / "extend.md").open("a") as page:
+        page.write("\n[x](nowhere.md)\n")
+    done = build(tmp_path, tmp_path / "out")
+    assert done.returncode != 0 and "nowhere.md" in done.stderr
 
 
 def test_the_citation_names_this_version():

@@ -213,7 +213,7 @@ def advance(tableau, streams, modules, solve):
 
 
 def run(method, x, modules, solve):
-    """The network of a method on anything with + and *: modules[k][j] is T_j of layer k. Returns
+    """The network of a method on anything with + and *: `modules[k][j]` is T_j of layer k. Returns
     the output."""
     streams = [u * x for u in method.start]
     for k, of_layer in enumerate(modules):
