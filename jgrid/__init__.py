@@ -40,8 +40,9 @@ if sys.argv[:1] != ["-m"]:
     from jgrid.grid import Grid, ProductGrid  # noqa: E402
     from jgrid.image.files import load_image  # noqa: E402
     from jgrid.image.task import ImageTask  # noqa: E402
-    from jgrid.index import FourierIndex, GridIndex, PointIndex  # noqa: E402
+    from jgrid.index import AbstractIndex, FourierIndex, GridIndex, PointIndex  # noqa: E402
     from jgrid.kernel import (
+        AbstractKernel,
         InterpolationKernel,
         MulFAGainKernel,
         MulFAKernel,
@@ -63,6 +64,8 @@ if sys.argv[:1] != ["-m"]:
     from jgrid.trainer import Fit, TrainConfig, Trainer, fit  # noqa: E402
 
     __all__ = [
+        "AbstractIndex",
+        "AbstractKernel",
         "Box",
         "Camera",
         "DenseGridConfig",

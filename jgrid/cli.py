@@ -27,7 +27,7 @@ import tyro
 from typing_extensions import Literal, get_args
 
 T = TypeVar("T")
-NAMED = type(tyro.conf.arg())  # what an entry's own flag name stands in
+NAMED: Any = type(tyro.conf.arg())  # what an entry's own flag name stands in
 
 
 def any_field(*configs: Any) -> Any:

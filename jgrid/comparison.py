@@ -6,7 +6,7 @@ import sys
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Callable
+from typing import Callable, Optional
 
 from jgrid import checkpoint
 from jgrid.field import count_parameters, field_to_dict
@@ -115,8 +115,8 @@ class Comparison:
     patience: float
     out: Path
     keep: Callable = lambda task, model, folder: {}
-    others: dict = None
-    contents: dict = None
+    others: Optional[dict] = None
+    contents: Optional[dict] = None
 
     def _content(self, subject):
         return (self.contents or {}).get(subject)

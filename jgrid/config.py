@@ -25,6 +25,7 @@ HUGE = 1e30  # of a length, a rate, a weight: what is larger overflows float32 w
 Count = Annotated[int, Interval(ge=1, le=MOST)]
 Positive = Annotated[float, Interval(gt=0, le=HUGE)]
 Weight = Annotated[float, Interval(ge=0, le=HUGE)]
+Finite = Annotated[float, Interval(gt=-math.inf, lt=math.inf)]
 Share = Annotated[float, Interval(ge=0, lt=1)]
 
 
@@ -93,12 +94,17 @@ def _check_interval(name: str, value: Any, limit: Interval) -> None:
 def _in_words(limit: Interval, value: Any) -> str:
     """An interval as people say it to who gave `value`; what only guards against overflow goes
     without saying where it was not that."""
-    low = {None: ""}.get(limit.ge, f"at least {limit.ge}")  # type: ignore[call-overload]
-    if limit.gt is not None:
-        low = "positive" if limit.gt == 0 else f"more than {limit.gt}"
-    guard = limit.le is None or limit.le in (MOST, HUGE) and not limit.le < value < math.inf
-    high = "" if guard else f"at most {limit.le:,}"
-    if limit.lt is not None and limit.lt != math.inf:
+    low = ""
+    high = ""
+    if limit.ge is not None:
+        low = f"at least {limit.ge}"
+    elif limit.gt == 0:
+        low = "positive"
+    elif limit.gt not in (None, -math.inf):
+        low = f"more than {limit.gt}"
+    if limit.le not in (None, MOST, HUGE) or limit.le is not None and limit.le < value < math.inf:
+        high = f"at most {limit.le:,}"
+    elif limit.lt not in (None, math.inf):
         high = f"less than {limit.lt:,}"
     return " and ".join(part for part in (low, high) if part) or "a finite number"
 

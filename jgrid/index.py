@@ -1,6 +1,9 @@
 """U(x): which nodes of a grid answer for a point."""
 
 import itertools
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import Optional, Union
 
 from jgrid import memory
 
@@ -14,28 +17,59 @@ from scipy.spatial import cKDTree
 HASH_PRIMES = (1, 2654435761, 805459861)
 
 
-def geometric_levels(coarsest, finest, levels):
-    """Cells along an axis for each level, growing by a constant factor: round(coarsest
-    (finest/coarsest)^(l/(L-1)))."""
+class AbstractIndex(ABC):
+    """U: the nodes that answer for a point, and how far from them it lies.
+
+    What a grid, a kernel and the theory ask of it:
+
+    dim: D; n_nodes: M, the rows of the features; n_levels: L, the parts into which the nodes of a
+    point fall, one after the other and equally many, that share no node (1 unless said); k: K, the
+    nodes of a point at all levels together.
+
+    fusible: it is GridIndex, for which `ops.gather` has a fused form; False for any other.
+    """
+
+    dim: int
+    n_nodes: int
+    n_levels: int = 1
+    k: int
+    fusible: bool = False
+
+    @abstractmethod
+    def __call__(self, x: jt.Var) -> tuple[jt.Var, jt.Var]:
+        """x (N, D) in [0, 1], clamped -> node (N, K) int32 and offset (N, K, D), x less the node's
+        position, in cells: about 1 between neighbours. The offset is differentiable in x."""
+
+    @abstractmethod
+    def positions(self) -> np.ndarray:
+        """Where each node lies, (M, D) float32 in [0, 1]."""
+
+
+def geometric_levels(coarsest: int, finest: int, levels: int) -> list[int]:
+    """Cells along an axis for each level, growing by a constant factor:
+
+    round(coarsest (finest / coarsest)^(l / (L - 1))), l < L."""
     if levels == 1:
         return [int(finest)]
     growth = np.arange(levels) / (levels - 1)
     return [int(r) for r in np.round(coarsest * (finest / coarsest) ** growth)]
 
 
-def r_sequence(n, dim):
+def r_sequence(n: int, dim: int) -> np.ndarray:
     """The R-sequence (Roberts 2018), which fills the cube evenly: point i is (1/2 + i g^-d) mod 1
     on axis d; (n, dim) in [0, 1)."""
     g = {1: 1.618033988749895, 2: 1.324717957244746, 3: 1.2207440846057596}[dim]
-    return (0.5 + np.arange(n)[:, None] * g ** -np.arange(1.0, dim + 1)) % 1
+    step = g ** -np.arange(1.0, dim + 1)
+    return (0.5 + np.arange(n)[:, None] * step) % 1
 
 
-def _clamped(x):
+def _clamped(x: jt.Var) -> jt.Var:
     """x within [0, 1], with slope 1 there, the border included, and 0 outside."""
-    return jt.ternary(x < 0.0, jt.zeros_like(x), jt.ternary(x > 1.0, jt.ones_like(x), x))
+    below_one = jt.ternary(x > 1.0, jt.ones_like(x), x)
+    return jt.ternary(x < 0.0, jt.zeros_like(x), below_one)
 
 
-class GridIndex:
+class GridIndex(AbstractIndex):
     """The corners of the cell that encloses x, at every level; levels with more nodes than a table
     holds are hashed.
 
@@ -44,12 +78,14 @@ class GridIndex:
     2^32) mod table_size.
 
     cells: (L, D) or (L,) cells along each axis; table_size: most nodes a level may own, None for no
-    limit. Attributes: n_nodes (M), n_levels (L), dim (D), hashed (L,) bool; fusible: `ops.gather`
-    has a fused form of it."""
+    limit. Attributes, one for each level: cells; size, its nodes; hashed, bool; first, its first
+    node."""
 
     fusible = True
 
-    def __init__(self, dim, cells, table_size=None):
+    def __init__(
+        self, dim: int, cells: Union[Sequence[int], np.ndarray], table_size: Optional[int] = None
+    ):
         cells = np.asarray(cells, np.int64)
         if cells.ndim == 1:
             cells = np.repeat(cells[:, None], dim, axis=1)
@@ -66,7 +102,7 @@ class GridIndex:
         if size.sum() >= 2**31:
             raise ValueError(
                 f"a grid of {size.sum():,} nodes or more does not fit into 32-bit indices; lower"
-                " --field.finest or --field.table-size"
+                " `finest` or `table_size`"
             )
         self.dim = dim
         self.cells = cells
@@ -75,26 +111,23 @@ class GridIndex:
         self.first = np.concatenate([[0], np.cumsum(size)[:-1]])
         self.n_levels = len(cells)
         self.n_nodes = int(size.sum())
-        # axis 0 fastest
-        self._corners = np.array(list(itertools.product((0, 1), repeat=dim)), np.int64)[
-            :, ::-1
-        ].copy()
+        self.k = self.n_levels * 2**dim
+        corners = np.array(list(itertools.product((0, 1), repeat=dim)), np.int64)
+        self._corners = corners[:, ::-1].copy()  # axis 0 fastest
 
-    def __call__(self, x):
+    def __call__(self, x: jt.Var) -> tuple[jt.Var, jt.Var]:
         """x (N, D) in [0, 1], clamped -> node (N, L 2^D) int32 and offset (N, L 2^D, D) = x - node
         position, in cells."""
         return self.at(x.unsqueeze(1))
 
-    def at(self, x):
+    def at(self, x: jt.Var) -> tuple[jt.Var, jt.Var]:
         """The same for points of their own at each level: x (N, L, D), or (N, 1, D) for one at
         all."""
         n = x.shape[0]
-        k = self.n_levels * 2**self.dim
         scaled = _clamped(x) * jt.array(self.cells.astype(np.float32))  # (N, L, D)
         # the last cell is closed: x = 1 belongs to it
-        cell = jt.minimum(
-            jt.floor(scaled.detach()).int32(), jt.array((self.cells - 1).astype(np.int32))
-        )
+        last = jt.array((self.cells - 1).astype(np.int32))
+        cell = jt.minimum(jt.floor(scaled.detach()).int32(), last)
         # (N, L, 2^D, D)
         corner = cell.unsqueeze(2) + jt.array(self._corners.astype(np.int32))
         offset = scaled.unsqueeze(2) - corner.float32()
@@ -102,37 +135,37 @@ class GridIndex:
         # sign of u
         ahead = jt.array(self._corners.astype(np.float32)) * (offset.detach() == 0.0).float32()
         offset = offset - 1e-30 * ahead
-        return self._slot(corner).reshape(n, k), offset.reshape(n, k, self.dim)
+        return self._slot(corner).reshape(n, self.k), offset.reshape(n, self.k, self.dim)
 
-    def _slot(self, corner):
+    def _slot(self, corner: jt.Var) -> jt.Var:
         """Integer corners (N, L, 2^D, D) -> rows of the table (N, L, 2^D)."""
-        stride = np.cumprod(
-            np.concatenate([np.ones_like(self.cells[:, :1]), self.cells[:, :-1] + 1], axis=1),
-            axis=1,
-        )
+        below = np.concatenate([np.ones_like(self.cells[:, :1]), self.cells[:, :-1] + 1], axis=1)
+        stride = np.cumprod(below, axis=1)
         stride[self.hashed] = 0  # their row-major slots could overflow and are not used
         slot = (corner * jt.array(stride.astype(np.int32)).unsqueeze(1)).sum(-1)
         if self.hashed.any():
-            # a 0-d or scalar int64 would be narrowed to 32 bits by Jittor, an array is not
-            primes = jt.array64(np.array(HASH_PRIMES[: self.dim]))
-            mask = jt.array64(np.array([0xFFFFFFFF]))
-            wide = (corner.int64() * primes) & mask
-            hashed = wide[..., 0]
-            for axis in range(1, self.dim):
-                hashed = hashed ^ wide[..., axis]
-            hashed = (hashed % jt.array64(self.size).unsqueeze(-1)).int32()
-            slot = jt.ternary(
-                jt.array(self.hashed).unsqueeze(-1).broadcast(slot.shape), hashed, slot
-            )
+            hashed = jt.array(self.hashed).unsqueeze(-1).broadcast(slot.shape)
+            slot = jt.ternary(hashed, self._hash(corner), slot)
         return slot + jt.array(self.first.astype(np.int32)).unsqueeze(-1)
 
-    def positions(self):
+    def _hash(self, corner: jt.Var) -> jt.Var:
+        """Integer corners (N, L, 2^D, D) -> slots of their levels' tables (N, L, 2^D)."""
+        # a 0-d or scalar int64 would be narrowed to 32 bits by Jittor, an array is not
+        primes = jt.array64(np.array(HASH_PRIMES[: self.dim]))
+        mask = jt.array64(np.array([0xFFFFFFFF]))
+        wide = (corner.int64() * primes) & mask
+        hashed = wide[..., 0]
+        for axis in range(1, self.dim):
+            hashed = hashed ^ wide[..., axis]
+        return (hashed % jt.array64(self.size).unsqueeze(-1)).int32()
+
+    def positions(self) -> np.ndarray:
         """Where each node lies, (M, D) float32 in [0, 1]; a hashed slot serves many places and gets
         a fixed one of the R-sequence."""
         memory.require(
             32 * self.dim * self.n_nodes,
             f"a grid of {self.n_nodes:,} nodes",
-            "--field.finest or --field.table-size",
+            "`finest` or `table_size`",
         )
         parts = []
         for cells, size, hashed in zip(self.cells, self.size, self.hashed):
@@ -144,7 +177,7 @@ class GridIndex:
         return np.concatenate(parts).astype(np.float32)
 
 
-class FourierIndex:
+class FourierIndex(AbstractIndex):
     """The corners of the cells of x under Fourier warps, each band in nodes of its own
     (FourierGrid, MulFAGrid's predecessor).
 
@@ -155,9 +188,7 @@ class FourierIndex:
     cells: (D,) or one number, along each axis of every band; octaves: 0 is a dense grid.
     """
 
-    fusible = False
-
-    def __init__(self, dim, cells, octaves):
+    def __init__(self, dim: int, cells: Union[int, Sequence[int], np.ndarray], octaves: int):
         if octaves < 0:
             raise ValueError(f"a Fourier index needs octaves >= 0, got {octaves}")
         self.dim = dim
@@ -165,20 +196,27 @@ class FourierIndex:
         self.n_levels = 1 + 2 * octaves
         self.bands = GridIndex(dim, np.broadcast_to(cells, (self.n_levels, dim)))
         self.n_nodes = self.bands.n_nodes
+        self.k = self.bands.k
 
-    def __call__(self, x):
+    def __call__(self, x: jt.Var) -> tuple[jt.Var, jt.Var]:
         """x (N, D) in [0, 1], clamped -> node (N, L 2^D) int32 and offset (N, L 2^D, D)."""
         return self.bands.at(self.warp(_clamped(x)))
 
-    def warp(self, x):
+    def warp(self, x: jt.Var) -> jt.Var:
         """x (N, D) in [0, 1] -> u (N, L, D) in [0, 1]."""
-        angles = [x * float(np.pi * 2**k) for k in range(self.octaves)]
-        return jt.stack(
-            [x] + [(f(angle) + 1.0) * 0.5 for angle in angles for f in (jt.sin, jt.cos)], dim=1
-        )
+        bands = [x]
+        for octave in range(self.octaves):
+            angle = x * float(np.pi * 2**octave)
+            bands += [(wave(angle) + 1.0) * 0.5 for wave in (jt.sin, jt.cos)]
+        return jt.stack(bands, dim=1)
+
+    def positions(self) -> np.ndarray:
+        """Where each node lies under the warp of its band, u_b, (M, D) float32 in [0, 1]; several x
+        have that u_b."""
+        return self.bands.positions()
 
 
-class PointIndex(nn.Module):
+class PointIndex(AbstractIndex, nn.Module):
     """The k nearest nodes of a point set: U(x) = the k smallest |x - p_i|, nearest first; one
     level.
 
@@ -188,10 +226,7 @@ class PointIndex(nn.Module):
     nodes: p (M, D) in [0, 1], M > k; training does not move them, but they are saved with the
     model."""
 
-    fusible = False
-    n_levels = 1
-
-    def __init__(self, nodes, k=4):
+    def __init__(self, nodes: np.ndarray, k: int = 4):
         super().__init__()
         nodes = np.asarray(nodes, np.float32)
         if nodes.ndim != 2 or not np.isfinite(nodes).all() or not 1 <= k < len(nodes):
@@ -199,20 +234,22 @@ class PointIndex(nn.Module):
                 f"a point index needs finite nodes (M, D) and 1 <= k < M, got shape {nodes.shape}"
                 f" and k {k}"
             )
-        self.n_nodes, self.dim, self.k = *nodes.shape, k
+        self.n_nodes, self.dim = nodes.shape
+        self.k = k
         self.nodes = jt.array(nodes).stop_grad()
-        self._tree = self._spacing = None
+        self._tree: Optional[cKDTree] = None
+        self._spacing: Optional[jt.Var] = None
 
-    def __call__(self, x):
+    def __call__(self, x: jt.Var) -> tuple[jt.Var, jt.Var]:
         """x (N, D) in [0, 1], clamped -> node (N, k) int32 and offset (N, k, D)."""
         x = _clamped(x)
-        tree = self._nearest()
-        node = jt.array(
-            tree.query(x.numpy(), np.arange(1, self.k + 1), workers=-1)[1].astype(np.int32)
-        )
-        return node, (x.unsqueeze(1) - self.nodes[node]) / self._spacing[node].unsqueeze(-1)
+        tree, spacing = self._nearest()
+        nearest = tree.query(x.numpy(), np.arange(1, self.k + 1), workers=-1)[1]
+        node = jt.array(nearest.astype(np.int32))
+        return node, (x.unsqueeze(1) - self.nodes[node]) / spacing[node].unsqueeze(-1)
 
-    def _nearest(self):
+    def _nearest(self) -> tuple[cKDTree, jt.Var]:
+        """The nodes in a tree, and the spacing h (M,)."""
         nodes = self.nodes.numpy()
         # a saved model's nodes come after the constructor
         if self._tree is None or not np.array_equal(self._tree.data, nodes):
@@ -220,8 +257,8 @@ class PointIndex(nn.Module):
             # the nearest of all is the node itself
             distance = self._tree.query(nodes, [self.k + 1])[0][:, 0]
             self._spacing = jt.array(np.maximum(distance, 1e-6).astype(np.float32)).stop_grad()
-        return self._tree
+        return self._tree, self._spacing
 
-    def positions(self):
+    def positions(self) -> np.ndarray:
         """Where each node lies, (M, D) float32 in [0, 1]."""
         return self.nodes.numpy()

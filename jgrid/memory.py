@@ -2,33 +2,35 @@
 Jittor's own do not say why it ends."""
 
 import contextlib
+from collections.abc import Iterator
 from pathlib import Path
 
 import jittor as jt
+import psutil
 
 CGROUP = Path("/sys/fs/cgroup")
+# where in it the memory's groups are, and the files of a group's limit and use
+VERSION_1 = ("memory", "memory.limit_in_bytes", "memory.usage_in_bytes")
+VERSION_2 = ("", "memory.max", "memory.current")
 
 
 class NotEnough(ValueError):
-    """What is wanted takes more memory than there is; the message says how much, and what to
+    """What is asked for takes more memory than there is; the message says how much, and what to
     lower."""
 
 
-def available():
+def available() -> float:
     """Bytes that can be had: main memory that is free or can be freed, or what the control group
-    leaves of it; on CUDA the GPU's.
-
-    Infinite where the system does not say.
-    """
+    leaves of it; on CUDA the GPU's."""
     if jt.flags.use_cuda:
         info = jt.get_mem_info()
         return info.total_cuda_ram - info.total_cuda_used
-    return max(0, min(_free(), _left()))
+    return max(0, min(psutil.virtual_memory().available, _left()))
 
 
-def require(needed, what, lower):
-    """NotEnough where `what` needs more bytes than are available; `lower` names the flags or the
-    file that would need less."""
+def require(needed: float, what: str, lower: str) -> None:
+    """NotEnough where `what` needs more bytes than are available; `lower` names the
+    arguments, in backquotes, or the file that would need less."""
     there = available()
     if needed > there:
         raise NotEnough(
@@ -38,7 +40,7 @@ def require(needed, what, lower):
 
 
 @contextlib.contextmanager
-def bounded(n):
+def bounded(n: float) -> Iterator[None]:
     """At most n bytes more than now are given inside the block; then Python raises MemoryError. For
     readers that believe a file's header.
 
@@ -47,12 +49,11 @@ def bounded(n):
     try:
         import resource
 
-        size = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+        size = psutil.Process().memory_info().vms
         soft, hard = resource.getrlimit(resource.RLIMIT_AS)
-        wanted = min(
-            limit for limit in (size + int(n), soft, hard) if limit != resource.RLIM_INFINITY
-        )
-        resource.setrlimit(resource.RLIMIT_AS, (wanted, hard))
+        limits = [size + int(n), soft, hard]
+        least = min(limit for limit in limits if limit != resource.RLIM_INFINITY)
+        resource.setrlimit(resource.RLIMIT_AS, (least, hard))
     except (ImportError, OSError, ValueError):
         yield
         return
@@ -62,40 +63,27 @@ def bounded(n):
         resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
 
 
-def _free():
-    try:
-        lines = Path("/proc/meminfo").read_text().splitlines()
-        return next(
-            int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable")
-        )
-    except (OSError, StopIteration):
-        return float("inf")
-
-
-def _left():
-    """What this process's control groups, of version 1 or 2, leave: the least of all above it;
-    their file cache counts as free."""
-    left = float("inf")
+def _left() -> float:
+    """What this process's control groups, of version 1 or 2, leave, which psutil does not know: the
+    least of all above it; their file cache counts as free. Infinite where there is no limit."""
     try:
         groups = [line.split(":", 2) for line in Path("/proc/self/cgroup").read_text().splitlines()]
     except OSError:
-        return left
+        return float("inf")
+    left = float("inf")
     for _, controllers, path in groups:
-        root, names = (
-            (CGROUP, ("memory.max", "memory.current"))
-            if not controllers
-            else (CGROUP / "memory", ("memory.limit_in_bytes", "memory.usage_in_bytes"))
-        )
-        if controllers in ("", "memory"):
-            folder = root / path.strip("/")
-            for group in {root, folder, *folder.parents}:
-                # "max" is no number; a container does not see the groups above it
-                with contextlib.suppress(OSError, ValueError):
-                    limit, used = (int((group / name).read_text()) for name in names)
-                    cache = [
-                        int(line.split()[1])
-                        for line in (group / "memory.stat").read_text().splitlines()
-                        if line.startswith("inactive_file ")
-                    ]
-                    left = min(left, limit - used + sum(cache))
+        if controllers not in ("", "memory"):
+            continue
+        root, limit, used = VERSION_1 if controllers else VERSION_2
+        folder = CGROUP / root / path.strip("/")
+        for group in {CGROUP / root, folder, *folder.parents}:
+            # "max" is no number; a container does not see the groups above it
+            with contextlib.suppress(OSError, ValueError):
+                free = int((group / limit).read_text()) - int((group / used).read_text())
+                left = min(left, free + _cache(group))
     return left
+
+
+def _cache(group: Path) -> int:
+    lines = (group / "memory.stat").read_text().splitlines()
+    return sum(int(line.split()[1]) for line in lines if line.startswith("inactive_file "))

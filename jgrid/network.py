@@ -1,5 +1,7 @@
 """Networks on coordinates or features: MLP, SIREN, multiplicative filter networks, WIRE."""
 
+from collections.abc import Sequence
+
 from jgrid import memory
 from jgrid.ops.mlp import fused_mlp, fused_squared_error, mlp, squared_error
 
@@ -11,19 +13,25 @@ from jittor import nn
 LEAST_EXPONENT = -20.0
 
 
-def require_memory(sizes, copies=1):
+def require_memory(sizes: Sequence[int], copies: int = 1) -> None:
     """memory.NotEnough where layers of these sizes, in the order of the network, would not fit with
     what training them takes."""
     weights = copies * sum(a * b for a, b in zip(sizes[:-1], sizes[1:]))
     memory.require(
         24 * weights,
         f"a network of {weights:,} weights",
-        "its width (--field.width, --field.decoder.width) or its depth",
+        "its width (`width`, `decoder.width`) or its depth",
     )
 
 
-def _uniform(shape, bound):
+def _uniform(shape: Sequence[int], bound: float) -> jt.Var:
     return jt.array(np.random.uniform(-bound, bound, shape).astype(np.float32))
+
+
+def _layers(sizes: Sequence[int]) -> nn.ModuleList:
+    """Linear layers of these sizes, in the order of the network."""
+    require_memory(sizes)
+    return nn.ModuleList([nn.Linear(a, b) for a, b in zip(sizes[:-1], sizes[1:])])
 
 
 class MLP(nn.Module):
@@ -33,27 +41,33 @@ class MLP(nn.Module):
     Weights are He-uniform, biases zero; the last bias starts at `bias`.
     """
 
-    def __init__(self, n_in, n_out, width=64, depth=2, bias=0.0, fused=True):
+    def __init__(
+        self,
+        n_in: int,
+        n_out: int,
+        width: int = 64,
+        depth: int = 2,
+        bias: float = 0.0,
+        fused: bool = True,
+    ):
         super().__init__()
         self.fused = fused
         sizes = [n_in] + [width] * depth + [n_out]
-        require_memory(sizes)
-        self.layers = nn.ModuleList([nn.Linear(a, b) for a, b in zip(sizes[:-1], sizes[1:])])
+        self.layers = _layers(sizes)
         for layer, a, last in zip(self.layers, sizes, [False] * depth + [True]):
             layer.weight = _uniform(layer.weight.shape, np.sqrt((3.0 if last else 6.0) / a))
             layer.bias = jt.zeros(layer.bias.shape) + (bias if last else 0.0)
 
-    def execute(self, z):
+    def execute(self, z: jt.Var) -> jt.Var:
         return (fused_mlp if self.fused else mlp)(z, *self._parameters())
 
-    def squared_error(self, z, target):
+    def squared_error(self, z: jt.Var, target: jt.Var) -> jt.Var:
         """mean((self(z) - target)^2), in one op with its derivatives where it is fused; target (N,
         n_out)."""
-        return (fused_squared_error if self.fused else squared_error)(
-            z, target, *self._parameters()
-        )
+        error = fused_squared_error if self.fused else squared_error
+        return error(z, target, *self._parameters())
 
-    def _parameters(self):
+    def _parameters(self) -> list[jt.Var]:
         return [p for layer in self.layers for p in (layer.weight, layer.bias)]
 
 
@@ -64,19 +78,17 @@ class Siren(nn.Module):
     Coordinates are mapped to [-1, 1]. First weights are uniform in +-1/D, the others in
     +-sqrt(6/width)/omega."""
 
-    def __init__(self, dim, n_out, width=256, depth=3, omega=30.0):
+    def __init__(self, dim: int, n_out: int, width: int = 256, depth: int = 3, omega: float = 30.0):
         super().__init__()
         self.omega = omega
         sizes = [dim] + [width] * depth + [n_out]
-        require_memory(sizes)
-        self.layers = nn.ModuleList([nn.Linear(a, b) for a, b in zip(sizes[:-1], sizes[1:])])
+        self.layers = _layers(sizes)
         for n, (layer, a) in enumerate(zip(self.layers, sizes)):
-            layer.weight = _uniform(
-                layer.weight.shape, 1.0 / a if n == 0 else np.sqrt(6.0 / a) / omega
-            )
+            bound = 1.0 / a if n == 0 else np.sqrt(6.0 / a) / omega
+            layer.weight = _uniform(layer.weight.shape, bound)
             layer.bias = _uniform(layer.bias.shape, 1.0 / np.sqrt(a))
 
-    def execute(self, x):
+    def execute(self, x: jt.Var) -> jt.Var:
         layers = list(self.layers)
         z = x * 2.0 - 1.0
         for layer in layers[:-1]:
@@ -88,14 +100,14 @@ class FourierFilter(nn.Module):
     """s(x) = sin(Omega x + phi), x (N, D) in [-1, 1] -> (N, width); Omega uniform in
     +-scale/sqrt(D), phi in +-pi."""
 
-    def __init__(self, dim, width, scale):
+    def __init__(self, dim: int, width: int, scale: float):
         super().__init__()
         self.width = width
         self.linear = nn.Linear(dim, width)
         self.linear.weight = _uniform((width, dim), scale / np.sqrt(dim))
         self.linear.bias = _uniform((width,), np.pi)
 
-    def execute(self, x):
+    def execute(self, x: jt.Var) -> jt.Var:
         return jt.sin(self.linear(x))
 
 
@@ -106,7 +118,7 @@ class GaborFilter(nn.Module):
     mu is uniform in [-1, 1], gamma ~ Gamma(alpha, rate beta), Omega_j uniform in +-scale
     sqrt(gamma_j / D), phi in +-pi."""
 
-    def __init__(self, dim, width, scale, alpha, beta):
+    def __init__(self, dim: int, width: int, scale: float, alpha: float, beta: float):
         super().__init__()
         self.width = width
         gamma = np.random.gamma(alpha, 1.0 / beta, (width, 1)).astype(np.float32)
@@ -116,16 +128,15 @@ class GaborFilter(nn.Module):
         self.mu = _uniform((width, dim), 1.0)
         self.gamma = jt.array(gamma[:, 0])
 
-    def execute(self, x):
+    def execute(self, x: jt.Var) -> jt.Var:
         # |x - mu|^2 multiplied out: the difference itself would be an array of N x width x D
         distance = (
             (x * x).sum(-1, keepdims=True)
             + (self.mu * self.mu).sum(-1)
             - 2.0 * nn.matmul_transpose(x, self.mu)
         )
-        return jt.sin(self.linear(x)) * jt.exp(
-            jt.maximum(-0.5 * self.gamma * distance, LEAST_EXPONENT)
-        )
+        exponent = jt.maximum(-0.5 * self.gamma * distance, LEAST_EXPONENT)
+        return jt.sin(self.linear(x)) * jt.exp(exponent)
 
 
 class MFN(nn.Module):
@@ -135,20 +146,17 @@ class MFN(nn.Module):
     filters: modules s_0 ... s_L of one width; they see coordinates mapped to [-1, 1]. All W are
     uniform in +-sqrt(1/width)."""
 
-    def __init__(self, filters, n_out):
+    def __init__(self, filters: Sequence[nn.Module], n_out: int):
         super().__init__()
         self.filters = nn.ModuleList(filters)
         width = filters[0].width
-        require_memory([width] * len(filters) + [n_out])
-        self.layers = nn.ModuleList(
-            [nn.Linear(width, n) for n in [width] * (len(filters) - 1) + [n_out]]
-        )
+        bound = np.sqrt(1.0 / width)
+        self.layers = _layers([width] * len(filters) + [n_out])
         for layer in self.layers:
-            layer.weight, layer.bias = (
-                _uniform(p.shape, np.sqrt(1.0 / width)) for p in (layer.weight, layer.bias)
-            )
+            layer.weight = _uniform(layer.weight.shape, bound)
+            layer.bias = _uniform(layer.bias.shape, bound)
 
-    def execute(self, x):
+    def execute(self, x: jt.Var) -> jt.Var:
         first, *filters = self.filters
         *layers, last = self.layers
         x = x * 2.0 - 1.0
@@ -166,7 +174,15 @@ class Wire(nn.Module):
     numbers; the first W is real. Complex arrays are [real, imaginary] side by side, since Jittor
     has none; all parts start uniform in +-1/sqrt(inputs)."""
 
-    def __init__(self, dim, n_out, width=181, depth=3, omega=20.0, scale=30.0):
+    def __init__(
+        self,
+        dim: int,
+        n_out: int,
+        width: int = 181,
+        depth: int = 3,
+        omega: float = 20.0,
+        scale: float = 30.0,
+    ):
         super().__init__()
         self.omega = omega
         self.scale = scale
@@ -183,26 +199,26 @@ class Wire(nn.Module):
             [_uniform((n,), 1.0 / np.sqrt(a)) for n, a in zip(rows, sizes)]
         )
 
-    def execute(self, x):
-        first, *weights = self.weight
-        bias = list(self.bias)
-        v = nn.matmul_transpose(x * 2.0 - 1.0, first) + bias[0]
+    def execute(self, x: jt.Var) -> jt.Var:
+        first, *hidden, last = self.weight
+        first_bias, *biases, last_bias = self.bias
+        v = nn.matmul_transpose(x * 2.0 - 1.0, first) + first_bias
         z = jt.concat(self._wavelet(v, jt.zeros_like(v)), dim=1)
-        for weight, b in zip(weights[:-1], bias[1:-1]):
+        for weight, bias in zip(hidden, biases):
             real, imaginary = _halves(weight, 0)
-            product = jt.concat(
-                [jt.concat([real, -imaginary], dim=1), jt.concat([imaginary, real], dim=1)], dim=0
-            )
-            z = jt.concat(self._wavelet(*_halves(nn.matmul_transpose(z, product) + b, 1)), dim=1)
-        real, imaginary = _halves(weights[-1], 0)
-        return nn.matmul_transpose(z, jt.concat([real, -imaginary], dim=1)) + bias[-1]
+            upper = jt.concat([real, -imaginary], dim=1)
+            lower = jt.concat([imaginary, real], dim=1)
+            v = nn.matmul_transpose(z, jt.concat([upper, lower], dim=0)) + bias
+            z = jt.concat(self._wavelet(*_halves(v, 1)), dim=1)
+        real, imaginary = _halves(last, 0)
+        return nn.matmul_transpose(z, jt.concat([real, -imaginary], dim=1)) + last_bias
 
-    def _wavelet(self, real, imaginary):
+    def _wavelet(self, real: jt.Var, imaginary: jt.Var) -> tuple[jt.Var, jt.Var]:
         exponent = -self.omega * imaginary - self.scale**2 * (real * real + imaginary * imaginary)
         size = jt.exp(jt.maximum(exponent, LEAST_EXPONENT))
         return size * jt.cos(self.omega * real), size * jt.sin(self.omega * real)
 
 
-def _halves(value, axis):
+def _halves(value: jt.Var, axis: int) -> tuple[jt.Var, jt.Var]:
     half = value.shape[axis] // 2
     return (value[:half], value[half:]) if axis == 0 else (value[:, :half], value[:, half:])

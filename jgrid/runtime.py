@@ -54,7 +54,7 @@ esac
 exec {python} "$@"
 """
 
-notes = []  # what prepare() did or found missing, a line each; the report prints them
+notes: list[str] = []  # what prepare() did or found missing, a line each; the report prints them
 
 
 def _say(message):

@@ -253,6 +253,19 @@ def test_the_front_door_is_short():
     assert [most >= n for most, n in zip((5, 5, 3, 20), lengths)] == [True] * 4, lengths
 
 
+def test_a_field_of_ones_own_index_and_kernel_takes_twenty_lines():
+    text = (REPOSITORY / "docs" / "extend.md").read_text(encoding="utf-8")
+    code = re.search(r"^```python\n(.*?)^```", text, re.MULTILINE | re.DOTALL)[1]
+    assert "AbstractIndex" in code and "AbstractKernel" in code
+    assert len([line for line in code.splitlines() if line.strip()]) <= 20
+    names = {}
+    exec(code, names)
+    points = np.array([[0.0], [0.3], [1.0]], np.float32)
+    values = names["field"].values(points)
+    assert values.shape == (3, 1)
+    np.testing.assert_allclose(values[0], values[2], atol=1e-6)  # a ring
+
+
 SMALL = {"STEPS": "40", "SIDE": "32", "POINTS": "5000"}  # of lessons, in tests
 
 

@@ -3,8 +3,10 @@
 import dataclasses
 import gc
 import inspect
+from typing import get_args, get_type_hints
 
 from jgrid import checkpoint
+from jgrid.config import ArgumentError
 from jgrid.encoding import FREQUENCIES, FourierFeatures
 from jgrid.field import (
     FIELDS,
@@ -33,6 +35,9 @@ from jgrid.grid import Grid, ProductGrid
 from jgrid.index import FourierIndex, GridIndex, PointIndex, r_sequence
 from jgrid.kernel import InterpolationKernel, MulFAGainKernel, MulFAKernel, RadialKernel
 from jgrid.network import MFN, MLP, FourierFilter, GaborFilter, Siren, Wire
+from jgrid.ops.basis import PROFILES
+from jgrid.optdnn.blocks import ACTIVATIONS
+from jgrid.optdnn.methods import METHODS
 
 import jittor as jt
 import numpy as np
@@ -347,10 +352,11 @@ BAD = [
     (HashGridConfig, "channels", 0),
     (MulFAGridConfig, "octaves", 0),
     (MulFAGridConfig, "kernels", 0),
-    (MulFAGridConfig, "filter", FilterConfig(depth=0)),
-    (MulFAGridConfig, "filter", FilterConfig(frequency=-1.0)),
-    (DenseGridConfig, "decoder", DecoderConfig(width=0)),
-    (DenseGridConfig, "decoder", DecoderConfig(depth=-1)),
+    (FilterConfig, "depth", 0),
+    (FilterConfig, "frequency", -1.0),
+    (DecoderConfig, "width", 0),
+    (DecoderConfig, "depth", -1),
+    (MulFAGridConfig, "constant", float("nan")),
     (DenseGridConfig, "profile", "cubist"),
     (SirenConfig, "width", 0),
     (SirenConfig, "omega", -30.0),
@@ -378,9 +384,27 @@ BAD = [
 @pytest.mark.parametrize(
     "cls, name, value", BAD, ids=[f"{c.__name__}-{n}-{i}" for i, (c, n, _) in enumerate(BAD)]
 )
-def test_bad_values_are_refused(cls, name, value):
-    with pytest.raises(ValueError):
-        cls(**{name: value}).build(Domain(2, N_OUT))
+def test_bad_values_are_refused_when_a_config_is_made(cls, name, value):
+    with pytest.raises(ArgumentError, match=f"^`{name}` must be "):
+        cls(**{name: value})
+
+
+@pytest.mark.parametrize(
+    "cls, name, choices",
+    [
+        (DenseGridConfig, "profile", PROFILES),
+        (FourierNetConfig, "encoding", ["none", *FREQUENCIES]),
+        (OptDNNConfig, "method", METHODS),
+        (OptDNNConfig, "activation", ACTIVATIONS),
+    ],
+    ids=["profile", "encoding", "method", "activation"],
+)
+def test_the_choices_are_those_there_are(cls, name, choices):
+    assert get_args(get_type_hints(cls)[name]) == tuple(choices)
+
+
+def test_a_decoder_may_have_no_hidden_layer():
+    assert DenseGridConfig(decoder=DecoderConfig(depth=0)).build(Domain(2, N_OUT)).network is None
 
 
 # Constructors below the configs: for each the arguments it is built with, and another value for

@@ -101,23 +101,23 @@ REFUSED = [
         DenseGridConfig(finest=40000),
         (
             r"1,600,\d+,\d+ nodes .* about 28\d\.\d GiB of memory, and 4.0 GiB are free: lower"
-            r" --field.finest"
+            r" `finest`"
         ),
     ),
     (
         DenseGridConfig(finest=3000, decoder=DecoderConfig(width=16000, depth=20)),
         "a network of .* lower its width",
     ),
-    (HashGridConfig(table_size=10**8, finest=10**5), "--field.table-size"),
+    (HashGridConfig(table_size=10**8, finest=10**5), "`table_size`"),
     (
         MulFAGridConfig(finest=30000, table_size=2**31 - 1, decoder=DecoderConfig(depth=0)),
-        "a grid of 900,.* nodes .*--field.finest",
+        "a grid of 900,.* nodes .*`finest`",
     ),
-    (LiteralMulFAGridConfig(finest=30000), "a grid of 900,.* nodes .*--field.finest"),
-    (RadialGridConfig(nodes=10**8), "placing 100,000,000 nodes .*--field.nodes"),
-    (SirenConfig(width=16000, depth=60), "a network of .* weights .*--field.width"),
-    (VMGridConfig(finest=10**7), "--field.rank"),
-    (DenseGridConfig(finest=2 * 10**9), "32-bit indices; lower --field.finest"),
+    (LiteralMulFAGridConfig(finest=30000), "a grid of 900,.* nodes .*`finest`"),
+    (RadialGridConfig(nodes=10**8), "placing 100,000,000 nodes .*`nodes`"),
+    (SirenConfig(width=16000, depth=60), "a network of .* weights .*`width`"),
+    (VMGridConfig(finest=10**7), "`rank`"),
+    (DenseGridConfig(finest=2 * 10**9), "32-bit indices; lower `finest`"),
 ]
 
 
@@ -157,7 +157,7 @@ def test_the_message_names_what_takes_the_most(monkeypatch):
     monkeypatch.setattr(memory, "available", lambda: GIB)
     model = DenseGridConfig(finest=20, coarsest=10).build(Domain(2, 3))
     for arguments, words in (
-        ((10**9,), "lower --train.batch"),
+        ((10**9,), "lower `batch`"),
         ((1, 2 * GIB, "--scale"), "lower --scale"),
     ):
         with pytest.raises(memory.NotEnough, match=words):

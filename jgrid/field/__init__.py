@@ -5,9 +5,17 @@ A config is a frozen dataclass; its fields are the command line's flags, and `bu
 """
 
 from dataclasses import asdict
+from typing import Any
 
 from jgrid.config import config_from_dict
-from jgrid.field.base import Domain, Field, count_parameters, in_chunks
+from jgrid.field.base import (
+    AbstractDomain,
+    AbstractFieldConfig,
+    Domain,
+    Field,
+    count_parameters,
+    in_chunks,
+)
 from jgrid.field.budget import check_memory
 from jgrid.field.grids import (
     DecoderConfig,
@@ -30,6 +38,8 @@ from jgrid.field.networks import (
 )
 
 __all__ = [
+    "AbstractDomain",
+    "AbstractFieldConfig",
     "DecoderConfig",
     "DenseGridConfig",
     "Domain",
@@ -55,7 +65,7 @@ __all__ = [
     "in_chunks",
 ]
 
-FIELDS = {
+FIELDS: dict[str, Any] = {
     "grid:mulfa": MulFAGridConfig,
     "grid:mulfa-literal": LiteralMulFAGridConfig,
     "grid:hash": HashGridConfig,
@@ -72,18 +82,21 @@ FIELDS = {
 }
 
 
-def field_to_dict(config):
-    """A field's config as plain data, with its command-line name under "kind"."""
-    kind = next(name for name, cls in FIELDS.items() if isinstance(config, cls))
-    return {"kind": kind, **asdict(config)}
+def field_to_dict(config: Any) -> dict[str, Any]:
+    """A field's config as plain data, with its command-line name under "kind".
+
+    ValueError for a config that has none."""
+    for kind, cls in FIELDS.items():
+        if type(config) is cls:
+            return {"kind": kind, **asdict(config)}
+    raise ValueError(f"{type(config).__name__} is no field with a name (jgrid.field.FIELDS)")
 
 
-def field_from_dict(values):
-    """The inverse of `field_to_dict`. Raises ValueError for an unknown kind or entry, or one of
-    another type."""
+def field_from_dict(values: Any) -> Any:
+    """The inverse of `field_to_dict`. ValueError for an unknown kind or entry, or a value of
+    another type or beyond its limits."""
     kind = values.get("kind") if isinstance(values, dict) else None
     if not isinstance(kind, str) or kind not in FIELDS:
         raise ValueError(f"unknown field {kind!r}; there are {', '.join(FIELDS)}")
-    return config_from_dict(
-        FIELDS[kind], {name: value for name, value in values.items() if name != "kind"}, kind
-    )
+    entries = {name: value for name, value in values.items() if name != "kind"}
+    return config_from_dict(FIELDS[kind], entries, kind)

@@ -2,40 +2,56 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Callable, Optional
+from typing import Annotated, Any, Callable, Optional, Protocol
 
 from jgrid.grid import Grid
 from jgrid.network import MLP
 
 import jittor as jt
 import numpy as np
+from annotated_types import Interval
 from jittor import nn
 
-# The most that entries of configs may be, where a mistyped one would build for ever or overflow
-MOST = {
-    "levels": 64,
-    "depth": 64,
-    "octaves": 16,
-    "kernels": 16,
-    "channels": 2**10,
-    "width": 2**14,
-    "hidden": 2**14,
-    "rank": 2**14,
-    "features": 2**16,
-    "neighbours": 2**8,
-}
 CHUNK = 2**17  # points per forward pass where many are evaluated
 
+# what several configs have, and its limits, where a mistyped one would build for ever or overflow
+Levels = Annotated[int, Interval(ge=1, le=64)]
+Depth = Annotated[int, Interval(ge=1, le=64)]
+Octaves = Annotated[int, Interval(ge=1, le=16)]
+OctavesOrNone = Annotated[int, Interval(ge=0, le=16)]
+Channels = Annotated[int, Interval(ge=1, le=2**10)]
+Width = Annotated[int, Interval(ge=1, le=2**14)]
+Features = Annotated[int, Interval(ge=1, le=2**16)]
 
-@dataclass(frozen=True)
-class Domain:
-    """What a field is a function on and of; every task has these attributes, so it can stand here.
+
+class AbstractDomain(Protocol):
+    """What a field is a function on and of. Every task has these attributes, so it is one.
 
     dim: D; n_out: values per point; aspect: (D,), how long the domain is along each axis relative
     to the others, so that cells come out square, and as many as in a square of the same resolution
     (None: alike); place: n -> nodes (n, D) in [0, 1] where the subject needs scattered ones (None:
     evenly); start: the value about which the outputs of an MLP begin.
     """
+
+    @property
+    def dim(self) -> int: ...
+
+    @property
+    def n_out(self) -> int: ...
+
+    @property
+    def aspect(self) -> Optional[Sequence[float]]: ...
+
+    @property
+    def place(self) -> Optional[Callable[[int], np.ndarray]]: ...
+
+    @property
+    def start(self) -> float: ...
+
+
+@dataclass(frozen=True)
+class Domain:
+    """A domain without a task: see AbstractDomain."""
 
     dim: int
     n_out: int
@@ -44,19 +60,28 @@ class Domain:
     start: float = 0.5
 
 
+class AbstractFieldConfig(Protocol):
+    """What builds a field: any config of this package, or one's own."""
+
+    def build(self, domain: AbstractDomain) -> "Field":
+        """The field on a domain, with its random initial weights."""
+
+
 class Field(nn.Module):
     """f(x) = network(grid(x)), either of which may be None: x (N, D) in [0, 1] -> (N, n_out).
 
     rates: the learning rate of each part, any of "features", "kernel", "network".
     """
 
-    def __init__(self, grid, network, rates):
+    def __init__(
+        self, grid: Optional[nn.Module], network: Optional[nn.Module], rates: dict[str, float]
+    ):
         super().__init__()
         self.grid = grid
         self.network = network
         self.rates = rates
 
-    def execute(self, x):
+    def execute(self, x: jt.Var) -> jt.Var:
         if self.grid is not None:
             x = self.grid(x)
         return self.network(x) if self.network is not None else x
@@ -65,20 +90,20 @@ class Field(nn.Module):
         """f at many points, (N, D) -> (N, n_out), without gradients and in chunks."""
         return in_chunks(self, points)
 
-    def use_plain_ops(self):
+    def use_plain_ops(self) -> None:
         """Compute by the plain twins of the fused ops from now on."""
         for module in self.modules():
             if isinstance(module, (Grid, MLP)):
                 module.fused = None
 
-    def squared_error(self, x, target):
+    def squared_error(self, x: jt.Var, target: jt.Var) -> jt.Var:
         """mean((f(x) - target)^2), with an MLP behind the grid computed in one op: x (N, D), target
         (N, n_out) -> scalar."""
         if isinstance(self.network, MLP):
             return self.network.squared_error(self.grid(x) if self.grid is not None else x, target)
         return ((self(x) - target) ** 2).mean()
 
-    def parameter_groups(self):
+    def parameter_groups(self) -> list[dict[str, Any]]:
         """[{"name", "params", "lr", "lazy"}] for the optimiser: features, the kernel's parameters,
         the network's; no fixed arrays."""
         grids = [module for module in self.modules() if isinstance(module, Grid)]
@@ -113,17 +138,6 @@ def in_chunks(
     return np.concatenate(parts)
 
 
-def count_parameters(model):
+def count_parameters(model: nn.Module) -> int:
     """Numbers that training changes."""
     return sum(int(np.prod(p.shape)) for group in model.parameter_groups() for p in group["params"])
-
-
-def positive(config, *names, prefix="--field."):
-    """ValueError, with the flag's name, where an entry of a config is not positive or, as `MOST`
-    has it, out of all proportion."""
-    for name in names:
-        value = getattr(config, name)
-        most = MOST.get(name, 2**31 - 1 if isinstance(value, int) else 1e30)
-        if not 0 < value <= most:
-            wanted = "positive" if not value > most else f"at most {most:,}"
-            raise ValueError(f"{prefix}{name.replace('_', '-')} must be {wanted}, got {value}")

@@ -5,13 +5,14 @@ from jgrid.field.base import count_parameters
 from jgrid.grid import LOWER, Grid
 
 import numpy as np
+from jittor import nn
 
 # itself, its gradient, Adam's two moments, and the copies that the trainer keeps of the last two
 # evaluations
 BYTES_PER_PARAMETER = 24
 
 
-def training_bytes(model, batch):
+def training_bytes(model: nn.Module, batch: int) -> int:
     """Bytes that training on `batch` points a step takes, roughly: the parameters, Adam's state,
     and what each layer gives, with gradients.
 
@@ -29,19 +30,21 @@ def training_bytes(model, batch):
         index = grid.index
         kernel = grid.kernel
         channels = grid.w.shape[1]
-        filters = sum(layer.weight.shape[0] for layer in getattr(kernel, "linear", []))
         per_point += 8 * grid.n_out
-        if grid.fused and filters:
-            whole += 8 * index.n_nodes * (1 + 2 * index.dim * kernel.octaves) * (filters + channels)
-        elif not grid.fused:
-            nodes = getattr(index, "k", index.n_levels * 2**index.dim)
-            per_point += 16 * nodes * (2 * index.dim + kernel.n_kernels * channels + 3 * filters)
+        if not grid.fused:
+            of_node = 2 * index.dim + kernel.n_kernels * channels + 3 * kernel.n_filters
+            per_point += 16 * index.k * of_node
+        elif kernel.n_filters:
+            functions = 1 + 2 * index.dim * kernel.octaves
+            whole += 8 * index.n_nodes * functions * (kernel.n_filters + channels)
     return whole + per_point * batch
 
 
-def check_memory(model, batch, data=0, lower_data="the size of the data"):
+def check_memory(
+    model: nn.Module, batch: int, data: int = 0, lower_data: str = "the size of the data"
+) -> int:
     """Bytes that training a model takes, beside `data` bytes; memory.NotEnough, with that number
-    and the flags that lower it, where they are more than there are."""
+    and the arguments that lower it, where they are more than there are."""
     sizes = {
         group["name"]: sum(int(np.prod(p.shape)) for p in group["params"])
         for group in model.parameter_groups()
@@ -51,11 +54,11 @@ def check_memory(model, batch, data=0, lower_data="the size of the data"):
     if 2 * data > needed:
         lower = lower_data
     elif 2 * of_parameters < needed:
-        lower = "--train.batch"
+        lower = "`batch`"
     elif sizes.get("features", 0) > sum(sizes.values()) / 2:
         lower = LOWER
     else:
-        lower = "--field.width or --field.decoder.width"
+        lower = "`width` or `decoder.width`"
     memory.require(
         needed, f"training {sum(sizes.values()):,} parameters on {batch:,} points a step", lower
     )

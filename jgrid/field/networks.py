@@ -1,10 +1,10 @@
 """Configs of networks on coordinates, and of grids with an OptDNN as their decoder."""
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
 
-from jgrid.encoding import FREQUENCIES, FourierFeatures
-from jgrid.field.base import Field, positive
+from jgrid.config import Count, Positive, config
+from jgrid.encoding import FREQUENCIES, FourierFeatures, Frequencies
+from jgrid.field.base import AbstractDomain, Channels, Depth, Features, Field, Levels, Width
 from jgrid.field.grids import level_index
 from jgrid.grid import Grid
 from jgrid.kernel import InterpolationKernel
@@ -14,23 +14,37 @@ from jgrid.optdnn.network import coordinate_network
 
 import numpy as np
 from jittor import nn
+from typing_extensions import Literal
+
+MethodName = Literal[
+    "gd",
+    "heavy-ball",
+    "nesterov",
+    "apg2",
+    "optimistic",
+    "ab2",
+    "dual-averaging",
+    "admm",
+    "proximal-point",
+    "proximal-gradient",
+    "fista",
+]
 
 
-@dataclass(frozen=True)
+@config
 class SirenConfig:
     """SIREN: an MLP of sines on the coordinates."""
 
-    width: int = 256
+    width: Width = 256
     """Neurons of a hidden layer."""
-    depth: int = 3
+    depth: Depth = 3
     """Hidden layers."""
-    omega: float = 30.0
+    omega: Positive = 30.0
     """Frequency of the sines."""
-    lr: float = 1e-4
+    lr: Positive = 1e-4
     """Learning rate."""
 
-    def build(self, domain):
-        positive(self, "width", "depth", "omega", "lr")
+    def build(self, domain: AbstractDomain) -> Field:
         return Field(
             None,
             Siren(domain.dim, domain.n_out, self.width, self.depth, self.omega),
@@ -38,99 +52,85 @@ class SirenConfig:
         )
 
 
-@dataclass(frozen=True)
+@config
 class FourierNetConfig:
     """Fourier features and a ReLU MLP (Tancik et al. 2020)."""
 
-    encoding: str = "gaussian"
+    encoding: Frequencies = "gaussian"
     """Frequencies: none (the coordinates themselves), basic, positional, log-linear or gaussian."""
-    features: int = 256
+    features: Features = 256
     """Frequencies, each a sine and a cosine."""
-    sigma: float = 10.0
+    sigma: Positive = 10.0
     """Standard deviation (gaussian), ratio of the highest frequency to the lowest (positional) or
     log2 of the highest (log-linear)."""
-    width: int = 256
+    width: Width = 256
     """Neurons of a hidden layer."""
-    depth: int = 3
+    depth: Depth = 3
     """Hidden layers."""
-    lr: float = 1e-3
+    lr: Positive = 1e-3
     """Learning rate."""
 
-    def build(self, domain):
-        positive(self, "features", "sigma", "width", "depth", "lr")
+    def build(self, domain: AbstractDomain) -> Field:
+        def network(n_in: int) -> MLP:
+            return MLP(n_in, domain.n_out, self.width, self.depth, bias=domain.start)
+
         if self.encoding == "none":
-            return Field(
-                None,
-                MLP(domain.dim, domain.n_out, self.width, self.depth, bias=domain.start),
-                {"network": self.lr},
-            )
-        if self.encoding not in FREQUENCIES:
-            raise ValueError(
-                f"--field.encoding is one of none, {', '.join(FREQUENCIES)}, got {self.encoding!r}"
-            )
-        encoding = FourierFeatures(
-            FREQUENCIES[self.encoding](domain.dim, self.features, self.sigma)
-        )
-        network = nn.Sequential(
-            encoding, MLP(encoding.n_out, domain.n_out, self.width, self.depth, bias=domain.start)
-        )
-        return Field(None, network, {"network": self.lr})
+            return Field(None, network(domain.dim), {"network": self.lr})
+        frequencies = FREQUENCIES[self.encoding](domain.dim, self.features, self.sigma)
+        encoding = FourierFeatures(frequencies)
+        return Field(None, nn.Sequential(encoding, network(encoding.n_out)), {"network": self.lr})
 
 
-@dataclass(frozen=True)
+@config
 class MFNConfig:
     """Multiplicative filter network (Fathony et al. 2021)."""
 
-    filters: str = "fourier"
+    filters: Literal["fourier", "gabor"] = "fourier"
     """fourier (sines) or gabor (sines under a Gaussian)."""
-    width: int = 256
+    width: Width = 256
     """Neurons of a layer."""
-    depth: int = 3
+    depth: Depth = 3
     """Multiplicative layers."""
-    scale: float = 256.0
+    scale: Positive = 256.0
     """Bound of each filter's frequency, times the root of their number: what all filters together
     come to."""
-    alpha: float = 6.0
+    alpha: Positive = 6.0
     """Shape of the gamma distribution of the inverse squared width of all Gabor filters
     together."""
-    beta: float = 1.0
+    beta: Positive = 1.0
     """Rate of that distribution."""
-    lr: float = 1e-2
+    lr: Positive = 1e-2
     """Learning rate."""
 
-    def build(self, domain):
-        positive(self, "width", "depth", "scale", "alpha", "beta", "lr")
+    def build(self, domain: AbstractDomain) -> Field:
         n = self.depth + 1
-        scale = self.scale / np.sqrt(self.depth + 1)
-        if self.filters == "fourier":
-            filters = [FourierFilter(domain.dim, self.width, scale) for _ in range(n)]
-        elif self.filters == "gabor":
-            filters = [
-                GaborFilter(domain.dim, self.width, scale, self.alpha / n, self.beta)
-                for _ in range(n)
-            ]
-        else:
-            raise ValueError(f"--field.filters is fourier or gabor, got {self.filters!r}")
+        scale = self.scale / np.sqrt(n)
+
+        def one() -> nn.Module:
+            if self.filters == "fourier":
+                return FourierFilter(domain.dim, self.width, scale)
+            return GaborFilter(domain.dim, self.width, scale, self.alpha / n, self.beta)
+
+        filters = [one() for _ in range(n)]
         return Field(None, MFN(filters, domain.n_out), {"network": self.lr})
 
 
-@dataclass(frozen=True)
+@config
 class WireConfig:
     """WIRE: a complex MLP of Gabor wavelets on the coordinates (Saragadam et al. 2023)."""
 
-    width: int = 181
+    width: Width = 181
     """Complex neurons of a wavelet layer: 256 / sqrt(2), as many numbers as 256 real ones need."""
-    depth: int = 3
+    depth: Depth = 3
     """Wavelet layers, the first, on the coordinates, among them."""
-    omega: float = 20.0
+    omega: Positive = 20.0
     """Frequency of the wavelets."""
-    scale: float = 30.0
+    scale: Positive = 30.0
     """Inverse width of the wavelets."""
-    lr: float = 5e-3
+    lr: Positive = 5e-3
     """Learning rate."""
 
-    def build(self, domain):
-        positive(self, "width", "depth", "omega", "scale", "lr")
+    def build(self, domain: AbstractDomain) -> Field:
         return Field(
             None,
             Wire(domain.dim, domain.n_out, self.width, self.depth, self.omega, self.scale),
@@ -138,26 +138,25 @@ class WireConfig:
         )
 
 
-@dataclass(frozen=True)
+@config
 class AbstractOptDNNConfig(ABC):
     """What fields with an OptDNN have in common."""
 
-    method: str = "nesterov"
+    method: MethodName = "nesterov"
     """gd, heavy-ball, nesterov, apg2, optimistic, ab2, dual-averaging, admm; implicit:
     proximal-point, proximal-gradient, fista."""
     learnable: bool = False
     """Train the method's coefficients too."""
-    width: int = 64
+    width: Width = 64
     """Numbers of the state that every layer updates."""
-    hidden: int = 64
+    hidden: Width = 64
     """Neurons of the two-layer network that stands for a gradient."""
-    depth: int = 4
+    depth: Depth = 4
     """Layers: steps of the method."""
-    activation: str = "relu"
+    activation: Literal["relu", "gelu", "sigmoid", "tanh"] = "relu"
     """relu, gelu, sigmoid or tanh."""
 
-    def network(self, n_in, n_out, reach):
-        positive(self, "width", "hidden", "depth", "lr_network")
+    def network(self, n_in: int, n_out: int, reach: float) -> nn.Module:
         return coordinate_network(
             n_in,
             n_out,
@@ -172,23 +171,22 @@ class AbstractOptDNNConfig(ABC):
         )
 
     @abstractmethod
-    def build(self, domain):
+    def build(self, domain: AbstractDomain) -> Field:
         """The field."""
 
 
-@dataclass(frozen=True)
+@config
 class OptDNNConfig(AbstractOptDNNConfig):
     """OptDNN, a network that follows from an optimisation method, on Fourier features."""
 
-    features: int = 128
+    features: Features = 128
     """Gaussian frequencies, each a sine and a cosine."""
-    sigma: float = 10.0
+    sigma: Positive = 10.0
     """Standard deviation of the frequencies."""
-    lr_network: float = 2e-3
+    lr_network: Positive = 2e-3
     """Learning rate."""
 
-    def build(self, domain):
-        positive(self, "features", "sigma")
+    def build(self, domain: AbstractDomain) -> Field:
         encoding = FourierFeatures(FREQUENCIES["gaussian"](domain.dim, self.features, self.sigma))
         return Field(
             None,
@@ -197,32 +195,32 @@ class OptDNNConfig(AbstractOptDNNConfig):
         )
 
 
-@dataclass(frozen=True)
+@config
 class OptDNNGridConfig(AbstractOptDNNConfig):
     """Linear grids at several resolutions with an OptDNN as their decoder."""
 
-    width: int = 32
+    width: Width = 32
     """Numbers of the state that every layer updates."""
-    hidden: int = 32
+    hidden: Width = 32
     """Neurons of the two-layer network that stands for a gradient."""
-    depth: int = 2
+    depth: Depth = 2
     """Layers: steps of the method."""
-    finest: int = 235
+    finest: Count = 235
     """Cells of the finest level along an axis of a square or cube."""
-    coarsest: int = 30
+    coarsest: Count = 30
     """Cells of the coarsest level along an axis of a square or cube."""
-    levels: int = 4
+    levels: Levels = 4
     """Levels, growing geometrically."""
-    channels: int = 4
+    channels: Channels = 4
     """Features per node."""
-    lr_features: float = 8e-2
+    lr_features: Positive = 8e-2
     """Learning rate of the features."""
-    lr_network: float = 1e-2
+    lr_network: Positive = 1e-2
     """Learning rate of the decoder."""
 
-    def build(self, domain):
-        positive(self, "channels", "lr_features")
-        grid = Grid(level_index(self, domain), InterpolationKernel(), self.channels, concat=True)
+    def build(self, domain: AbstractDomain) -> Field:
+        index = level_index(domain, self.coarsest, self.finest, self.levels)
+        grid = Grid(index, InterpolationKernel(), self.channels, concat=True)
         return Field(
             grid,
             self.network(grid.n_out, domain.n_out, 0.0),

@@ -89,12 +89,13 @@ SCENE = {
 
 NO_DECODER = DecoderConfig(depth=0)
 # four levels, since without a decoder each adds but one number
-_LEVELS = {"finest": 235, "coarsest": 30, "levels": 4, "decoder": NO_DECODER}
 LINEAR = {
-    "grid:mulfa": MulFAGridConfig(**_LEVELS),
-    "grid:mulfa-literal": LiteralMulFAGridConfig(**_LEVELS),
+    "grid:mulfa": MulFAGridConfig(finest=235, coarsest=30, levels=4, decoder=NO_DECODER),
+    "grid:mulfa-literal": LiteralMulFAGridConfig(
+        finest=235, coarsest=30, levels=4, decoder=NO_DECODER
+    ),
     "grid:hash": HashGridConfig(table_size=20000, decoder=NO_DECODER),
-    "grid:dense": DenseGridConfig(**_LEVELS),
+    "grid:dense": DenseGridConfig(finest=235, coarsest=30, levels=4, decoder=NO_DECODER),
     "grid:fourier": FourierGridConfig(decoder=NO_DECODER),
     "grid:radial": RadialGridConfig(decoder=NO_DECODER),
 }

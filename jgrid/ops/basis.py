@@ -2,6 +2,9 @@
 
 import jittor as jt
 import numpy as np
+from typing_extensions import Literal
+
+Profile = Literal["nearest", "linear", "smooth"]
 
 
 def _nearest(u):

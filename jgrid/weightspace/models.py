@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from jgrid.weightspace.adapt import FlatWeights
 from jgrid.weightspace.baselines import FlatMLP, RowEncoder, RowTransformer
-from jgrid.weightspace.layers import POOLS, DWSNet, Equivariant
+from jgrid.weightspace.layers import DWSNet, Equivariant
 
 from typing_extensions import Literal
 
@@ -43,7 +43,7 @@ class NetConfig:
     """Features per weight of a DWSNet."""
     depth: int = 4
     """Equivariant layers of a DWSNet."""
-    pool: Literal[POOLS] = "mean"
+    pool: Literal["mean", "sum", "max"] = "mean"
     """How its layers pool."""
     dropout: float = 0.0
     """Of its features."""
