@@ -11,350 +11,527 @@
 Each job makes the zoo it needs, or takes one with --zoo; --help after the job lists its flags and
 their values there."""
 
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Optional, Union
 
 from jgrid import cli, data
+from jgrid.config import ArgumentError, Count, Share, Weight, config
 from jgrid.picture import save_figure
 from jgrid.trainer import TrainConfig
 from jgrid.weightspace import figures
-from jgrid.weightspace.classifiers import Classifiers, Pairs
+from jgrid.weightspace.adapt import AdaptTask, DomainConfig, corrupt
+from jgrid.weightspace.classifiers import Classifiers, Pairs, require_same_pictures
 from jgrid.weightspace.grids import PARTS, GridPictures
-from jgrid.weightspace.models import MODELS, NetConfig
-from jgrid.weightspace.subjects import Sines, load_pictures
+from jgrid.weightspace.models import EDITORS, OF_ROWS, READERS, NetConfig
+from jgrid.weightspace.study import StudyConfig, train_seeds
+from jgrid.weightspace.subjects import ReductionConfig, Sines, SinesConfig, load_pictures
+from jgrid.weightspace.tasks import EmbedTask, ForwardTask, Projected, ReadTask, split
+from jgrid.weightspace.weights import Shift, Turn, ViewConfig, zoo_weights
 from jgrid.weightspace.zoo import FitConfig, Zoo, fit_zoo
 
+import numpy as np
 import tyro
 from typing_extensions import Literal
-from weightspace_jobs import adapt, embed, forward, halves, read
 
-Job = Literal["zoo", "classify", "regress", "embed", "adapt", "forward"]
+FLAT = tyro.conf.arg(name="")  # a part of a config whose flags have no prefix
+
+Out = Annotated[
+    Optional[Path], tyro.conf.arg(help="Folder for the results; default out/weightspace-JOB.")
+]
+Device = Annotated[cli.Device, tyro.conf.arg(help="auto takes CUDA where it is usable.")]
+Readers = Annotated[
+    tuple[Literal[tuple(READERS)], ...], tyro.conf.arg(help="Networks to train and compare.")
+]
+Editors = Annotated[
+    tuple[Literal[tuple(EDITORS)], ...], tyro.conf.arg(help="Networks to train and compare.")
+]
+Signs = Annotated[
+    Literal["canonical", "vary", "keep"],
+    tyro.conf.arg(
+        help="A neuron of sines may change sign, sin(-u) = -sin(u), and the field stays: give all"
+        " neurons the sign of a rule, vary the signs in training, or do neither."
+    ),
+]
+PICTURES = (
+    "an idx file of pictures (its labels beside it); a folder with such files, with CIFAR-10's"
+    " binary version, or with a sub-folder of pictures for each class. A name that is not here is"
+    " looked for in $JGRID_DATA, or in data/."
+)
+Subject = Annotated[str, tyro.conf.arg(help=f"What they are of: sines; {PICTURES}")]
+Folder = Annotated[str, tyro.conf.arg(help=f"What they are of: {PICTURES}")]
+Kind = Annotated[
+    Literal["siren", "mulfa"],
+    tyro.conf.arg(
+        help="The fields: a SIREN, or, of pictures, a MulFAGrid of 4 x 4 cells and 6 channels with"
+        " a decoder of the hidden layers."
+    ),
+]
 
 
-@dataclass(frozen=True)
-class Config:
-    """Learn from the weights of small networks. Writes results, metrics, models and pictures to a
-    folder."""
+def require_models(config):
+    if not config.models:
+        raise ArgumentError("models", "needs one at least")
 
-    job: tyro.conf.Suppress[Job] = "zoo"
-    """What to do; on the command line the word before the flags."""
-    out: Optional[Path] = None
-    """Folder for the results; default out/weightspace-JOB."""
-    device: cli.Device = "auto"
-    """auto takes CUDA where it is usable."""
+
+@config
+class StockConfig:
+    """Where a job's networks come from."""
+
     zoo: Optional[Path] = None
     """A zoo.safetensors of an earlier run, instead of fitting one."""
-    subject: str = "sines"
-    """What they are of: sines; an idx file of pictures (its labels beside it); a folder with such
-    files, with CIFAR-10's binary version, or with a sub-folder of pictures for each class. A name
-    that is not here is looked for in $JGRID_DATA, or in data/."""
-    fields: int = 3000
+    fields: Count = 3000
     """Networks in the zoo."""
-    kind: Literal["siren", "mulfa", "mlp", "cnn"] = "siren"
-    """The networks. Fields: a SIREN, or a MulFAGrid of 4 x 4 cells and 6 channels with a decoder of
-    the hidden layers. Classifiers, for adapt: an MLP on all pixels, or 3 x 3 convolutions of stride
-    2, one for each hidden layer, and a linear layer of their means."""
+    held_out: Count = 500
+    """Networks of the zoo that are tested on."""
+    fit: FitConfig = FitConfig()
+
+    def check(self):
+        if self.zoo is None:
+            self.check_held_out(self.fields)
+
+    def check_held_out(self, fields):
+        if self.held_out >= fields:
+            raise ArgumentError(
+                "held_out",
+                f"must be less than the number of networks, {fields}, got {self.held_out}",
+            )
+
+
+@config
+class MaskConfig:
+    """What training does not see exactly."""
+
+    view_noise: Weight = 0.0
+    """Noise on the weights in training, in their standard deviations."""
+    view_drop: Share = 0.0
+    """Probability with which a weight is masked in training."""
+
+
+@config
+class MoveConfig:
+    """How fields are moved in training."""
+
+    view_scale: Share = 0.0
+    """Coordinates of the fields are multiplied by up to 1 +- this in training."""
+    view_shift: Shift = 0.0
+    """Fields are moved in training by up to this along each coordinate, which is in [-1, 1]."""
+
+
+@config
+class ZooConfig:
+    """Fit a zoo of small networks, and keep it."""
+
+    out: Out = None
+    device: Device = "auto"
+    subject: Subject = "sines"
+    kind: Kind = "siren"
+    fields: Count = 3000
+    """Networks in the zoo."""
+    reduction: Annotated[ReductionConfig, FLAT] = ReductionConfig()
+    sines: Annotated[SinesConfig, FLAT] = SinesConfig()
+    fit: FitConfig = FitConfig()
+
+    def check(self):
+        if self.kind == "mulfa" and self.subject == "sines":
+            raise ArgumentError("kind", "mulfa needs a `subject` of pictures")
+
+
+@config
+class ClassifyConfig:
+    """Tell the classes of pictures from the weights of their fields."""
+
+    out: Out = None
+    device: Device = "auto"
+    subject: Folder = "mnist"
+    kind: Kind = "siren"
+    reduction: Annotated[ReductionConfig, FLAT] = ReductionConfig()
+    # fields that are fitted gently are easier to read than those of many more decibels
+    stock: Annotated[StockConfig, FLAT] = StockConfig(
+        fields=8000, held_out=1200, fit=FitConfig(lr=3e-3)
+    )
+    models: Readers = ("dwsnet", "mlp")
     read: tuple[Literal[tuple(PARTS)], ...] = tuple(PARTS)
     """Which parts of a MulFAGrid the networks see."""
-    side: int = 10
-    """Pixels along a side, to which pictures are reduced."""
-    crop: int = 20
-    """Pixels along a side of the middle of the pictures that is used; 0: the largest square."""
-    lowest: float = 0.5
-    """Lowest frequency of the sines, which are seen on [-pi, pi]."""
-    highest: float = 10.0
-    """Highest frequency of the sines."""
-    amplitude: float = 0.0
-    """Largest amplitude of the sines; 0: all have amplitude 1."""
-    held_out: int = 500
-    """Networks of the zoo that are tested on."""
-    pictures: int = 200
-    """Pictures to which each classifier is fitted."""
-    rotation: float = 45.0
-    """Of the corrupted domain, in degrees."""
-    noise: float = 0.2
-    """Of the corrupted domain, standard deviation."""
-    flip: float = 0.0
-    """Of the corrupted domain, the probability with which a picture is mirrored."""
-    jitter: float = 0.0
-    """Of the corrupted domain: brightness, contrast and saturation of each picture are multiplied
-    by up to 1 +- this."""
-    models: tuple[Literal[tuple(MODELS)], ...] = ("dwsnet", "mlp")
-    """Networks to train and compare."""
-    signs: Literal["canonical", "vary", "keep"] = "canonical"
-    """A neuron of sines may change sign, sin(-u) = -sin(u), and the field stays: give all neurons
-    the sign of a rule, vary the signs in training, or do neither."""
-    view_noise: float = 0.0
-    """Noise on the weights in training, in their standard deviations."""
-    view_drop: float = 0.0
-    """Probability with which a weight is masked in training."""
-    view_turn: float = 0.0
-    """Largest angle by which fields of two coordinates are turned in training, in degrees; 45 in
-    the published classifications, which have --view-scale 0.2 --view-shift 0.25 --view-noise 0.1
-    --view-drop 0.01 besides."""
-    view_scale: float = 0.0
-    """Their coordinates are multiplied by up to 1 +- this."""
-    view_shift: float = 0.0
-    """They are moved by up to this along each coordinate, which is in [-1, 1]."""
-    seeds: int = 1
-    """Runs of each model with other seeds; results are their means."""
-    fit: FitConfig = field(default_factory=FitConfig)
-    net: NetConfig = field(default_factory=NetConfig)
-    train: TrainConfig = field(default_factory=TrainConfig)
-
-    def __post_init__(self):
-        for name in ("fields", "side", "held_out", "pictures", "seeds"):
-            if getattr(self, name) < 1:
-                raise ValueError(
-                    f"--{name.replace('_', '-')} must be at least 1, got {getattr(self, name)}"
-                )
-        if self.job != "zoo" and self.zoo is None and self.held_out >= self.fields:
-            raise ValueError(
-                f"--held-out must be less than --fields, got {self.held_out} and {self.fields}"
-            )
-        if self.crop < 0 or self.noise < 0 or self.view_noise < 0 or not 0 <= self.view_drop < 1:
-            raise ValueError(
-                "--crop, --noise and --view-noise must not be negative and --view-drop in [0, 1),"
-                f" got {self.crop}, {self.noise}, {self.view_noise} and {self.view_drop}"
-            )
-        if not (
-            0 <= self.view_turn <= 180 and 0 <= self.view_scale < 1 and 0 <= self.view_shift <= 2
-        ):
-            raise ValueError(
-                "--view-turn must be in [0, 180], --view-scale in [0, 1) and --view-shift in [0,"
-                f" 2], got {self.view_turn}, {self.view_scale} and {self.view_shift}"
-            )
-        if not (0 <= self.flip <= 1 and 0 <= self.jitter <= 1):
-            raise ValueError(
-                f"--flip and --jitter must be in [0, 1], got {self.flip} and {self.jitter}"
-            )
-        if not 0 <= self.lowest < self.highest or self.amplitude < 0:
-            raise ValueError(
-                "--lowest must be in [0, --highest) and --amplitude not negative, got "
-                f"{self.lowest}, {self.highest} and {self.amplitude}"
-            )
-        if not self.models or not self.read:
-            raise ValueError("--models and --read need one at least")
-        if self.kind == "mulfa" and (
-            self.job not in ("zoo", "classify") or {"inr2vec", "transformer"} & set(self.models)
-        ):
-            raise ValueError("--kind mulfa goes with zoo and classify, and not with models of rows")
-        if (self.kind in ("mlp", "cnn")) != (self.job == "adapt"):
-            raise ValueError(
-                f"--kind is mlp or cnn for adapt, siren or mulfa for all else, got {self.kind} for"
-                f" {self.job}"
-            )
-        if self.job in ("adapt", "forward") and not set(self.models) <= {"dwsnet", "mlp"}:
-            raise ValueError(
-                f"{self.job} knows the models dwsnet and mlp, got {', '.join(self.models)}"
-            )
-        if self.job in ("adapt", "forward") and (
-            self.view_noise or self.view_drop or self.signs == "vary"
-        ):
-            raise ValueError(
-                "--view-noise, --view-drop and --signs vary change what is to be learned by"
-                f" {self.job}"
-            )
-
-
-SINES = TrainConfig(steps=1000, batch=64, warmup=100, decay=0.01, eval_every=250)
-DEFAULTS = {
-    "zoo": Config(),
-    # fields that are fitted gently are easier to read than those of many more decibels
-    "classify": Config(
-        job="classify",
-        subject="mnist",
-        fields=8000,
-        held_out=1200,
-        fit=FitConfig(lr=3e-3),
+    signs: Signs = "canonical"
+    masks: Annotated[MaskConfig, FLAT] = MaskConfig()
+    view_turn: Turn = 0.0
+    """Largest angle by which fields are turned in training, in degrees; 45 in the published
+    classifications, which have --view-scale 0.2 --view-shift 0.25 --view-noise 0.1 --view-drop 0.01
+    besides."""
+    moves: Annotated[MoveConfig, FLAT] = MoveConfig()
+    study: Annotated[StudyConfig, FLAT] = StudyConfig(
         net=NetConfig(channels=16),
         train=TrainConfig(steps=850, batch=128, warmup=100, decay=0.01, eval_every=425),
-    ),
-    "regress": Config(
-        job="regress", fit=FitConfig(steps=500), net=NetConfig(channels=16, depth=3), train=SINES
-    ),
-    "embed": Config(
-        job="embed",
-        lowest=0.0,
-        amplitude=10.0,
-        view_noise=0.2,
-        view_drop=0.5,
-        fit=FitConfig(steps=500),
-        net=NetConfig(channels=16, depth=3),
-        train=replace(SINES, batch=128),
-    ),
-    "adapt": Config(
-        job="adapt",
-        kind="mlp",
-        subject="mnist",
-        fields=600,
-        held_out=120,
-        fit=FitConfig(steps=100),
+    )
+
+    def check(self):
+        require_models(self)
+        if not self.read:
+            raise ArgumentError("read", "needs one part at least")
+        if self.stock.zoo is None:
+            self.check_kind(grids=self.kind == "mulfa")
+
+    def check_kind(self, grids):
+        """ArgumentError for what does not go with grids, or with SIRENs."""
+        rows = OF_ROWS & set(self.models)
+        if grids and rows:
+            raise ArgumentError("models", f"{', '.join(rows)} read rows of neurons, not grids")
+        if grids and (self.view_turn or self.moves.view_scale or self.moves.view_shift):
+            raise ArgumentError(
+                "view_turn", "and `view_scale` and `view_shift` move fields of sines, not grids"
+            )
+        if not grids and self.read != tuple(PARTS):
+            raise ArgumentError("read", "chooses parts of grids (`kind` mulfa); SIRENs have none")
+
+
+REGRESSION = TrainConfig(steps=1000, batch=64, warmup=100, decay=0.01, eval_every=250)
+CONTRAST = TrainConfig(steps=1000, batch=128, warmup=100, decay=0.01, eval_every=250)
+EVALUATION = TrainConfig(steps=4000, batch=128, warmup=100, decay=0.01, eval_every=250)
+
+
+@config
+class RegressConfig:
+    """Tell the frequencies of sines from the weights of their fields."""
+
+    out: Out = None
+    device: Device = "auto"
+    sines: Annotated[SinesConfig, FLAT] = SinesConfig()
+    stock: Annotated[StockConfig, FLAT] = StockConfig(fit=FitConfig(steps=500))
+    models: Readers = ("dwsnet", "mlp")
+    signs: Signs = "canonical"
+    masks: Annotated[MaskConfig, FLAT] = MaskConfig()
+    study: Annotated[StudyConfig, FLAT] = StudyConfig(
+        net=NetConfig(channels=16, depth=3), train=REGRESSION
+    )
+
+    def check(self):
+        require_models(self)
+
+
+@config
+class EmbedConfig:
+    """Embed fields of sines by contrast, and draw where they come to lie."""
+
+    out: Out = None
+    device: Device = "auto"
+    sines: Annotated[SinesConfig, FLAT] = SinesConfig(lowest=0.0, amplitude=10.0)
+    stock: Annotated[StockConfig, FLAT] = StockConfig(fit=FitConfig(steps=500))
+    models: Readers = ("dwsnet", "mlp")
+    signs: Signs = "canonical"
+    masks: Annotated[MaskConfig, FLAT] = MaskConfig(view_noise=0.2, view_drop=0.5)
+    moves: Annotated[MoveConfig, FLAT] = MoveConfig()
+    study: Annotated[StudyConfig, FLAT] = StudyConfig(
+        net=NetConfig(channels=16, depth=3), train=CONTRAST
+    )
+
+    def check(self):
+        require_models(self)
+
+
+@config
+class AdaptConfig:
+    """Change the weights of picture classifiers, in one pass, for another domain."""
+
+    out: Out = None
+    device: Device = "auto"
+    subject: Folder = "mnist"
+    kind: Literal["mlp", "cnn"] = "mlp"
+    """The classifiers: an MLP on all pixels, or 3 x 3 convolutions of stride 2, one for each hidden
+    layer, and a linear layer of their means."""
+    pictures: Count = 200
+    """Pictures to which each classifier is fitted."""
+    reduction: Annotated[ReductionConfig, FLAT] = ReductionConfig()
+    domain: Annotated[DomainConfig, FLAT] = DomainConfig()
+    stock: Annotated[StockConfig, FLAT] = StockConfig(
+        fields=600, held_out=120, fit=FitConfig(steps=100)
+    )
+    models: Editors = ("dwsnet", "mlp")
+    study: Annotated[StudyConfig, FLAT] = StudyConfig(
         seeds=3,
         net=NetConfig(channels=8, depth=3, lr=3e-4),
         train=TrainConfig(steps=400, batch=16, eval_every=100),
-    ),
-    # the published experiment's domain, with strengths and sizes of our own, for CUDA: never run on
-    # CIFAR-10 itself
-    "adapt-cifar": Config(
-        job="adapt",
-        out=Path("out/weightspace-adapt-cifar"),
-        kind="cnn",
-        subject="cifar-10",
-        side=32,
-        crop=0,
-        fields=2000,
-        held_out=400,
-        pictures=1000,
+    )
+
+    def check(self):
+        require_models(self)
+
+
+# the published experiment's domain, with strengths and sizes of our own, for CUDA: never run on
+# CIFAR-10 itself
+ADAPT_CIFAR = AdaptConfig(
+    out=Path("out/weightspace-adapt-cifar"),
+    subject="cifar-10",
+    kind="cnn",
+    pictures=1000,
+    reduction=ReductionConfig(side=32, crop=0),
+    domain=DomainConfig(rotation=30.0, noise=0.1, flip=0.5, jitter=0.4),
+    stock=StockConfig(fields=2000, held_out=400, fit=FitConfig(hidden=(16, 16, 16), lr=3e-3)),
+    study=StudyConfig(
         seeds=3,
-        rotation=30.0,
-        noise=0.1,
-        flip=0.5,
-        jitter=0.4,
-        fit=FitConfig(hidden=(16, 16, 16), lr=3e-3),
         net=NetConfig(channels=16, lr=1e-3),
         train=TrainConfig(steps=4000, batch=16, warmup=100, eval_every=500),
     ),
-    "forward": Config(
-        job="forward",
-        highest=2.0,
-        net=NetConfig(channels=16, depth=3),
-        train=replace(SINES, steps=4000, batch=128),
-    ),
-}
-Command = Union[
-    tuple(
-        Annotated[Config, tyro.conf.subcommand(name, default=config, prefix_name=False)]
-        for name, config in DEFAULTS.items()
+)
+
+
+@config
+class ForwardConfig:
+    """Learn to evaluate a field from its weights and a point."""
+
+    out: Out = None
+    device: Device = "auto"
+    subject: Subject = "sines"
+    reduction: Annotated[ReductionConfig, FLAT] = ReductionConfig()
+    sines: Annotated[SinesConfig, FLAT] = SinesConfig(highest=2.0)
+    stock: Annotated[StockConfig, FLAT] = StockConfig()
+    models: Editors = ("dwsnet", "mlp")
+    signs: Literal["canonical", "keep"] = "canonical"
+    """A neuron of sines may change sign, sin(-u) = -sin(u), and the field stays: give all neurons
+    the sign of a rule, or leave them as they are."""
+    study: Annotated[StudyConfig, FLAT] = StudyConfig(
+        net=NetConfig(channels=16, depth=3), train=EVALUATION
     )
-]
+
+    def check(self):
+        require_models(self)
 
 
 def main(config):
     """Run the app; returns the result."""
+    job = JOBS[type(config)]
     with cli.user_errors(config):
-        device = cli.start(config.device, config.train.seed)
-        pictures = None if config.zoo and config.job != "adapt" else load(config)
-        zoo = Zoo.load(config.zoo) if config.zoo else None
-        check(config, zoo, pictures)
-        out = cli.make_folder(config.out or Path("out") / f"weightspace-{config.job}")
-        if zoo is None:
-            zoo = make_zoo(config, pictures, out)
+        device = cli.start(config.device, 0)  # each network is trained from a seed of its own
+    out = config.out or Path("out") / f"weightspace-{job.__name__}"
+    zoo, result, drawn = job(config, out)
+    if zoo.config["activation"] == "sine":
+        drawn = {"fields": figures.fields(zoo), **drawn}
     quality = zoo.config["quality"]
-    about = {
-        "fields": len(zoo.quality),
-        "seconds": round(zoo.config["seconds"], 2),
+    result = {
+        **result,
+        "fields": len(zoo),
+        "seconds": round(zoo.config["seconds"], 4),
         f"mean_{quality}": float(zoo.quality.mean()),
         f"least_{quality}": float(zoo.quality.min()),
+        "device": device,
     }
-    paths = (
-        [save_figure(out / "fields.png", figures.fields(zoo))]
-        if zoo.config["activation"] == "sine"
-        else []
-    )
-    jobs = {
-        "zoo": lambda *_: ({}, []),
-        "classify": read,
-        "regress": read,
-        "embed": embed,
-        "adapt": adapt,
-        "forward": forward,
-    }
-    result, made = jobs[config.job](config, zoo, pictures, out)
-    result = {**result, **about, "device": device}
     cli.write_run(out, config, result)
     for name, value in result.items():
-        print(
-            f"{name}: "
-            + (
-                ", ".join(f"{k} {v}" for k, v in value.items())
-                if isinstance(value, dict)
-                else str(value)
-            )
-        )
-    print("\n".join(str(path) for path in [*paths, *made]))
+        if isinstance(value, dict):
+            value = ", ".join(f"{k} {v}" for k, v in value.items())
+        print(f"{name}: {value}")
+    for name, figure in drawn.items():
+        print(save_figure(out / f"{name}.png", figure))
     return result
 
 
-def load(config):
-    """The pictures of the subject; None for sines."""
-    if config.subject == "sines":
-        return None
-    return load_pictures(data.find(config.subject), config.side, config.crop)
+# The jobs: from a config and a folder to (zoo, results, {name: figure})
 
 
-def check(config, zoo, pictures):
-    """ValueError where a job cannot be done with the zoo or the subject."""
-    fields = len(zoo.quality) if zoo else config.fields
-    if config.job != "zoo" and config.held_out >= fields:
-        raise ValueError(f"{config.zoo}: {fields} networks, too few to hold out {config.held_out}")
-    if pictures is not None and config.job != "adapt" and fields > len(pictures):
-        raise ValueError(f"--fields {fields}: {config.subject} has {len(pictures)} pictures")
-    if config.kind == "mulfa" and pictures is None and zoo is None:
-        raise ValueError("--kind mulfa needs pictures")
-    if config.job == "adapt" and pictures is None:
-        raise ValueError("adapt needs pictures, --subject sines has none")
-    if zoo is not None and (zoo.config["quality"] == "accuracy") != (config.job == "adapt"):
-        kind = "fields" if config.job == "adapt" else "classifiers"
-        raise ValueError(f"{config.zoo}: its networks are {kind}, of no use to {config.job}")
-    if config.job == "adapt":
-        classes = min(len(Pairs(part.pixels, part.labels).members) for part in halves(pictures))
-        if zoo is not None:
-            inputs, (side, _, channels) = zoo.weights["W1"].shape[2], pictures.pixels.shape[1:]
-            if inputs != (channels if zoo.weights["W1"].ndim == 4 else side * side * channels):
-                raise ValueError(
-                    f"{config.zoo}: its classifiers have {inputs} inputs, which do not go with"
-                    f" pictures of --side {side} and {channels} channels"
-                )
-            if zoo.labels.max() >= classes:
-                raise ValueError(
-                    f"{config.zoo}: its classifiers know {zoo.labels.max() + 1} classes,"
-                    f" {config.subject} has {classes}"
-                )
-    rows = {"inr2vec", "transformer"} & set(config.models)
-    if zoo is not None and "features" in zoo.weights and (config.job != "classify" or rows):
-        raise ValueError(
-            f"{config.zoo}: its fields are grids, which only classify reads, and not with models of"
-            " rows"
+def zoo(config, out):
+    with cli.user_errors(config):
+        subject = of_kind(config.kind, fields_of(config))
+        return fit_zoo(subject, config.fields, config.fit, out), {}, {}
+
+
+def classify(config, out):
+    """Classes of pictures."""
+    with cli.user_errors(config):
+        zoo = take_zoo(
+            config.stock,
+            out,
+            lambda: of_kind(config.kind, pictures_of(config)),
+            ("pictures", "grids"),
+            # which need not be what `kind` says
+            lambda zoo: config.check_kind(grids=zoo.kind == "grids"),
         )
-    if config.view_turn or config.view_scale or config.view_shift:
-        coordinates = zoo.weights["W1"].shape[2] if zoo else 1 if pictures is None else 2
-        sines = zoo.config["activation"] == "sine" if zoo else config.kind == "siren"
-        if (
-            config.job not in ("classify", "embed")
-            or not sines
-            or config.view_turn
-            and coordinates < 2
-        ):
-            raise ValueError(
-                "--view-turn, --view-scale and --view-shift are for classify and embed, with fields"
-                " of sines, and the first needs two coordinates"
-            )
-    if config.read != tuple(PARTS) and not (
-        "features" in zoo.weights if zoo else config.kind == "mulfa"
-    ):
-        raise ValueError(
-            "--read chooses parts of MulFAGrids, --kind mulfa; these networks have none"
-        )
-    classes = zoo.labels.ndim == 1 if zoo else pictures is not None
-    if config.job in ("classify", "regress", "embed") and classes != (config.job == "classify"):
-        raise ValueError(
-            f"{config.job} needs fields"
-            f" {'with classes' if config.job == 'classify' else 'of sines'}"
-        )
+    moves = config.moves
+    views = views_of(config, turn=config.view_turn, scale=moves.view_scale, shift=moves.view_shift)
+    train, test = split(len(zoo), config.stock.held_out, 0)
+    results, _ = read(config, out, zoo, zoo.labels, views, config.read)
+    chance = np.bincount(zoo.labels[test]).max() / len(test)
+    return zoo, {**results, "chance": float(chance)}, {}
 
 
-def make_zoo(config, pictures, out):
-    if config.job == "adapt":
-        subject = Classifiers(halves(pictures)[0], config.pictures, config.kind)
-    else:
-        subject = pictures or Sines(
-            lowest=config.lowest, highest=config.highest, amplitude=config.amplitude
-        )
-        subject = GridPictures(pictures) if config.kind == "mulfa" else subject
-    return fit_zoo(subject, config.fields, config.fit, out)[0]
+def regress(config, out):
+    """The frequencies of sines."""
+    with cli.user_errors(config):
+        zoo = take_zoo(config.stock, out, lambda: Sines(**asdict(config.sines)), ("sines",))
+    _, test = split(len(zoo), config.stock.held_out, 0)
+    frequencies = zoo.labels[:, 1:]
+    results, studied = read(config, out, zoo, frequencies, views_of(config))
+    found = {name: one.task.predicted(one.learner, test)[:, 0] for name, one in studied.items()}
+    figure = figures.predictions(frequencies[test][:, 0], found, "frequency")
+    return zoo, {**results, "predict_mean": predict_mean(studied)}, {"frequencies": figure}
 
+
+def read(config, out, zoo, labels, views, parts=tuple(PARTS)):
+    """Train networks from weights to labels."""
+    train, test = split(len(zoo), config.stock.held_out, 0)
+
+    def make(model, seed):
+        weights = model_weights(model, zoo, train, views, parts)
+        task = ReadTask(weights, labels, train, test, seed)
+        return task, READERS[model](weights.space, task.n_out, config.study.net, 1)
+
+    return compare(config, out, make)
+
+
+def embed(config, out):
+    """Embeddings by contrast, a linear regression from them to (a, b), and their t-SNE."""
+    with cli.user_errors(config):
+        figures.find_tsne()
+        zoo = take_zoo(config.stock, out, lambda: Sines(**asdict(config.sines)), ("sines",))
+    views = views_of(config, scale=config.moves.view_scale, shift=config.moves.view_shift)
+    train, test = split(len(zoo), config.stock.held_out, 0)
+
+    def make(model, seed):
+        weights = model_weights(model, zoo, train, views)
+        task = EmbedTask(weights, zoo.labels, train, test, seed=seed)
+        encoder = READERS[model](weights.space, task.n_out, config.study.net, 1)
+        return task, Projected(encoder, task.n_out)
+
+    results, studied = compare(config, out, make)
+    found = {name: one.task.embedded(one.learner, test) for name, one in studied.items()}
+    figure = figures.embedding(found, zoo.labels[test], ("amplitude a", "frequency b"))
+    return zoo, {**results, "predict_mean": predict_mean(studied)}, {"embedding": figure}
+
+
+def adapt(config, out):
+    """Classifiers for another domain from classifiers for clean pictures."""
+    rng = np.random.default_rng(config.study.train.seed)
+    with cli.user_errors(config):
+        pictures = pictures_of(config)
+        # a fifth of the pictures is seen by no classifier and no adaptation
+        last = len(pictures) * 4 // 5
+        parts = (pictures.part(0, last), pictures.part(last, len(pictures)))
+        domain = [Pairs(corrupt(p.pixels, config.domain, rng), p.labels) for p in parts]
+        zoo = take_zoo(
+            config.stock,
+            out,
+            lambda: Classifiers(parts[0], config.pictures, config.kind),
+            ("classifiers",),
+            lambda zoo: require_same_pictures(zoo, *domain),
+        )
+    train, test = split(len(zoo), config.stock.held_out, 0)
+
+    def make(model, seed):
+        weights = zoo_weights(zoo, train)
+        task = AdaptTask(weights, zoo.labels, train, test, *domain, seed)
+        return task, EDITORS[model](weights.space, config.study.net)
+
+    results, studied = compare(config, out, make)
+    first = config.models[0]
+    clean = parts[1].pixels
+    on_clean = studied[first].task.accuracy(None, Pairs(clean, parts[1].labels))
+    about = {
+        "no adaptation": {"accuracy": results[first]["accuracy_unadapted"]},
+        "on clean pictures": {"accuracy": on_clean},
+    }
+    figure = figures.domains(clean[:10], domain[1].pixels[:10], clean.shape[1])
+    return zoo, {**results, **about}, {"domains": figure}
+
+
+def forward(config, out):
+    """The fields' values from their weights and a point."""
+    with cli.user_errors(config):
+        zoo = take_zoo(config.stock, out, lambda: fields_of(config), ("sines", "pictures"))
+    views = ViewConfig(signs=config.signs)
+    train, test = split(len(zoo), config.stock.held_out, 0)
+    dim = zoo.weights["W1"].shape[2]
+
+    def make(model, seed):
+        weights = zoo_weights(zoo, train, views)
+        task = ForwardTask(weights, zoo.config["omega"], dim, train, test, seed)
+        return task, READERS[model](weights.space, 1, config.study.net, 1 + dim)
+
+    return zoo, compare(config, out, make)[0], {}
+
+
+# What the jobs share
+
+
+def fields_of(config):
+    """What fields are of: sines or pictures."""
+    return Sines(**asdict(config.sines)) if config.subject == "sines" else pictures_of(config)
+
+
+def pictures_of(config):
+    return load_pictures(data.find(config.subject), config.reduction.side, config.reduction.crop)
+
+
+def of_kind(kind, pictures):
+    return GridPictures(pictures) if kind == "mulfa" else pictures
+
+
+def take_zoo(stock, out, make_subject, kinds, check=lambda zoo: None):
+    """A saved zoo of one of these kinds that passes the check, or one fitted to the subject."""
+    if stock.zoo is None:
+        return fit_zoo(make_subject(), stock.fields, stock.fit, out)
+    zoo = Zoo.load(stock.zoo)
+    try:
+        if zoo.kind not in kinds:
+            raise ValueError(f"its networks are {zoo.kind}, needed are {' or '.join(kinds)}")
+        stock.check_held_out(len(zoo))
+        check(zoo)
+    except ValueError as error:
+        raise ValueError(f"{stock.zoo}: {error}") from None
+    cli.make_folder(out)
+    return zoo
+
+
+def views_of(config, **moves):
+    masks = config.masks
+    return ViewConfig(signs=config.signs, noise=masks.view_noise, drop=masks.view_drop, **moves)
+
+
+def model_weights(model, zoo, train, views, parts=tuple(PARTS)):
+    """The zoo's weights as a model sees them: aligned, or varied."""
+    views = replace(views, permute=model == "mlp-permuted")
+    return zoo_weights(zoo, train, views, parts, aligned=model == "mlp-aligned")
+
+
+def compare(config, out, make):
+    """Train the models: {model: results} and {model: Studied}; make(model, seed) -> (task,
+    network)."""
+    studied = {}
+    for model in config.models:
+        one = train_seeds(model, partial(make, model), config.study, out)
+        studied[model] = one
+        scores = ", ".join(f"{score:.4f}" for score in one.results[f"{one.task.metric}_seeds"])
+        print(f"{model}: {one.task.metric} {scores}", flush=True)
+    return {model: one.results for model, one in studied.items()}, studied
+
+
+def predict_mean(studied):
+    """The error of the mean of the labels, whatever the weights."""
+    return {"mse": next(iter(studied.values())).task.predict_mean}
+
+
+JOBS = {
+    ZooConfig: zoo,
+    ClassifyConfig: classify,
+    RegressConfig: regress,
+    EmbedConfig: embed,
+    AdaptConfig: adapt,
+    ForwardConfig: forward,
+}
+COMMANDS = {
+    "zoo": ZooConfig(),
+    "classify": ClassifyConfig(),
+    "regress": RegressConfig(),
+    "embed": EmbedConfig(),
+    "adapt": AdaptConfig(),
+    "adapt-cifar": ADAPT_CIFAR,
+    "forward": ForwardConfig(),
+}
+Command = Union[
+    tuple(
+        Annotated[type(config), tyro.conf.subcommand(name, default=config, prefix_name=False)]
+        for name, config in COMMANDS.items()
+    )
+]
 
 if __name__ == "__main__":
     cli.run(Command, main)

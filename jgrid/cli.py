@@ -28,6 +28,7 @@ from typing_extensions import Literal, get_args
 
 T = TypeVar("T")
 NAMED: Any = type(tyro.conf.arg())  # what an entry's own flag name stands in
+OF_COMMANDS = r"__tyro-dummy-inner__\."  # before the name of a part of one of several configs
 
 
 def any_field(*configs: Any) -> Any:
@@ -146,7 +147,7 @@ def parse(config_class: type[T], arguments: Optional[Sequence[str]] = None) -> T
             raise
         message = _what_is_wrong(config_class, arguments)
     # a config's own message is about one of its entries; else tyro has named the flag
-    own = re.match(r"Error parsing ([A-Za-z][\w.-]*): (.*)", message)
+    own = re.match(rf"Error parsing (?:{OF_COMMANDS})?([A-Za-z][\w.-]*): (.*)", message)
     if own:
         message = with_flags(own[2], config_class, within=own[1].replace("-", "_"))
     fail(f"{with_flags(message, config_class)}; --help lists all flags")

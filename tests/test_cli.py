@@ -119,6 +119,19 @@ def test_a_command_with_several_configs_has_the_flags_of_all():
     assert cli.flags(Union[Train, Net]).keys() == {"rate", "sizes", "width", "kind"}
 
 
+COMMANDS = Union[
+    Annotated[Config, tyro.conf.subcommand("fit", prefix_name=False)],
+    Annotated[Grid, tyro.conf.subcommand("look", prefix_name=False)],
+]
+
+
+@pytest.mark.parametrize("flag", ["steps", "cells", "train.rate"])
+def test_one_of_several_commands_names_its_flags(flag, capfd):
+    with pytest.raises(SystemExit):
+        cli.parse(COMMANDS, ["fit", f"--{flag}", "0"])
+    assert capfd.readouterr().err.startswith(f"error: --{flag} must be")
+
+
 @pytest.mark.parametrize("error", [ValueError, OSError])
 def test_errors_in_the_block_are_the_users(error, capfd):
     with pytest.raises(SystemExit) as ended, cli.user_errors(Config()):

@@ -148,7 +148,7 @@ def parse(words):
     if script.parent.name == "apps":
         app = importlib.import_module(script.stem)
         try:
-            cli.parse(getattr(app, "Command", app.Config), words[1:])
+            cli.parse(app.Command if hasattr(app, "Command") else app.Config, words[1:])
         except SystemExit as stop:
             assert not stop.code, words
 

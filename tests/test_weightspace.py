@@ -15,7 +15,7 @@ from jgrid.trainer import TrainConfig
 from jgrid.weightspace import adapt as adapt_module
 from jgrid.weightspace import classifiers as classifiers_module
 from jgrid.weightspace import zoo as zoo_module
-from jgrid.weightspace.adapt import AdaptTask, FlatWeights, corrupt
+from jgrid.weightspace.adapt import AdaptTask, DomainConfig, FlatWeights, corrupt
 from jgrid.weightspace.baselines import FlatMLP, align
 from jgrid.weightspace.classifiers import Classifiers, Pairs, classify
 from jgrid.weightspace.grids import GridPictures
@@ -27,18 +27,24 @@ from jgrid.weightspace.layers import (
     to_features,
     to_weights,
 )
-from jgrid.weightspace.models import MODELS, NetConfig
+from jgrid.weightspace.models import READERS, NetConfig
 from jgrid.weightspace.space import WeightSpace, cnn_space, mlp_space
-from jgrid.weightspace.subjects import Sines, load_pictures
+from jgrid.weightspace.study import StudyConfig
+from jgrid.weightspace.subjects import ReductionConfig, Sines, SinesConfig, load_pictures
 from jgrid.weightspace.tasks import (
     EmbedTask,
     ForwardTask,
     ReadTask,
-    epoch_batch,
     field_values,
     split,
 )
-from jgrid.weightspace.weights import Weights, canonical_signs, moved, random_moves
+from jgrid.weightspace.weights import (
+    ViewConfig,
+    Weights,
+    canonical_signs,
+    moved,
+    random_moves,
+)
 from jgrid.weightspace.zoo import FitConfig, Zoo, fit_sirens, fit_zoo, siren_start
 
 import jittor as jt
@@ -317,7 +323,7 @@ def test_fields_are_fitted():
 
 def test_an_interrupted_zoo_goes_on(tmp_path, monkeypatch):
     monkeypatch.setattr(zoo_module, "CHUNK", 3)
-    whole, _ = fit_zoo(Sines(points=8), 7, SMALL, tmp_path / "whole", progress=False)
+    whole = fit_zoo(Sines(points=8), 7, SMALL, tmp_path / "whole", progress=False)
     subject = Sines(points=8)
     fitted = []
     fit = Sines.fit
@@ -334,19 +340,19 @@ def test_an_interrupted_zoo_goes_on(tmp_path, monkeypatch):
     assert [path.name for path in (tmp_path / "parts").rglob("*.safetensors")] == [
         "0000000.safetensors"
     ]
-    zoo, seconds = fit_zoo(subject, 7, SMALL, tmp_path / "parts", progress=False)
-    assert fitted == [0, 3, 3, 6] and seconds > 0
+    zoo = fit_zoo(subject, 7, SMALL, tmp_path / "parts", progress=False)
+    assert fitted == [0, 3, 3, 6] and zoo.config["seconds"] > 0
     assert distance(zoo.weights, whole.weights) == 0 and np.array_equal(zoo.labels, whole.labels)
     assert [path.name for path in (tmp_path / "parts").iterdir()] == ["zoo.safetensors"]
     fitted[:] = []  # interrupted once more, it leaves a chunk that is of no use to another config
     with pytest.raises(KeyboardInterrupt):
         fit_zoo(subject, 7, SMALL, tmp_path / "parts", progress=False)
-    other, _ = fit_zoo(subject, 3, replace(SMALL, seed=4), tmp_path / "parts", progress=False)
+    other = fit_zoo(subject, 3, replace(SMALL, seed=4), tmp_path / "parts", progress=False)
     assert fitted == [0, 3, 0] and not np.array_equal(other.labels, whole.labels[:3])
 
 
 def test_a_zoo_is_kept_whole(tmp_path):
-    zoo, _ = fit_zoo(Sines(points=8, amplitude=10.0), 4, SMALL, tmp_path, progress=False)
+    zoo = fit_zoo(Sines(points=8, amplitude=10.0), 4, SMALL, tmp_path, progress=False)
     again = Zoo.load(tmp_path / "zoo.safetensors")
     assert (
         distance(zoo.weights, again.weights) == 0
@@ -442,7 +448,7 @@ def test_a_zoo_of_grids_holds_jgrids_fields(digits, tmp_path):
     """The many grids fitted at once are what a MulFAGrid of the same weights computes, and its
     channels may be permuted."""
     pictures = load_pictures(digits, side=4)
-    zoo, _ = fit_zoo(
+    zoo = fit_zoo(
         GridPictures(pictures, cells=3, channels=2),
         4,
         FitConfig(hidden=(5,), steps=60),
@@ -483,7 +489,7 @@ def test_a_zoo_of_grids_holds_jgrids_fields(digits, tmp_path):
 
 @pytest.fixture
 def sines(tmp_path):
-    return fit_zoo(Sines(points=16), 30, SMALL, tmp_path / "sines", progress=False)[0]
+    return fit_zoo(Sines(points=16), 30, SMALL, tmp_path / "sines", progress=False)
 
 
 def test_weights_are_standardised_and_varied(sines):
@@ -495,8 +501,12 @@ def test_weights_are_standardised_and_varied(sines):
     )
     index = np.arange(20, 30)
     truth = sirens(x, 30.0, *variables(plain.raw(index)).values()).numpy()
-    for options in ({"permute": True}, {"signs": True}, {"permute": True, "signs": True}):
-        varied = Weights(sines.space, sines.weights, known, **options)
+    for options in (
+        {"permute": True},
+        {"signs": "vary"},
+        {"permute": True, "signs": "vary"},
+    ):
+        varied = Weights(sines.space, sines.weights, known, ViewConfig(**options))
         moved = varied.raw(index, RNG(0))
         np.testing.assert_allclose(
             sirens(x, 30.0, *variables(moved).values()).numpy(), truth, atol=1e-4
@@ -506,7 +516,9 @@ def test_weights_are_standardised_and_varied(sines):
             and distance(varied.raw(index), plain.raw(index)) == 0
         )
     canonical = [
-        canonical_signs(Weights(sines.space, sines.weights, known, signs=True).raw(index, RNG(n)))
+        canonical_signs(
+            Weights(sines.space, sines.weights, known, ViewConfig(signs="vary")).raw(index, RNG(n))
+        )
         for n in range(2)
     ]
     assert distance(*canonical) < 1e-6  # one for all signs, and still the same fields
@@ -522,7 +534,7 @@ def test_weights_are_standardised_and_varied(sines):
         < 1e-6
     )
     for options in ({"noise": 0.3}, {"drop": 0.5}):
-        varied = Weights(sines.space, sines.weights, known, **options)
+        varied = Weights(sines.space, sines.weights, known, ViewConfig(**options))
         assert (
             np.abs(
                 varied.features(index, RNG(0))[2].numpy() - plain.features(index)[2].numpy()
@@ -577,7 +589,7 @@ def test_moved_fields_are_trained_on():
     known = np.arange(20)
     zoo = siren_start((2, 5, 7, 1), 20, 30.0, RNG(0))
     plain, views = (
-        Weights(space, zoo, known, canonical=True, **options)
+        Weights(space, zoo, known, ViewConfig(signs="canonical", **options))
         for options in ({}, {"turn": 90.0, "scale": 0.2, "shift": 0.25})
     )
     rng = RNG(0)
@@ -608,14 +620,13 @@ def test_moved_fields_are_trained_on():
         )
 
 
-def test_batches_make_epochs():
-    index = np.arange(10, 22)
-    for first in (0, 4):
-        seen = np.concatenate([epoch_batch(index, first + n, 3, seed=1) for n in range(4)])
-        assert sorted(seen) == list(index)
-    assert not np.array_equal(epoch_batch(index, 0, 3, 1), epoch_batch(index, 4, 3, 1))
-    train, test = split(12, 5, 0)
-    assert sorted([*train, *test]) == list(range(12)) and len(test) == 5
+def test_held_out_fields_are_not_trained_on(sines):
+    train, test = split(30, 6, 0)
+    assert sorted([*train, *test]) == list(range(30)) and len(test) == 6
+    task = ReadTask(Weights(sines.space, sines.weights, train), sines.labels[:, 1:], train, test)
+    seen = np.concatenate([task.sample(step, 8)["labels"].numpy() for step in range(3)])
+    truth = (sines.labels[train, 1:] - task.mean) / task.deviation
+    np.testing.assert_allclose(np.sort(seen, axis=0), np.sort(truth, axis=0), rtol=1e-5)
 
 
 def test_alignment_undoes_permutations():
@@ -638,11 +649,11 @@ def test_alignment_undoes_permutations():
     )
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", READERS)
 def test_every_model_reads_weights(name):
     space = mlp_space((2, 5, 7, 1))
     features = to_features(space, variables(random_weights(space, 3, RNG(0))))
-    net = MODELS[name][0](space, 4, NetConfig(channels=6, depth=3, width=16), 1)
+    net = READERS[name](space, 4, NetConfig(channels=6, depth=3, width=16), 1)
     found = net(features)
     assert found.shape == [3, 4]
     gradients = jt.grad((found * jt.randn(3, 4)).sum(), net.parameters())
@@ -682,7 +693,7 @@ def test_reading_is_scored(sines):
 def test_contrast_is_simclrs_loss(sines):
     train, test = split(30, 10, 0)
     task = EmbedTask(
-        Weights(sines.space, sines.weights, train, noise=0.2), sines.labels, train, test
+        Weights(sines.space, sines.weights, train, ViewConfig(noise=0.2)), sines.labels, train, test
     )
     views = [RNG(n).normal(size=(5, 3)).astype(np.float32) for n in range(2)]
 
@@ -757,7 +768,9 @@ def test_classifiers_and_their_adaptation(digits, monkeypatch):
         np.testing.assert_allclose(
             adapted[name], raw[name] - task.weights.deviation[name] * change[name], atol=1e-6
         )
-    hard = Pairs(corrupt(pictures.pixels, 0.0, 0.6, RNG(0)), pictures.labels)
+    hard = Pairs(
+        corrupt(pictures.pixels, DomainConfig(rotation=0.0, noise=0.6), RNG(0)), pictures.labels
+    )
     together = task.accuracy(model, hard)
     monkeypatch.setattr(adapt_module, "TOGETHER", 1)  # one at a time
     assert task.accuracy(model, hard) == together < 0.99
@@ -807,18 +820,22 @@ def test_corruption_turns_and_disturbs():
     pixels = np.zeros((2, 5, 5, 1), np.float32)
     pixels[:, 2, 0] = 1
     np.testing.assert_allclose(
-        corrupt(pixels, 90, 0.0, RNG(0)), np.rot90(pixels, axes=(1, 2)), atol=1e-6
+        corrupt(pixels, DomainConfig(rotation=90.0, noise=0.0), RNG(0)),
+        np.rot90(pixels, axes=(1, 2)),
+        atol=1e-6,
     )
-    noisy = corrupt(pixels, 0.0, 0.1, RNG(0))
+    noisy = corrupt(pixels, DomainConfig(rotation=0.0, noise=0.1), RNG(0))
     assert 0 < np.abs(noisy - pixels).max() < 1 and noisy.min() >= 0 and noisy.max() <= 1
 
 
 def test_corruption_mirrors_and_changes_colours(monkeypatch):
     pixels = RNG(0).uniform(0.4, 0.6, (400, 3, 4, 3)).astype(np.float32)
-    np.testing.assert_array_equal(corrupt(pixels, 0.0, 0.0, RNG(0), flip=1.0), pixels[:, :, ::-1])
-    mirrored = (corrupt(pixels, 0.0, 0.0, RNG(0), flip=0.5) != pixels).any((1, 2, 3))
+    np.testing.assert_array_equal(
+        corrupt(pixels, DomainConfig(0.0, 0.0, flip=1.0), RNG(0)), pixels[:, :, ::-1]
+    )
+    mirrored = (corrupt(pixels, DomainConfig(0.0, 0.0, flip=0.5), RNG(0)) != pixels).any((1, 2, 3))
     assert 0.4 < mirrored.mean() < 0.6
-    found = corrupt(pixels, 0.0, 0.0, RNG(0), jitter=0.4)
+    found = corrupt(pixels, DomainConfig(0.0, 0.0, jitter=0.4), RNG(0))
     brightness = found.mean((1, 2, 3)) / pixels.mean((1, 2, 3))
     grey = (found.mean(3), pixels.mean(3))
     contrast = (
@@ -832,22 +849,23 @@ def test_corruption_mirrors_and_changes_colours(monkeypatch):
         assert 0.599 < factor.min() < 0.65 and 1.35 < factor.max() < 1.401
     # drawn for themselves
     assert abs(np.corrcoef([brightness, contrast, saturation]) - np.eye(3)).max() < 0.2
-    whole = corrupt(pixels, 30.0, 0.1, RNG(0))
+    domain = DomainConfig(rotation=30.0, noise=0.1)
+    whole = corrupt(pixels, domain, RNG(0))
     monkeypatch.setattr(adapt_module, "CHUNK", 150)
-    np.testing.assert_array_equal(corrupt(pixels, 30.0, 0.1, RNG(0)), whole)
+    np.testing.assert_array_equal(corrupt(pixels, domain, RNG(0)), whole)
 
 
 # The app
 
-TINY = {
-    "fit": FitConfig(hidden=(5, 5), steps=10),
-    "net": NetConfig(channels=6, depth=3, width=16),
-    "fields": 24,
-    "held_out": 8,
-    "seeds": 1,
-    "train": TrainConfig(steps=4, batch=8, warmup=1, eval_every=2),
-    "device": DEVICE,
-}
+FIT = FitConfig(hidden=(5, 5), steps=10)
+STOCK = weightspace.StockConfig(fields=24, held_out=8, fit=FIT)
+STUDY = StudyConfig(
+    seeds=1,
+    net=NetConfig(channels=6, depth=3, width=16),
+    train=TrainConfig(steps=4, batch=8, warmup=1, eval_every=2),
+)
+TINY = {"stock": STOCK, "study": STUDY, "device": DEVICE}
+SMALLER = ReductionConfig(side=4, crop=0)
 
 
 @pytest.mark.parametrize(
@@ -861,9 +879,11 @@ TINY = {
     ],
 )
 def test_a_job_leaves_everything_behind(digits, tmp_path, job, metric, picture, capsys):
-    subject = {"subject": str(digits), "side": 4, "crop": 0} if job in ("classify", "adapt") else {}
+    subject = {}
+    if job in ("classify", "adapt"):
+        subject = {"subject": str(digits), "reduction": SMALLER}
     out = tmp_path / "out"
-    weightspace.main(replace(weightspace.DEFAULTS[job], out=out, **TINY, **subject))
+    weightspace.main(replace(weightspace.COMMANDS[job], out=out, **TINY, **subject))
     result = json.loads((out / "result.json").read_text())
     for model in ("dwsnet", "mlp"):
         assert (
@@ -892,10 +912,9 @@ def test_a_job_leaves_everything_behind(digits, tmp_path, job, metric, picture, 
     if job == "regress":
         again = weightspace.main(
             replace(
-                weightspace.DEFAULTS[job],
+                weightspace.COMMANDS[job],
                 out=tmp_path / "again",
-                zoo=out / "zoo.safetensors",
-                **TINY,
+                **{**TINY, "stock": replace(STOCK, zoo=out / "zoo.safetensors")},
             )
         )
         assert (
@@ -946,13 +965,13 @@ def test_the_cifar_preset(cifar, digits, tmp_path, monkeypatch, capsys):
             chunks.append((first, last)) or fit(self, first, last, *rest)
         ),
     )
-    small = {**TINY, "fit": FitConfig(hidden=(5, 5), steps=30)}
+    small = {**TINY, "stock": replace(STOCK, fit=FitConfig(hidden=(5, 5), steps=30))}
     out = tmp_path / "out"
     result = weightspace.main(
         replace(
-            weightspace.DEFAULTS["adapt-cifar"],
+            weightspace.COMMANDS["adapt-cifar"],
             subject=str(cifar),
-            side=4,
+            reduction=replace(weightspace.ADAPT_CIFAR.reduction, side=4),
             pictures=20,
             out=out,
             **small,
@@ -967,10 +986,12 @@ def test_the_cifar_preset(cifar, digits, tmp_path, monkeypatch, capsys):
         and (out / "domains.png").exists()
     )
     again = replace(
-        weightspace.DEFAULTS["adapt"], zoo=out / "zoo.safetensors", side=4, crop=0, **TINY
+        weightspace.COMMANDS["adapt"],
+        reduction=SMALLER,
+        **{**TINY, "stock": replace(STOCK, zoo=out / "zoo.safetensors")},
     )
     for subject, words in (
-        (digits, "do not go with pictures of --side 4 and 1 channels"),
+        (digits, "do not go with pictures of 4 x 4 pixels and 1 channels"),
         (two_classes(cifar, tmp_path), "2"),
     ):
         with pytest.raises(SystemExit):
@@ -979,17 +1000,20 @@ def test_the_cifar_preset(cifar, digits, tmp_path, monkeypatch, capsys):
 
 
 def test_reading_kernels_and_decoders(digits, tmp_path):
-    subject = {"subject": str(digits), "side": 4, "crop": 0, "kind": "mulfa", **TINY}
+    subject = {"subject": str(digits), "reduction": SMALLER, "kind": "mulfa", **TINY}
     whole = weightspace.main(
-        replace(weightspace.DEFAULTS["classify"], out=tmp_path / "whole", **subject)
+        replace(weightspace.COMMANDS["classify"], out=tmp_path / "whole", **subject)
     )
+    saved = {
+        **TINY,
+        "stock": replace(STOCK, zoo=tmp_path / "whole" / "zoo.safetensors"),
+    }
     part = weightspace.main(
         replace(
-            weightspace.DEFAULTS["classify"],
+            weightspace.COMMANDS["classify"],
             out=tmp_path / "part",
             read=("kernel", "decoder"),
-            zoo=tmp_path / "whole" / "zoo.safetensors",
-            **TINY,
+            **saved,
         )
     )
     assert whole["dwsnet"]["parameters"] > part["dwsnet"]["parameters"] > 0
@@ -997,23 +1021,20 @@ def test_reading_kernels_and_decoders(digits, tmp_path):
         with pytest.raises(SystemExit):
             weightspace.main(
                 replace(
-                    weightspace.DEFAULTS[job],
-                    zoo=tmp_path / "whole" / "zoo.safetensors",
-                    **TINY,
+                    weightspace.COMMANDS[job],
                     models=models,
+                    **saved,
                 )
             )
 
 
 def test_the_zoo_job(digits, tmp_path):
-    fit = replace(TINY["fit"], seed=1)
     weightspace.main(
-        weightspace.Config(
+        weightspace.ZooConfig(
             subject=str(digits),
-            side=4,
-            crop=0,
+            reduction=SMALLER,
             fields=9,
-            fit=fit,
+            fit=replace(FIT, seed=1),
             out=tmp_path / "zoo",
             device=DEVICE,
         )
@@ -1021,6 +1042,42 @@ def test_the_zoo_job(digits, tmp_path):
     result = json.loads((tmp_path / "zoo" / "result.json").read_text())
     assert {"fields", "seconds", "mean_psnr"} <= result.keys() and result["fields"] == 9
     assert Zoo.load(tmp_path / "zoo" / "zoo.safetensors").labels.tolist() == [0, 1, 2] * 3
+
+
+def test_what_the_sines_are_like(tmp_path):
+    config = weightspace.ZooConfig(
+        sines=SinesConfig(lowest=2.0, highest=3.0, amplitude=5.0),
+        fields=9,
+        fit=FIT,
+        out=tmp_path / "zoo",
+        device=DEVICE,
+    )
+    weightspace.main(config)
+    amplitude, frequency = Zoo.load(tmp_path / "zoo" / "zoo.safetensors").labels.T
+    assert 2 <= frequency.min() < frequency.max() <= 3 and 1 < amplitude.max() <= 5
+
+
+def test_embeddings_are_drawn_where_scikit_learn_is(tmp_path, monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "sklearn.manifold", None)
+    with pytest.raises(SystemExit) as ended:
+        weightspace.main(weightspace.EmbedConfig(out=tmp_path / "out", device=DEVICE))
+    assert ended.value.code == 2 and "pip install scikit-learn" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())  # before anything was fitted
+
+
+def pictures_zoo(n):
+    """A zoo of n fields that nobody fitted."""
+    weights = siren_start((2, 5, 1), n, 30.0, RNG(0))
+    about = {
+        "space": [["W1", [["h01", 5], [None, 2]]], ["b1", [["h01", 5]]]]
+        + [["W2", [[None, 1], ["h01", 5]]], ["b2", [[None, 1]]]],
+        "activation": "sine",
+        "omega": 30.0,
+        "quality": "psnr",
+        "made": {},
+        "seconds": 1.0,
+    }
+    return Zoo(weights, np.zeros(n, np.int32), np.ones(n, np.float32), about)
 
 
 WRONG = {
@@ -1035,63 +1092,36 @@ WRONG = {
     "no fields": (["zoo", "--fields", "0"], "fields"),
     "more than there are": (
         ["zoo", "--subject", "{digits}", "--side", "4", "--crop", "0", "--fields", "61"],
-        "60 pictures",
+        "--fields must be at most 60",
     ),
-    "sines have no classes": (["classify", "--subject", "sines"], "classes"),
-    "pictures have no frequency": (
-        [
-            "regress",
-            "--subject",
-            "{digits}",
-            "--side",
-            "4",
-            "--crop",
-            "0",
-            "--fields",
-            "20",
-            "--held-out",
-            "5",
-        ],
-        "sines",
+    "sines have no classes": (["classify", "--subject", "sines"], "sines: no such file"),
+    "pictures have no frequency": (["regress", "--subject", "{digits}"], "--subject"),
+    "wrong order": (["embed", "--lowest", "3", "--highest", "2"], "--lowest must be less than"),
+    "no models": (["regress", "--models"], "--models needs one at least"),
+    "another kind of zoo": (["regress", "--zoo", "{tmp}/pictures.safetensors"], "are pictures"),
+    "too small a zoo": (
+        ["classify", "--zoo", "{tmp}/pictures.safetensors", "--held-out", "2"],
+        "--held-out must be less than the number of networks, 2",
     ),
-    "no pictures to adapt to": (["adapt", "--subject", "sines"], "pictures"),
+    "no pictures to adapt to": (["adapt", "--subject", "sines"], "sines: no such file"),
     "crop too large": (["zoo", "--subject", "{digits}", "--fields", "3"], "20 x 20"),
     "unknown model": (["classify", "--models", "oracle"], "oracle"),
-    "a model that cannot": (["forward", "--models", "transformer"], "dwsnet and mlp"),
-    "grids of sines": (["zoo", "--kind", "mulfa"], "pictures"),
+    "a model that cannot": (["forward", "--models", "transformer"], "transformer"),
+    "grids of sines": (["zoo", "--kind", "mulfa"], "--kind mulfa needs a --subject of pictures"),
     "rows of grids": (["classify", "--kind", "mulfa", "--models", "inr2vec"], "rows"),
-    "moved kernels": (
-        [
-            "classify",
-            "--subject",
-            "{digits}",
-            "--side",
-            "4",
-            "--crop",
-            "0",
-            "--fields",
-            "20",
-            "--held-out",
-            "5",
-            "--kind",
-            "mulfa",
-            "--view-shift",
-            "0.1",
-        ],
-        "--view-shift are for classify and embed",
-    ),
-    "moved labels": (["regress", "--view-scale", "0.1"], "--view-shift are for classify and embed"),
-    "turned lines": (["embed", "--view-turn", "45"], "two coordinates"),
-    "too much scale": (["classify", "--view-scale", "1"], "--view-scale in [0,"),
-    "classifiers of another kind": (["adapt", "--kind", "siren"], "mlp or cnn"),
-    "fields of another kind": (["classify", "--kind", "cnn"], "mlp or cnn"),
+    "moved kernels": (["classify", "--kind", "mulfa", "--view-shift", "0.1"], "not grids"),
+    "moved labels": (["regress", "--view-scale", "0.1"], "--view-scale"),
+    "turned lines": (["embed", "--view-turn", "45"], "--view-turn"),
+    "too much scale": (["classify", "--view-scale", "1"], "--view-scale must be at least 0"),
+    "classifiers of another kind": (["adapt", "--kind", "siren"], "siren"),
+    "fields of another kind": (["classify", "--kind", "cnn"], "cnn"),
     "no CIFAR-10": (["adapt-cifar"], "cifar-10: no such file or folder"),
-    "parts of a SIREN": (["regress", "--read", "kernel"], "--kind mulfa"),
-    "noise that is not to be learned": (["forward", "--view-noise", "0.1"], "forward"),
-    "no pictures to fit to": (["adapt", "--pictures", "0"], "pictures"),
+    "parts of a SIREN": (["classify", "--read", "kernel"], "--kind mulfa"),
+    "noise that is not to be learned": (["forward", "--view-noise", "0.1"], "--view-noise"),
+    "no pictures to fit to": (["adapt", "--pictures", "0"], "--pictures must be at least 1"),
     "too much colour": (["adapt-cifar", "--jitter", "1.5"], "--jitter"),
-    "no channels": (["regress", "--net.channels", "0"], "channels"),
-    "no steps": (["zoo", "--fit.steps", "0"], "steps"),
+    "no channels": (["regress", "--net.channels", "0"], "--net.channels must be at least 1"),
+    "no steps": (["zoo", "--fit.steps", "0"], "--fit.steps must be at least 1"),
 }
 
 
@@ -1100,6 +1130,7 @@ def test_a_user_error_is_one_line_and_exit_code_2(
     digits, tmp_path, monkeypatch, capfd, arguments, words
 ):
     checkpoint.save(tmp_path / "other.safetensors", {"a": np.zeros(2, np.float32)}, {})
+    pictures_zoo(2).save(tmp_path / "pictures.safetensors")
     arguments = [a.format(tmp=tmp_path, digits=digits) for a in arguments]
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "argv", ["weightspace.py", *arguments])

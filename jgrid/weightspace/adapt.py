@@ -1,15 +1,21 @@
 """Domain adaptation in one pass: weights of picture classifiers -> weights of classifiers for a
 corrupted domain."""
 
-from jgrid.task import AbstractTask
+from typing import Annotated, Any, Optional
+
+from jgrid.config import Weight, config
+from jgrid.task import AbstractTask, Epochs
 from jgrid.weightspace.baselines import FlatMLP
-from jgrid.weightspace.classifiers import classify
+from jgrid.weightspace.classifiers import Pairs, classify
 from jgrid.weightspace.layers import to_weights
-from jgrid.weightspace.tasks import epoch_batch
+from jgrid.weightspace.space import WeightSpace
+from jgrid.weightspace.weights import Weights
 
 import jittor as jt
 import numpy as np
+from annotated_types import Interval
 from jittor import nn
+from numpy.random import Generator
 from scipy.ndimage import rotate
 
 CHUNK = 1000  # pictures that are corrupted at once
@@ -18,7 +24,22 @@ CHUNK = 1000  # pictures that are corrupted at once
 TOGETHER = 2**23
 
 
-def corrupt(pixels, rotation, noise, rng, flip=0.0, jitter=0.0):
+@config
+class DomainConfig:
+    """The domain of pictures to which classifiers are adapted."""
+
+    rotation: Annotated[float, Interval(ge=-360, le=360)] = 45.0
+    """Of the corrupted domain, in degrees."""
+    noise: Weight = 0.2
+    """Of the corrupted domain, standard deviation."""
+    flip: Annotated[float, Interval(ge=0, le=1)] = 0.0
+    """Of the corrupted domain, the probability with which a picture is mirrored."""
+    jitter: Annotated[float, Interval(ge=0, le=1)] = 0.0
+    """Of the corrupted domain: brightness, contrast and saturation of each picture are multiplied
+    by up to 1 +- this."""
+
+
+def corrupt(pixels: np.ndarray, domain: DomainConfig, rng: Generator) -> np.ndarray:
     """Pictures (n, side, side, C) of another domain, in [0, 1]: turned, mirrored, with other
     colours, and noisy, in this order.
 
@@ -30,34 +51,40 @@ def corrupt(pixels, rotation, noise, rng, flip=0.0, jitter=0.0):
     # some need double precision, for which all at once may be too many
     for first in range(0, len(pixels), CHUNK):
         some = pixels[first : first + CHUNK]
-        if rotation:
-            some = rotate(some, rotation, axes=(1, 2), reshape=False, order=1)
-        if flip:
-            some = np.where(rng.random((len(some), 1, 1, 1)) < flip, some[:, :, ::-1], some)
-        if jitter:
-            brightness, contrast, saturation = rng.uniform(
-                1 - jitter, 1 + jitter, (3, len(some), 1, 1, 1)
-            )
-            some = some * brightness
-            for factor, axes in ((contrast, (1, 2, 3)), (saturation, 3)):
-                mean = some.mean(axes, keepdims=True)
-                some = mean + factor * (some - mean)
-        found[first : first + CHUNK] = np.clip(some + noise * rng.standard_normal(some.shape), 0, 1)
+        if domain.rotation:
+            some = rotate(some, domain.rotation, axes=(1, 2), reshape=False, order=1)
+        if domain.flip:
+            mirrored = rng.random((len(some), 1, 1, 1)) < domain.flip
+            some = np.where(mirrored, some[:, :, ::-1], some)
+        if domain.jitter:
+            some = _recoloured(some, domain.jitter, rng)
+        noisy = some + domain.noise * rng.standard_normal(some.shape)
+        found[first : first + CHUNK] = np.clip(noisy, 0, 1)
     return found
+
+
+def _recoloured(pixels: np.ndarray, jitter: float, rng: Generator) -> np.ndarray:
+    factors = rng.uniform(1 - jitter, 1 + jitter, (3, len(pixels), 1, 1, 1))
+    brightness, contrast, saturation = factors
+    pixels = pixels * brightness
+    for factor, axes in ((contrast, (1, 2, 3)), (saturation, 3)):
+        mean = pixels.mean(axes, keepdims=True)
+        pixels = mean + factor * (pixels - mean)
+    return pixels
 
 
 class FlatWeights(nn.Module):
     """The flat MLP from weights to weights: its outputs cut into the tensors of the space. It
     starts near zero."""
 
-    def __init__(self, space, width=256, depth=2):
+    def __init__(self, space: WeightSpace, width: int = 256, depth: int = 2):
         super().__init__()
         self._space = space
         self.mlp = FlatMLP(space, space.dim, width, depth)
         last = list(self.mlp.network.layers)[-1]
         last.weight = last.weight * 0.01
 
-    def execute(self, features):
+    def execute(self, features: list[jt.Var]) -> list[jt.Var]:
         flat = self.mlp(features)
         first = 0
         results = []
@@ -72,10 +99,9 @@ class AdaptTask(AbstractTask):
     """v' = v - deviation * model(v), one pass, such that the classifier v' is right on corrupted
     pictures.
 
-    weights: of the classifiers (`weights.Weights`); pairs: their classes (F, 2); train, test:
-    classifiers; known, unseen: Pairs of corrupted pictures that training sees and that it does not.
-    `accuracy` is that of unseen classifiers on unseen pictures, and `accuracy_unadapted` theirs as
-    they are."""
+    weights: of the classifiers; pairs: their classes (F, 2); train, test: classifiers; known,
+    unseen: corrupted pictures that training sees and that it does not. `accuracy` is that of unseen
+    classifiers on unseen pictures, and `accuracy_unadapted` theirs as they are."""
 
     dim = 0
     n_out = 2
@@ -83,18 +109,27 @@ class AdaptTask(AbstractTask):
     n_pictures = 64
     n_test = 200
 
-    def __init__(self, weights, pairs, train, test, known, unseen, seed=0):
+    def __init__(
+        self,
+        weights: Weights,
+        pairs: np.ndarray,
+        train: np.ndarray,
+        test: np.ndarray,
+        known: Pairs,
+        unseen: Pairs,
+        seed: int = 0,
+    ):
         self.weights = weights
         self.pairs = pairs
-        self.train = train
         self.test = test
         self.seed = seed
         self.known = known
         self.unseen = unseen
-        self.unadapted = None
+        self.unadapted: Optional[float] = None
+        self._epochs = Epochs(train, seed)
 
-    def sample(self, step, n):
-        index = epoch_batch(self.train, step, n, self.seed)
+    def sample(self, step: int, n: int) -> dict[str, Any]:
+        index = self._epochs.rows(step, n)
         rng = np.random.default_rng([self.seed, step])
         x, y = self.known.sample(self.pairs[index], self.n_pictures, rng)
         return {
@@ -103,8 +138,20 @@ class AdaptTask(AbstractTask):
             "y": jt.array(y.reshape(-1)).stop_grad(),
         }
 
-    def adapted(self, model, index):
-        """The classifiers' adapted weights {name: (F, *sizes)}, as variables."""
+    def loss(self, model: nn.Module, batch: dict[str, Any]) -> dict[str, jt.Var]:
+        logits = classify(batch["x"], *self.adapted(model, batch["index"]).values())
+        return {"cross_entropy": nn.cross_entropy_loss(logits.reshape(-1, 2), batch["y"])}
+
+    def evaluate(self, model: nn.Module) -> dict[str, float]:
+        if self.unadapted is None:
+            self.unadapted = self.accuracy(None)
+        model.eval()
+        found = self.accuracy(model)
+        model.train()
+        return {"accuracy": found, "accuracy_unadapted": self.unadapted}
+
+    def adapted(self, model: Optional[nn.Module], index: np.ndarray) -> dict[str, jt.Var]:
+        """The classifiers' adapted weights {name: (F, *sizes)}; model None: as they are."""
         raw = {name: jt.array(value).stop_grad() for name, value in self.weights.raw(index).items()}
         if model is None:
             return raw
@@ -113,19 +160,7 @@ class AdaptTask(AbstractTask):
             name: value - self.weights.deviation[name] * change[name] for name, value in raw.items()
         }
 
-    def loss(self, model, batch):
-        logits = classify(batch["x"], *self.adapted(model, batch["index"]).values())
-        return {"cross_entropy": nn.cross_entropy_loss(logits.reshape(-1, 2), batch["y"])}
-
-    def evaluate(self, model):
-        if self.unadapted is None:
-            self.unadapted = self.accuracy(None)
-        model.eval()
-        found = self.accuracy(model)
-        model.train()
-        return {"accuracy": found, "accuracy_unadapted": self.unadapted}
-
-    def accuracy(self, model, pictures=None):
+    def accuracy(self, model: Optional[nn.Module], pictures: Optional[Pairs] = None) -> float:
         """Of unseen classifiers on unseen pictures (or others); model None: as they are."""
         pictures = pictures or self.unseen
         rng = np.random.default_rng(self.seed)
@@ -135,8 +170,6 @@ class AdaptTask(AbstractTask):
             for first in range(0, len(self.test), at_once):
                 index = self.test[first : first + at_once]
                 x, y = pictures.sample(self.pairs[index], self.n_test, rng)
-                right.append(
-                    classify(jt.array(x), *self.adapted(model, index).values()).numpy().argmax(2)
-                    == y
-                )
+                logits = classify(jt.array(x), *self.adapted(model, index).values())
+                right.append(logits.numpy().argmax(2) == y)
         return float(np.concatenate(right).mean())

@@ -1,11 +1,23 @@
 """Zoos of picture classifiers: MLPs on pixels, and convolutional networks."""
 
-from jgrid.weightspace.space import cnn_space, mlp_space
-from jgrid.weightspace.zoo import CHUNK, relu_networks, train
+from jgrid.weightspace.space import WeightSpace, cnn_space, mlp_space
+from jgrid.weightspace.subjects import Pictures
+from jgrid.weightspace.zoo import (
+    CHUNK,
+    AbstractSubject,
+    Advance,
+    FitConfig,
+    Fitted,
+    Zoo,
+    relu_networks,
+    train,
+)
 
 import jittor as jt
 import numpy as np
 from jittor import nn
+from numpy.random import Generator
+from typing_extensions import Literal
 
 # of all pixels that the classifiers fitted together see; their layers take some ten times as many
 MOST_VALUES = 2**26
@@ -15,7 +27,7 @@ class Pairs:
     """Pictures by class, from which two-class problems are drawn: pixels (n, side, side, C), labels
     (n,)."""
 
-    def __init__(self, pixels, labels):
+    def __init__(self, pixels: np.ndarray, labels: np.ndarray):
         self.pixels = pixels
         self.members = [np.flatnonzero(labels == c) for c in range(int(labels.max()) + 1)]
         if min(len(found) for found in self.members) < 2 or len(self.members) < 2:
@@ -24,17 +36,77 @@ class Pairs:
                 f" {[len(m) for m in self.members]}"
             )
 
-    def sample(self, pairs, n, rng):
+    def sample(self, pairs: np.ndarray, n: int, rng: Generator) -> tuple[np.ndarray, np.ndarray]:
         """n pictures for each pair of classes (F, 2), half of each class: x (F, n, side, side, C)
         centred, y (F, n) in {0, 1}."""
         y = np.arange(n) % 2
         index = np.stack([[rng.choice(self.members[pair[c]]) for c in y] for pair in pairs])
-        return self.pixels[index] - np.float32(0.5), np.broadcast_to(y, index.shape).astype(
-            np.int32
-        )
+        x = self.pixels[index] - np.float32(0.5)
+        return x, np.broadcast_to(y, index.shape).astype(np.int32)
 
 
-def classify(x, *weights_and_biases):
+class Classifiers(AbstractSubject):
+    """Small classifiers, each fitted to `n` pictures of two classes drawn at random; labels (F, 2):
+    the classes; quality: accuracy.
+
+    kind: mlp, ReLU MLPs on all pixels, or cnn, convolutional networks whose channels are the hidden
+    layers."""
+
+    activation = "relu"
+    quality = "accuracy"
+
+    def __init__(self, pictures: Pictures, n: int = 200, kind: Literal["mlp", "cnn"] = "mlp"):
+        self.config = {**pictures.config, "kind": "classifiers" if kind == "mlp" else kind, "n": n}
+        self.n_classes = int(pictures.labels.max()) + 1
+        self.n = n
+        self.pairs = Pairs(pictures.pixels, pictures.labels)
+        self.kind = kind
+
+    @property
+    def together(self) -> int:
+        values = self.n * int(np.prod(self.pairs.pixels.shape[1:]))
+        return max(1, min(CHUNK, MOST_VALUES // values))
+
+    def space(self, config: FitConfig) -> WeightSpace:
+        *sides, channels = self.pairs.pixels.shape[1:]
+        if self.kind == "cnn":
+            return cnn_space((channels, *config.hidden), 2)
+        return mlp_space((int(np.prod(sides)) * channels, *config.hidden, 2))
+
+    def fit(
+        self, first: int, last: int, config: FitConfig, rng: Generator, advance: Advance
+    ) -> Fitted:
+        drawn = [rng.choice(self.n_classes, 2, replace=False) for _ in range(first, last)]
+        classes = np.stack(drawn)
+        x, y = self.pairs.sample(classes, self.n, rng)
+        parameters = _start(self.space(config), last - first, rng)
+        pictures = jt.array(x).stop_grad()
+        truth = jt.array(y.reshape(-1)).stop_grad()
+
+        # the mean over all would make the gradient of each smaller the more there are
+        def errors() -> jt.Var:
+            logits = classify(pictures, *parameters.values()).reshape(-1, 2)
+            return nn.cross_entropy_loss(logits, truth) * (last - first)
+
+        train(errors, list(parameters.values()), config, advance)
+        right = (classify(pictures, *parameters.values()).numpy().argmax(2) == y).mean(1)
+        weights = {name: p.numpy() for name, p in parameters.items()}
+        return weights, classes.astype(np.int32), right.astype(np.float32)
+
+
+def _start(space: WeightSpace, n: int, rng: Generator) -> dict[str, jt.Var]:
+    """The weights of n networks: normal of variance 2 / inputs, biases zero."""
+    parameters = {}
+    for name, axes in space.tensors:
+        shape = [size for _, size in axes]
+        start = np.zeros((n, *shape))
+        if name.startswith("W"):
+            start = np.sqrt(2 / np.prod(shape[1:])) * rng.standard_normal(start.shape)
+        parameters[name] = jt.array(start.astype(np.float32))
+    return parameters
+
+
+def classify(x: jt.Var, *weights_and_biases: jt.Var) -> jt.Var:
     """Logits (F, N, n_out) of F classifiers, each of pictures of its own: x (F, N, H, W, C),
     parameters of `cnn_space` or `mlp_space`.
 
@@ -44,12 +116,11 @@ def classify(x, *weights_and_biases):
     n = 2 * sum(weight.ndim == 4 for weight in weights_and_biases[::2])
     for i in range(0, n, 2):
         x = nn.relu(convolve(x, *weights_and_biases[i : i + 2]))
-    return relu_networks(
-        x.mean(3).mean(2) if n else x.reshape(x.shape[0], x.shape[1], -1), *weights_and_biases[n:]
-    )
+    flat = x.mean(3).mean(2) if n else x.reshape(x.shape[0], x.shape[1], -1)
+    return relu_networks(flat, *weights_and_biases[n:])
 
 
-def convolve(x, weight, bias):
+def convolve(x: jt.Var, weight: jt.Var, bias: jt.Var) -> jt.Var:
     """3 x 3 convolutions of stride 2, one for each of F batches of pictures, which zeros surround.
 
     x (F, N, H, W, C), weight (F, c, C, 9), bias (F, c) -> (F, N, H/2, W/2, c), halves rounded up.
@@ -60,63 +131,25 @@ def convolve(x, weight, bias):
     shape = [fields, n, height, width, channels, 3, 3]
     patches = x.reindex(shape, ["i0", "i1", "i2*2+i5-1", "i3*2+i6-1", "i4"])
     patches = patches.reshape(fields, n * height * width, channels * 9)
-    z = jt.matmul(
-        patches, weight.reshape(fields, weight.shape[1], -1).transpose(0, 2, 1)
-    ) + bias.unsqueeze(1)
+    taps = weight.reshape(fields, weight.shape[1], -1).transpose(0, 2, 1)
+    z = jt.matmul(patches, taps) + bias.unsqueeze(1)
     return z.reshape(fields, n, height, width, -1)
 
 
-class Classifiers:
-    """Small classifiers, each fitted to `n` pictures of two classes drawn at random; labels (F, 2):
-    the classes; quality: accuracy.
-
-    kind: mlp, ReLU MLPs on all pixels, or cnn, convolutional networks whose channels are the hidden
-    layers."""
-
-    activation = "relu"
-    quality = "accuracy"
-
-    def __init__(self, pictures, n=200, kind="mlp"):
-        self.config = {**pictures.config, "kind": "classifiers" if kind == "mlp" else kind, "n": n}
-        self.n_classes = int(pictures.labels.max()) + 1
-        self.n = n
-        self.pairs = Pairs(pictures.pixels, pictures.labels)
-        self.kind = kind
-        self.together = max(
-            1, min(CHUNK, MOST_VALUES // (n * int(np.prod(pictures.pixels.shape[1:]))))
-        )
-
-    def space(self, config):
-        *sides, channels = self.pairs.pixels.shape[1:]
-        if self.kind == "cnn":
-            return cnn_space((channels, *config.hidden), 2)
-        return mlp_space((int(np.prod(sides)) * channels, *config.hidden, 2))
-
-    def fit(self, first, last, config, rng, advance):
-        classes = np.stack(
-            [rng.choice(self.n_classes, 2, replace=False) for _ in range(first, last)]
-        )
-        x, y = self.pairs.sample(classes, self.n, rng)
-        parameters = {}
-        for name, axes in self.space(config).tensors:
-            shape = [size for _, size in axes]
-            start = np.zeros((last - first, *shape))
-            if name.startswith("W"):
-                start = np.sqrt(2 / np.prod(shape[1:])) * rng.standard_normal(start.shape)
-            parameters[name] = jt.array(start.astype(np.float32))
-        x = jt.array(x).stop_grad()
-        truth = jt.array(y.reshape(-1)).stop_grad()
-
-        # the mean over all would make the gradient of each smaller the more there are
-        def errors():
-            return nn.cross_entropy_loss(
-                classify(x, *parameters.values()).reshape(-1, 2), truth
-            ) * (last - first)
-
-        train(errors, list(parameters.values()), config, advance)
-        right = (classify(x, *parameters.values()).numpy().argmax(2) == y).mean(1)
-        return (
-            {name: p.numpy() for name, p in parameters.items()},
-            classes.astype(np.int32),
-            right.astype(np.float32),
-        )
+def require_same_pictures(zoo: Zoo, *pictures: Pairs) -> None:
+    """ValueError where a zoo of classifiers is none of pictures like these: of their size, and of
+    no class that they lack."""
+    first = zoo.weights["W1"]
+    inputs = first.shape[2]
+    for pairs in pictures:
+        side, _, channels = pairs.pixels.shape[1:]
+        if inputs != (channels if first.ndim == 4 else side * side * channels):
+            raise ValueError(
+                f"its classifiers have {inputs} inputs, which do not go with pictures of {side} x"
+                f" {side} pixels and {channels} channels"
+            )
+        classes = len(pairs.members)
+        if zoo.labels.max() >= classes:
+            raise ValueError(
+                f"its classifiers know {zoo.labels.max() + 1} classes, the pictures have {classes}"
+            )

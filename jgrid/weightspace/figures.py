@@ -1,6 +1,10 @@
 """Pictures of zoos, of what was read from weights, and of embeddings."""
 
+from collections.abc import Sequence
+from typing import Any
+
 from jgrid.ops.siren import fused_sirens
+from jgrid.weightspace.zoo import Zoo
 
 import jittor as jt
 import numpy as np
@@ -11,13 +15,7 @@ SHOWN = 12  # fields of a zoo
 SIDE = 60  # pixels a field of a picture is rendered with
 
 
-def _figure(rows, columns, size):
-    figure = Figure(figsize=size, dpi=120, layout="constrained")
-    FigureCanvasAgg(figure)
-    return figure, figure.subplots(rows, columns, squeeze=False)
-
-
-def fields(zoo):
+def fields(zoo: Zoo) -> Figure:
     """The first fields of a zoo of sine networks, each at more points than it was fitted at, with
     its PSNR."""
     n = min(SHOWN, len(zoo.quality))
@@ -43,7 +41,7 @@ def fields(zoo):
     return figure
 
 
-def predictions(truth, found, name):
+def predictions(truth: np.ndarray, found: dict[str, np.ndarray], name: str) -> Figure:
     """Predicted over true values of held-out fields, a panel for each model: truth (F,), found
     {model: (F,)}."""
     figure, axes = _figure(1, len(found), (3.4 * len(found), 3.4))
@@ -54,18 +52,29 @@ def predictions(truth, found, name):
     return figure
 
 
-def embedding(found, labels, names):
+def find_tsne() -> Any:
+    """scikit-learn's t-SNE, which takes a second that other figures need not wait for; ValueError
+    where it is not installed."""
+    try:
+        from sklearn.manifold import TSNE
+    except ImportError:
+        raise ValueError(
+            "embeddings are drawn with scikit-learn, which is not installed: pip install"
+            " scikit-learn"
+        ) from None
+    return TSNE
+
+
+def embedding(found: dict[str, np.ndarray], labels: np.ndarray, names: Sequence[str]) -> Figure:
     """t-SNE of embeddings {model: (F, n)} in the plane, a row for each model, coloured by each
     label: labels (F, n_labels)."""
-    from sklearn.manifold import TSNE  # it takes a second, which other figures need not wait for
-
+    tsne = find_tsne()
     figure, axes = _figure(len(found), len(names), (4.2 * len(names), 3.6 * len(found)))
     for row, (model, values) in zip(axes, found.items()):
         values = (values - values.mean(0)) / (values.std(0) + 1e-9)
         perplexity = min(30.0, (len(values) - 1) / 3)
-        place = TSNE(perplexity=perplexity, init="pca", random_state=0).fit_transform(
-            values.astype(np.float64)
-        )
+        plane = tsne(perplexity=perplexity, init="pca", random_state=0)
+        place = plane.fit_transform(values.astype(np.float64))
         for ax, label, name in zip(row, labels.T, names):
             dots = ax.scatter(*place.T, c=label, s=7, cmap="viridis")
             ax.set(xticks=[], yticks=[], title=f"{model}, coloured by {name}")
@@ -73,7 +82,7 @@ def embedding(found, labels, names):
     return figure
 
 
-def domains(clean, corrupted, side):
+def domains(clean: np.ndarray, corrupted: np.ndarray, side: int) -> Figure:
     """Pictures of the domain classifiers know (above) and of the corrupted one (below): (n, D) in
     [0, 1] each."""
     figure, axes = _figure(2, len(clean), (1.0 * len(clean), 2.2))
@@ -82,3 +91,9 @@ def domains(clean, corrupted, side):
             ax.imshow(value.reshape(side, side, -1).squeeze(), cmap="gray", vmin=0, vmax=1)
             ax.set(xticks=[], yticks=[])
     return figure
+
+
+def _figure(rows: int, columns: int, size: tuple[float, float]) -> tuple[Figure, np.ndarray]:
+    figure = Figure(figsize=size, dpi=120, layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure, figure.subplots(rows, columns, squeeze=False)

@@ -4,7 +4,10 @@ Between layers a point of V with C features per weight is a list, a variable for
 hidden axes sorted by label, free C): the free axes are folded into the last one, features fastest.
 """
 
+from collections.abc import Sequence
+
 from jgrid.ops.norm import fused_norm_relu
+from jgrid.weightspace.space import Axes, Labels, WeightSpace
 
 import jittor as jt
 import numpy as np
@@ -13,37 +16,37 @@ from jittor import nn
 POOLS = ("mean", "sum", "max")
 
 
-def to_features(space, weights):
+def to_features(space: WeightSpace, weights: dict[str, jt.Var]) -> list[jt.Var]:
     """{name: (B, *sizes)} -> the list of features with C = 1."""
     features = []
     for name, axes in space.tensors:
-        order = [
-            1 + i
-            for i in sorted(range(len(axes)), key=lambda i: (axes[i][0] is None, axes[i][0] or ""))
-        ]
-        value = weights[name].transpose(0, *order) if order != sorted(order) else weights[name]
-        features.append(
-            value.reshape(
-                [value.shape[0]]
-                + [space.sizes[label] for label in space.hidden(axes)]
-                + [space.free(axes)]
-            )
-        )
+        order = _hidden_first(axes)
+        value = weights[name]
+        if order != sorted(order):
+            value = value.transpose(0, *(1 + i for i in order))
+        hidden = [space.sizes[label] for label in space.hidden(axes)]
+        features.append(value.reshape([value.shape[0], *hidden, space.free(axes)]))
     return features
 
 
-def to_weights(space, features):
+def to_weights(space: WeightSpace, features: list[jt.Var]) -> dict[str, jt.Var]:
     """The inverse of `to_features`, of the first feature."""
     weights = {}
     for (name, axes), value in zip(space.tensors, features):
-        order = sorted(range(len(axes)), key=lambda i: (axes[i][0] is None, axes[i][0] or ""))
-        value = value.reshape([value.shape[0]] + [axes[i][1] for i in order] + [-1])[..., 0]
+        order = _hidden_first(axes)
+        sizes = [axes[i][1] for i in order]
+        value = value.reshape([value.shape[0], *sizes, -1])[..., 0]
         back = [1 + order.index(i) for i in range(len(axes))]
         weights[name] = value.transpose(0, *back) if back != sorted(back) else value
     return weights
 
 
-def _pool(value, axes, pool):
+def _hidden_first(axes: Axes) -> list[int]:
+    """The axes' places, hidden ones sorted by label, then the free ones."""
+    return sorted(range(len(axes)), key=lambda i: (axes[i][0] is None, axes[i][0] or ""))
+
+
+def _pool(value: jt.Var, axes: Sequence[int], pool: str) -> jt.Var:
     if not axes:
         return value
     return {"mean": value.mean, "sum": value.sum, "max": value.max}[pool](dims=axes)
@@ -66,10 +69,12 @@ class EquivariantLinear(nn.Module):
     normal, so that the variance of features that agree along hidden axes is multiplied by gain^2
     (of independent ones the pooled part is smaller); biases start at zero."""
 
-    def __init__(self, space, c_in, c_out, pool="mean", gain=1.0):
+    def __init__(
+        self, space: WeightSpace, c_in: int, c_out: int, pool: str = "mean", gain: float = 1.0
+    ):
         super().__init__()
         if pool not in POOLS:
-            raise ValueError(f"a pool is one of {', '.join(POOLS)}, got {pool!r}")
+            raise ValueError(f"`pool` must be one of {', '.join(POOLS)}, got {pool!r}")
         self._space = space
         self.pool = pool
         self.c_out = c_out
@@ -81,64 +86,62 @@ class EquivariantLinear(nn.Module):
         )
         self.biases = nn.ParameterList([jt.zeros((free * c_out,)) for free in self._free])
 
-    def _having(self, subset):
-        return [t for t, hidden in enumerate(self._hidden) if set(subset) <= set(hidden)]
-
-    def _matrix(self, subset, c_in, c_out, gain):
-        """A_S (sum of free_i c_in, sum of free_o c_out): each column's variance is gain^2 / (its
-        inputs x the subsets of its tensor o)."""
-        rows = []
-        columns = []
-        for t in self._having(subset):
-            others = np.prod(
-                [self._space.sizes[label] for label in self._hidden[t] if label not in subset]
-            )
-            rows += [1.0 / others if self.pool == "sum" else 1.0] * (self._free[t] * c_in)
-            columns += [2.0 ** (-len(self._hidden[t]) / 2)] * (self._free[t] * c_out)
-        spread = gain / np.sqrt(len(rows)) * np.outer(rows, columns)
-        return jt.array((spread * np.random.normal(size=spread.shape)).astype(np.float32))
-
-    def execute(self, features):
-        results = [None] * len(features)
+    def execute(self, features: list[jt.Var]) -> list[jt.Var]:
+        results: list = [None] * len(features)
         for subset, matrix in zip(self._shared, self.matrices):
             tensors = self._having(subset)
-            pooled = []
-            for t in tensors:
-                pooled.append(
-                    _pool(
-                        features[t],
-                        [1 + a for a, label in enumerate(self._hidden[t]) if label not in subset],
-                        self.pool,
-                    )
-                )
+            pooled = [self._pooled(features[t], t, subset) for t in tensors]
             stacked = pooled[0] if len(pooled) == 1 else jt.concat(pooled, dim=-1)
-            product = (stacked.reshape(-1, matrix.shape[0]) @ matrix).reshape(
-                stacked.shape[:-1] + [-1]
-            )
+            product = stacked.reshape(-1, matrix.shape[0]) @ matrix
+            product = product.reshape(stacked.shape[:-1] + [-1])
             first = 0
             for t in tensors:
                 width = self._free[t] * self.c_out
                 part = product if len(tensors) == 1 else product[..., first : first + width]
                 first += width
-                shape = [part.shape[0]] + [
-                    self._space.sizes[label] if label in subset else 1 for label in self._hidden[t]
-                ]
-                part = part.reshape(shape + [width])
+                part = self._ready(part, t, subset)
                 results[t] = part + self.biases[t] if results[t] is None else results[t] + part
         # a tensor's own set of axes is among the subsets, so that each sum has its full shape
         return results
+
+    def _having(self, subset: Labels) -> list[int]:
+        """The tensors that have all these hidden axes."""
+        return [t for t, hidden in enumerate(self._hidden) if set(subset) <= set(hidden)]
+
+    def _matrix(self, subset: Labels, c_in: int, c_out: int, gain: float) -> jt.Var:
+        """A_S (sum of free_i c_in, sum of free_o c_out): each column's variance is gain^2 / (its
+        inputs x the subsets of its tensor o)."""
+        rows: list[float] = []
+        columns: list[float] = []
+        for t in self._having(subset):
+            sizes = [self._space.sizes[label] for label in self._hidden[t] if label not in subset]
+            others = np.prod(sizes)
+            rows += [1.0 / others if self.pool == "sum" else 1.0] * (self._free[t] * c_in)
+            columns += [2.0 ** (-len(self._hidden[t]) / 2)] * (self._free[t] * c_out)
+        spread = gain / np.sqrt(len(rows)) * np.outer(rows, columns)
+        return jt.array((spread * np.random.normal(size=spread.shape)).astype(np.float32))
+
+    def _pooled(self, value: jt.Var, t: int, subset: Labels) -> jt.Var:
+        """A tensor's features, pooled over its hidden axes beyond the subset."""
+        axes = [1 + a for a, label in enumerate(self._hidden[t]) if label not in subset]
+        return _pool(value, axes, self.pool)
+
+    def _ready(self, part: jt.Var, t: int, subset: Labels) -> jt.Var:
+        """Rows of a product with an axis for each of the tensor's hidden axes, to be broadcast."""
+        sizes = [self._space.sizes[a] if a in subset else 1 for a in self._hidden[t]]
+        return part.reshape([part.shape[0], *sizes, part.shape[-1]])
 
 
 class NormRelu(nn.Module):
     """Layer normalisation along the features of each weight, with a gain and a shift per tensor and
     feature, then relu; equivariant."""
 
-    def __init__(self, space, channels):
+    def __init__(self, space: WeightSpace, channels: int):
         super().__init__()
         self.gain = nn.ParameterList([jt.ones((channels,)) for _ in space.tensors])
         self.shift = nn.ParameterList([jt.zeros((channels,)) for _ in space.tensors])
 
-    def execute(self, features):
+    def execute(self, features: list[jt.Var]) -> list[jt.Var]:
         return [
             fused_norm_relu(value.reshape(-1, gain.shape[0]), gain, shift).reshape(value.shape)
             for value, gain, shift in zip(features, self.gain, self.shift)
@@ -149,13 +152,13 @@ class Dropout(nn.Module):
     """Sets entries to zero with probability p while training and scales the others by 1 / (1 - p);
     does nothing in evaluation."""
 
-    def __init__(self, p):
+    def __init__(self, p: float):
         super().__init__()
         if not 0 <= p < 1:
-            raise ValueError(f"the probability of a dropout is at least 0 and less than 1, got {p}")
+            raise ValueError(f"`dropout` must be at least 0 and less than 1, got {p}")
         self.p = p
 
-    def execute(self, features):
+    def execute(self, features: list[jt.Var]) -> list[jt.Var]:
         if self.p == 0 or not self.is_training():
             return features
         return [
@@ -171,22 +174,32 @@ class Equivariant(nn.Module):
     """
 
     def __init__(
-        self, space, c_in, channels, c_out, depth, pool="mean", dropout=0.0, last_gain=1.0
+        self,
+        space: WeightSpace,
+        c_in: int,
+        channels: int,
+        c_out: int,
+        depth: int,
+        pool: str = "mean",
+        dropout: float = 0.0,
+        last_gain: float = 1.0,
     ):
         super().__init__()
         if depth < 1:
-            raise ValueError(f"a network on weights has at least one layer, got {depth}")
+            raise ValueError(f"`depth` must be at least 1, got {depth}")
         sizes = [c_in] + [channels] * (depth - 1) + [c_out]
-        modules = []
+        modules: list[nn.Module] = []
         for layer, (a, b) in enumerate(zip(sizes[:-1], sizes[1:])):
+            gain = 1.0
             if layer:
                 modules += [NormRelu(space, a), Dropout(dropout)]
-            # a relu leaves half of the second moment
-            gain = (np.sqrt(2.0) if layer else 1.0) * (last_gain if layer == depth - 1 else 1.0)
+                gain = 2.0**0.5  # a relu leaves half of the second moment
+            if layer == depth - 1:
+                gain *= last_gain
             modules.append(EquivariantLinear(space, a, b, pool, gain))
         self.network = nn.Sequential(*modules)
 
-    def execute(self, features):
+    def execute(self, features: list[jt.Var]) -> list[jt.Var]:
         return self.network(features)
 
 
@@ -194,11 +207,11 @@ class InvariantPool(nn.Module):
     """Pools every hidden axis of every tensor, by mean and by maximum: features -> (B, 2 C sum of
     free)."""
 
-    def __init__(self, space):
+    def __init__(self, space: WeightSpace):
         super().__init__()
         self._axes = [list(range(1, 1 + len(space.hidden(axes)))) for _, axes in space.tensors]
 
-    def execute(self, features):
+    def execute(self, features: list[jt.Var]) -> jt.Var:
         pools = [
             _pool(v, axes, pool)
             for pool in ("mean", "max")
@@ -212,7 +225,15 @@ class DWSNet(nn.Module):
     (B, n_out), invariant."""
 
     def __init__(
-        self, space, n_out, channels=24, depth=4, c_in=1, pool="mean", dropout=0.0, head=64
+        self,
+        space: WeightSpace,
+        n_out: int,
+        channels: int = 24,
+        depth: int = 4,
+        c_in: int = 1,
+        pool: str = "mean",
+        dropout: float = 0.0,
+        head: int = 64,
     ):
         super().__init__()
         self._space = space
@@ -224,6 +245,6 @@ class DWSNet(nn.Module):
         self.dropout = Dropout(dropout)
         self.last = nn.Linear(head, n_out)
 
-    def execute(self, features):
+    def execute(self, features: list[jt.Var]) -> jt.Var:
         pooled = self.pool(self.norm(self.body(features)))
         return self.last(self.dropout([nn.relu(self.hidden(pooled))])[0])

@@ -1,69 +1,77 @@
-"""The networks on weights by name: what the apps compare."""
+"""The networks on weights by name: what the app compares."""
 
-from dataclasses import dataclass
+from typing import Annotated
 
+from jgrid.config import Count, Positive, Share, Weight, config
 from jgrid.weightspace.adapt import FlatWeights
 from jgrid.weightspace.baselines import FlatMLP, RowEncoder, RowTransformer
 from jgrid.weightspace.layers import DWSNet, Equivariant
+from jgrid.weightspace.space import WeightSpace
 
+from annotated_types import Interval
+from jittor import nn
 from typing_extensions import Literal
 
-# name: (from weights to outputs, from weights to weights, or None where there is none)
-MODELS = {
-    "dwsnet": (
-        lambda space, n_out, net, c_in: DWSNet(
-            space, n_out, net.channels, net.depth, c_in, net.pool, net.dropout
-        ),
-        lambda space, net: Equivariant(
-            space, 1, net.channels, 1, net.depth, net.pool, net.dropout, last_gain=0.1
-        ),
-    ),
-    "mlp": (
-        lambda space, n_out, net, c_in: FlatMLP(space, n_out, net.width, c_in=c_in),
-        lambda space, net: FlatWeights(space, net.width),
-    ),
-    "mlp-permuted": (
-        lambda space, n_out, net, c_in: FlatMLP(space, n_out, net.width, c_in=c_in),
-        None,
-    ),
-    "mlp-aligned": (
-        lambda space, n_out, net, c_in: FlatMLP(space, n_out, net.width, c_in=c_in),
-        None,
-    ),
-    "inr2vec": (lambda space, n_out, net, c_in: RowEncoder(space, n_out), None),
-    "transformer": (lambda space, n_out, net, c_in: RowTransformer(space, n_out), None),
-}
 
-
-@dataclass(frozen=True)
+@config
 class NetConfig:
     """Size of the networks on weights, and their learning."""
 
-    channels: int = 24
+    channels: Count = 24
     """Features per weight of a DWSNet."""
-    depth: int = 4
+    depth: Annotated[int, Interval(ge=1, le=1000)] = 4
     """Equivariant layers of a DWSNet."""
     pool: Literal["mean", "sum", "max"] = "mean"
     """How its layers pool."""
-    dropout: float = 0.0
+    dropout: Share = 0.0
     """Of its features."""
-    lr: float = 3e-3
+    lr: Positive = 3e-3
     """Its learning rate."""
-    width: int = 256
+    width: Count = 256
     """Neurons of each of the two hidden layers of the flat MLP."""
-    lr_baselines: float = 1e-3
+    lr_baselines: Positive = 1e-3
     """Learning rate of all others."""
-    weight_decay: float = 0.0
+    weight_decay: Weight = 0.0
     """Of all: added to the gradients, times the weights."""
 
-    def __post_init__(self):
-        if min(self.channels, self.depth, self.width) < 1 or not 0 <= self.dropout < 1:
-            raise ValueError(
-                "--net needs channels, depth and width >= 1 and 0 <= dropout < 1, got "
-                f"{self.channels}, {self.depth}, {self.width} and {self.dropout}"
-            )
-        if min(self.lr, self.lr_baselines) <= 0 or self.weight_decay < 0:
-            raise ValueError(
-                "--net needs lr and lr-baselines > 0 and weight-decay >= 0, got "
-                f"{self.lr}, {self.lr_baselines} and {self.weight_decay}"
-            )
+    def rate(self, model: str) -> float:
+        """The learning rate of a model."""
+        return self.lr if model == "dwsnet" else self.lr_baselines
+
+
+def _dwsnet(space: WeightSpace, n_out: int, net: NetConfig, c_in: int) -> nn.Module:
+    return DWSNet(space, n_out, net.channels, net.depth, c_in, net.pool, net.dropout)
+
+
+def _flat(space: WeightSpace, n_out: int, net: NetConfig, c_in: int) -> nn.Module:
+    return FlatMLP(space, n_out, net.width, c_in=c_in)
+
+
+def _row_encoder(space: WeightSpace, n_out: int, net: NetConfig, c_in: int) -> nn.Module:
+    return RowEncoder(space, n_out)
+
+
+def _row_transformer(space: WeightSpace, n_out: int, net: NetConfig, c_in: int) -> nn.Module:
+    return RowTransformer(space, n_out)
+
+
+def _equivariant(space: WeightSpace, net: NetConfig) -> nn.Module:
+    return Equivariant(space, 1, net.channels, 1, net.depth, net.pool, net.dropout, last_gain=0.1)
+
+
+def _flat_weights(space: WeightSpace, net: NetConfig) -> nn.Module:
+    return FlatWeights(space, net.width)
+
+
+# from weights with c_in features each to n_out numbers: build(space, n_out, net, c_in)
+READERS = {
+    "dwsnet": _dwsnet,
+    "mlp": _flat,
+    "mlp-permuted": _flat,
+    "mlp-aligned": _flat,
+    "inr2vec": _row_encoder,
+    "transformer": _row_transformer,
+}
+OF_ROWS = {"inr2vec", "transformer"}  # they read the neurons of an MLP one by one
+# from weights to weights: build(space, net)
+EDITORS = {"dwsnet": _equivariant, "mlp": _flat_weights}
