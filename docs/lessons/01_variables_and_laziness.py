@@ -33,11 +33,11 @@ STEPS = int(os.environ.get("STEPS", 300))
 jt.set_global_seed(0)
 random = np.random.default_rng(0)
 numbers = np.sort(random.uniform(size=256)).astype(np.float32)
-wanted = (
+heights = (
     np.sin(7 * numbers) + 0.4 * np.sin(31 * numbers * numbers) + 0.05 * random.normal(size=256)
 ).astype(np.float32)
 x = jt.array(numbers)
-y = jt.array(wanted)
+y = jt.array(heights)
 
 
 # %%
@@ -96,7 +96,7 @@ print("d(a^2)/da at 3:", slope.item())
 figure = Figure(figsize=(8, 4), dpi=110, layout="constrained")
 FigureCanvasAgg(figure)
 axes = figure.subplots()
-axes.plot(numbers, wanted, "k.", markersize=3, label="samples")
+axes.plot(numbers, heights, "k.", markersize=3, label="samples")
 axes.plot(numbers, fit(line, jt.zeros(1), jt.zeros(1)), label="line")
 for nodes in (9, 33):
     axes.plot(numbers, fit(grid, jt.zeros(nodes)), label=f"grid of {nodes} nodes")

@@ -39,10 +39,10 @@ def left_of_each_wave(model):
     每个波尚未学会的比例。"""
     optimizer = jt.optim.Adam(list(model.parameters()), lr=1e-3)
     inputs = jt.array(x)
-    wanted = jt.array(y)
+    target = jt.array(y)
     history = []
     for step in range(STEPS):
-        residual = model(inputs) - wanted
+        residual = model(inputs) - target
         optimizer.step((residual**2).mean())
         if step % max(1, STEPS // 30) == 0:
             # 1 for a wave of height 1 / 高度为 1 的波对应 1

@@ -7,11 +7,11 @@ and an eigenvector of G with a large eigenvalue is learned soon. So training can
 training. We predict a picture that a grid will draw after 1, 10, 100 and 1000 steps, then really
 train it, and compare.
 
-第四课：切线核预言训练过程。
+第四课：切线核预测训练过程。
 
 g 对特征 w 是线性的，所以梯度下降时输出如何变化由一个固定矩阵决定，即网格切线核 G = ΦΦᵀ：
 k 步之后的误差是原误差乘以 (I − ηG)^k，特征值大的特征向量先被学会。于是不训练也能算出训练结果。
-我们先预言网格在 1、10、100、1000 步之后画出的图，再真正训练它，然后比较。
+我们先预测网格在 1、10、100、1000 步之后画出的图，再真正训练它，然后比较。
 
     python docs/lessons/04_the_tangent_kernel.py
 """
