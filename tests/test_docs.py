@@ -266,6 +266,29 @@ def test_a_field_of_ones_own_index_and_kernel_takes_twenty_lines():
     np.testing.assert_allclose(values[0], values[2], atol=1e-6)  # a ring
 
 
+def lines_of(path, name):
+    """How long a file is, or a class, function or method in it."""
+    text = path.read_text(encoding="utf-8")
+    node = ast.parse(text)
+    if name == "all":
+        return len(text.splitlines())
+    for part in name.split("."):
+        (node,) = (inner for inner in node.body if getattr(inner, "name", "") == part)
+    return node.end_lineno - min(n.lineno for n in [node, *node.decorator_list]) + 1
+
+
+def test_a_newcomer_reads_four_files():
+    """CONTRIBUTING's way to see how a picture is fitted, about as long as it says."""
+    text = (REPOSITORY / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| \d \| `(\S+\.py)` \| (.+) \| (\d+) \|$", text, re.MULTILINE)
+    found = [
+        sum(lines_of(REPOSITORY / file, name) for name in names.replace("`", "").split(", "))
+        for file, names, _ in rows
+    ]
+    assert 0 < len(rows) <= 4 and sum(found) <= 500, found
+    assert all(abs(n - int(said)) <= 20 for n, (*_, said) in zip(found, rows)), found
+
+
 SMALL = {"STEPS": "40", "SIDE": "32", "POINTS": "5000"}  # of lessons, in tests
 
 

@@ -14,9 +14,8 @@ from conftest import REPOSITORY
 FIT = """
 import numpy as np, jgrid
 task = jgrid.ImageTask(np.random.default_rng(0).uniform(size=(16, 24, 3)))
-model = jgrid.HashGridConfig(levels=2, finest=8).build(task)
-r = jgrid.Trainer(task, model, jgrid.TrainConfig(steps=3)).fit()
-print(jgrid.__file__, r["psnr"])
+fit = jgrid.fit(task, jgrid.HashGridConfig(levels=2, finest=8), steps=3)
+print(jgrid.__file__, fit.result["psnr"])
 """
 
 
