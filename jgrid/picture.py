@@ -1,7 +1,10 @@
 """Pictures for people: saving, heat maps with a scale, panels side by side, curves, iso-lines."""
 
+import os
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Union
 
 from jgrid.checkpoint import atomic_path
 
@@ -13,9 +16,10 @@ from PIL import Image, ImageDraw, ImageFont
 
 MODES = {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}
 MARGIN = 8
+Panels = Sequence[tuple[str, np.ndarray]]  # captions and pictures (H, W, C)
 
 
-def save(path, pixels):
+def save(path: Union[str, os.PathLike], pixels: np.ndarray) -> Path:
     """Write (H, W, C) values in [0, 1] as an 8-bit PNG of 1 to 4 channels; more are cut to three.
     Returns the path."""
     channels = pixels.shape[2] if pixels.shape[2] in MODES else 3
@@ -26,14 +30,19 @@ def save(path, pixels):
     return Path(path)
 
 
-def save_figure(path, figure):
+def save_panels(path: Union[str, os.PathLike], panels: Panels) -> Path:
+    """Write [(caption, (H, W, C) picture)] `side_by_side` as a PNG; returns the path."""
+    return save(path, side_by_side(panels))
+
+
+def save_figure(path: Union[str, os.PathLike], figure: Figure) -> Path:
     """Write a figure of matplotlib's as a PNG; returns the path."""
     with atomic_path(path) as temporary:
         figure.savefig(temporary)
     return Path(path)
 
 
-def as_rgb(pixels):
+def as_rgb(pixels: np.ndarray) -> np.ndarray:
     """(H, W, C) -> (H, W, 3): grey repeated, alpha laid over white, further channels dropped."""
     channels = pixels.shape[2]
     colour = np.repeat(pixels[..., :1], 3, axis=2) if channels <= 2 else pixels[..., :3]
@@ -43,25 +52,26 @@ def as_rgb(pixels):
     return np.clip(colour, 0, 1)
 
 
-def heat(values, top):
+def heat(values: np.ndarray, top: float) -> np.ndarray:
     """(H, W) values from 0 to top -> (H, W, 3) colours, dark to bright (matplotlib's magma)."""
     return matplotlib.colormaps["magma"](np.clip(values / max(top, 1e-12), 0, 1))[..., :3]
 
 
-def _text(draw, position, text, anchor, size):
-    draw.text(position, text, fill=(40, 40, 40), anchor=anchor, font=ImageFont.load_default(size))
+def heat_map(values: np.ndarray, top: float) -> np.ndarray:
+    """(H, W) values as `heat`, with the scale of the colours."""
+    return with_scale(heat(values, top), top)
 
 
-def with_scale(pixels, top):
+def with_scale(pixels: np.ndarray, top: float) -> np.ndarray:
     """A heat map with its colour scale, 0 to top, on the right."""
     height, width = pixels.shape[:2]
     size = max(11, height // 32)
     bar = max(6, height // 32)
     room = size * 4
     canvas = Image.new("RGB", (width + MARGIN + bar + room, height), "white")
-    canvas.paste(Image.fromarray(np.round(pixels * 255).astype(np.uint8)), (0, 0))
+    canvas.paste(_image(pixels), (0, 0))
     ramp = heat(np.repeat(np.linspace(1, 0, height)[:, None], bar, axis=1), 1.0)
-    canvas.paste(Image.fromarray(np.round(ramp * 255).astype(np.uint8)), (width + MARGIN, 0))
+    canvas.paste(_image(ramp), (width + MARGIN, 0))
     draw = ImageDraw.Draw(canvas)
     right = width + MARGIN + bar + 4
     _text(draw, (right, 2), f"{top:.2g}", "lt", size)
@@ -70,7 +80,7 @@ def with_scale(pixels, top):
     return np.asarray(canvas, np.float32) / 255
 
 
-def side_by_side(panels):
+def side_by_side(panels: Panels) -> np.ndarray:
     """[(caption, (H, W, C) picture)] -> one (H', W', 3) picture: the panels in a row, aligned at
     the top, captions above, for which narrow panels get room."""
     size = max(12, max(p.shape[0] for _, p in panels) // 28)
@@ -82,13 +92,19 @@ def side_by_side(panels):
     draw = ImageDraw.Draw(canvas)
     left = 0
     for (caption, pixels), column in zip(panels, columns):
-        canvas.paste(Image.fromarray(np.round(as_rgb(pixels) * 255).astype(np.uint8)), (left, top))
+        canvas.paste(_image(as_rgb(pixels)), (left, top))
         _text(draw, (left, MARGIN), caption, "lt", size)
         left += column + MARGIN
     return np.asarray(canvas, np.float32) / 255
 
 
-def curve(path, x, y, x_label, y_label):
+def curve(
+    path: Union[str, os.PathLike],
+    x: Sequence[float],
+    y: Sequence[float],
+    x_label: str,
+    y_label: str,
+) -> Path:
     """A line plot of y over x as a PNG."""
     figure = Figure(figsize=(6, 4), dpi=120, layout="constrained")
     FigureCanvasAgg(figure)
@@ -96,12 +112,10 @@ def curve(path, x, y, x_label, y_label):
     axes.plot(x, y, marker="o", markersize=3)
     axes.set(xlabel=x_label, ylabel=y_label)
     axes.grid(alpha=0.3)
-    with atomic_path(path) as temporary:
-        figure.savefig(temporary)
-    return Path(path)
+    return save_figure(path, figure)
 
 
-def contours(path, panels, spacing):
+def contours(path: Union[str, os.PathLike], panels: Panels, spacing: float) -> Path:
     """[(title, (H, W) signed values)] side by side: colours, iso-lines `spacing` apart, the zero
     line bold; a PNG."""
     top = max(float(np.abs(values).max()) for _, values in panels)
@@ -127,6 +141,14 @@ def contours(path, panels, spacing):
             axes.contour(values, levels=[0.0], extent=(0, 1, 0, 1), colors="black", linewidths=1.6)
         axes.set(title=title, xticks=[], yticks=[])
     figure.colorbar(shown, ax=figure.axes, shrink=0.8)
-    with atomic_path(path) as temporary:
-        figure.savefig(temporary)
-    return Path(path)
+    return save_figure(path, figure)
+
+
+def _image(pixels: np.ndarray) -> Image.Image:
+    return Image.fromarray(np.round(pixels * 255).astype(np.uint8))
+
+
+def _text(
+    draw: ImageDraw.ImageDraw, position: tuple[int, int], text: str, anchor: str, size: int
+) -> None:
+    draw.text(position, text, fill=(40, 40, 40), anchor=anchor, font=ImageFont.load_default(size))

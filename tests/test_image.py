@@ -5,7 +5,7 @@ import inspect
 from jgrid import picture
 from jgrid.field import DecoderConfig, DenseGridConfig, Domain, Field, in_chunks
 from jgrid.image.files import check_pixels, load_image
-from jgrid.image.metrics import psnr, ssim
+from jgrid.image.metrics import psnr, ssim, ssim_gaussian
 from jgrid.image.task import ImageTask, pixel_centres, place_nodes, render
 from jgrid.trainer import TrainConfig, Trainer
 
@@ -255,7 +255,7 @@ def test_held_out_pixels_are_measured_apart():
 
 @pytest.mark.parametrize("held_out", [-0.1, 1.0, float("nan")])
 def test_a_bad_held_out_fraction_is_refused(held_out):
-    with pytest.raises(ValueError, match="held-out"):
+    with pytest.raises(ValueError, match="`held_out`"):
         ImageTask(levels(2) / 255, held_out=held_out)
 
 
@@ -429,3 +429,23 @@ def test_held_out_pixels_do_not_place_nodes():
     other.reshape(-1)[task._held_out] = 0
     np.testing.assert_array_equal(ImageTask(other, 1, 0.5).place(50), task.place(50))
     assert not np.array_equal(ImageTask(other, 1).place(50), ImageTask(pixels, 1).place(50))
+
+
+def test_the_published_ssim_is_that_of_a_gaussian_window():
+    rng = np.random.default_rng(0)
+    target = rng.uniform(size=(20, 30, 3)).astype(np.float32)
+    noisy = target + 0.1 * rng.normal(size=target.shape).astype(np.float32)
+    published = structural_similarity(
+        target,
+        np.clip(noisy, 0, 1),
+        gaussian_weights=True,
+        sigma=1.5,
+        use_sample_covariance=False,
+        channel_axis=-1,
+        data_range=1.0,
+    )
+    assert ssim_gaussian(target, noisy) == published != ssim(target, noisy)
+    assert ssim_gaussian(target, target) == 1
+    assert np.isnan(ssim_gaussian(target[:10], noisy[:10])) and np.isnan(
+        ssim(target[:2], noisy[:2])
+    )

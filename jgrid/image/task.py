@@ -1,83 +1,23 @@
 """Fitting an image: f(pixel centre) = colour."""
 
+import os
 from pathlib import Path
+from typing import Union
 
 from jgrid import checkpoint, picture
 from jgrid.field import Domain, field_from_dict, in_chunks
 from jgrid.image.files import check_pixels
-from jgrid.image.metrics import psnr, ssim
+from jgrid.image.metrics import psnr, ssim, ssim_gaussian
 from jgrid.index import r_sequence
 from jgrid.task import AbstractTask, Epochs
 
 import jittor as jt
 import numpy as np
+from jittor import nn
+from numpy.typing import ArrayLike
 from scipy.ndimage import distance_transform_edt
 
-# what a pixel takes as point, colour, prediction and in the making of a picture of it
-PIXEL_BYTES = 80
-
-
-def pixel_centres(height, width):
-    """(H W, 2) centres (x, y) in [0, 1], row by row; x runs along the width."""
-    y, x = np.meshgrid(
-        (np.arange(height) + 0.5) / height, (np.arange(width) + 0.5) / width, indexing="ij"
-    )
-    return np.stack([x.ravel(), y.ravel()], axis=1).astype(np.float32)
-
-
-def place_nodes(pixels, n, seed=0):
-    """n nodes (x, y) in [0, 1] where a picture changes: half by the size of its gradient, half
-    everywhere; (n, 2) float32.
-
-    The R-sequence, shifted by the seed, through the inverse of the density's distribution: rows
-    first, then along the row."""
-    height, width = pixels.shape[:2]
-    slopes = [np.gradient(pixels, axis=axis) for axis in (0, 1) if pixels.shape[axis] > 1]
-    size = np.sqrt(
-        sum((np.square(slope).sum(-1) for slope in slopes), start=np.zeros((height, width)))
-    )
-    density = size + (size.mean() or 1.0)
-
-    def inverse(t, weights):  # in pixels
-        return np.interp(
-            t,
-            np.concatenate([[0.0], np.cumsum(weights)]) / weights.sum(),
-            np.arange(len(weights) + 1),
-        )
-
-    even = (r_sequence(n, 2) + np.random.default_rng(seed).uniform(size=2)) % 1
-    y = inverse(even[:, 1], density.sum(1))
-    row = np.minimum(y.astype(int), height - 1)
-    x = np.empty(n)
-    for r in np.unique(row):
-        x[row == r] = inverse(even[row == r, 0], density[r])
-    return np.stack([x / width, y / height], axis=1).astype(np.float32)
-
-
-def load_model(path):
-    """(model, height, width) of a file of fit_image; ValueError, naming what is wrong, where it is
-    another."""
-    tensors, saved = checkpoint.read(path)
-    try:
-        height, width, n_out = (saved[name] for name in ("height", "width", "n_out"))
-        if (
-            not all(type(n) is int and 0 < n < 2**31 for n in (height, width, n_out))
-            or n_out > 2**10
-        ):
-            raise ValueError(f"{path}: no picture has the size {height} x {width} x {n_out}")
-        longest = max(height, width)
-        model = field_from_dict(saved["field"]).build(
-            Domain(2, n_out, (width / longest, height / longest))
-        )
-    except KeyError as error:
-        raise ValueError(f"{path}: not a model of fit_image ({error} is missing)") from None
-    checkpoint.assign(model, tensors, str(path))
-    return model, height, width
-
-
-def render(model, height, width):
-    """The field at the pixel centres of a height x width picture -> (H, W, C), not clipped."""
-    return in_chunks(model, pixel_centres(height, width)).reshape(height, width, -1)
+PIXEL_BYTES = 80  # of a pixel, as point, colour, prediction and in the making of a picture of it
 
 
 class ImageTask(AbstractTask):
@@ -85,14 +25,15 @@ class ImageTask(AbstractTask):
 
     pixels: (H, W, C) in [0, 1]; seed: of the order in which pixels come; held_out: the fraction of
     the pixels, chosen by the seed, that training never sees; `evaluate` then adds psnr_train and
-    psnr_held_out."""
+    psnr_held_out.
+    """
 
     dim = 2
     metric = "psnr"
 
-    def __init__(self, pixels, seed=0, held_out=0.0):
+    def __init__(self, pixels: ArrayLike, seed: int = 0, held_out: float = 0.0):
         if not 0 <= held_out < 1:
-            raise ValueError(f"the held-out fraction must be in [0, 1), got {held_out}")
+            raise ValueError(f"`held_out` must be at least 0 and less than 1, got {held_out}")
         self.pixels = check_pixels(pixels, "pixels")
         self.seed = seed
         self.height, self.width, self.n_out = self.pixels.shape
@@ -103,24 +44,23 @@ class ImageTask(AbstractTask):
         self._epochs = Epochs(self._trained, seed)
 
     @property
-    def aspect(self):
+    def aspect(self) -> tuple[float, float]:
         """How long each axis is relative to the longest, (x, y)."""
-        longest = max(self.width, self.height)
-        return self.width / longest, self.height / longest
+        return _aspect(self.height, self.width)
 
     @property
-    def split(self):
+    def split(self) -> tuple[np.ndarray, np.ndarray]:
         """Rows of `pixel_centres` that are trained on and rows held out, rising."""
         return np.sort(self._trained), np.sort(self._held_out)
 
-    def place(self, n):
+    def place(self, n: int) -> np.ndarray:
         """n nodes where the picture changes; held-out pixels look like the nearest others here."""
         held_out = np.zeros((self.height, self.width), bool)
         held_out.flat[self._held_out] = True
         nearest = distance_transform_edt(held_out, return_distances=False, return_indices=True)
         return place_nodes(self.pixels[tuple(nearest)], n, self.seed)
 
-    def sample(self, step, n):
+    def sample(self, step: int, n: int) -> dict[str, jt.Var]:
         chosen = self._epochs.rows(step, n)
         # indexing is several times slower
         batch = {
@@ -129,38 +69,101 @@ class ImageTask(AbstractTask):
         }
         return {name: jt.array(values).stop_grad() for name, values in batch.items()}
 
-    def samples(self):
+    def samples(self) -> tuple[np.ndarray, np.ndarray]:
         """All points that training sees and their colours, row by row: (N, 2) and (N, C) numpy
         arrays."""
         chosen = np.sort(self._trained)
         return self._centres[chosen], self._colours[chosen]
 
-    def loss(self, model, batch):
+    def loss(self, model: nn.Module, batch: dict[str, jt.Var]) -> dict[str, jt.Var]:
         return {"mse": model.squared_error(batch["x"], batch["colour"])}
 
-    def evaluate(self, model):
+    def evaluate(self, model: nn.Module) -> dict[str, float]:
         prediction = render(model, self.height, self.width)
-        metrics = {"psnr": psnr(self.pixels, prediction), "ssim": ssim(self.pixels, prediction)}
+        metrics = {
+            "psnr": psnr(self.pixels, prediction),
+            "ssim": ssim(self.pixels, prediction),
+            "ssim_gaussian": ssim_gaussian(self.pixels, prediction),
+        }
         if len(self._held_out):
             flat = prediction.reshape(-1, self.n_out)
             metrics["psnr_train"] = psnr(self._colours[self._trained], flat[self._trained])
             metrics["psnr_held_out"] = psnr(self._colours[self._held_out], flat[self._held_out])
         return metrics
 
-    def export(self, model, out_dir):
+    def export(self, model: nn.Module, out_dir: Union[str, os.PathLike]) -> list[Path]:
+        """The fit, its error, and both beside the picture."""
         out_dir = Path(out_dir)
         prediction = np.clip(render(model, self.height, self.width), 0, 1)
         error = np.abs(prediction - self.pixels).max(axis=2)  # of the worst channel
         top = float(np.quantile(error, 0.999))  # a handful of outliers would leave the rest dark
-        heat = picture.with_scale(picture.heat(error, top), top)
+        heat = picture.heat_map(error, top)
         title = f"prediction, {psnr(self.pixels, prediction):.2f} dB"
+        panels = [("target", self.pixels), (title, prediction), ("absolute error", heat)]
         return [
             picture.save(out_dir / "prediction.png", prediction),
             picture.save(out_dir / "error_map.png", heat),
-            picture.save(
-                out_dir / "comparison.png",
-                picture.side_by_side(
-                    [("target", self.pixels), (title, prediction), ("absolute error", heat)]
-                ),
-            ),
+            picture.save_panels(out_dir / "comparison.png", panels),
         ]
+
+
+def load_model(path: Union[str, os.PathLike]) -> tuple[nn.Module, int, int]:
+    """(model, height, width) of a file of fit_image; ValueError, naming what is wrong, where it is
+    another."""
+    tensors, saved = checkpoint.read(path)
+    try:
+        height, width, n_out = (saved[name] for name in ("height", "width", "n_out"))
+        whole = all(type(n) is int and 0 < n < 2**31 for n in (height, width, n_out))
+        if not whole or n_out > 2**10:
+            raise ValueError(f"{path}: no picture has the size {height} x {width} x {n_out}")
+        domain = Domain(2, n_out, _aspect(height, width))
+        model = field_from_dict(saved["field"]).build(domain)
+    except KeyError as error:
+        raise ValueError(f"{path}: not a model of fit_image ({error} is missing)") from None
+    checkpoint.assign(model, tensors, str(path))
+    return model, height, width
+
+
+def render(model: nn.Module, height: int, width: int) -> np.ndarray:
+    """The field at the pixel centres of a height x width picture -> (H, W, C), not clipped."""
+    return in_chunks(model, pixel_centres(height, width)).reshape(height, width, -1)
+
+
+def pixel_centres(height: int, width: int) -> np.ndarray:
+    """(H W, 2) centres (x, y) in [0, 1], row by row; x runs along the width."""
+    y, x = np.meshgrid(
+        (np.arange(height) + 0.5) / height, (np.arange(width) + 0.5) / width, indexing="ij"
+    )
+    return np.stack([x.ravel(), y.ravel()], axis=1).astype(np.float32)
+
+
+def place_nodes(pixels: np.ndarray, n: int, seed: int = 0) -> np.ndarray:
+    """n nodes (x, y) in [0, 1] where a picture changes: half by the size of its gradient, half
+    everywhere; (n, 2) float32.
+
+    The R-sequence, shifted by the seed, through the inverse of the density's distribution: rows
+    first, then along the row.
+    """
+    height, width = pixels.shape[:2]
+    slopes = [np.gradient(pixels, axis=axis) for axis in (0, 1) if pixels.shape[axis] > 1]
+    squares = [np.square(slope).sum(-1) for slope in slopes]
+    size = np.sqrt(sum(squares, start=np.zeros((height, width))))
+    density = size + (size.mean() or 1.0)
+    even = (r_sequence(n, 2) + np.random.default_rng(seed).uniform(size=2)) % 1
+    y = _inverse(even[:, 1], density.sum(1))
+    row = np.minimum(y.astype(int), height - 1)
+    x = np.empty(n)
+    for r in np.unique(row):
+        x[row == r] = _inverse(even[row == r, 0], density[r])
+    return np.stack([x / width, y / height], axis=1).astype(np.float32)
+
+
+def _inverse(t: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Where the share t of pixels of these weights is reached, in pixels."""
+    reached = np.concatenate([[0.0], np.cumsum(weights)]) / weights.sum()
+    return np.interp(t, reached, np.arange(len(weights) + 1))
+
+
+def _aspect(height: int, width: int) -> tuple[float, float]:
+    longest = max(height, width)
+    return width / longest, height / longest

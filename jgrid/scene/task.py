@@ -8,7 +8,7 @@ from typing import Annotated, Any, Union
 from jgrid import memory, parallel, picture
 from jgrid.config import Weight, config
 from jgrid.grid import Grid
-from jgrid.image.metrics import psnr, ssim
+from jgrid.image.metrics import psnr, ssim, ssim_gaussian
 from jgrid.index import GridIndex
 from jgrid.ops.render import distortion
 from jgrid.scene.camera import Box
@@ -259,8 +259,8 @@ class ViewsTask(AbstractTask):
             for n in range(len(self.test.poses))
         ]
         return {
-            "psnr": float(np.mean([psnr(truth, colour) for truth, colour in pairs])),
-            "ssim": float(np.mean([ssim(truth, colour) for truth, colour in pairs])),
+            metric.__name__: float(np.mean([metric(truth, colour) for truth, colour in pairs]))
+            for metric in (psnr, ssim, ssim_gaussian)
         }
 
     def _render(self, model: RadianceField, n: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -280,12 +280,12 @@ class ViewsTask(AbstractTask):
             panels = [
                 ("truth", truth),
                 (f"{psnr(truth, colour):.2f} dB", colour),
-                ("error", picture.with_scale(picture.heat(error, 0.2), 0.2)),
+                ("error", picture.heat_map(error, 0.2)),
                 ("depth", depth_picture(depth)),
             ]
             name = f"{n:03d}.png"
             paths.append(picture.save(out_dir / "test" / name, colour))
-            paths.append(picture.save(out_dir / "comparison" / name, picture.side_by_side(panels)))
+            paths.append(picture.save_panels(out_dir / "comparison" / name, panels))
         return [*paths, self.viewer.turntable(model, out_dir / "turntable.gif")]
 
 

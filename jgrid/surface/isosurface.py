@@ -5,9 +5,18 @@ Functions take points (N, 3) float32 in the unit cube and return (N,) values in 
 negative inside. What is asked of them beyond their sign is that they do not grow more than
 `steepness` times as fast as a distance."""
 
+from collections.abc import Iterator
+from typing import Callable, Optional
+
 import numpy as np
+from numpy.typing import ArrayLike
 from skimage.measure import marching_cubes
 from tqdm import tqdm
+
+Function = Callable[[np.ndarray], np.ndarray]  # points (N, 3) -> values (N,)
+Surface = tuple[np.ndarray, np.ndarray]  # vertices (V, 3) and faces (F, 3)
+# origin (3,), directions (N, 3) -> the points (N, 3) that rays meet, which rays do, (N,), normals
+Cast = Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray, np.ndarray]]
 
 BLOCK = 8  # cells along a block's side
 COARSEST = 8  # cubes along the unit cube's side with which the search begins, at most
@@ -30,21 +39,28 @@ AMBIENT = (0.20, 0.21, 0.23)
 CLAY = (0.93, 0.90, 0.86)
 
 
-def extract(function, resolution, sparse=True, steepness=STEEPNESS, progress=False):
+def extract(
+    function: Function,
+    resolution: int,
+    sparse: bool = True,
+    steepness: float = STEEPNESS,
+    progress: bool = False,
+) -> Surface:
     """Marching cubes of function = 0 on resolution^3 cells of the unit cube: vertices (V, 3)
     float64 and faces (F, 3), turned outwards.
 
     sparse: evaluate only blocks of 8^3 cells near the surface, found from coarse to fine by
     |f(centre)| <= steepness * half a diagonal, and those next to them into which the surface goes
-    on, so that what is found is found whole; else all of them."""
+    on, so that what is found is found whole; else all of them. (scikit-image's marching cubes, to
+    which each block is given, knows only whole arrays.)
+    """
     if resolution < 2:
-        raise ValueError(f"marching cubes needs a resolution of at least 2, got {resolution}")
+        raise ValueError(f"marching cubes needs a `resolution` of at least 2, got {resolution}")
     per_side = -(-resolution // BLOCK)
-    blocks = (
-        _near(function, resolution, per_side, steepness)
-        if sparse
-        else np.stack(np.indices([per_side] * 3), -1).reshape(-1, 3)
-    )
+    if sparse:
+        blocks = _near(function, resolution, per_side, steepness)
+    else:
+        blocks = np.stack(np.indices([per_side] * 3), -1).reshape(-1, 3)
     known = np.zeros([per_side + 2] * 3, bool)  # a block that was taken, or lies outside the cube
     known[[0, -1]] = known[:, [0, -1]] = known[:, :, [0, -1]] = True
     vertices = []
@@ -75,96 +91,42 @@ def extract(function, resolution, sparse=True, steepness=STEEPNESS, progress=Fal
     return _weld(np.concatenate(vertices) / resolution, np.concatenate(faces), np.concatenate(keys))
 
 
-def _near(function, resolution, per_side, steepness):
-    """Blocks (B, 3) that the zero set may meet."""
-    size = 1
-    while -(-per_side // size) > COARSEST:
-        size *= 2
-    cubes = np.stack(np.indices([-(-per_side // size)] * 3), -1).reshape(-1, 3)
-    while True:
-        low = cubes * (size * BLOCK / resolution)
-        side = size * BLOCK / resolution
-        # the part of a cube outside [0, 1] is as far from the centre
-        value = function(np.minimum(low + side / 2, 1).astype(np.float32))
-        cubes = cubes[np.abs(value) <= steepness * side * np.sqrt(3) / 2]
-        if size == 1:
-            return cubes
-        size //= 2
-        cubes = (2 * cubes[:, None] + np.stack(np.indices([2] * 3), -1).reshape(-1, 3)).reshape(
-            -1, 3
-        )
-        cubes = cubes[(cubes * size < per_side).all(1)]
+def preview(
+    function: Function,
+    bounds: ArrayLike,
+    size: int = 512,
+    up: int = 1,
+    cast: Optional[Cast] = None,
+    colour: Optional[Function] = None,
+) -> np.ndarray:
+    """A picture of the surface within bounds (2, 3): (size, size, 3) in [0, 1]; Lambert's law under
+    three lights that stand by the camera.
 
-
-def _values(function, blocks, resolution):
-    """Values at the nodes of blocks (B, 3): (B, 9, 9, 9) float32; nodes beyond the cube have those
-    of its border."""
-    nodes = np.stack(np.indices([BLOCK + 1] * 3), -1)
-    points = np.minimum((blocks[:, None, None, None] * BLOCK + nodes) / resolution, 1).reshape(
-        -1, 3
-    )
-    values = np.asarray(function(points.astype(np.float32)), np.float32)
-    least = np.float32(LEAST / resolution)
-    values = np.where(np.abs(values) < least, np.where(values < 0, -least, least), values)
-    return values.reshape(len(blocks), *[BLOCK + 1] * 3)
-
-
-def _across(negative, blocks):
-    """The neighbours of blocks across faces on which the sign changes: a list of (n, 3)."""
-    reached = []
-    for axis in range(3):
-        for node, step in ((0, -1), (BLOCK, 1)):
-            face = negative.take(node, axis=axis + 1).reshape(len(blocks), -1)
-            reached.append(blocks[face.any(1) & ~face.all(1)] + step * np.eye(3, dtype=int)[axis])
-    return reached
-
-
-def _march(values, blocks, resolution):
-    """Marching cubes of blocks, several in one array: (vertices in cells, faces, keys) of each
-    array.
-
-    A key names the edge of the lattice on which a vertex lies, for those at the border of a block,
-    which another block may have as well; it is -1 for the others.
+    cast: of an origin (3,) and directions (N, 3), the points (N, 3) that rays meet, which rays do,
+    (N,), and the normals there; None: sphere tracing. colour: of the points that are seen, (N, 3)
+    in [0, 1]; None: clay.
     """
-    n = BLOCK + 1
-    inside = np.minimum(resolution - blocks * BLOCK, BLOCK)  # cells of a block that lie in the cube
-    cell = np.arange(n)
-    # a cell goes by its upper corner; the first ones would join two blocks
-    used = (cell >= 1) & (cell <= inside[..., None])
-    used = used[:, 0, :, None, None] & used[:, 1, None, :, None] & used[:, 2, None, None, :]
-    low, high = (reduce(values.reshape(len(values), -1), axis=1) for reduce in (np.min, np.max))
-    mixed = np.flatnonzero((low < 0) & (high > 0))
-    for i in range(0, len(mixed), STACK):
-        rows = mixed[i : i + STACK]
-        try:
-            v, f, _, _ = marching_cubes(
-                values[rows].reshape(-1, n, n), 0.0, mask=used[rows].reshape(-1, n, n)
-            )
-        except RuntimeError:  # no surface in the cells that are used
-            continue
-        row = (v[:, 0] / n).astype(int)
-        local = v.astype(np.float64)
-        local[:, 0] -= row * n
-        v = local + blocks[rows[row]] * BLOCK
-        node = np.floor(v)
-        moved = v > node
-        key = np.ravel_multi_index(
-            tuple(node.astype(np.int64).T), [resolution + 1] * 3
-        ) * 4 + np.where(moved.any(1), moved.argmax(1), 3)
-        border = ((local == 0) | (local == BLOCK)).any(1)
-        yield v, f.astype(np.int64), np.where(border, key, -1)
+    origin, directions, axes = camera(size, bounds, up)
+    if cast:
+        points, hit, normal = cast(origin, directions)
+        points = points[hit]
+        normal = normal[hit]
+    else:
+        points, hit = trace(function, origin, directions)
+        points = points[hit]
+        normal = normals(function, points)
+    room = openness(function, points, normal)[:, None]
+    light = room * AMBIENT
+    for direction, strength in LIGHTS:
+        towards = np.array(direction) @ axes / np.linalg.norm(direction)
+        light = light + np.maximum(normal @ towards, 0)[:, None] * strength * (0.6 + 0.4 * room)
+    pixels = np.ones((size * size, 3))
+    own = CLAY if colour is None else colour(points)
+    pixels[hit] = np.clip(light * own, 0, 1) ** (1 / 2.2)
+    return pixels.reshape(size, size, 3)
 
 
-def _weld(vertices, faces, keys):
-    """Vertices of one key made one; faces that this empties go."""
-    keys = np.where(keys < 0, -1 - np.arange(len(keys)), keys)
-    _, first, place = np.unique(keys, return_index=True, return_inverse=True)
-    faces = place.ravel()[faces]
-    faces = faces[(faces != np.roll(faces, 1, axis=1)).all(1)]
-    return vertices[first], faces
-
-
-def camera(size, bounds, up=1):
+def camera(size: int, bounds: ArrayLike, up: int = 1) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """A camera that frames the box `bounds` (2, 3) in a square picture: origin (3,), unit
     directions (size^2, 3) of its rays, row by row, and its axes right, above, back (3, 3). up: the
     axis of the cube that points up."""
@@ -181,26 +143,23 @@ def camera(size, bounds, up=1):
     corners = np.where(np.stack(np.indices([2] * 3), -1).reshape(-1, 3), high, low) - origin
     half = 1.04 * np.abs(corners @ np.stack([right, above], 1) / -(corners @ back)[:, None]).max()
     offset = ((np.arange(size) + 0.5) / size * 2 - 1) * half
-    directions = (offset[None, :, None] * right - offset[:, None, None] * above - back).reshape(
-        -1, 3
-    )
-    return (
-        origin,
-        directions / np.linalg.norm(directions, axis=1, keepdims=True),
-        np.stack([right, above, back]),
-    )
+    directions = offset[None, :, None] * right - offset[:, None, None] * above - back
+    directions = directions.reshape(-1, 3)
+    directions /= np.linalg.norm(directions, axis=1, keepdims=True)
+    return origin, directions, np.stack([right, above, back])
 
 
-def trace(function, origin, directions, tolerance=3e-4):
+def trace(
+    function: Function, origin: np.ndarray, directions: np.ndarray, tolerance: float = 3e-4
+) -> tuple[np.ndarray, np.ndarray]:
     """Sphere tracing: go on by the distance until it is nearly 0. Rays (3,) and (N, 3) -> points
     (N, 3) and which of them hit, (N,).
 
     Rays begin where they enter the unit cube and end where they leave it.
     """
     with np.errstate(divide="ignore"):
-        sides = np.sort(
-            np.stack([(0.0 - origin) / directions, (1.0 - origin) / directions]), axis=0
-        )
+        ends = np.stack([(0.0 - origin) / directions, (1.0 - origin) / directions])
+        sides = np.sort(ends, axis=0)
     near = np.maximum(sides[0].max(1), 0) + 1e-6
     far = sides[1].min(1)
     t = near.copy()
@@ -218,48 +177,110 @@ def trace(function, origin, directions, tolerance=3e-4):
     return origin + t[:, None] * directions, hit
 
 
-def normals(function, points, step=1e-3):
+def normals(function: Function, points: np.ndarray, step: float = 1e-3) -> np.ndarray:
     """Unit gradients at points (N, 3), by differences along the corners of a tetrahedron."""
     corners = np.array([[1, -1, -1], [-1, -1, 1], [-1, 1, -1], [1, 1, 1]])
-    values = function((points[:, None] + step * corners).reshape(-1, 3).astype(np.float32)).reshape(
-        -1, 4
-    )
-    gradient = values @ corners
+    around = (points[:, None] + step * corners).reshape(-1, 3).astype(np.float32)
+    gradient = function(around).reshape(-1, 4) @ corners
     return gradient / np.maximum(np.linalg.norm(gradient, axis=1, keepdims=True), 1e-12)
 
 
-def openness(function, points, normal, reach=0.08, taps=4):
+def openness(
+    function: Function, points: np.ndarray, normal: np.ndarray, reach: float = 0.08, taps: int = 4
+) -> np.ndarray:
     """How little of the room above points is taken, in [0, 1] (N,): values along the normal beside
     the way gone (ambient occlusion)."""
     shut = np.zeros(len(points))
     for tap in range(1, taps + 1):
         step = reach * tap / taps
-        shut += (
-            np.maximum(step - function((points + step * normal).astype(np.float32)), 0)
-            / step
-            / 2 ** (tap - 1)
-        )
+        value = function((points + step * normal).astype(np.float32))
+        shut += np.maximum(step - value, 0) / step / 2 ** (tap - 1)
     return np.clip(1 - 0.5 * shut, 0, 1)
 
 
-def preview(function, bounds, size=512, up=1, cast=None, colour=None):
-    """A picture of the surface within bounds (2, 3): (size, size, 3) in [0, 1]; Lambert's law under
-    three lights that stand by the camera.
+def _near(function: Function, resolution: int, per_side: int, steepness: float) -> np.ndarray:
+    """Blocks (B, 3) that the zero set may meet."""
+    size = 1
+    while -(-per_side // size) > COARSEST:
+        size *= 2
+    cubes = np.stack(np.indices([-(-per_side // size)] * 3), -1).reshape(-1, 3)
+    halves = np.stack(np.indices([2] * 3), -1).reshape(-1, 3)
+    while True:
+        low = cubes * (size * BLOCK / resolution)
+        side = size * BLOCK / resolution
+        # the part of a cube outside [0, 1] is as far from the centre
+        value = function(np.minimum(low + side / 2, 1).astype(np.float32))
+        cubes = cubes[np.abs(value) <= steepness * side * np.sqrt(3) / 2]
+        if size == 1:
+            return cubes
+        size //= 2
+        cubes = (2 * cubes[:, None] + halves).reshape(-1, 3)
+        cubes = cubes[(cubes * size < per_side).all(1)]
 
-    cast: of an origin (3,) and directions (N, 3), the points (N, 3) that rays meet, which rays do,
-    (N,), and the normals there; None: sphere tracing. colour: of the points that are seen, (N, 3)
-    in [0, 1]; None: clay."""
-    origin, directions, axes = camera(size, bounds, up)
-    points, hit, normal = (
-        cast(origin, directions) if cast else (*trace(function, origin, directions), None)
-    )
-    points = points[hit]
-    normal = normals(function, points) if normal is None else normal[hit]
-    room = openness(function, points, normal)[:, None]
-    light = room * AMBIENT
-    for direction, strength in LIGHTS:
-        towards = np.array(direction) @ axes / np.linalg.norm(direction)
-        light = light + np.maximum(normal @ towards, 0)[:, None] * strength * (0.6 + 0.4 * room)
-    pixels = np.ones((size * size, 3))
-    pixels[hit] = np.clip(light * (CLAY if colour is None else colour(points)), 0, 1) ** (1 / 2.2)
-    return pixels.reshape(size, size, 3)
+
+def _values(function: Function, blocks: np.ndarray, resolution: int) -> np.ndarray:
+    """Values at the nodes of blocks (B, 3): (B, 9, 9, 9) float32; nodes beyond the cube have those
+    of its border."""
+    nodes = np.stack(np.indices([BLOCK + 1] * 3), -1)
+    points = np.minimum((blocks[:, None, None, None] * BLOCK + nodes) / resolution, 1)
+    values = np.asarray(function(points.reshape(-1, 3).astype(np.float32)), np.float32)
+    least = np.float32(LEAST / resolution)
+    values = np.where(np.abs(values) < least, np.where(values < 0, -least, least), values)
+    return values.reshape(len(blocks), *[BLOCK + 1] * 3)
+
+
+def _across(negative: np.ndarray, blocks: np.ndarray) -> list[np.ndarray]:
+    """The neighbours of blocks across faces on which the sign changes: a list of (n, 3)."""
+    reached = []
+    for axis in range(3):
+        for node, step in ((0, -1), (BLOCK, 1)):
+            face = negative.take(node, axis=axis + 1).reshape(len(blocks), -1)
+            reached.append(blocks[face.any(1) & ~face.all(1)] + step * np.eye(3, dtype=int)[axis])
+    return reached
+
+
+def _march(
+    values: np.ndarray, blocks: np.ndarray, resolution: int
+) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """Marching cubes of blocks, several in one array: (vertices in cells, faces, keys) of each
+    array.
+
+    A key names the edge of the lattice on which a vertex lies, for those at the border of a block,
+    which another block may have as well; it is -1 for the others.
+    """
+    n = BLOCK + 1
+    inside = np.minimum(resolution - blocks * BLOCK, BLOCK)  # cells of a block that lie in the cube
+    cell = np.arange(n)
+    # a cell goes by its upper corner; the first ones would join two blocks
+    used = (cell >= 1) & (cell <= inside[..., None])
+    used = used[:, 0, :, None, None] & used[:, 1, None, :, None] & used[:, 2, None, None, :]
+    flat = values.reshape(len(values), -1)
+    mixed = np.flatnonzero((flat.min(1) < 0) & (flat.max(1) > 0))
+    for i in range(0, len(mixed), STACK):
+        rows = mixed[i : i + STACK]
+        try:
+            v, f, _, _ = marching_cubes(
+                values[rows].reshape(-1, n, n), 0.0, mask=used[rows].reshape(-1, n, n)
+            )
+        except RuntimeError:  # no surface in the cells that are used
+            continue
+        row = (v[:, 0] / n).astype(int)
+        local = v.astype(np.float64)
+        local[:, 0] -= row * n
+        v = local + blocks[rows[row]] * BLOCK
+        node = np.floor(v)
+        moved = v > node
+        axis = np.where(moved.any(1), moved.argmax(1), 3)
+        place = np.ravel_multi_index(tuple(node.astype(np.int64).T), [resolution + 1] * 3)
+        key = place * 4 + axis
+        border = ((local == 0) | (local == BLOCK)).any(1)
+        yield v, f.astype(np.int64), np.where(border, key, -1)
+
+
+def _weld(vertices: np.ndarray, faces: np.ndarray, keys: np.ndarray) -> Surface:
+    """Vertices of one key made one; faces that this empties go."""
+    keys = np.where(keys < 0, -1 - np.arange(len(keys)), keys)
+    _, first, place = np.unique(keys, return_index=True, return_inverse=True)
+    faces = place.ravel()[faces]
+    faces = faces[(faces != np.roll(faces, 1, axis=1)).all(1)]
+    return vertices[first], faces

@@ -2,23 +2,24 @@
 apart."""
 
 import functools
+import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Union
 
 from jgrid import memory
 
 import igl
 import numpy as np
 import trimesh
+from numpy.typing import ArrayLike
 from skimage.measure import marching_cubes
 from tqdm import tqdm
 
 FORMATS = (".obj", ".ply", ".stl", ".off", ".glb", ".gltf")
 MOST_FACES = 5_000_000
-# a reader may take so much memory, and so much for each byte of its file: headers can announce
-# anything
-MOST_BYTES = 2**30
-EXPANSION = 64
+MOST_BYTES = 2**30  # that a reader may take: headers can announce anything
+EXPANSION = 64  # and for each byte of its file
 LONGEST = 0.9  # side of a normalised mesh's bounding box; the rest of the unit cube is air
 CHUNK = 2**18  # points per call of libigl, which builds its tree anew in each
 SKIN = 1e-4  # on which side of a face a point is, is asked this far from it
@@ -33,7 +34,8 @@ class Mesh:
     A point x in the cube is at scale x + offset in the user's units. simple: closed and not through
     itself, so that pseudonormals give the sign of the distance; else the winding number does, of
     `hull`, all faces, while `faces` are those of it that part inside from outside. notes: what was
-    mended or found, for people."""
+    mended or found, for people.
+    """
 
     vertices: np.ndarray
     faces: np.ndarray
@@ -41,17 +43,15 @@ class Mesh:
     scale: float
     offset: np.ndarray
     simple: bool
-    notes: tuple = ()
+    notes: tuple[str, ...] = ()
 
-    def signed_distance(self, points, progress=False):
+    def signed_distance(self, points: ArrayLike, progress: bool = False) -> np.ndarray:
         """Distances (N,) float64 from points (N, 3) in the cube, negative inside; libigl's exact
         ones."""
         points = np.ascontiguousarray(points, np.float64)
-        kind = (
-            igl.SIGNED_DISTANCE_TYPE_PSEUDONORMAL
-            if self.simple
-            else igl.SIGNED_DISTANCE_TYPE_UNSIGNED
-        )
+        kind = igl.SIGNED_DISTANCE_TYPE_UNSIGNED
+        if self.simple:
+            kind = igl.SIGNED_DISTANCE_TYPE_PSEUDONORMAL
         order = _along_a_curve(points)
         distance = np.empty(len(points))
         for i in tqdm(
@@ -62,60 +62,56 @@ class Mesh:
         ):
             rows = order[i : i + CHUNK]
             distance[rows] = igl.signed_distance(points[rows], self.vertices, self.faces, kind)[0]
-        return (
-            distance
-            if self.simple
-            else np.where(_winding(self.vertices, self.hull, points) > 0.5, -distance, distance)
-        )
+        if self.simple:
+            return distance
+        return np.where(_winding(self.vertices, self.hull, points) > 0.5, -distance, distance)
 
-    def inside(self, points):
+    def inside(self, points: ArrayLike) -> np.ndarray:
         """Which of the points (N, 3) have a distance <= 0, (N,): from the distances at few places
         where points are many.
 
         No surface lies within the distance of a place, so that all points there are on its side;
         where that decides nothing, cells that hold points are halved.
         """
-        points, answer = np.asarray(points, np.float64), np.zeros(len(points), bool)
+        points = np.asarray(points, np.float64)
+        answer = np.zeros(len(points), bool)
         left = np.arange(len(points))
         for cells in (8, 16, 32, 64):
             cell = np.clip(points[left] * cells, 0, cells - 1).astype(np.int64)
-            places, which = np.unique(
-                np.ravel_multi_index(tuple(cell.T), [cells] * 3), return_inverse=True
-            )
-            places = (np.stack(np.unravel_index(places, [cells] * 3), 1) + 0.5) / cells
+            number = np.ravel_multi_index(tuple(cell.T), [cells] * 3)
+            numbers, which = np.unique(number, return_inverse=True)
+            places = (np.stack(np.unravel_index(numbers, [cells] * 3), 1) + 0.5) / cells
             distance = self.signed_distance(places)[which]
             answer[left] = distance < 0
             left = left[np.linalg.norm(points[left] - places[which], axis=1) >= np.abs(distance)]
         answer[left] = self.signed_distance(points[left]) <= 0
         return answer
 
-    def cast(self, origin, directions):
+    def cast(
+        self, origin: np.ndarray, directions: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Where rays from origin (3,) first meet the surface: directions (N, 3) -> points (N, 3),
         whether they do (N,), normals (N, 3)."""
         tree = igl.AABB()
         tree.init(self.vertices, self.faces)
-        face, t, _ = tree.intersect_ray_first(
-            self.vertices, self.faces, np.tile(origin, (len(directions), 1)), directions
-        )
+        origins = np.tile(origin, (len(directions), 1))
+        face, t, _ = tree.intersect_ray_first(self.vertices, self.faces, origins, directions)
         hit = face >= 0
+        points = origin + np.where(hit, t, 0)[:, None] * directions
         cross = _cross(self.vertices, self.faces)[face]
-        return (
-            origin + np.where(hit, t, 0)[:, None] * directions,
-            hit,
-            cross / np.linalg.norm(cross, axis=1, keepdims=True),
-        )
+        return points, hit, cross / np.linalg.norm(cross, axis=1, keepdims=True)
 
-    def sample(self, n, rng):
+    def sample(self, n: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
         """n points on the surface, even by area, and the unit normals of their faces: (n, 3) and
         (n, 3)."""
         return sample(self.vertices, self.faces, n, rng)
 
-    def bounds(self):
+    def bounds(self) -> np.ndarray:
         """The corners of the bounding box: (2, 3)."""
         return np.stack([self.vertices.min(0), self.vertices.max(0)])
 
     @functools.cached_property
-    def report(self):
+    def report(self) -> dict[str, Any]:
         """{"vertices", "faces", "closed", "components", "genus"}; the genus of all components
         together, None where there is none."""
         counts, _ = _edge_uses(self.hull)
@@ -123,7 +119,8 @@ class Mesh:
         used = len(np.unique(self.hull))
         closed = bool((counts == 2).all())
         manifold = closed and bool(np.all(igl.is_vertex_manifold(self.hull)))
-        genus = int(parts - (used - len(counts) + len(self.hull)) // 2) if manifold else None
+        euler = used - len(counts) + len(self.hull)
+        genus = int(parts - euler // 2) if manifold else None
         return {
             "vertices": used,
             "faces": len(self.hull),
@@ -133,21 +130,48 @@ class Mesh:
         }
 
 
-def load_mesh(path):
+def load_mesh(path: Union[str, os.PathLike]) -> Mesh:
     """A mesh file as `read_mesh` reads it -> Mesh. Raises ValueError, saying what is wrong with the
     file."""
     loaded = read_mesh(path)
-    return make_mesh(
-        np.asarray(loaded.vertices, np.float64), np.asarray(loaded.faces, np.int64), path
-    )
+    return make_mesh(loaded.vertices, loaded.faces, path)
 
 
-def read_mesh(path, process=False):
+def make_mesh(
+    vertices: ArrayLike, faces: ArrayLike, name: Union[str, os.PathLike] = "mesh"
+) -> Mesh:
+    """Vertices (V, 3) in any units and faces (F, 3) -> Mesh: welded, without degenerate faces,
+    turned outwards, in the unit cube.
+
+    Raises ValueError where there is no surface or nothing inside it.
+    """
+    vertices = np.asarray(vertices, np.float64).reshape(-1, 3)
+    faces = np.asarray(faces, np.int64).reshape(-1, 3)
+    notes: list[str] = []
+    scale, offset = _frame(vertices, faces, name)
+    vertices, faces = _weld((vertices - offset) / scale, faces)
+    faces = _drop_degenerate(vertices, faces, notes)
+    if not len(faces):
+        raise ValueError(f"{name}: all its faces are degenerate")
+    faces = _orient(vertices, faces, notes)
+    simple = _is_simple(vertices, faces, name, notes)
+    kept = faces if simple else faces[_parting(vertices, faces)]
+    if len(kept) < len(faces):
+        notes.append(
+            f"{len(faces) - len(kept):,} faces do not part inside from outside and are no surface"
+        )
+    if not len(kept):
+        raise ValueError(f"{name}: no face parts inside from outside")
+    return Mesh(vertices, kept, faces, scale, offset, simple, tuple(notes))
+
+
+def read_mesh(path: Union[str, os.PathLike], process: bool = False) -> trimesh.Trimesh:
     """An OBJ, PLY, STL, OFF, GLB or glTF file as one trimesh.Trimesh, scenes concatenated; process:
     vertices at one place merged.
 
     Raises ValueError, saying what is wrong with the file. Of what else trimesh reads, archives
-    could unpack to anything."""
+    could unpack to anything.
+    """
     if not Path(path).is_file():
         raise ValueError(f"{path}: no such file")
     if Path(path).suffix.lower() not in FORMATS:
@@ -155,32 +179,12 @@ def read_mesh(path, process=False):
     size = Path(path).stat().st_size
     if size == 0:
         raise ValueError(f"{path}: empty")
-    with open(path, "rb") as file:
-        header = file.read(84)
-    # a binary one: trimesh would go on to try it as text
-    if Path(path).suffix.lower() == ".stl" and b"\0" in header:
-        announced = int.from_bytes(header[80:], "little")
-        held = (size - 84) // 50
-        if announced > held:
-            raise ValueError(
-                f"{path}: its header announces {announced:,} faces, but it holds {max(held, 0):,}"
-            )
-    if header[:4] == b"glTF":
-        with open(path, "rb") as file:  # trimesh would ask for as much memory as a chunk announces
-            end = 12
-            while end + 8 <= size:
-                file.seek(end)
-                end += 8 + int.from_bytes(file.read(4), "little")
-        if end > size:
-            raise ValueError(f"{path}: its chunks announce {end:,} bytes, but it holds {size:,}")
+    _check_header(Path(path), size)
     try:
         with memory.bounded(min(memory.available(), MOST_BYTES + EXPANSION * size)):
             loaded = trimesh.load_scene(path, process=process, skip_materials=True).to_mesh()
-            if (
-                loaded.vertices.shape[1:] != (3,)
-                or len(loaded.faces)
-                and loaded.faces.shape[1:] != (3,)
-            ):
+            flat = len(loaded.faces) and loaded.faces.shape[1:] != (3,)
+            if loaded.vertices.shape[1:] != (3,) or flat:
                 raise ValueError(f"vertices {loaded.vertices.shape} and faces {loaded.faces.shape}")
     except Exception as error:  # trimesh's readers raise whatever a damaged file makes them raise
         raise ValueError(
@@ -189,15 +193,114 @@ def read_mesh(path, process=False):
     return loaded
 
 
-def make_mesh(vertices, faces, name="mesh"):
-    """Vertices (V, 3) in any units and faces (F, 3) -> Mesh: welded, without degenerate faces,
-    turned outwards, in the unit cube.
+def gyroid_ball(cells: int = 112, waves: float = 3.0, thickness: float = 0.55) -> Mesh:
+    """The subject where no file is given: a ball of which a gyroid leaves a sponge, as a mesh of
+    marching cubes."""
+    axis = np.linspace(-1.1, 1.1, cells + 1)
+    x, y, z = np.meshgrid(axis, axis, axis, indexing="ij", sparse=True)
+    k = waves * np.pi / 2
+    gyroid = (
+        np.sin(k * x) * np.cos(k * y)
+        + np.sin(k * y) * np.cos(k * z)
+        + np.sin(k * z) * np.cos(k * x)
+    )
+    ball = np.sqrt(x**2 + y**2 + z**2) - 1.0
+    values = np.maximum((np.abs(gyroid) - thickness) / k, ball)
+    vertices, faces, _, _ = marching_cubes(values, 0.0, allow_degenerate=False)
+    part = igl.facet_components(faces.astype(np.int64))[1]
+    return make_mesh(vertices, faces[part == np.bincount(part).argmax()], "gyroid ball")
 
-    Raises ValueError where there is no surface or nothing inside it.
+
+def compare(
+    first: tuple[np.ndarray, np.ndarray],
+    second: tuple[np.ndarray, np.ndarray],
+    n: int = 2**17,
+    threshold: float = 1e-3,
+    seed: int = 0,
+) -> dict[str, float]:
+    """How far two surfaces (vertices, faces) are apart: {"chamfer", "f_score", "normal_error_deg"}.
+
+    From n points on each to the nearest point of the other: the mean distance (Chamfer-L1), the
+    harmonic mean of the fractions nearer than `threshold`, and the mean angle between the two
+    normals, without regard to their sense, in degrees; each the mean of both directions.
     """
-    vertices = np.asarray(vertices, np.float64).reshape(-1, 3)
-    faces = np.asarray(faces, np.int64).reshape(-1, 3)
-    notes = []
+    rng = np.random.default_rng(seed)
+    distances = []
+    fractions = []
+    angles = []
+    for (vertices, faces), other in ((first, second), (second, first)):
+        points, normals = sample(vertices, faces, n, rng)
+        distance, face = nearest(*other, points)
+        cross = _cross(*other)[face]
+        length = np.maximum(np.linalg.norm(cross, axis=1), 1e-30)
+        cosine = np.abs((cross * normals).sum(1)) / length
+        distances.append(distance.mean())
+        fractions.append((distance < threshold).mean())
+        angles.append(np.degrees(np.arccos(np.minimum(cosine, 1))).mean())
+    f_score = 2 * fractions[0] * fractions[1] / max(sum(fractions), 1e-12)
+    return {
+        "chamfer": float(np.mean(distances)),
+        "f_score": float(f_score),
+        "normal_error_deg": float(np.mean(angles)),
+    }
+
+
+def iou(inside: np.ndarray, truth: np.ndarray) -> float:
+    """Intersection over union of two sets of points, boolean (N,); 1 where both are empty."""
+    union = (inside | truth).sum()
+    return float((inside & truth).sum() / union) if union else 1.0
+
+
+def sample(
+    vertices: np.ndarray, faces: np.ndarray, n: int, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
+    """n points on the faces, even by area, and the unit normals there: (n, 3) and (n, 3)."""
+    cross = _cross(vertices, faces)
+    area = np.linalg.norm(cross, axis=1)
+    chosen = rng.choice(len(faces), n, p=area / area.sum())
+    u, v = rng.uniform(size=(2, n, 1))
+    u, v = np.where(u + v > 1, 1 - u, u), np.where(u + v > 1, 1 - v, v)
+    a, b, c = np.moveaxis(vertices[faces[chosen]], 1, 0)
+    return a + u * (b - a) + v * (c - a), cross[chosen] / area[chosen, None]
+
+
+def nearest(
+    vertices: np.ndarray, faces: np.ndarray, points: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """(distances (N,), faces (N,)) of the nearest points of a surface."""
+    order = _along_a_curve(points)
+    squared = np.empty(len(points))
+    face = np.empty(len(points), np.int64)
+    squared[order], face[order], _ = igl.point_mesh_squared_distance(points[order], vertices, faces)
+    return np.sqrt(squared), face
+
+
+def _check_header(path: Path, size: int) -> None:
+    """ValueError where a file announces more than it holds: trimesh would ask for as much memory,
+    or go on to try it as text."""
+    with open(path, "rb") as file:
+        header = file.read(84)
+    if path.suffix.lower() == ".stl" and b"\0" in header:  # a binary one
+        announced = int.from_bytes(header[80:], "little")
+        held = (size - 84) // 50
+        if announced > held:
+            raise ValueError(
+                f"{path}: its header announces {announced:,} faces, but it holds {max(held, 0):,}"
+            )
+    if header[:4] == b"glTF":
+        with open(path, "rb") as file:
+            end = 12
+            while end + 8 <= size:
+                file.seek(end)
+                end += 8 + int.from_bytes(file.read(4), "little")
+        if end > size:
+            raise ValueError(f"{path}: its chunks announce {end:,} bytes, but it holds {size:,}")
+
+
+def _frame(
+    vertices: np.ndarray, faces: np.ndarray, name: Union[str, os.PathLike]
+) -> tuple[float, np.ndarray]:
+    """(scale, offset) of the unit cube about a mesh; ValueError where it cannot have one."""
     if not len(faces):
         raise ValueError(f"{name}: no faces")
     if len(faces) > MOST_FACES:
@@ -213,122 +316,10 @@ def make_mesh(vertices, faces, name="mesh"):
     if not 0 < (high - low).max() < np.inf:
         raise ValueError(f"{name}: all vertices lie in one point, or too far apart")
     scale = float((high - low).max() / LONGEST)
-    offset = (low + high) / 2 - scale / 2
-    vertices, faces = _weld((vertices - offset) / scale, faces)
-    whole = np.linalg.norm(_cross(vertices, faces), axis=1) > 1e-14
-    if not whole.all():
-        notes.append(f"{(~whole).sum():,} degenerate faces dropped")
-        faces = faces[whole]
-    if not len(faces):
-        raise ValueError(f"{name}: all its faces are degenerate")
-    faces = _orient(vertices, faces, notes)
-    counts, oriented = _edge_uses(faces)
-    simple = bool((counts == 2).all() and oriented)
-    if not simple:
-        many = (counts > 2).sum()
-        open_ = (counts == 1).sum()
-        notes.append(
-            f"not closed or not a manifold ({open_:,} open edges, {many:,} of more than two faces):"
-            " inside is where the winding number says so"
-        )
-    mesh = Mesh(vertices, faces, faces, scale, offset, simple)
-    points = _probes(mesh)
-    inside = _winding(vertices, faces, points) > 0.5
-    if inside.mean() < DOUBT:
-        raise ValueError(f"{name}: encloses nothing, so no distance can be negative")
-    if simple:
-        distance = mesh.signed_distance(points)
-        if ((distance < 0) != inside)[np.abs(distance) > SKIN].mean() > DOUBT:
-            simple = False
-            notes.append(
-                "passes through itself or overlaps: inside is where the winding number says so"
-            )
-    kept = faces if simple else faces[_parting(vertices, faces)]
-    if len(kept) < len(faces):
-        notes.append(
-            f"{len(faces) - len(kept):,} faces do not part inside from outside and are no surface"
-        )
-    if not len(kept):
-        raise ValueError(f"{name}: no face parts inside from outside")
-    return Mesh(vertices, kept, faces, scale, offset, simple, tuple(notes))
+    return scale, (low + high) / 2 - scale / 2
 
 
-def gyroid_ball(cells=112, waves=3.0, thickness=0.55):
-    """The subject where no file is given: a ball of which a gyroid leaves a sponge, as a mesh of
-    marching cubes."""
-    axis = np.linspace(-1.1, 1.1, cells + 1)
-    x, y, z = np.meshgrid(axis, axis, axis, indexing="ij", sparse=True)
-    k = waves * np.pi / 2
-    gyroid = (
-        np.sin(k * x) * np.cos(k * y)
-        + np.sin(k * y) * np.cos(k * z)
-        + np.sin(k * z) * np.cos(k * x)
-    )
-    values = np.maximum((np.abs(gyroid) - thickness) / k, np.sqrt(x**2 + y**2 + z**2) - 1.0)
-    vertices, faces, _, _ = marching_cubes(values, 0.0, allow_degenerate=False)
-    part = igl.facet_components(faces.astype(np.int64))[1]
-    return make_mesh(vertices, faces[part == np.bincount(part).argmax()], "gyroid ball")
-
-
-def sample(vertices, faces, n, rng):
-    """n points on the faces, even by area, and the unit normals there: (n, 3) and (n, 3)."""
-    cross = _cross(vertices, faces)
-    area = np.linalg.norm(cross, axis=1)
-    chosen = rng.choice(len(faces), n, p=area / area.sum())
-    u, v = rng.uniform(size=(2, n, 1))
-    u, v = np.where(u + v > 1, 1 - u, u), np.where(u + v > 1, 1 - v, v)
-    a, b, c = np.moveaxis(vertices[faces[chosen]], 1, 0)
-    return a + u * (b - a) + v * (c - a), cross[chosen] / area[chosen, None]
-
-
-def nearest(vertices, faces, points):
-    """(distances (N,), faces (N,)) of the nearest points of a surface."""
-    order = _along_a_curve(points)
-    squared = np.empty(len(points))
-    face = np.empty(len(points), np.int64)
-    squared[order], face[order], _ = igl.point_mesh_squared_distance(points[order], vertices, faces)
-    return np.sqrt(squared), face
-
-
-def compare(first, second, n=2**17, threshold=1e-3, seed=0):
-    """How far two surfaces (vertices, faces) are apart: {"chamfer", "f_score", "normal_error_deg"}.
-
-    From n points on each to the nearest point of the other: the mean distance (Chamfer-L1), the
-    harmonic mean of the fractions nearer than `threshold`, and the mean angle between the two
-    normals, without regard to their sense, in degrees; each the mean of both directions."""
-    rng = np.random.default_rng(seed)
-    distances = []
-    fractions = []
-    angles = []
-    for (vertices, faces), other in ((first, second), (second, first)):
-        points, normals = sample(vertices, faces, n, rng)
-        distance, face = nearest(*other, points)
-        cross = _cross(*other)[face]
-        cosine = np.abs((cross * normals).sum(1)) / np.maximum(np.linalg.norm(cross, axis=1), 1e-30)
-        distances.append(distance.mean())
-        fractions.append((distance < threshold).mean())
-        angles.append(np.degrees(np.arccos(np.minimum(cosine, 1))).mean())
-    f_score = 2 * fractions[0] * fractions[1] / max(sum(fractions), 1e-12)
-    return {
-        "chamfer": float(np.mean(distances)),
-        "f_score": float(f_score),
-        "normal_error_deg": float(np.mean(angles)),
-    }
-
-
-def iou(inside, truth):
-    """Intersection over union of two sets of points, boolean (N,); 1 where both are empty."""
-    union = (inside | truth).sum()
-    return float((inside & truth).sum() / union) if union else 1.0
-
-
-def _cross(vertices, faces):
-    """Normals (F, 3) as long as twice the faces' areas."""
-    a, b, c = np.moveaxis(vertices[faces], 1, 0)
-    return np.cross(b - a, c - a)
-
-
-def _weld(vertices, faces):
+def _weld(vertices: np.ndarray, faces: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """One vertex for each place, to 1e-8, and no unused ones; faces with two equal corners go."""
     corners, faces = np.unique(faces, return_inverse=True)
     vertices = vertices[corners]
@@ -341,7 +332,43 @@ def _weld(vertices, faces):
     return np.ascontiguousarray(vertices[first]), faces
 
 
-def _edge_uses(faces):
+def _drop_degenerate(vertices: np.ndarray, faces: np.ndarray, notes: list[str]) -> np.ndarray:
+    whole = np.linalg.norm(_cross(vertices, faces), axis=1) > 1e-14
+    if whole.all():
+        return faces
+    notes.append(f"{(~whole).sum():,} degenerate faces dropped")
+    return faces[whole]
+
+
+def _is_simple(
+    vertices: np.ndarray, faces: np.ndarray, name: Union[str, os.PathLike], notes: list[str]
+) -> bool:
+    """Whether a mesh is closed, a manifold and not through itself, so that pseudonormals and the
+    winding number agree on what is inside; ValueError where nothing is."""
+    counts, oriented = _edge_uses(faces)
+    simple = bool((counts == 2).all() and oriented)
+    if not simple:
+        many = (counts > 2).sum()
+        open_ = (counts == 1).sum()
+        notes.append(
+            f"not closed or not a manifold ({open_:,} open edges, {many:,} of more than two faces):"
+            " inside is where the winding number says so"
+        )
+    points = _probes(vertices, faces)
+    inside = _winding(vertices, faces, points) > 0.5
+    if inside.mean() < DOUBT:
+        raise ValueError(f"{name}: encloses nothing, so no distance can be negative")
+    if not simple:
+        return False
+    closed = Mesh(vertices, faces, faces, 1.0, np.zeros(3), simple)
+    distance = closed.signed_distance(points)
+    if ((distance < 0) != inside)[np.abs(distance) > SKIN].mean() <= DOUBT:
+        return True
+    notes.append("passes through itself or overlaps: inside is where the winding number says so")
+    return False
+
+
+def _edge_uses(faces: np.ndarray) -> tuple[np.ndarray, bool]:
     """(how many faces each edge has, (E,), whether no two faces run through an edge in the same
     direction)."""
     edges = np.stack([faces, np.roll(faces, -1, axis=1)], -1).reshape(-1, 2)
@@ -350,16 +377,15 @@ def _edge_uses(faces):
     return counts, len(np.unique(edges[:, 0] * n + edges[:, 1])) == len(edges)
 
 
-def _orient(vertices, faces, notes):
+def _orient(vertices: np.ndarray, faces: np.ndarray, notes: list[str]) -> np.ndarray:
     """Faces turned alike within each patch, as most of its area was, and the whole outwards."""
     if not _edge_uses(faces)[1]:
         turned, patch = igl.bfs_orient(faces)
-        area = np.linalg.norm(_cross(vertices, faces), axis=1)
-        kept = np.where(
-            (_cross(vertices, faces) * _cross(vertices, turned)).sum(1) > 0, area, -area
-        )
+        cross = _cross(vertices, faces)
+        area = np.linalg.norm(cross, axis=1)
+        kept = np.where((cross * _cross(vertices, turned)).sum(1) > 0, area, -area)
         alike = np.where((np.bincount(patch, kept) < 0)[patch][:, None], turned[:, ::-1], turned)
-        changed = (_cross(vertices, faces) * _cross(vertices, alike)).sum(1) < 0
+        changed = (cross * _cross(vertices, alike)).sum(1) < 0
         if changed.any():
             notes.append(f"{changed.sum():,} faces turned to agree with their neighbours")
         faces = np.ascontiguousarray(alike)
@@ -370,36 +396,41 @@ def _orient(vertices, faces, notes):
     return faces
 
 
-def _probes(mesh):
+def _probes(vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:
     """Points in the cube and at both sides of the surface, near and less near."""
     rng = np.random.default_rng(0)
-    on, normal = mesh.sample(PROBES, rng)
-    reach = 10 ** rng.uniform(-3, -1, (PROBES, 1)) * np.where(
-        rng.uniform(size=(PROBES, 1)) < 0.5, -1, 1
-    )
-    return np.concatenate([rng.uniform(size=(PROBES, 3)), on + reach * normal])
+    on, normal = sample(vertices, faces, PROBES, rng)
+    reach = 10 ** rng.uniform(-3, -1, (PROBES, 1))
+    side = np.where(rng.uniform(size=(PROBES, 1)) < 0.5, -1, 1)
+    return np.concatenate([rng.uniform(size=(PROBES, 3)), on + reach * side * normal])
 
 
-def _parting(vertices, faces):
+def _parting(vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:
     """Which faces have inside on one side and outside on the other."""
     cross = _cross(vertices, faces)
     step = SKIN * cross / np.linalg.norm(cross, axis=1, keepdims=True)
     centre = vertices[faces].mean(1)
-    return (_winding(vertices, faces, centre + step) > 0.5) != (
-        _winding(vertices, faces, centre - step) > 0.5
-    )
+    before = _winding(vertices, faces, centre + step) > 0.5
+    behind = _winding(vertices, faces, centre - step) > 0.5
+    return before != behind
 
 
-def _winding(vertices, faces, points):
+def _winding(vertices: np.ndarray, faces: np.ndarray, points: np.ndarray) -> np.ndarray:
     """The winding number, by libigl's fast approximation, which is good enough to be compared with
     1/2."""
     return igl.fast_winding_number(vertices, faces, np.ascontiguousarray(points, np.float64))
 
 
-def _along_a_curve(points):
+def _along_a_curve(points: np.ndarray) -> np.ndarray:
     """An order in which points next to each other are near each other (Morton's): libigl then takes
     half the time."""
     cell = np.clip(np.asarray(points) * 1024, 0, 1023).astype(np.int64)
     for shift, mask in ((16, 0x30000FF), (8, 0x300F00F), (4, 0x30C30C3), (2, 0x9249249)):
         cell = (cell | cell << shift) & mask
     return np.argsort(cell[:, 0] | cell[:, 1] << 1 | cell[:, 2] << 2)
+
+
+def _cross(vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:
+    """Normals (F, 3) as long as twice the faces' areas."""
+    a, b, c = np.moveaxis(vertices[faces], 1, 0)
+    return np.cross(b - a, c - a)
