@@ -10,6 +10,7 @@ from pathlib import Path
 
 import jupytext
 from mkdocs.structure.files import File
+from nbformat.v4 import new_code_cell
 
 ROOT = Path(__file__).resolve().parents[1]
 WRITTEN = ("*.md", "data/*.md", "docs/**/*.md", "docs/images/*", "CITATION.cff")
@@ -43,20 +44,30 @@ def on_page_markdown(markdown, page, config, files):
 def made_pages():
     """(name, text) of each page and notebook that is made."""
     for path in sorted(ROOT.glob("docs/lessons/*.py")):
-        notebook = jupytext.read(path)
         name = path.relative_to(ROOT).with_suffix("").as_posix()
-        yield f"{name}.md", lesson_page(notebook, path.stem)
-        yield f"{name}.ipynb", jupytext.writes(notebook, fmt="ipynb")
+        yield f"{name}.md", lesson_page(path)
+        yield f"{name}.ipynb", jupytext.writes(notebook_of(path), fmt="ipynb")
     yield "reference/index.md", reference_index()
     for module in modules():
         yield f"reference/{module}.md", f"# {module}\n\n::: {module}\n"
 
 
-def lesson_page(notebook, stem):
+def notebook_of(path):
+    """A lesson as a notebook, which shows at its end what it drew."""
+    notebook = jupytext.read(path)
+    picture = f"{path.stem[:2]}.png"
+    if picture in path.read_text(encoding="utf-8"):
+        code = f'from IPython.display import Image\n\nImage("out/lessons/{picture}")'
+        notebook.cells.append(new_code_cell(code))
+    return notebook
+
+
+def lesson_page(path):
     """A lesson as a page: its text as it stands, its code in fences."""
-    title, _, text = notebook.cells[0].source.partition("\n")
-    parts = [f"# {title.rstrip('.')}", f"[As a notebook]({stem}.ipynb)", text.strip()]
-    parts += [f"```python\n{cell.source}\n```" for cell in notebook.cells[1:]]
+    first, *cells = jupytext.read(path).cells
+    title, _, text = first.source.partition("\n")
+    parts = [f"# {title.rstrip('.')}", f"[As a notebook]({path.stem}.ipynb)", text.strip()]
+    parts += [f"```python\n{cell.source}\n```" for cell in cells]
     return "\n\n".join(parts) + "\n"
 
 
