@@ -37,16 +37,12 @@ class ImageTask(AbstractTask):
         self.pixels = check_pixels(pixels, "pixels")
         self.seed = seed
         self.height, self.width, self.n_out = self.pixels.shape
+        self.aspect = _aspect(self.height, self.width)
         self._centres = pixel_centres(self.height, self.width)
         self._colours = self.pixels.reshape(-1, self.n_out)
         shuffled = np.random.default_rng((seed, 2**32)).permutation(len(self._colours))
         self._held_out, self._trained = np.split(shuffled, [int(held_out * len(shuffled))])
         self._epochs = Epochs(self._trained, seed)
-
-    @property
-    def aspect(self) -> tuple[float, float]:
-        """How long each axis is relative to the longest, (x, y)."""
-        return _aspect(self.height, self.width)
 
     @property
     def split(self) -> tuple[np.ndarray, np.ndarray]:

@@ -102,7 +102,8 @@ class Box:
 
     def to_unit(self, origin: np.ndarray) -> np.ndarray:
         """Points (N, 3) of the world in the unit cube, float32."""
-        moved = (origin - np.float32(self.centre)) / np.float32(self.side) + np.float32(0.5)
+        centre = np.array(self.centre, np.float32)
+        moved = (origin - centre) / np.float32(self.side) + np.float32(0.5)
         return moved.astype(np.float32)
 
 
@@ -114,7 +115,7 @@ def look_at(
     eye = np.asarray(eye, float)
     target = np.asarray(target, float)
     back = (eye - target) / np.linalg.norm(eye - target)
-    right = np.cross(up, back)
+    right = np.cross(np.asarray(up, float), back)
     if np.linalg.norm(right) < 1e-9:
         right = np.array([1.0, 0.0, 0.0])
     right /= np.linalg.norm(right)

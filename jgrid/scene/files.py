@@ -188,6 +188,7 @@ def _camera(read: dict[str, Any], width: int, height: int, path: Path) -> Camera
     fy = _focal_length(values, "y", height, path)
     if fx is None:
         raise ValueError(f"{path}: neither fl_x nor camera_angle_x says how wide the camera sees")
+    k1, k2, p1, p2 = (values.get(name, 0.0) for name in DISTORTION)
     return Camera(
         width,
         height,
@@ -195,7 +196,7 @@ def _camera(read: dict[str, Any], width: int, height: int, path: Path) -> Camera
         fx if fy is None else fy,
         values.get("cx", width / 2),
         values.get("cy", height / 2),
-        tuple(values.get(name, 0.0) for name in DISTORTION),
+        (k1, k2, p1, p2),
     )
 
 

@@ -7,6 +7,7 @@ from jgrid.ops.render import distances, march, marched, pack
 
 import jittor as jt
 import numpy as np
+from numpy.typing import ArrayLike
 
 FAINTEST = 1e-6  # opacity of a step that may count
 
@@ -55,9 +56,9 @@ class Occupancy:
     ) -> tuple[np.ndarray, Callable[[np.ndarray], tuple[jt.Var, jt.Var, jt.Var]]]:
         """The rays' samples: offsets (R + 1,) numpy, and a function of such offsets that gives x,
         t, ray of the first samples of each ray."""
-        rays = [origin, direction, jitter, self._distance]
-        offsets = pack(march(*rays, self.step, self.contracted).numpy())
-        return offsets, lambda kept: marched(*rays, self.step, kept, self.contracted)
+        rays = (origin, direction, jitter, self._distance, self.step)
+        offsets = pack(march(*rays, contracted=self.contracted).numpy())
+        return offsets, lambda kept: marched(*rays, kept, contracted=self.contracted)
 
     def update(self, density: Callable[[jt.Var], jt.Var], everything: bool = False) -> None:
         """Look at the density of some cells, or at everything, once more; the seed and the number
@@ -113,9 +114,9 @@ class Occupancy:
         """n points (n, 3) of the unit cube in occupied cells, of which there must be some."""
         return self._points(rng.choice(np.flatnonzero(self.occupied), n), rng.uniform(size=(n, 3)))
 
-    def _points(self, chosen: np.ndarray, inside) -> np.ndarray:
+    def _points(self, chosen: np.ndarray, inside: ArrayLike) -> np.ndarray:
         cell = np.stack(
             [chosen % self.cells, chosen // self.cells % self.cells, chosen // self.cells**2],
             axis=1,
         )
-        return ((cell + inside) / self.cells).astype(np.float32)
+        return ((cell + np.asarray(inside)) / self.cells).astype(np.float32)

@@ -86,7 +86,7 @@ class RadianceField(nn.Module):
     def use_plain_ops(self) -> None:
         """Compute by the plain twins of the fused ops from now on."""
         self.field.use_plain_ops()
-        self.colour.fused = None
+        self.colour.fused = False
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         """The field's, for the optimiser, and the colour network's."""

@@ -105,7 +105,7 @@ class ViewsTask(AbstractTask):
         self._pixels = train.pixels.reshape(-1, 4)
         self.step_samples: list[int] = []  # how many samples each step had
         self._per_ray = 32.0  # samples, lately
-        self._rays = 0  # since the progress bar last asked
+        self._rays = 0.0  # since the progress bar last asked
         self._looked = time.time()
 
     def _check_cameras(self) -> None:
@@ -205,7 +205,7 @@ class ViewsTask(AbstractTask):
         if weights.entropy:
             o = jt.clamp(opacity, 1e-5, 1 - 1e-5)
             losses["entropy"] = -weights.entropy * (o * jt.log(o) + (1 - o) * jt.log(1 - o)).mean()
-        if not samples.offsets[-1]:
+        if samples.density is None or samples.t is None:
             return losses
         # in occupied cells only: Adam would move features that no ray sees as far as the others
         if weights.tv:
@@ -248,7 +248,7 @@ class ViewsTask(AbstractTask):
     def status(self) -> dict[str, str]:
         now = time.time()
         rate = self._rays / max(now - self._looked, 1e-6)
-        self._rays = 0
+        self._rays = 0.0
         self._looked = now
         return {"rays/s": f"{rate:,.0f}", "samples/ray": f"{self._per_ray:.1f}"}
 

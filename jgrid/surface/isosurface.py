@@ -60,7 +60,7 @@ def extract(
     if sparse:
         blocks = _near(function, resolution, per_side, steepness)
     else:
-        blocks = np.stack(np.indices([per_side] * 3), -1).reshape(-1, 3)
+        blocks = _lattice(per_side)
     known = np.zeros([per_side + 2] * 3, bool)  # a block that was taken, or lies outside the cube
     known[[0, -1]] = known[:, [0, -1]] = known[:, :, [0, -1]] = True
     vertices = []
@@ -140,7 +140,7 @@ def camera(size: int, bounds: ArrayLike, up: int = 1) -> tuple[np.ndarray, np.nd
     above = np.cross(back, right)
     low, high = np.asarray(bounds)
     origin = (low + high) / 2 + FAR * np.linalg.norm(high - low) * back
-    corners = np.where(np.stack(np.indices([2] * 3), -1).reshape(-1, 3), high, low) - origin
+    corners = np.where(_lattice(2), high, low) - origin
     half = 1.04 * np.abs(corners @ np.stack([right, above], 1) / -(corners @ back)[:, None]).max()
     offset = ((np.arange(size) + 0.5) / size * 2 - 1) * half
     directions = offset[None, :, None] * right - offset[:, None, None] * above - back
@@ -198,13 +198,18 @@ def openness(
     return np.clip(1 - 0.5 * shut, 0, 1)
 
 
+def _lattice(n: int) -> np.ndarray:
+    """The n^3 cells of a cube: (n^3, 3)."""
+    return np.indices((n, n, n)).reshape(3, -1).T
+
+
 def _near(function: Function, resolution: int, per_side: int, steepness: float) -> np.ndarray:
     """Blocks (B, 3) that the zero set may meet."""
     size = 1
     while -(-per_side // size) > COARSEST:
         size *= 2
-    cubes = np.stack(np.indices([-(-per_side // size)] * 3), -1).reshape(-1, 3)
-    halves = np.stack(np.indices([2] * 3), -1).reshape(-1, 3)
+    cubes = _lattice(-(-per_side // size))
+    halves = _lattice(2)
     while True:
         low = cubes * (size * BLOCK / resolution)
         side = size * BLOCK / resolution
@@ -221,8 +226,7 @@ def _near(function: Function, resolution: int, per_side: int, steepness: float) 
 def _values(function: Function, blocks: np.ndarray, resolution: int) -> np.ndarray:
     """Values at the nodes of blocks (B, 3): (B, 9, 9, 9) float32; nodes beyond the cube have those
     of its border."""
-    nodes = np.stack(np.indices([BLOCK + 1] * 3), -1)
-    points = np.minimum((blocks[:, None, None, None] * BLOCK + nodes) / resolution, 1)
+    points = np.minimum((blocks[:, None] * BLOCK + _lattice(BLOCK + 1)) / resolution, 1)
     values = np.asarray(function(points.reshape(-1, 3).astype(np.float32)), np.float32)
     least = np.float32(LEAST / resolution)
     values = np.where(np.abs(values) < least, np.where(values < 0, -least, least), values)

@@ -1,6 +1,8 @@
 """Fitting a surface: f(x) = signed distance of x to a mesh."""
 
+import functools
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Callable, Optional, Union
 
@@ -82,11 +84,10 @@ class SDFTask(AbstractTask):
         self.mesh = mesh
         self.config = config
         self.seed = seed
-        self._pool = None
+        self._pool: dict[str, np.ndarray] = {}
         if config.pool:
             self._pool = self._draw(np.random.default_rng((seed, 2**32)), config.pool, progress)
         self._epochs = Epochs(config.pool, seed)
-        self._truth = None
 
     def place(self, n: int) -> np.ndarray:
         """n nodes near the surface."""
@@ -94,10 +95,10 @@ class SDFTask(AbstractTask):
         return np.clip(self._near(rng, n, 0.02), 0, 1).astype(np.float32)
 
     def sample(self, step: int, n: int) -> dict[str, jt.Var]:
-        if self._pool is None:
-            batch = self._draw(np.random.default_rng((self.seed, step)), n)
-        else:
+        if self._pool:
             batch = self._from_pool(step, n)
+        else:
+            batch = self._draw(np.random.default_rng((self.seed, step)), n)
         if self.config.normal:
             on = (batch["normal"] ** 2).sum(1) > 0.5
             # a mean with these weights is one over the surface
@@ -167,7 +168,7 @@ class SDFTask(AbstractTask):
         error = pointwise_loss(
             kind, f, batch["distance"], self.config.clamp, batch.get("slack", 0.0)
         )
-        losses = {kind: error}
+        losses: dict[str, jt.Var] = {kind: error}
         if self._slopes:
             slope = jt.grad(f.sum(), batch["x"])
         if self.config.eikonal:
@@ -178,8 +179,6 @@ class SDFTask(AbstractTask):
         return losses
 
     def evaluate(self, model: nn.Module) -> dict[str, float]:
-        if self._truth is None:
-            self._truth = self._measure_truth()
         uniform, inside, near, distance = self._truth
         function = values_of(model)
         f = function(near)
@@ -189,7 +188,8 @@ class SDFTask(AbstractTask):
             "sdf_error": float(np.abs(f - distance).mean()),
         }
 
-    def _measure_truth(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    @functools.cached_property
+    def _truth(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
         """Uniform points of the bounding box and which are inside, points near the surface and
         their distances; the same whatever the seed."""
         rng = np.random.default_rng(2**34)
@@ -198,7 +198,7 @@ class SDFTask(AbstractTask):
         near = np.clip(self._near(rng, NEAR, NEAR_SPREAD), 0, 1).astype(np.float32)
         return uniform, self.mesh.inside(uniform), near, self.mesh.signed_distance(near)
 
-    def measure(self, surface: Surface) -> dict[str, Optional[float]]:
+    def measure(self, surface: Surface) -> Mapping[str, Optional[float]]:
         """`mesh.compare` of an extracted surface (vertices, faces) with the mesh; None for each
         where there is none."""
         if not len(surface[1]):
