@@ -282,7 +282,8 @@ def _march(
 
 
 def _weld(vertices: np.ndarray, faces: np.ndarray, keys: np.ndarray) -> Surface:
-    """Vertices of one key made one; faces that this empties go."""
+    """Vertices of one key made one, exactly, where comparing places would need a tolerance; faces
+    that this empties go."""
     keys = np.where(keys < 0, -1 - np.arange(len(keys)), keys)
     _, first, place = np.unique(keys, return_index=True, return_inverse=True)
     faces = place.ravel()[faces]

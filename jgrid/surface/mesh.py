@@ -254,14 +254,12 @@ def iou(inside: np.ndarray, truth: np.ndarray) -> float:
 def sample(
     vertices: np.ndarray, faces: np.ndarray, n: int, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
-    """n points on the faces, even by area, and the unit normals there: (n, 3) and (n, 3)."""
-    cross = _cross(vertices, faces)
-    area = np.linalg.norm(cross, axis=1)
-    chosen = rng.choice(len(faces), n, p=area / area.sum())
-    u, v = rng.uniform(size=(2, n, 1))
-    u, v = np.where(u + v > 1, 1 - u, u), np.where(u + v > 1, 1 - v, v)
-    a, b, c = np.moveaxis(vertices[faces[chosen]], 1, 0)
-    return a + u * (b - a) + v * (c - a), cross[chosen] / area[chosen, None]
+    """n points on the faces, even by area, and the unit normals there: (n, 3) and (n, 3); the next
+    integer of `rng` says which."""
+    mesh = trimesh.Trimesh(vertices, faces, process=False)
+    points, face = trimesh.sample.sample_surface(mesh, n, seed=int(rng.integers(2**63)))
+    cross = _cross(vertices, faces[face])
+    return np.asarray(points), cross / np.linalg.norm(cross, axis=1, keepdims=True)
 
 
 def nearest(
@@ -321,15 +319,11 @@ def _frame(
 
 def _weld(vertices: np.ndarray, faces: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """One vertex for each place, to 1e-8, and no unused ones; faces with two equal corners go."""
-    corners, faces = np.unique(faces, return_inverse=True)
-    vertices = vertices[corners]
-    faces = faces.reshape(-1, 3)
-    _, first, place = np.unique(
-        np.round(vertices * 1e8).astype(np.int64), axis=0, return_index=True, return_inverse=True
+    used, faces = np.unique(faces, return_inverse=True)
+    vertices, _, _, faces = igl.remove_duplicate_vertices(
+        vertices[used], faces.reshape(-1, 3), 1e-8
     )
-    faces = place.ravel()[faces]
-    faces = faces[(faces != np.roll(faces, 1, axis=1)).all(1)]
-    return np.ascontiguousarray(vertices[first]), faces
+    return vertices, faces[(faces != np.roll(faces, 1, axis=1)).all(1)]
 
 
 def _drop_degenerate(vertices: np.ndarray, faces: np.ndarray, notes: list[str]) -> np.ndarray:
