@@ -7,6 +7,7 @@ import os
 import platform
 import re
 import subprocess
+import textwrap
 from pathlib import Path
 
 from jgrid import checkpoint
@@ -15,6 +16,7 @@ import jittor as jt
 import numpy as np
 
 PUBLISHED = Path(__file__).with_name("published.csv")
+WIDTH = 100  # columns of a page
 
 
 def published(table):
@@ -143,7 +145,14 @@ def insert(page, table, text):
     ValueError where the page has no such place.
     """
     before, after = check_place(page, table)
-    write(page, f"{before}\n{text.strip()}\n\n{after}")
+    lines = [line if line.startswith("|") else wrap(line) for line in text.strip().splitlines()]
+    write(page, "\n".join([before, *lines, "", after]))
+
+
+def wrap(paragraph: str) -> str:
+    """A paragraph, or a point of a list, in lines of WIDTH columns."""
+    indent = "  " if paragraph.startswith("* ") else ""
+    return textwrap.fill(paragraph, WIDTH, subsequent_indent=indent, break_on_hyphens=False)
 
 
 def check_place(page, table):

@@ -273,6 +273,21 @@ def test_published_values_are_whole():
     )
 
 
+def test_what_is_put_into_a_page_is_as_narrow_as_the_page(tmp_path):
+    page = tmp_path / "a.md"
+    page.write_text("above\n<!-- table: a -->\nold\n<!-- end -->\nbelow\n")
+    words = " ".join(["word"] * 40)
+    table = "| " + " | ".join(["column"] * 20) + " |"
+    report.insert(page, "a", f"{words}\n\n{table}\n\n* {words}\n* short\n")
+    lines = page.read_text().splitlines()
+    assert all(len(line) <= 100 for line in lines if line != table) and table in lines
+    assert page.read_text().split() == [
+        *("above <!-- table: a --> " + words).split(),
+        *f"{table} * {words} * short <!-- end --> below".split(),
+    ]
+    assert sum(line.startswith("  word") for line in lines) == 2  # the point's further lines
+
+
 def test_a_page_without_its_place_is_refused_before_anything_runs(tmp_path, capsys):
     (tmp_path / "sdf.md").write_text("no place")
     with pytest.raises(SystemExit) as stop:
