@@ -25,6 +25,7 @@ from jgrid.field import (
 from jgrid.field.presets import LINEAR, NO_DECODER
 from jgrid.image.files import load_image
 from jgrid.image.task import ImageTask
+from jgrid.run import make_folder, write_run
 from jgrid.theory import figures
 from jgrid.theory.diagnosis import (
     BANDS,
@@ -135,7 +136,7 @@ def main(config):
         subject = config.figure or ("choose-" if config.choose else "") + (
             config.image.stem if config.image else "astronaut"
         )
-        out = cli.make_folder(config.out or Path("out") / f"diagnose-{subject}")
+        out = make_folder(config.out or Path("out") / f"diagnose-{subject}")
         task = (
             None
             if config.figure
@@ -280,7 +281,7 @@ def rank(config, task, out):
             f" {result['train_seconds']:.1f} s, largest error"
             f" {result['prediction_error_db']:.2g} dB"
         )
-    cli.write_run(out, config, result)
+    write_run(out, config, result)
     path = picture.save_figure(out / "curves.png", figures.curves(rows))
     print(path)
     return [path]
@@ -332,7 +333,7 @@ def choose(config, pixels, out):
         )
         result["regret_db" + label] = max(found["regret_db" + label] for found in pictures.values())
     print({name: value for name, value in result.items() if name != "pictures"})
-    cli.write_run(out, config, result)
+    write_run(out, config, result)
     return [out / "result.json"]
 
 

@@ -6,16 +6,18 @@ Common flags come before the field, the field's own after it; --help lists them,
 """
 
 from dataclasses import field
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Optional
 
-from jgrid import cli, memory, parallel, picture, resume
+from jgrid import cli, memory, parallel, picture
 from jgrid.config import ArgumentError, Share, config
 from jgrid.field import MulFAGridConfig, check_memory, field_to_dict
 from jgrid.image.files import load_image
 from jgrid.image.task import PIXEL_BYTES, ImageTask, load_model, render
+from jgrid.run import Run, again_folder, cost, make_folder, save_model
 from jgrid.solver import SolveConfig, Solver
-from jgrid.trainer import TrainConfig, Trainer, TrainingStopped
+from jgrid.trainer import TrainConfig
 
 import skimage.data
 from annotated_types import Interval
@@ -75,7 +77,7 @@ def fit(config, device):
     with cli.user_errors(config):
         pixels = load_image(config.image) if config.image else skimage.data.astronaut() / 255.0
         task = ImageTask(pixels, config.train.seed, config.held_out)
-        model = config.field.build(task)
+        model = task.build(config.field)
         n_pixels = task.height * task.width
         check_memory(
             model,
@@ -85,52 +87,30 @@ def fit(config, device):
         )
         if config.ops == "plain":
             model.use_plain_ops()
-        field_config = field_to_dict(config.field)
-        subject = config.image.stem if config.image else "astronaut"
-        name = f"fit_image-{subject}-{field_config['kind'].replace(':', '-')}"
-        out = config.out or Path("out") / name
-        run = cli.to_json(config)
-        saved = resume.find(out, run, config.resume)
-        trainer = (
-            Solver(task, model, config.solve, out)
-            if config.solver == "cg"
-            else Trainer(task, model, config.train, out, run=run)
-        )
-        cli.make_folder(out)
-        if saved:
-            trainer.resume(*saved)
+        run = Run("fit_image", config.image.stem if config.image else "astronaut", config)
+        if config.solver == "cg":
+            trainer = Solver(task, model, config.solve, run.folder)
+        else:
+            trainer = run.trainer(task, model)
+        run.make_folder()
     model_config = {
-        "field": field_config,
+        "field": field_to_dict(config.field),
         "width": task.width,
         "height": task.height,
         "n_out": task.n_out,
     }
-    try:
-        result = {**trainer.fit(), "device": device}
-    except (TrainingStopped, KeyboardInterrupt):
-        if parallel.is_first:
-            # what there is: the last good weights, or those of the last step
-            cli.save_model(out, model, model_config)
-        raise
+    save = partial(save_model, run.folder, model, model_config)
+    result = {**run.fit(trainer, save), "device": device}
     if not parallel.is_first:
         return []
-    cli.save_model(out, model, model_config)
-    seconds, decibels = ([line[name] for line in trainer.history] for name in ("seconds", "psnr"))
-    paths = task.export(model, out) + [
-        picture.curve(out / "psnr.png", seconds, decibels, "seconds of training", "PSNR (dB)")
-    ]
-    paths += enlarge(config, model, task.height, task.width, out)
-    cli.write_run(out, config, result)  # last: it says that all is there
-    resume.finish(out)
-    held_out = (
-        f" ({result['psnr_held_out']:.2f} dB of the pixels held out)"
-        if "psnr_held_out" in result
-        else ""
-    )
-    print(
-        f"PSNR {result['psnr']:.2f} dB{held_out}, SSIM {result['ssim']:.4f},"
-        f" {result['parameters']:,} parameters, {result['seconds_train']:.1f} s of training on"
-        f" {device}\n" + "\n".join(str(p) for p in paths)
+    paths = task.export(model, run.folder) + [run.curve(trainer, "psnr", "PSNR (dB)")]
+    paths += enlarge(config, model, task.height, task.width, run.folder)
+    run.finish(result)
+    held_out = ""
+    if "psnr_held_out" in result:
+        held_out = f" ({result['psnr_held_out']:.2f} dB of the pixels held out)"
+    run.show(
+        f"PSNR {result['psnr']:.2f} dB{held_out}, SSIM {result['ssim']:.4f}, {cost(result)}", paths
     )
     return paths
 
@@ -143,10 +123,9 @@ def render_again(config):
             f"a picture of {height} x {width} pixels and `scale` {config.scale}",
             "`scale`",
         )
-        out = cli.make_folder(config.out or cli.again_folder("fit_image", config.from_, "rendered"))
-    paths = [picture.save(out / "prediction.png", render(model, height, width))] + enlarge(
-        config, model, height, width, out
-    )
+        out = make_folder(config.out or again_folder("fit_image", config.from_, "rendered"))
+    paths = [picture.save(out / "prediction.png", render(model, height, width))]
+    paths += enlarge(config, model, height, width, out)
     print("\n".join(str(p) for p in paths))
     return paths
 

@@ -9,13 +9,15 @@ Common flags come before the field, the field's own after it; --help lists them,
 import sys
 import time
 from dataclasses import field
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Optional
 
-from jgrid import cli, parallel, picture, resume
+from jgrid import cli, parallel, picture
 from jgrid.config import ArgumentError, config
 from jgrid.field import Domain, check_memory, field_to_dict
 from jgrid.field.presets import SURFACE
+from jgrid.run import Run, again_folder, cost, make_folder, save_model
 from jgrid.surface.isosurface import preview
 from jgrid.surface.mesh import gyroid_ball, load_mesh
 from jgrid.surface.task import (
@@ -29,7 +31,7 @@ from jgrid.surface.task import (
     values_of,
     write_surface,
 )
-from jgrid.trainer import TrainConfig, Trainer, TrainingStopped
+from jgrid.trainer import TrainConfig
 
 from annotated_types import Interval
 from typing_extensions import Literal
@@ -83,12 +85,7 @@ def fit(config, device):
     started = time.time()
     with cli.user_errors(config):
         mesh = load_mesh(config.mesh) if config.mesh else gyroid_ball()
-        field_config = field_to_dict(config.field)
-        subject = config.mesh.stem if config.mesh else "gyroid"
-        name = f"fit_sdf-{subject}-{field_config['kind'].replace(':', '-')}"
-        out = config.out or Path("out") / name
-        run = cli.to_json(config)
-        saved = resume.find(out, run, config.resume)
+        run = Run("fit_sdf", config.mesh.stem if config.mesh else "gyroid", config)
         # a wrong flag of the field ends here, before the distances are computed
         check_memory(
             config.field.build(Domain(3, 1)),
@@ -96,30 +93,25 @@ def fit(config, device):
             POINT_BYTES * config.sdf.pool,
             "`sdf.pool`",
         )
-        cli.make_folder(out)
+        run.make_folder()
     for note in mesh.notes if parallel.is_first else []:
         print(f"warning: {note}", file=sys.stderr)
     print(", ".join(f"{key} {value}" for key, value in mesh.report.items()))
     task = SDFTask(mesh, config.sdf, config.train.seed, progress=parallel.is_first)
-    model = config.field.build(task)
+    model = task.build(config.field)
     if config.ops == "plain":
         model.use_plain_ops()
-    model_config = {"field": field_config, "scale": mesh.scale, "offset": mesh.offset.tolist()}
     seconds_data = time.time() - started
-    trainer = Trainer(task, model, config.train, out, run=run)
-    if saved:
-        with cli.user_errors(config):
-            trainer.resume(*saved)
-    try:
-        result = trainer.fit()
-    except (TrainingStopped, KeyboardInterrupt):
-        if parallel.is_first:
-            # what there is: the last good weights, or those of the last step
-            cli.save_model(out, model, model_config)
-        raise
+    with cli.user_errors(config):
+        trainer = run.trainer(task, model)
+    model_config = {
+        "field": field_to_dict(config.field),
+        "scale": mesh.scale,
+        "offset": mesh.offset.tolist(),
+    }
+    result = run.fit(trainer, partial(save_model, run.folder, model, model_config))
     if not parallel.is_first:
         return []
-    cli.save_model(out, model, model_config)
     surface = surface_of(model, config.resolution, progress=True)
     result = {
         **result,
@@ -130,19 +122,16 @@ def fit(config, device):
         "device": device,
     }
     if not len(surface[1]):
-        cli.write_run(out, config, result)
-        resume.finish(out)
+        run.finish(result)
         cli.fail("the field is nowhere 0, so there is no surface to mesh; train longer", code=1)
-    seconds, values = ([line[name] for line in trainer.history] for name in ("seconds", "iou"))
-    paths = task.export(model, out, surface, "xyz".index(config.up))
-    paths += [picture.curve(out / "iou.png", seconds, values, "seconds of training", "IoU")]
-    cli.write_run(out, config, result)  # last: it says that all is there
-    resume.finish(out)
-    print(
+    paths = task.export(model, run.folder, surface, "xyz".index(config.up))
+    paths += [run.curve(trainer, "iou", "IoU")]
+    run.finish(result)
+    run.show(
         f"IoU {result['iou']:.4f}, near the surface {result['iou_near']:.4f}, Chamfer"
         f" {result['chamfer']:.2e}, normals {result['normal_error_deg']:.2f} degrees,"
-        f" {result['parameters']:,} parameters, {result['seconds_train']:.1f} s of training on"
-        f" {device}\n" + "\n".join(str(p) for p in paths)
+        f" {cost(result)}",
+        paths,
     )
     return paths
 
@@ -150,7 +139,7 @@ def fit(config, device):
 def mesh_again(config):
     with cli.user_errors(config):
         model, scale, offset = load_model(config.from_)
-        out = cli.make_folder(config.out or cli.again_folder("fit_sdf", config.from_, "meshed"))
+        out = make_folder(config.out or again_folder("fit_sdf", config.from_, "meshed"))
     function = values_of(model)
     up = "xyz".index(config.up)
     vertices, faces = surface_of(model, config.resolution, progress=True)

@@ -7,20 +7,22 @@ Common flags come before the field, the field's own after it; --help lists them,
 
 import sys
 from dataclasses import asdict, field, fields, replace
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Optional
 
-from jgrid import cli, parallel, picture, resume
+from jgrid import cli, parallel, picture
 from jgrid.config import ArgumentError, Positive, config
 from jgrid.data import find
 from jgrid.field import check_memory, field_to_dict
 from jgrid.field.presets import SCENE
+from jgrid.run import Run, again_folder, cost, make_folder
 from jgrid.scene.camera import Box
 from jgrid.scene.files import load_views, read_transforms
 from jgrid.scene.made import knot, load_scene_mesh, make_scene
 from jgrid.scene.task import ViewsConfig, ViewsTask
 from jgrid.scene.viewer import load_viewer, save_gif
-from jgrid.trainer import COMPILING_STEPS, TrainConfig, Trainer, TrainingStopped
+from jgrid.trainer import COMPILING_STEPS, TrainConfig
 
 import numpy as np
 import tyro
@@ -114,32 +116,8 @@ def paper_size(config):
 def fit(config, device):
     config = paper_size(config) if config.paper else config
     with cli.user_errors(config):
-        subject = (
-            config.scene.name
-            if config.scene
-            else config.make_scene.stem
-            if config.make_scene
-            else "knot"
-        )
-        field_config = field_to_dict(config.field)
-        out = (
-            config.out
-            or Path("out") / f"fit_views-{subject}-{field_config['kind'].replace(':', '-')}"
-        )
-        run = cli.to_json(config)
-        saved = resume.find(out, run, config.resume)
-        mesh = (
-            None
-            if config.scene
-            else load_scene_mesh(config.make_scene)
-            if config.make_scene
-            else knot()
-        )
-        folder = find(config.scene, "scenes") if config.scene else out / "scene"
-        if mesh and parallel.is_first:
-            make_scene(cli.make_folder(out) / "scene", mesh, surroundings=config.surroundings)
-        parallel.wait()  # all wait for the scene
-        train, test = (load_views(folder, split, config.outside) for split in ("train", "test"))
+        run = Run("fit_views", subject(config), config)
+        train, test = scene(config, run.folder)
         box = Box(config.box, contracted=config.contract)
         task = ViewsTask(train, test, box, config.views, config.train.seed)
         model = task.build(config.field)
@@ -151,11 +129,10 @@ def fit(config, device):
             train.pixels.nbytes + test.pixels.nbytes + 16 * config.views.cells**3,
             "`cells` or the number or size of the pictures",
         )
-        cli.make_folder(out)
-        trainer = Trainer(task, model, config.train, out, run=run)
-        if saved:
-            trainer.resume(*saved)
-    if parallel.is_first and not config.contract and (share := filled(train, config.box)) < FILLS:
+        run.make_folder()
+        trainer = run.trainer(task, model)
+    share = filled(train, config.box)
+    if parallel.is_first and not config.contract and share < FILLS:
         print(
             f"warning: to the cameras the box is {share:.0%} as large as what they see; a --box of"
             " half the scene's size would hold it",
@@ -165,53 +142,60 @@ def fit(config, device):
         f"{len(train.poses)} views of {train.camera.width} x {train.camera.height} pixels; about"
         f" {needed / 2**30:.2f} GiB of memory"
     )
-    configs = {"field": field_config, "colour": asdict(config.views.colour)}
-    try:
-        result = {**trainer.fit(), "device": device}
-    except (TrainingStopped, KeyboardInterrupt):
-        if parallel.is_first:
-            # the last good weights, or those of the last step
-            task.viewer.save(out / "model.safetensors", model, configs)
-        raise
+    configs = {"field": field_to_dict(config.field), "colour": asdict(config.views.colour)}
+    save = partial(task.viewer.save, run.folder / "model.safetensors", model, configs)
+    result = {**run.fit(trainer, save), "device": device}
     if not parallel.is_first:
         return []
-    task.viewer.save(out / "model.safetensors", model, configs)
     result["samples_per_second"] = round(
         sum(task.step_samples[COMPILING_STEPS:]) / max(result["seconds_train"], 1e-3)
     )
-    seconds, decibels = ([line[name] for line in trainer.history] for name in ("seconds", "psnr"))
-    paths = task.export(model, out) + [
-        picture.curve(out / "psnr.png", seconds, decibels, "seconds of training", "PSNR (dB)")
-    ]
-    cli.write_run(out, config, result)  # last: it says that all is there
-    resume.finish(out)
-    print(
+    paths = task.export(model, run.folder) + [run.curve(trainer, "psnr", "PSNR (dB)")]
+    run.finish(result)
+    run.show(
         f"PSNR {result['psnr']:.2f} dB, SSIM {result['ssim']:.4f} of {len(test.poses)} test views"
-        f" on {config.views.background}, {result['parameters']:,} parameters,"
-        f" {result['seconds_train']:.1f} s of training on {device},"
-        f" {result['samples_per_second']:,} samples/s\n"
-        + "\n".join(str(p) for p in paths if p.parent == out)
+        f" on {config.views.background}, {cost(result)}, {result['samples_per_second']:,}"
+        " samples/s",
+        paths,
     )
     return paths
+
+
+def subject(config):
+    """What the scene is called."""
+    if config.scene:
+        return config.scene.name
+    return config.make_scene.stem if config.make_scene else "knot"
+
+
+def scene(config, out):
+    """(train, test) Views of the user's scene, or of one that is made in a folder first."""
+    if config.scene:
+        folder = find(config.scene, "scenes")
+    else:
+        folder = out / "scene"
+        mesh = load_scene_mesh(config.make_scene) if config.make_scene else knot()
+        if parallel.is_first:
+            make_folder(out)
+            make_scene(folder, mesh, surroundings=config.surroundings)
+        parallel.wait()  # for the first, which makes it
+    return [load_views(folder, split, config.outside) for split in ("train", "test")]
 
 
 def filled(views, half):
     """The box's angle, seen from the cameras, by the angle that they see: medians of the ball
     around it by half the shorter side."""
+    camera = views.camera
     away = float(np.median(np.linalg.norm(views.poses[:, :3, 3], axis=1)))
-    return (
-        3**0.5
-        * half
-        / max(away, 1e-9)
-        / (min(views.camera.width / views.camera.fx, views.camera.height / views.camera.fy) / 2)
-    )
+    seen = min(camera.width / camera.fx, camera.height / camera.fy) / 2
+    return 3**0.5 * half / max(away, 1e-9) / seen
 
 
 def render_again(config):
     with cli.user_errors(config):
         viewer, model = load_viewer(config.from_)
         poses = read_transforms(config.path)[1] if config.path else None
-        out = cli.make_folder(config.out or cli.again_folder("fit_views", config.from_, "rendered"))
+        out = make_folder(config.out or again_folder("fit_views", config.from_, "rendered"))
     if poses is None:
         paths = [viewer.turntable(model, out / "turntable.gif")]
     else:

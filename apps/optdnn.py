@@ -29,6 +29,7 @@ from jgrid.optdnn.flow import DEPTHS, flow_errors, slope
 from jgrid.optdnn.labels import LabelTask
 from jgrid.optdnn.methods import IMPLICIT, METHODS, analyse, find_method, heavy_ball
 from jgrid.optdnn.network import coordinate_network
+from jgrid.run import make_folder, write_run
 from jgrid.trainer import TrainConfig, Trainer
 
 import jittor as jt
@@ -160,7 +161,7 @@ def main(config):
     with cli.user_errors(config):
         device = cli.start(config.device, config.train.seed)
         data = load_labelled(find(config.data)) if config.experiment == "images" else None
-        out = cli.make_folder(config.out or Path("out") / f"optdnn-{config.experiment}")
+        out = make_folder(config.out or Path("out") / f"optdnn-{config.experiment}")
     names = config.methods or {"flow": (*METHODS, UNSTABLE), "images": (*METHODS, "densenet")}.get(
         config.experiment, (*EXPLICIT, "nesterov" + LEARNABLE)
     )
@@ -181,7 +182,7 @@ def main(config):
             + ", ".join(f"{k} {v:.4g}" for k, v in row.items() if isinstance(v, (int, float))),
             flush=True,
         )
-        cli.write_run(out, config, {"methods": rows, "device": device})
+        write_run(out, config, {"methods": rows, "device": device})
         jt.gc()
 
     figure = {"flow": flow, "images": images}.get(config.experiment, toy)(config, names, data, done)

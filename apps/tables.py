@@ -18,6 +18,7 @@ from jgrid.comparison import PROTOCOLS, Comparison, file_name, kept
 from jgrid.field import field_to_dict
 from jgrid.image.files import load_image
 from jgrid.image.task import ImageTask, render
+from jgrid.run import make_folder
 from jgrid.surface.task import surface_of
 from jgrid.theory import figures
 from jgrid.theory.encodings import encoded_fit, kernel_fit
@@ -113,7 +114,7 @@ def main(config):
         subjects = {
             table: SUBJECTS[table](config, config.chosen(table)) for table in config.tables()
         }
-        cli.make_folder(config.out)
+        make_folder(config.out)
     # before the pages change
     found = {}
     began = time.time()

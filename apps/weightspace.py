@@ -19,6 +19,7 @@ from typing import Annotated, Optional, Union
 from jgrid import cli, data
 from jgrid.config import ArgumentError, Count, Share, Weight, config
 from jgrid.picture import save_figure
+from jgrid.run import make_folder, write_run
 from jgrid.trainer import TrainConfig
 from jgrid.weightspace import figures
 from jgrid.weightspace.adapt import AdaptTask, DomainConfig, corrupt
@@ -316,7 +317,7 @@ def main(config):
         f"least_{quality}": float(zoo.quality.min()),
         "device": device,
     }
-    cli.write_run(out, config, result)
+    write_run(out, config, result)
     for name, value in result.items():
         if isinstance(value, dict):
             value = ", ".join(f"{k} {v}" for k, v in value.items())
@@ -477,7 +478,7 @@ def take_zoo(stock, out, make_subject, kinds, check=lambda zoo: None):
         check(zoo)
     except ValueError as error:
         raise ValueError(f"{stock.zoo}: {error}") from None
-    cli.make_folder(out)
+    make_folder(out)
     return zoo
 
 

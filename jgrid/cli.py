@@ -1,15 +1,11 @@
 """What all apps share: flags from a config, one clear line for a user's mistake, the run folder."""
 
 import contextlib
-import dataclasses
-import importlib.metadata
 import io
 import os
-import platform
 import re
 import signal
 import sys
-import tempfile
 import traceback
 import unittest.mock
 from collections.abc import Iterator, Sequence
@@ -17,8 +13,8 @@ from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Annotated, Any, Callable, NoReturn, Optional, TypeVar, Union, get_type_hints
 
-from jgrid import checkpoint, memory, parallel
-from jgrid.field import FIELDS, field_to_dict
+from jgrid import memory, parallel
+from jgrid.field import FIELDS
 from jgrid.interrupt import Interrupted
 from jgrid.trainer import TrainingStopped
 
@@ -241,58 +237,3 @@ def start(device: str, seed: int, several: bool = False) -> str:
     jt.flags.use_cuda = int(bool(jt.has_cuda) and device != "cpu")
     jt.set_global_seed(seed, different_seed_for_mpi=False)
     return "cuda" if jt.flags.use_cuda else "cpu"
-
-
-def make_folder(path):
-    """Make the run's folder and try to write into it, before any work is done; OSError where that
-    fails."""
-    path.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryFile(dir=path):
-        return path
-
-
-def again_folder(app, path, what):
-    """Where an app puts what it makes of a saved model: the name of the run's folder, or the file's
-    where it has one of its own."""
-    return (
-        Path("out")
-        / f"{path.resolve().parent.name if path.stem == 'model' else f'{app}-{path.stem}'}-{what}"
-    )
-
-
-def to_json(config):
-    """A config as JSON-able data: paths as strings, fields with their kind."""
-
-    def plain(value):
-        if isinstance(value, Path):
-            return str(value)
-        if type(value) in FIELDS.values():
-            return field_to_dict(value)
-        if dataclasses.is_dataclass(value):
-            return {
-                f.name.rstrip("_"): plain(getattr(value, f.name)) for f in dataclasses.fields(value)
-            }
-        return value
-
-    return plain(config)
-
-
-def versions():
-    return {
-        "python": platform.python_version(),
-        **{p: importlib.metadata.version(p) for p in ("jittor", "numpy")},
-    }
-
-
-def save_model(out_dir, model, model_config):
-    checkpoint.save(
-        out_dir / "model.safetensors",
-        {k: v.numpy() for k, v in model.state_dict().items()},
-        model_config,
-    )
-
-
-def write_run(out_dir, config, result):
-    """config.json and result.json of a finished run."""
-    checkpoint.write_json(out_dir / "config.json", to_json(config))
-    checkpoint.write_json(out_dir / "result.json", {**result, "versions": versions()})

@@ -51,8 +51,8 @@ def wait() -> None:
 def agree(seconds: float, saving: bool, stopping: bool) -> tuple[float, bool, bool]:
     """What all of a training's processes go by: the first one's clock, whether it is to save,
     whether anyone has to stop."""
-    seconds, saving, stopping = total(seconds if is_first else 0.0, saving and is_first, stopping)
-    return seconds, bool(saving), bool(stopping)
+    numbers = total(seconds if is_first else 0.0, saving and is_first, stopping)
+    return numbers[0], bool(numbers[1]), bool(numbers[2])
 
 
 def share(batch: dict[str, jt.Var]) -> tuple[dict[str, jt.Var], float]:

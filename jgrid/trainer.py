@@ -100,6 +100,8 @@ class Trainer:
         self.model = model
         self.config = config
         self.progress = progress and parallel.is_first
+        if run is not None and out_dir is None:
+            raise ValueError("`run` needs `out_dir`, the folder of its checkpoints")
         self.run = run
         self.out_dir = Path(out_dir) if out_dir is not None else None
         parallel.broadcast(list(model.state_dict().values()))
@@ -107,7 +109,7 @@ class Trainer:
         self.parameters = self.optimizer.parameters
         self.average = [p.copy().stop_grad() for p in self.parameters] if config.ema else []
         self.step = 0
-        self.loss: Optional[jt.Var] = None
+        self.loss: jt.Var = None  # of the last step
         self.history: list[dict[str, float]] = []
         self.advanced = 0
         self._clock = Clock()
@@ -242,6 +244,11 @@ class Trainer:
             )
         return state
 
+    @property
+    def _checkpoint_path(self) -> Path:
+        assert self.out_dir is not None  # a run has a folder
+        return self.out_dir / CHECKPOINT
+
     def save(self) -> None:
         """Write the checkpoint; all processes wait until it is written."""
         if parallel.is_first:
@@ -252,7 +259,7 @@ class Trainer:
         tensors = {name: value.numpy() for name, value in self.state_dict().items()}
         tensors.update({f"task.{name}": value for name, value in self.task.state().items()})
         checkpoint.save(
-            self.out_dir / CHECKPOINT,
+            self._checkpoint_path,
             tensors,
             {
                 "run": self.run,
@@ -266,7 +273,7 @@ class Trainer:
     def resume(self, tensors: dict[str, np.ndarray], progress: dict[str, Any]) -> None:
         """Go on from what `run.find` returned; ValueError, naming the entry, where it does not
         fit."""
-        name = str(self.out_dir / CHECKPOINT)
+        name = str(self._checkpoint_path)
         own = {entry: value for entry, value in tensors.items() if not entry.startswith("task.")}
         fixed = [value for value in self.state_dict().values() if value.is_stop_grad()]
         checkpoint.require_entries(
@@ -354,9 +361,7 @@ class Trainer:
     def _stop(self, what: str) -> NoReturn:
         self._restore(self._good)
         if self.run and parallel.is_first:
-            (self.out_dir / CHECKPOINT).unlink(
-                missing_ok=True
-            )  # it would only come to the same end
+            self._checkpoint_path.unlink(missing_ok=True)  # it would only come to the same end
         rates = ", ".join(
             f"{g.get('name', 'all')} {g['lr']:.3g}" for g in self.optimizer.param_groups
         )

@@ -27,6 +27,7 @@ from jgrid.field import (
     field_to_dict,
 )
 from jgrid.image.files import load_image
+from jgrid.run import again_folder
 from jgrid.solver import SolveConfig
 from jgrid.trainer import TrainConfig
 
@@ -142,11 +143,11 @@ def test_a_run_leaves_everything_behind(photo, tmp_path, field, capsys):
     for name in files(again):
         np.testing.assert_array_equal(load_image(again / name), load_image(out / name))
     assert (
-        str(cli.again_folder("fit_image", out / "model.safetensors", "rendered"))
+        str(again_folder("fit_image", out / "model.safetensors", "rendered"))
         == f"out/{out.name}-rendered"
     )
     assert (
-        str(cli.again_folder("fit_image", out / "photo.safetensors", "rendered"))
+        str(again_folder("fit_image", out / "photo.safetensors", "rendered"))
         == "out/fit_image-photo-rendered"
     )
 

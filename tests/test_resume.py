@@ -5,9 +5,10 @@ import dataclasses
 import json
 import signal
 
-from jgrid import checkpoint, resume
+from jgrid import checkpoint
 from jgrid.field import Domain
 from jgrid.interrupt import Interrupted
+from jgrid.run import find
 from jgrid.trainer import CHECKPOINT, Trainer
 
 import jittor as jt
@@ -66,7 +67,7 @@ def test_a_signal_ends_a_whole_step_from_which_the_run_goes_on_to_the_bit(
         trainer(out, interrupted_at(step, number)).fit()
     assert ended.value.signal == number
     second = trainer(out)
-    second.resume(*resume.find(out, RUN, wanted=True))
+    second.resume(*find(out, RUN, resume=True))
     assert second.step == step
     result = second.fit()
     assert same(values(whole[1].model), values(second.model)) and result["steps"] == 12
@@ -87,13 +88,13 @@ def test_lines_after_the_checkpoint_are_written_again_not_twice(tmp_path):
         trainer(tmp_path, interrupted_at(6, signal.SIGTERM)).fit()
     early = (tmp_path / CHECKPOINT).read_bytes()
     run = trainer(tmp_path, interrupted_at(5, signal.SIGTERM))  # counts from its own first step
-    run.resume(*resume.find(tmp_path, RUN, wanted=True))
+    run.resume(*find(tmp_path, RUN, resume=True))
     with pytest.raises(Interrupted):
         run.fit()
     assert [line["step"] for line in lines(tmp_path)] == [4, 8]
     (tmp_path / CHECKPOINT).write_bytes(early)
     last = trainer(tmp_path)
-    last.resume(*resume.find(tmp_path, RUN, wanted=True))
+    last.resume(*find(tmp_path, RUN, resume=True))
     last.fit()
     assert [line["step"] for line in lines(tmp_path)] == [4, 8, 12]
 
@@ -135,7 +136,7 @@ SPOILED = {
 
 @pytest.mark.parametrize("name, value, message", SPOILED.values(), ids=SPOILED)
 def test_an_entry_that_does_not_fit_is_named(saved, name, value, message):
-    tensors, progress = resume.find(saved, RUN, wanted=True)
+    tensors, progress = find(saved, RUN, resume=True)
     if value is np.float64:
         value = tensors[name].astype(value)
     elif value is np.nan:
@@ -149,7 +150,7 @@ def test_a_truncated_checkpoint_is_refused(saved):
     path = saved / CHECKPOINT
     path.write_bytes(path.read_bytes()[:-9])
     with pytest.raises(ValueError, match="resume.safetensors: damaged"):
-        resume.find(saved, RUN, wanted=True)
+        find(saved, RUN, resume=True)
 
 
 def test_another_config_is_refused_by_its_flags(saved):
@@ -162,21 +163,19 @@ def test_another_config_is_refused_by_its_flags(saved):
     with pytest.raises(
         ValueError, match="`field.kind` grid:hash, not grid:dense; `train.steps` 13, not 12$"
     ):
-        resume.find(saved, other, wanted=True)
-    assert resume.find(saved, {**RUN, "out": "b", "resume": True}, wanted=True)
+        find(saved, other, resume=True)
+    assert find(saved, {**RUN, "out": "b", "resume": True}, resume=True)
 
 
 def test_a_run_is_not_begun_anew_over_another(saved, capsys):
     with pytest.raises(ValueError, match="`resume` goes on"):
-        resume.find(saved, RUN, wanted=False)
-    resume.finish(saved)
-    assert resume.find(saved, RUN, wanted=False) is None and capsys.readouterr().err == ""
-    assert (
-        resume.find(saved, RUN, wanted=True) is None and "beginning anew" in capsys.readouterr().err
-    )
+        find(saved, RUN, resume=False)
+    (saved / CHECKPOINT).unlink()
+    assert find(saved, RUN, resume=False) is None and capsys.readouterr().err == ""
+    assert find(saved, RUN, resume=True) is None and "beginning anew" in capsys.readouterr().err
     (saved / "result.json").write_text("{}")
     with pytest.raises(ValueError, match="finished"):
-        resume.find(saved, RUN, wanted=True)
+        find(saved, RUN, resume=True)
 
 
 def test_a_run_that_cannot_go_on_leaves_no_checkpoint(tmp_path):

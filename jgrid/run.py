@@ -1,0 +1,197 @@
+"""Runs of the apps: their folders, and the protocol of a fit.
+
+    run = Run("fit_image", "astronaut", config)      # refuses what would harm another run
+    run.make_folder()
+    trainer = run.trainer(task, model)               # goes on where the run was interrupted
+    result = run.fit(trainer, save)                  # saves what there is, also when it is stopped
+    run.finish(result)                               # says, last, that all is there
+
+While it trains, DIR/resume.safetensors holds all that its next step depends on.
+"""
+
+import dataclasses
+import importlib.metadata
+import platform
+import sys
+import tempfile
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, Callable, Optional, Union
+
+from jgrid import checkpoint, parallel, picture
+from jgrid.field import FIELDS, field_to_dict
+from jgrid.solver import Solver
+from jgrid.task import AbstractTask
+from jgrid.trainer import CHECKPOINT, Trainer, TrainingStopped
+
+import numpy as np
+from jittor import nn
+
+FREE = ("out", "resume", "train.save_every")  # entries that change no weight may differ
+
+Saved = tuple[dict[str, np.ndarray], dict[str, Any]]  # a checkpoint's tensors, and how far it was
+
+
+class Run:
+    """A fit of an app: `folder`, the config's `out` or out/APP-SUBJECT-FIELD, and what happens with
+    it.
+
+    config: of the app, with entries out, resume, train and field. ValueError as of `find`.
+    """
+
+    def __init__(self, app: str, subject: str, config: Any):
+        kind = field_to_dict(config.field)["kind"].replace(":", "-")
+        self.config = config
+        self.folder: Path = config.out or Path("out") / f"{app}-{subject}-{kind}"
+        self._entries = to_json(config)
+        self._saved = find(self.folder, self._entries, config.resume)
+
+    def make_folder(self) -> None:
+        """As `make_folder`."""
+        make_folder(self.folder)
+
+    def trainer(self, task: AbstractTask, model: nn.Module) -> Trainer:
+        """A trainer with the files of this run, which goes on from its checkpoint, if it has one;
+        ValueError where that does not fit."""
+        trainer = Trainer(task, model, self.config.train, self.folder, run=self._entries)
+        if self._saved:
+            trainer.resume(*self._saved)
+        return trainer
+
+    def fit(self, trainer: Union[Trainer, Solver], save: Callable[[], object]) -> dict[str, Any]:
+        """The trainer's result. save: called by the first process to save the model, at the end or
+        where training stops: with its last good weights, or those of the last step."""
+        try:
+            result = trainer.fit()
+        except (TrainingStopped, KeyboardInterrupt):
+            if parallel.is_first:
+                save()
+            raise
+        if parallel.is_first:
+            save()
+        return result
+
+    def curve(self, trainer: Union[Trainer, Solver], metric: str, label: str) -> Path:
+        """METRIC.png: a metric over the seconds of training; returns the path."""
+        seconds = [line["seconds"] for line in trainer.history]
+        values = [line[metric] for line in trainer.history]
+        path = self.folder / f"{metric}.png"
+        return picture.curve(path, seconds, values, "seconds of training", label)
+
+    def finish(self, result: Mapping[str, Any]) -> None:
+        """Write config.json and result.json, which say that all is there, and forget the
+        checkpoint."""
+        write_run(self.folder, self.config, result)
+        (self.folder / CHECKPOINT).unlink(missing_ok=True)
+
+    def show(self, summary: str, paths: Iterable[Path]) -> None:
+        """Print a summary, and where the results are, but for those in folders of their own."""
+        print("\n".join([summary, *(str(path) for path in paths if path.parent == self.folder)]))
+
+
+def cost(result: Mapping[str, Any]) -> str:
+    """What a fit took, in words."""
+    return (
+        f"{result['parameters']:,} parameters, {result['seconds_train']:.1f} s of training on"
+        f" {result['device']}"
+    )
+
+
+def find(folder: Path, run: dict[str, Any], resume: bool) -> Optional[Saved]:
+    """The checkpoint from which the run of this config goes on in its folder; None where it begins.
+
+    run: the config as JSON-able data; resume: whether the user asks to go on. Raises ValueError
+    where the folder's checkpoint is damaged or of another config, or the run is finished, and where
+    the user does not ask but would lose it."""
+    path = folder / CHECKPOINT
+    if not path.exists():
+        if resume and (folder / "result.json").exists():
+            raise ValueError(
+                f"{folder} holds the results of a finished run: there is nothing to resume"
+            )
+        if resume and parallel.is_first:
+            print(f"no checkpoint in {folder}: beginning anew", file=sys.stderr)
+        return None
+    if not resume:
+        raise ValueError(
+            f"{folder} holds a run that is not finished: `resume` goes on with it; to begin anew,"
+            f" delete {path}"
+        )
+    tensors, progress = checkpoint.read(path)
+    types = {"run": dict, "step": int, "seconds": float, "loss": float, "history": list}
+    if (
+        not isinstance(progress, dict)
+        or {name: type(value) for name, value in progress.items()} != types
+    ):
+        raise ValueError(f"{path}: not a checkpoint to resume from; delete it to begin anew")
+    changed = _differences(progress["run"], run)
+    if changed:
+        raise ValueError(f"{path} is of a run of another config: this one has {'; '.join(changed)}")
+    return tensors, progress
+
+
+def _differences(saved: dict[str, Any], run: dict[str, Any]) -> list[str]:
+    """The entries, but FREE ones, in which two configs differ: a text for each."""
+    saved = _flat(saved)
+    run = _flat(run)
+    return [
+        f"`{name}` {run.get(name)}, not {saved.get(name)}"
+        for name in sorted(saved.keys() | run.keys())
+        if name not in FREE and saved.get(name) != run.get(name)
+    ]
+
+
+def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """{"train.steps": 3} of {"train": {"steps": 3}}."""
+    entries = {}
+    for name, value in values.items():
+        if isinstance(value, dict):
+            entries.update(_flat(value, f"{prefix}{name}."))
+        else:
+            entries[prefix + name] = value
+    return entries
+
+
+def make_folder(path: Path) -> Path:
+    """Make a run's folder and try to write into it, before any work is done; OSError where that
+    fails."""
+    path.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryFile(dir=path):
+        return path
+
+
+def again_folder(app: str, path: Path, what: str) -> Path:
+    """Where an app puts what it makes of a saved model: the name of the run's folder, or the file's
+    where it has one of its own."""
+    name = path.resolve().parent.name if path.stem == "model" else f"{app}-{path.stem}"
+    return Path("out") / f"{name}-{what}"
+
+
+def to_json(value: Any) -> Any:
+    """A config as JSON-able data: paths as strings, fields with their kind."""
+    if isinstance(value, Path):
+        return str(value)
+    if type(value) in FIELDS.values():
+        return field_to_dict(value)
+    if dataclasses.is_dataclass(value):
+        entries = dataclasses.fields(value)
+        return {entry.name.rstrip("_"): to_json(getattr(value, entry.name)) for entry in entries}
+    return value
+
+
+def versions() -> dict[str, str]:
+    """Of what the numbers depend on."""
+    packages = {name: importlib.metadata.version(name) for name in ("jittor", "numpy")}
+    return {"python": platform.python_version(), **packages}
+
+
+def save_model(folder: Path, model: nn.Module, model_config: dict[str, Any]) -> None:
+    """Write model.safetensors: the weights, and what a model is built of."""
+    tensors = {name: value.numpy() for name, value in model.state_dict().items()}
+    checkpoint.save(folder / "model.safetensors", tensors, model_config)
+
+
+def write_run(folder: Path, config: Any, result: Mapping[str, Any]) -> None:
+    """Write config.json and result.json of a finished run."""
+    checkpoint.write_json(folder / "config.json", to_json(config))
+    checkpoint.write_json(folder / "result.json", {**result, "versions": versions()})
