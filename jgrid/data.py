@@ -352,7 +352,12 @@ def make_stand_ins(folder, sets):
         except FileExistsError:
             print(f"error: {folder / name} is there already and is left alone", file=sys.stderr)
             return 2
-        STAND_INS[name](folder / name)
+        try:
+            STAND_INS[name](folder / name)
+        except ImportError as error:  # of the extra `figures`
+            (folder / name).rmdir()
+            print(f"error: {error}; pip install scikit-learn", file=sys.stderr)
+            return 2
         print(
             f"{folder / name}: {len(list((folder / name).iterdir()))} files, to try things with;"
             " results on them mean nothing"

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import sys
 
 from jgrid import data
 from jgrid.image.files import load_image
@@ -63,6 +64,13 @@ def test_stand_ins_can_be_read_and_are_not_taken_for_the_sets(tmp_path, capsys):
     assert "uint8 (1500, 28, 28), wanted uint8 (60000, 28, 28)" in printed
     assert data.main([str(tmp_path), "kodak", "--stand-in"]) == 2  # what is there is left alone
     assert "left alone" in capsys.readouterr().err
+
+
+def test_stand_ins_without_scikit_learn_end_with_one_line(tmp_path, capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "sklearn.datasets", None)
+    assert data.main([str(tmp_path), "mnist", "--stand-in"]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "pip install scikit-learn" in line and not (tmp_path / "mnist").exists()
 
 
 def test_scenes(tmp_path, capsys):
