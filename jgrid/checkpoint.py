@@ -6,17 +6,23 @@ import json
 import math
 import os
 import tempfile
+from collections.abc import Iterator, Mapping
+from collections.abc import Set as AbstractSet
 from pathlib import Path
+from typing import Any, Optional, Union
 
 import numpy as np
+from jittor import nn
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
+
+AnyPath = Union[str, os.PathLike]
 
 FORMAT = "jgrid-2"  # jgrid-1 had no checksum
 
 
 @contextlib.contextmanager
-def atomic_path(path):
+def atomic_path(path: AnyPath) -> Iterator[Path]:
     """A temporary path beside `path` that replaces it when the block ends well, and vanishes when
     it does not.
 
@@ -44,16 +50,16 @@ def atomic_path(path):
         raise
 
 
-def _umask():
+def _umask() -> int:
     mask = os.umask(0)
     os.umask(mask)
     return mask
 
 
-def to_json(value, indent=None):
+def to_json(value: Any, indent: Optional[int] = None) -> str:
     """JSON text; numbers that are not finite, for which JSON has no word, become null."""
 
-    def finite(v):
+    def finite(v: Any) -> Any:
         if isinstance(v, dict):
             return {k: finite(u) for k, u in v.items()}
         if isinstance(v, (list, tuple)):
@@ -63,22 +69,23 @@ def to_json(value, indent=None):
     return json.dumps(finite(value), indent=indent, allow_nan=False)
 
 
-def write_json(path, value):
+def write_json(path: AnyPath, value: Any) -> None:
+    """Write JSON-able data to a file, whole or not at all."""
     with atomic_path(path) as temporary:
         temporary.write_text(to_json(value, indent=2) + "\n")
 
 
-def _digest(arrays, config):
+def _digest(arrays: Mapping[str, np.ndarray], config: str) -> str:
     """SHA-256 of the names, types, shapes and bytes of arrays and of a JSON text, in
     hexadecimal."""
     digest = hashlib.sha256(config.encode())
     for name in sorted(arrays):
         digest.update(repr((name, str(arrays[name].dtype), arrays[name].shape)).encode())
-        digest.update(np.ascontiguousarray(arrays[name]))
+        digest.update(np.ascontiguousarray(arrays[name]).data)
     return digest.hexdigest()
 
 
-def save(path, tensors, config):
+def save(path: AnyPath, tensors: Mapping[str, np.ndarray], config: Any) -> None:
     """Write named arrays and a JSON-able config, with a checksum of both, to one safetensors
     file."""
     arrays = {name: np.ascontiguousarray(value) for name, value in tensors.items()}
@@ -94,7 +101,7 @@ def save(path, tensors, config):
             raise OSError(f"{path}: cannot be written ({error})") from None
 
 
-def read(path):
+def read(path: AnyPath) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     """(tensors by name, config) of a file that `save` wrote. Raises ValueError, naming the file and
     what is wrong with it."""
     if not Path(path).is_file():
@@ -104,8 +111,7 @@ def read(path):
             metadata = file.metadata() or {}
             if metadata.get("format") != FORMAT:
                 raise ValueError(
-                    f"{path}: not a jgrid model (format {metadata.get('format')!r}, wanted"
-                    f" {FORMAT!r})"
+                    f"{path}: not a jgrid model (format {metadata.get('format')!r}, not {FORMAT!r})"
                 )
             tensors = {name: file.get_tensor(name) for name in file.keys()}
         if _digest(tensors, metadata["config"]) != metadata["sha256"]:
@@ -126,14 +132,14 @@ def read(path):
     return tensors, config
 
 
-def require_entries(wanted, found, name):
+def require_entries(needed: AbstractSet[str], found: AbstractSet[str], name: str) -> None:
     """ValueError, naming them, where two sets of entries' names differ."""
-    for problem, entries in (("lacks", wanted - found), ("has unknown", found - wanted)):
+    for problem, entries in (("lacks", needed - found), ("has unknown", found - needed)):
         if entries:
             raise ValueError(f"{name} {problem} {', '.join(sorted(entries))}")
 
 
-def assign(model, tensors, name="model"):
+def assign(model: nn.Module, tensors: Mapping[str, np.ndarray], name: str = "model") -> None:
     """Set a module's parameters to `tensors`; every entry must be there, with its shape, dtype and
     finite values.
 
@@ -145,7 +151,7 @@ def assign(model, tensors, name="model"):
         found = tensors[entry]
         if tuple(found.shape) != tuple(value.shape) or str(found.dtype) != str(value.dtype):
             raise ValueError(
-                f"{name}: {entry} is {found.dtype} {tuple(found.shape)}, wanted {value.dtype}"
+                f"{name}: {entry} is {found.dtype} {tuple(found.shape)}, not {value.dtype}"
                 f" {tuple(value.shape)}"
             )
         if not np.isfinite(found).all():

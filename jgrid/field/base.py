@@ -93,8 +93,10 @@ class Field(nn.Module):
     def use_plain_ops(self) -> None:
         """Compute by the plain twins of the fused ops from now on."""
         for module in self.modules():
-            if isinstance(module, (Grid, MLP)):
+            if isinstance(module, Grid):
                 module.fused = None
+            elif isinstance(module, MLP):
+                module.fused = False
 
     def squared_error(self, x: jt.Var, target: jt.Var) -> jt.Var:
         """mean((f(x) - target)^2), with an MLP behind the grid computed in one op: x (N, D), target

@@ -1,5 +1,7 @@
 """A step of Adam: plain, and fused into one pass that works in place."""
 
+from collections.abc import Sequence
+
 from jgrid.ops.function import header
 
 import jittor as jt
@@ -8,7 +10,17 @@ HEADER = header("launch.h", "adam.h")
 BLOCK = 64  # numbers that a CPU handles together
 
 
-def adam(p, m, v, gradient, scale, rate, betas, eps, lazy):
+def adam(
+    p: jt.Var,
+    m: jt.Var,
+    v: jt.Var,
+    gradient: jt.Var,
+    scale: jt.Var,
+    rate: float,
+    betas: tuple[float, float],
+    eps: float,
+    lazy: bool,
+) -> Sequence[jt.Var]:
     """The next p, m and v, plain:
 
         m = b1 m + (1 - b1) g,   v = b2 v + (1 - b2) g^2,   p = p - rate m / (sqrt(v) + eps),   g =
@@ -26,17 +38,28 @@ def adam(p, m, v, gradient, scale, rate, betas, eps, lazy):
     return tuple(jt.ternary(touched, new, old) for new, old in ((new_p, p), (new_m, m), (new_v, v)))
 
 
-def fused_adam(p, m, v, gradient, scale, rate, betas, eps, lazy):
+def fused_adam(
+    p: jt.Var,
+    m: jt.Var,
+    v: jt.Var,
+    gradient: jt.Var,
+    scale: jt.Var,
+    rate: float,
+    betas: tuple[float, float],
+    eps: float,
+    lazy: bool,
+) -> Sequence[jt.Var]:
     """`adam` in one pass over memory: the results share the memory of p, m and v, which must have
     been computed and of which nothing that waits to be computed may depend."""
     columns = p.shape[-1] if lazy else 1
 
-    def source(launcher, rows):
+    def source(launcher: str, rows: int) -> str:
+        numbers = ", ".join(f'(float)data["{name}"]' for name in ("rate", "beta1", "beta2", "eps"))
         return (
-            f"using namespace jgrid; const int64_t rows = out0->num / {columns};\nAdam<{columns},"
-            f" {rows}, {'true' if lazy else 'false'}> f{{in0_p, in1_p, out0_p, out1_p, out2_p,"
-            ' rows, (float)data["rate"], (float)data["beta1"], (float)data["beta2"],'
-            f' (float)data["eps"]}};\n{launcher}(f, (rows + {rows} - 1) / {rows}, 1);'
+            f"using namespace jgrid; const int64_t rows = out0->num / {columns};\n"
+            f"Adam<{columns}, {rows}, {'true' if lazy else 'false'}>"
+            f" f{{in0_p, in1_p, out0_p, out1_p, out2_p, rows, {numbers}}};\n"
+            f"{launcher}(f, (rows + {rows} - 1) / {rows}, 1);"
         )
 
     numbers = {"rate": rate, "beta1": betas[0], "beta2": betas[1], "eps": eps}

@@ -9,7 +9,7 @@ HEADER = header("channels.h")
 FUSED_CHANNELS = 32
 
 
-def dot(a, b):
+def dot(a: jt.Var, b: jt.Var) -> jt.Var:
     """The scalar product of each channel: (..., C) -> (C,), float32. Not differentiable on the CPU.
 
     There sums of up to 256 rows in float32 are added up in float64.
@@ -26,7 +26,7 @@ def dot(a, b):
     )
 
 
-def add_scaled(a, scale, b):
+def add_scaled(a: jt.Var, scale: jt.Var, b: jt.Var) -> jt.Var:
     """a + scale b, a and b (..., C), scale (C,). Not differentiable on the CPU."""
     c = a.shape[-1]
     if jt.flags.use_cuda or c > FUSED_CHANNELS:

@@ -9,16 +9,15 @@ HEADER = header("norm.h")
 EPS = 1e-5
 
 
-def norm_relu(x, gain, shift):
+def norm_relu(x: jt.Var, gain: jt.Var, shift: jt.Var) -> jt.Var:
     """relu(gain (x - mean) / sqrt(variance + 1e-5) + shift), along the rows, plain: x (N, C), gain
     and shift (C,) -> (N, C)."""
     centred = x - x.mean(1, keepdims=True)
-    return nn.relu(
-        centred / jt.sqrt((centred * centred).mean(1, keepdims=True) + EPS) * gain + shift
-    )
+    variance = (centred * centred).mean(1, keepdims=True)
+    return nn.relu(centred / jt.sqrt(variance + EPS) * gain + shift)
 
 
-def fused_norm_relu(x, gain, shift):
+def fused_norm_relu(x: jt.Var, gain: jt.Var, shift: jt.Var) -> jt.Var:
     """`norm_relu` in one op per direction; the plain twin under CUDA."""
     return norm_relu(x, gain, shift) if jt.flags.use_cuda else _Forward()(x, gain, shift)
 

@@ -5,6 +5,8 @@ The samples of ray r are rows offsets[r] .. offsets[r + 1] - 1 of every array of
 back; `offsets` is a numpy array (R + 1,) int32.
 """
 
+from collections.abc import Sequence
+
 from jgrid.ops.function import Function, header, pull_back_gradients
 
 import jittor as jt
@@ -16,12 +18,19 @@ HEADER = header("launch.h", "render.h")
 RAYS = 'in0_p, in1_p, in2_p, in3_p, (int)in3_shape0, (float)data["step"]'
 
 
-def pack(count):
+def pack(count: np.ndarray) -> np.ndarray:
     """Samples of each ray (R,) -> offsets (R + 1,) int32."""
     return np.concatenate([[0], np.cumsum(count)]).astype(np.int32)
 
 
-def march(origin, direction, jitter, distance, step, contracted=False):
+def march(
+    origin: jt.Var,
+    direction: jt.Var,
+    jitter: jt.Var,
+    distance: jt.Var,
+    step: float,
+    contracted: bool = False,
+) -> jt.Var:
     """How many of the points o + t d, t = t_near + (k + jitter) step for k = 0, 1, ..., lie in
     occupied cells of the unit cube.
 
@@ -45,11 +54,19 @@ def march(origin, direction, jitter, distance, step, contracted=False):
     )[0]
 
 
-def marched(origin, direction, jitter, distance, step, offsets, contracted=False):
+def marched(
+    origin: jt.Var,
+    direction: jt.Var,
+    jitter: jt.Var,
+    distance: jt.Var,
+    step: float,
+    offsets: np.ndarray,
+    contracted: bool = False,
+) -> tuple[jt.Var, jt.Var, jt.Var]:
     """The first offsets[r + 1] - offsets[r] of the points that `march` counts: x (S, 3) in the
     cube, t (S,), and their ray (S,) int32."""
     n = int(offsets[-1])
-    return _code(
+    x, t, ray = _code(
         [[n, 3], [n], [n]],
         ["float32", "float32", "int32"],
         [origin, direction, jitter, distance, jt.array(offsets)],
@@ -57,9 +74,10 @@ def marched(origin, direction, jitter, distance, step, offsets, contracted=False
         rays="in0_shape0",
         step=float(step),
     )
+    return x, t, ray
 
 
-def distances(occupied):
+def distances(occupied: np.ndarray) -> np.ndarray:
     """How far the nearest occupied cell is, in cells along the axis where it is farthest, at most
     255: so much can be skipped.
 
@@ -70,11 +88,17 @@ def distances(occupied):
     return np.minimum(distance_transform_cdt(~occupied, metric="chessboard"), 255).astype(np.uint8)
 
 
-def march_plain(origin, direction, jitter, occupied, step):
+def march_plain(
+    origin: np.ndarray,
+    direction: np.ndarray,
+    jitter: np.ndarray,
+    occupied: np.ndarray,
+    step: float,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """The plain twin of `march` and `marched`, in numpy: (offsets, x, t, ray), every point looked
     at."""
     with np.errstate(divide="ignore", invalid="ignore"):
-        ends = (np.float32([0, 1])[:, None, None] - origin) / direction
+        ends = (np.array([0, 1], np.float32)[:, None, None] - origin) / direction
     near = np.maximum(np.nanmax(ends.min(0), 1), 0)
     far = np.nanmin(ends.max(0), 1)
     k = np.arange(int(np.ceil(np.sqrt(3) / step)) + 1)
@@ -86,7 +110,13 @@ def march_plain(origin, direction, jitter, occupied, step):
     return pack(inside.sum(1)), x[inside], t[inside], np.nonzero(inside)[0].astype(np.int32)
 
 
-def march_contracted_plain(origin, direction, jitter, occupied, step):
+def march_contracted_plain(
+    origin: np.ndarray,
+    direction: np.ndarray,
+    jitter: np.ndarray,
+    occupied: np.ndarray,
+    step: float,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """The same for `contracted`, and besides where each step begins and ends, (S, 2)."""
 
     def at(t):
@@ -116,14 +146,14 @@ def march_contracted_plain(origin, direction, jitter, occupied, step):
     )
 
 
-def contract(points):
+def contract(points: np.ndarray) -> np.ndarray:
     """c(p) of `march`: (N, 3) anywhere, the box being [1/4, 3/4]^3 -> (N, 3) in the unit cube."""
     q = points - 0.5
     r = np.maximum(1, 4 * np.abs(q).max(-1, keepdims=True))
     return 0.5 + (2 - 1 / r) / r * q
 
 
-def visible(density, delta, offsets, least):
+def visible(density: jt.Var, delta: jt.Var, offsets: np.ndarray, least: float) -> jt.Var:
     """How many samples of each ray light reaches, those before its transmittance falls below
     `least`: (S,), (S,) -> (R,) int32."""
     return _code(
@@ -135,7 +165,7 @@ def visible(density, delta, offsets, least):
     )[0]
 
 
-def composite(density, value, delta, offsets):
+def composite(density: jt.Var, value: jt.Var, delta: jt.Var, offsets: np.ndarray) -> jt.Var:
     """Emission and absorption along each ray (Max 1995), in one op per direction; differentiable to
     any order:
 
@@ -147,7 +177,7 @@ def composite(density, value, delta, offsets):
     return _Composite(delta, offsets)(density, value)
 
 
-def composite_plain(density, value, delta, offsets):
+def composite_plain(density: jt.Var, value: jt.Var, delta: jt.Var, offsets: np.ndarray) -> jt.Var:
     """The plain twin of `composite`: samples laid out (R, S), then the formula, without Jittor's
     cumprod, which has no gradient at 0."""
     begin = offsets[:-1, None]
@@ -164,7 +194,7 @@ def composite_plain(density, value, delta, offsets):
     return jt.concat([(w * value[row]).sum(1), w.sum(1)], dim=1)
 
 
-def distortion(density, middle, delta, offsets):
+def distortion(density: jt.Var, middle: jt.Var, delta: jt.Var, offsets: np.ndarray) -> jt.Var:
     """How far along each ray its weights w of `composite` lie apart (Barron et al. 2022, eq. 15),
     in one op, in time linear in S:
 
@@ -175,19 +205,17 @@ def distortion(density, middle, delta, offsets):
     return _Distortion(middle, delta, offsets)(density)
 
 
-def distortion_plain(density, middle, delta, offsets):
+def distortion_plain(density: jt.Var, middle: jt.Var, delta: jt.Var, offsets: np.ndarray) -> jt.Var:
     """The plain twin of `distortion`: the double sum, ray by ray."""
     rays = []
     for a, b in zip(offsets[:-1].tolist(), offsets[1:].tolist()):
         depth = (density * delta)[a:b]
         m = middle[a:b]
-        w = jt.exp(-(jt.array(np.tril(np.ones((b - a,) * 2, np.float32), -1)) * depth).sum(1)) * (
-            1.0 - jt.exp(-depth)
-        )
-        rays.append(
-            (w.unsqueeze(0) * w.unsqueeze(1) * jt.abs(m.unsqueeze(0) - m.unsqueeze(1))).sum()
-            + (w * w * delta[a:b]).sum() / 3.0
-        )
+        in_front = jt.array(np.tril(np.ones((b - a,) * 2, np.float32), -1))
+        w = jt.exp(-(in_front * depth).sum(1)) * (1.0 - jt.exp(-depth))
+        apart = jt.abs(m.unsqueeze(0) - m.unsqueeze(1))
+        between = (w.unsqueeze(0) * w.unsqueeze(1) * apart).sum()
+        rays.append(between + (w * w * delta[a:b]).sum() / 3.0)
     return jt.concat(rays)
 
 
@@ -259,24 +287,31 @@ class _CompositeAdjoint(Function):
         )
 
 
-def _flag(value):
+def _flag(value: bool) -> str:
     return "true" if value else "false"
 
 
-def _code(shapes, dtypes, inputs, body, rays="out0_shape0", **data):
+def _code(
+    shapes: Sequence[Sequence[int]],
+    dtypes: Sequence[str],
+    inputs: list[jt.Var],
+    body: str,
+    rays: str = "out0_shape0",
+    **data: float,
+) -> list[jt.Var]:
     """One op: a body of render.h over all rays. The number of samples may change from call to call;
     nothing is compiled for it."""
-    cpu, cuda = (
-        f"using namespace jgrid; {body} {launcher}(f, {rays}, 1);"
-        for launcher in ("over_rays", "launch")
-    )
+
+    def source(launcher: str) -> str:
+        return f"using namespace jgrid; {body} {launcher}(f, {rays}, 1);"
+
     return jt.code(
         shapes,
         dtypes,
         inputs,
         cpu_header=HEADER,
-        cpu_src=cpu,
+        cpu_src=source("over_rays"),
         cuda_header=HEADER,
-        cuda_src=cuda,
+        cuda_src=source("launch"),
         data=data,
     )

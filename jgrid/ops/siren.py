@@ -1,6 +1,8 @@
 """Many small SIRENs at once, each with weights and a target of its own: plain, and fused into one
 op on the CPU."""
 
+from collections.abc import Sequence
+
 from jgrid.ops.function import Function, header
 
 import jittor as jt
@@ -8,7 +10,7 @@ import jittor as jt
 HEADER = header("mlp.h") + header("siren.h")
 
 
-def sirens(x, omega, *weights_and_biases):
+def sirens(x: jt.Var, omega: float, *weights_and_biases: jt.Var) -> jt.Var:
     """z_{l+1} = sin(omega (W_l z_l + b_l)), last layer linear, plain: x (N, D), W_l (F, n_{l+1},
     n_l), b_l (F, n_{l+1}) -> (F, N, n_L)."""
     n_fields = weights_and_biases[0].shape[0]
@@ -21,12 +23,12 @@ def sirens(x, omega, *weights_and_biases):
     return z
 
 
-def siren_errors(x, target, omega, *weights_and_biases):
+def siren_errors(x: jt.Var, target: jt.Var, omega: float, *weights_and_biases: jt.Var) -> jt.Var:
     """The mean squared error of each field, plain: target (F, N, n_L) -> (F,)."""
     return ((sirens(x, omega, *weights_and_biases) - target) ** 2).mean(2).mean(1)
 
 
-def fused_sirens(x, omega, *weights_and_biases):
+def fused_sirens(x: jt.Var, omega: float, *weights_and_biases: jt.Var) -> jt.Var:
     """`sirens` in one op, without gradients; the plain twin under CUDA."""
     if jt.flags.use_cuda:
         return sirens(x, omega, *weights_and_biases)
@@ -46,7 +48,9 @@ def fused_sirens(x, omega, *weights_and_biases):
     )
 
 
-def fused_siren_errors(x, target, omega, *weights_and_biases):
+def fused_siren_errors(
+    x: jt.Var, target: jt.Var, omega: float, *weights_and_biases: jt.Var
+) -> jt.Var:
     """`siren_errors` with its gradients for weights and biases in one op, which keeps each field in
     the cache; the plain twin under CUDA.
 
@@ -57,7 +61,7 @@ def fused_siren_errors(x, target, omega, *weights_and_biases):
     return _Errors(x, target, omega)(*weights_and_biases)
 
 
-def _make(parameters):
+def _make(parameters: Sequence[jt.Var]) -> str:
     """C++ that names the layers, from the op's inputs: x, then weights and biases in turn."""
     layers = len(parameters) // 2
     weights = ", ".join(f"in{1 + 2 * layer}_p" for layer in range(layers))
