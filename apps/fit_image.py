@@ -16,7 +16,7 @@ from jgrid.field import MulFAGridConfig, check_memory, field_to_dict
 from jgrid.image.files import load_image
 from jgrid.image.task import PIXEL_BYTES, ImageTask, load_model, render
 from jgrid.run import Run, again_folder, cost, make_folder, save_model
-from jgrid.solver import SolveConfig, Solver
+from jgrid.solver import LeastSquares, SolveConfig
 from jgrid.trainer import TrainConfig
 
 import skimage.data
@@ -89,7 +89,7 @@ def fit(config, device):
             model.use_plain_ops()
         run = Run("fit_image", config.image.stem if config.image else "astronaut", config)
         if config.solver == "cg":
-            trainer = Solver(task, model, config.solve, run.folder)
+            trainer = LeastSquares(task, model, config.solve, run.folder)
         else:
             trainer = run.trainer(task, model)
         run.make_folder()

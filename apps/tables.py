@@ -21,10 +21,10 @@ from jgrid.image.task import ImageTask, render
 from jgrid.run import make_folder
 from jgrid.surface.task import surface_of
 from jgrid.theory import figures
+from jgrid.theory.diagnosis import diagnose, verify
 from jgrid.theory.encodings import encoded_fit, kernel_fit
 from jgrid.trainer import TrainConfig
 
-import diagnose
 import numpy as np
 import tyro
 from table_presets import PRESETS
@@ -32,6 +32,7 @@ from table_subjects import SUBJECTS, crop, digest
 from typing_extensions import Literal
 
 HELD_OUT = 0.3  # of the pixels, in the image table's held-out column
+DIAGNOSED = 0.25  # of the pixels, held out where training is predicted
 
 
 @dataclass(frozen=True)
@@ -331,16 +332,15 @@ def views(config, sizes, scenes):
 
 def theory(config, sizes, pictures):
     """What apps/diagnose.py predicts, beside training; and the published figures' numbers."""
-    settings = diagnose.Config(steps=sizes.steps, seed=config.seed, device=config.device)
     rows = {}
     for name, field in sizes.fields.items():
         rows[name] = []
         for subject, pixels in pictures.items():
 
             def run(name=name, field=field, pixels=pixels):
-                task = ImageTask(pixels, config.seed, settings.held_out)
-                row = diagnose.diagnose(settings, name, field, task)
-                diagnose.verify(settings, row, field, task)
+                task = ImageTask(pixels, config.seed, DIAGNOSED)
+                row = diagnose(task, name, field, sizes.steps, config.seed)
+                verify(row, task, field, config.seed)
                 trained = {key: row["trained"][key][-1] for key in ("psnr", "psnr_held_out")}
                 return {
                     **row,

@@ -58,7 +58,7 @@ if sys.argv[:1] != ["-m"]:
     from jgrid.scene.occupancy import Occupancy  # noqa: E402
     from jgrid.scene.radiance import RadianceConfig, RadianceField  # noqa: E402
     from jgrid.scene.task import ViewsConfig, ViewsTask  # noqa: E402
-    from jgrid.solver import SolveConfig, Solver, project, solve, warm_start  # noqa: E402
+    from jgrid.solver import LeastSquares, SolveConfig, project, solve, warm_start  # noqa: E402
     from jgrid.surface.mesh import Mesh, load_mesh, make_mesh  # noqa: E402
     from jgrid.surface.task import SDFConfig, SDFTask  # noqa: E402
     from jgrid.trainer import Fit, TrainConfig, Trainer, fit  # noqa: E402
@@ -82,6 +82,7 @@ if sys.argv[:1] != ["-m"]:
         "HashGridConfig",
         "ImageTask",
         "InterpolationKernel",
+        "LeastSquares",
         "LiteralMulFAGridConfig",
         "METHODS",
         "MFN",
@@ -108,7 +109,6 @@ if sys.argv[:1] != ["-m"]:
         "Siren",
         "SirenConfig",
         "SolveConfig",
-        "Solver",
         "TrainConfig",
         "Trainer",
         "VMGridConfig",

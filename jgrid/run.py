@@ -20,7 +20,7 @@ from typing import Any, Callable, Optional, Union
 
 from jgrid import checkpoint, parallel, picture
 from jgrid.field import FIELDS, field_to_dict
-from jgrid.solver import Solver
+from jgrid.solver import LeastSquares
 from jgrid.task import AbstractTask
 from jgrid.trainer import CHECKPOINT, Trainer, TrainingStopped
 
@@ -58,7 +58,9 @@ class Run:
             trainer.resume(*self._saved)
         return trainer
 
-    def fit(self, trainer: Union[Trainer, Solver], save: Callable[[], object]) -> dict[str, Any]:
+    def fit(
+        self, trainer: Union[Trainer, LeastSquares], save: Callable[[], object]
+    ) -> dict[str, Any]:
         """The trainer's result. save: called by the first process to save the model, at the end or
         where training stops: with its last good weights, or those of the last step."""
         try:
@@ -71,7 +73,7 @@ class Run:
             save()
         return result
 
-    def curve(self, trainer: Union[Trainer, Solver], metric: str, label: str) -> Path:
+    def curve(self, trainer: Union[Trainer, LeastSquares], metric: str, label: str) -> Path:
         """METRIC.png: a metric over the seconds of training; returns the path."""
         seconds = [line["seconds"] for line in trainer.history]
         values = [line[metric] for line in trainer.history]

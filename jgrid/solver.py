@@ -7,25 +7,27 @@ can be solved for.
 with the kernel's theta frozen. Each feature channel is a problem of its own.
 """
 
-import contextlib
+import os
 import time
-from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated, Callable, Optional, Union
 
 from jgrid import checkpoint
-from jgrid.field import count_parameters
+from jgrid.config import MOST, ArgumentError, Count, Share, Weight, config
+from jgrid.design import Design, linear_grid, matrix_rows
+from jgrid.field import Field, count_parameters
 from jgrid.grid import Grid
 from jgrid.index import GridIndex
 from jgrid.kernel import InterpolationKernel, MulFAKernel
 from jgrid.network import MLP
 from jgrid.ops.channels import add_scaled, dot
-from jgrid.ops.gather import scatter, weighted_gather
 from jgrid.optimizer import Adam
+from jgrid.task import AbstractTask
 
 import jittor as jt
 import numpy as np
+from annotated_types import Interval
 from scipy.linalg import LinAlgError, cho_solve_banded, cholesky_banded
-from scipy.sparse import csr_matrix
 from tqdm import tqdm, trange
 
 TINY = 1e-30  # keeps 0 / 0 of a channel that is solved already at 0
@@ -33,70 +35,14 @@ ROUNDING = 1e-5  # tolerance below which float32 would only iterate on its round
 # smallest pivot beside the largest with which a matrix of the exact solve counts as regular
 SINGULAR = 1e-6
 
-
-class Design:
-    """Phi of a grid at fixed points, as products with it: never stored, the kernel as it is at the
-    construction.
-
-    Features are (M, C), values (N, groups, H, C): the sums of each run of levels and each kernel
-    that the grid keeps apart."""
-
-    def __init__(self, grid, x):
-        self.x = x
-        self.gather = grid.fused
-        self.groups = grid.groups
-        self.n_nodes = grid.w.shape[0]
-        if self.gather:
-            # collapsing is a product with the unit
-            unit, self._mix = grid.kernel.collapse(jt.ones(grid.w.shape))
-            self._unit = None if unit.shape[1] == 1 and (unit == 1.0).all().item() else unit
-        if not self.gather or self._mix is not None:
-            self._node, offset = grid.index(x)
-            self._phi = grid.kernel(x, self._node, offset)
-
-    def apply(self, w):
-        """Phi w: (M, C) -> (N, groups, H, C)."""
-        if self.gather:
-            return self.gather.forward(self.x, self._table(w), self._mix)
-        return weighted_gather(self._phi, w, self._node, self.groups)
-
-    def adjoint(self, r):
-        """Phi^T r: (N, groups, H, C) -> (M, C)."""
-        if self.gather:
-            table = self.gather.backward(
-                self.x, r, self._table(jt.zeros([self.n_nodes, r.shape[3]])), self._mix
-            )[0]
-            return (
-                table.reshape(self.n_nodes, -1)
-                if self._unit is None
-                else (table * self._unit).sum(1)
-            )
-        n, groups, h, c = r.shape
-        r = (
-            r.unsqueeze(2)
-            .broadcast([n, groups, self._node.shape[1] // groups, h, c])
-            .reshape(n, -1, h, c)
-        )
-        return scatter((self._phi * r).sum(2), self._node, self.n_nodes)
-
-    def squares(self):
-        """The squared lengths of Phi's columns, (M, C); corners of one cell that share a slot count
-        apart."""
-        if self.gather and self._mix is None:
-            return self.gather.squares(
-                self.x, jt.ones([self.n_nodes, 1, 1]) if self._unit is None else self._unit
-            )
-        return scatter((self._phi * self._phi).sum(2), self._node, self.n_nodes)
-
-    def _table(self, w):
-        return w.unsqueeze(1) if self._unit is None else w.unsqueeze(1) * self._unit
+Callback = Callable[[int, float], None]
 
 
 def _checked(grid, x, y, **counts):
     """Points and values as float32 arrays; counts: what must be at least 1."""
     for name, count in counts.items():
         if count < 1:
-            raise ValueError(f"a solver needs {name} of at least 1, got {count}")
+            raise ArgumentError(name, f"must be at least 1, got {count}")
     x, y = (np.asarray(v.numpy() if isinstance(v, jt.Var) else v, np.float32) for v in (x, y))
     if len(x) < 1 or x.shape != (len(x), grid.index.dim) or y.shape != (len(x), grid.n_out):
         raise ValueError(
@@ -108,7 +54,16 @@ def _checked(grid, x, y, **counts):
     return x, y
 
 
-def solve(grid, x, y, iterations=100, tolerance=1e-3, tikhonov=0.0, callback=None, progress=False):
+def solve(
+    grid: Grid,
+    x: np.ndarray,
+    y: np.ndarray,
+    iterations: int = 100,
+    tolerance: float = 1e-3,
+    tikhonov: float = 0.0,
+    callback: Optional[Callback] = None,
+    progress: bool = False,
+) -> tuple[int, float]:
     """Set the features to the least squares fit of y, starting from what they are; exactly and at
     once where `separable` applies.
 
@@ -135,7 +90,7 @@ def solve(grid, x, y, iterations=100, tolerance=1e-3, tikhonov=0.0, callback=Non
     )
 
 
-def level_weights(grid):
+def level_weights(grid: Grid) -> jt.Var:
     """The root of a level's share of the cells of the finest, for each node (M, 1); one where
     levels are kept apart.
 
@@ -150,7 +105,7 @@ def level_weights(grid):
     )
 
 
-def place(grid, w):
+def place(grid: Grid, w: jt.Var) -> None:
     """Set the features, which stay parameters: Jittor's update would take over that w needs no
     gradient."""
     grid.w.update(w)
@@ -158,39 +113,39 @@ def place(grid, w):
 
 
 def conjugate_gradients(
-    grid, x, y, iterations, tolerance, tikhonov=0.0, callback=None, progress=False
-):
+    grid: Grid,
+    x: jt.Var,
+    y: jt.Var,
+    iterations: int,
+    tolerance: float,
+    tikhonov: float = 0.0,
+    callback: Optional[Callback] = None,
+    progress: bool = False,
+) -> tuple[int, float]:
     """`solve` for Jittor variables, always by iterations."""
-    with (
-        jt.no_grad(),
-        tqdm(total=iterations, disable=not progress, unit="iteration", dynamic_ncols=True) as bar,
-    ):
+    bar = tqdm(total=iterations, disable=not progress, unit="iteration", dynamic_ncols=True)
+    with jt.no_grad(), bar:
         design = Design(grid, x)
         w = grid.w.copy()
-        inverse = (level_weights(grid) / jt.maximum(design.squares() + tikhonov, TINY)).broadcast(
-            w.shape
-        )
-        r = y.reshape(x.shape[0], grid.groups, -1, w.shape[1])
+        squares = design.squares()
+        inverse = (level_weights(grid) / jt.maximum(squares + tikhonov, TINY)).broadcast(w.shape)
+        r = y.reshape(-1, w.shape[1])
         least = dot(r, r) * tolerance**4
 
         def gradient():
-            """s = Phi^T r - tikhonov w, P s, <s, P s>, which is zero for a channel that is done and
-            so halts it, and |r|^2."""
+            """z = P s of s = Phi^T r - tikhonov w; <s, z>, but zero for a channel that is done,
+            which halts it; and |r|^2."""
             s = design.adjoint(r)
             s = s - tikhonov * w if tikhonov else s
             z = inverse * s
-            squared = dot(r, r)
             gamma = dot(s, z)
+            squared = dot(r, r)
             whole = squared + tikhonov * dot(w, w) if tikhonov else squared
-            return (
-                z,
-                gamma * ((gamma > max(tolerance, ROUNDING) ** 2 * whole) & (squared > least)),
-                squared,
-            )
+            unsolved = (gamma > max(tolerance, ROUNDING) ** 2 * whole) & (squared > least)
+            return z, gamma * unsolved, squared
 
         r = r - design.apply(w)
         p, gamma, squared = gradient()
-        iteration = 0
         for iteration in range(1, iterations + 1):
             q = design.apply(p)
             length = dot(q, q) + tikhonov * dot(p, p) if tikhonov else dot(q, q)
@@ -213,7 +168,7 @@ def conjugate_gradients(
     return iteration, loss
 
 
-def raster_axes(x):
+def raster_axes(x: np.ndarray) -> Optional[list[np.ndarray]]:
     """The coordinates along each axis, where the points are all of their combinations, axis 0
     fastest; else None."""
     axes = []
@@ -234,7 +189,7 @@ def raster_axes(x):
     return axes
 
 
-def separable(grid, x, y):
+def separable(grid: Grid, x: np.ndarray, y: np.ndarray) -> Optional[np.ndarray]:
     """The exact features for one dense level with interpolation on a raster of points, float32 (M,
     C); None where it does not apply.
 
@@ -254,28 +209,17 @@ def separable(grid, x, y):
         return None
     w = y.reshape(*(len(a) for a in axes[::-1]), -1).astype(np.float64)
     for axis, (points, cells) in enumerate(zip(axes, index.cells[0])):
-        points = jt.array(points[:, None])
-        along = index.dim - 1 - axis
-        node, offset = GridIndex(1, [cells])(points)
-        phi = (
-            InterpolationKernel(kernel.profile)(points, node, offset)
-            .numpy()
-            .ravel()
-            .astype(np.float64)
-        )
-        matrix = csr_matrix(
-            (phi, (np.repeat(np.arange(len(points)), 2), node.numpy().ravel())),
-            shape=(len(points), cells + 1),
-        )
+        line = GridIndex(1, [cells])
+        (matrix,) = matrix_rows(line, InterpolationKernel(kernel.profile), points[:, None])
         normal = matrix.T @ matrix
+        band = np.stack([normal.diagonal(), np.append(normal.diagonal(-1), 0.0)])
         try:
-            factor = cholesky_banded(
-                np.stack([normal.diagonal(), np.append(normal.diagonal(-1), 0.0)]), lower=True
-            )
+            factor = cholesky_banded(band, lower=True)
         except LinAlgError:
             return None
         if factor[0].min() < SINGULAR * factor[0].max():
             return None
+        along = index.dim - 1 - axis
         w = np.moveaxis(w, along, 0)
         solved = cho_solve_banded((factor, True), matrix.T @ w.reshape(len(points), -1))
         w = np.moveaxis(solved.reshape(-1, *w.shape[1:]), 0, along)
@@ -283,16 +227,23 @@ def separable(grid, x, y):
 
 
 def project(
-    grid, x, y, steps=100, lr=1e-2, iterations=3, tikhonov=0.0, callback=None, progress=False
-):
+    grid: Grid,
+    x: np.ndarray,
+    y: np.ndarray,
+    steps: int = 100,
+    lr: float = 1e-2,
+    iterations: int = 3,
+    tikhonov: float = 0.0,
+    callback: Optional[Callback] = None,
+    progress: bool = False,
+) -> float:
     """Variable projection: Adam on the kernel's parameters theta, while the features stay the best
     for them.
 
-        d/dtheta min over w of |Phi w - y|^2 = d/dtheta |Phi w* - y|^2 at the minimum w*, which a
-        few conjugate gradient
-    iterations from the last step's features follow. Arguments and errors as for `solve`;
-    `iterations` per step and lr Adam's rate. Returns the last loss.
-    """
+        d/dtheta min over w of |Phi w - y|^2 = d/dtheta |Phi w* - y|^2 at the minimum w*,
+
+    which a few iterations of conjugate gradients from the last step's features follow. Arguments
+    and errors as for `solve`; `iterations` per step and lr Adam's rate. Returns the last loss."""
     x, y = (
         jt.array(v).stop_grad() for v in _checked(grid, x, y, steps=steps, iterations=iterations)
     )
@@ -309,7 +260,7 @@ def project(
     return loss
 
 
-def warm_start(field, x, y, iterations=12):
+def warm_start(field: Field, x: np.ndarray, y: np.ndarray, iterations: int = 12) -> float:
     """Start a grid with a ReLU decoder at the least squares fit of the same grid without it;
     returns the fit's mean squared residual.
 
@@ -318,24 +269,20 @@ def warm_start(field, x, y, iterations=12):
     relu(v) - relu(-v); its other units start as they are, unheard. Raises ValueError where the
     decoder has no hidden layer or less than 2 n_out units, or the grid less than n_out channels.
     """
-    grid = field.grid
     n = y.shape[1]
-    layers = (
-        list(field.network.layers)
-        if isinstance(field.network, MLP) and isinstance(grid, Grid)
-        else []
-    )
-    mixes = isinstance(grid, Grid) and isinstance(grid.kernel, (InterpolationKernel, MulFAKernel))
-    if len(layers) < 2 or not mixes or layers[0].weight.shape[0] < 2 * n or grid.w.shape[1] < n:
+    grid = field.grid
+    layers = list(field.network.layers) if isinstance(field.network, MLP) else []
+    wide = len(layers) > 1 and layers[0].weight.shape[0] >= 2 * n
+    kernels = (InterpolationKernel, MulFAKernel)
+    mixes = isinstance(grid, Grid) and isinstance(grid.kernel, kernels) and grid.w.shape[1] >= n
+    if grid is None or not (wide and mixes):
         raise ValueError(
             f"a warm start needs a grid of at least {n} channels, with interpolation or MulFA"
             f" kernels, and a decoder with hidden layers of at least {2 * n} units"
         )
-    kernel = (
-        grid.kernel
-        if isinstance(grid.kernel, InterpolationKernel)
-        else InterpolationKernel(grid.kernel.profile)
-    )
+    kernel = grid.kernel
+    if not isinstance(kernel, InterpolationKernel):
+        kernel = InterpolationKernel(kernel.profile)
     linear = Grid(grid.index, kernel, n)
     _, loss = solve(linear, x, y, iterations)
     w = grid.w.numpy()
@@ -345,150 +292,136 @@ def warm_start(field, x, y, iterations=12):
         mix = grid.kernel.mix.numpy()
         mix[:, 0, :, :n] = np.eye(1, mix.shape[2])[0][:, None]
         grid.kernel.mix.assign(mix)
+    _pass_on(layers, n, grid.groups, grid.n_out // grid.groups)
+    return loss
+
+
+def _pass_on(layers, n, groups, per_group):
+    """Make a decoder's first 2 n hidden units sum the first n of the `per_group` inputs of each
+    group, and pass the sums on to its outputs; the other units are unheard."""
     # (2 n, n)
     pair = np.kron(np.eye(n), [[1.0], [-1.0]])
-    per_level = grid.n_out // grid.groups
     for depth, layer in enumerate(layers):
+        last = layer is layers[-1]
+        rows = slice(None) if last else slice(2 * n)
         weight = layer.weight.numpy()
         bias = layer.bias.numpy()
-        rows = slice(None) if layer is layers[-1] else slice(2 * n)
         weight[rows] = 0.0
         bias[rows] = 0.0
         if depth == 0:
-            weight[rows] = np.tile(np.pad(pair, ((0, 0), (0, per_level - n))), grid.groups)
-        elif layer is layers[-1]:
+            weight[rows] = np.tile(np.pad(pair, ((0, 0), (0, per_group - n))), groups)
+        elif last:
             weight[:, : 2 * n] = pair.T
         else:
             weight[rows, rows] = np.eye(2 * n)
         layer.weight.assign(weight)
         layer.bias.assign(bias)
-    return loss
 
 
-@dataclass(frozen=True)
+@config
 class SolveConfig:
     """How a field without a decoder is solved."""
 
-    iterations: int = 100
+    iterations: Count = 100
     """Most iterations of conjugate gradients; with kernel steps, those of each step."""
-    tolerance: float = 1e-3
+    tolerance: Share = 1e-3
     """Stop where all features are as good as orthogonal to the residual: the cosine of the angle is
     at most this."""
-    tikhonov: float = 0.0
+    tikhonov: Weight = 0.0
     """Weight of the squared features beside the sum of squared errors."""
-    kernel_steps: int = 0
+    kernel_steps: Annotated[int, Interval(ge=0, le=MOST)] = 0
     """Steps of Adam on the kernel's parameters, with the features solved for at each (variable
     projection); 0: the kernel as it starts."""
-    eval_every: int = 10
+    eval_every: Count = 10
     """Iterations, or kernel steps, between evaluations."""
 
-    def __post_init__(self):
-        if self.iterations < 1 or self.eval_every < 1:
-            raise ValueError(
-                f"--solve needs iterations and eval-every of at least 1, got {self.iterations} and"
-                f" {self.eval_every}"
-            )
-        if not (
-            0 <= self.tolerance < 1 and 0 <= self.tikhonov < float("inf") and self.kernel_steps >= 0
-        ):
-            raise ValueError(
-                "--solve needs 0 <= tolerance < 1, tikhonov >= 0 and kernel-steps >= 0, got "
-                f"{self.tolerance}, {self.tikhonov} and {self.kernel_steps}"
-            )
 
-
-class Solver:
+class LeastSquares:
     """Solves for the features of `model` on all samples of `task`, with the files and the result of
     a Trainer.
 
-    Raises ValueError, naming the flag, for a field that is not linear in its features.
-    """
+    ValueError for a field that is not linear in its features, or kernel steps where the kernel has
+    nothing to train."""
 
-    def __init__(self, task, model, config, out_dir=None, progress=True):
-        if model.network is not None or not isinstance(model.grid, Grid):
-            raise ValueError(
-                "--solver cg needs a grid without a network behind it: give grid:mulfa, grid:dense,"
-                " grid:hash, grid:fourier or grid:radial with --field.decoder.depth 0"
-            )
-        if config.kernel_steps and not model.grid.kernel.parameters():
-            raise ValueError(
-                f"--solve.kernel-steps needs a kernel with parameters, got {config.kernel_steps}"
-                " for an interpolation"
+    def __init__(
+        self,
+        task: AbstractTask,
+        model: Field,
+        config: SolveConfig,
+        out_dir: Optional[Union[str, os.PathLike]] = None,
+        progress: bool = True,
+    ):
+        self.grid = linear_grid(model)
+        if config.kernel_steps and not self.grid.kernel.parameters():
+            raise ArgumentError(
+                "kernel_steps",
+                "must be 0 for an interpolation, whose kernel has no parameters, got"
+                f" {config.kernel_steps}",
             )
         self.task = task
         self.model = model
         self.config = config
         self.progress = progress
-        self.out_dir = Path(out_dir) if out_dir is not None else None
-        self.history = []
+        self.log = Path(out_dir) / "metrics.jsonl" if out_dir is not None else None
+        self.history: list[dict[str, float]] = []
 
-    def fit(self):
+    def fit(self) -> dict[str, float]:
         """Solve; returns the result: last metrics, loss, steps (iterations), parameters,
         seconds_train, seconds_total."""
-        started, (x, y) = time.time(), self.task.samples()
-        start = {name: value.numpy() for name, value in self.model.state_dict().items()}
-        # compiles what there is to compile, which does not count
-        self._solve(x, y, 1, min(2, self.config.kernel_steps))
-        checkpoint.assign(self.model, start)
-        with (
-            open(self.out_dir / "metrics.jsonl", "w") if self.out_dir else contextlib.nullcontext()
-        ) as log:
-            seconds = 0.0
-            mark = time.time()
+        started = time.time()
+        x, y = self.task.samples()
+        self._compile(x, y)
+        if self.log:
+            self.log.write_text("")
+        begun = time.time()
+        paused = 0.0  # seconds of the evaluations, which do not count
 
-            def evaluate(step, loss):
-                nonlocal seconds, mark
-                seconds += time.time() - mark
-                self.history.append(
-                    {
-                        "step": step,
-                        "seconds": round(seconds, 3),
-                        "loss": loss,
-                        **self.task.evaluate(self.model),
-                    }
-                )
-                if log:
-                    log.write(checkpoint.to_json(self.history[-1]) + "\n")
-                    log.flush()
-                mark = time.time()
+        def evaluate(step, loss):
+            nonlocal paused
+            stopped = time.time()
+            seconds = round(stopped - begun - paused, 3)
+            metrics = self.task.evaluate(self.model)
+            self._record({"step": step, "seconds": seconds, "loss": loss, **metrics})
+            paused += time.time() - stopped
 
-            def after(step, loss):
-                if step % self.config.eval_every == 0:
-                    evaluate(step, loss)
+        def after(step, loss):
+            if step % self.config.eval_every == 0:
+                evaluate(step, loss)
 
-            steps, loss = self._solve(
-                x, y, self.config.iterations, self.config.kernel_steps, after, self.progress
-            )
-            if not self.history or self.history[-1]["step"] != steps:
-                evaluate(steps, loss)
-        metrics = {
-            name: value
-            for name, value in self.history[-1].items()
-            if name not in ("step", "seconds")
-        }
+        config = self.config
+        steps, loss = self._solve(
+            x, y, config.iterations, config.kernel_steps, after, self.progress
+        )
+        if not self.history or self.history[-1]["step"] != steps:
+            evaluate(steps, loss)
+        last = self.history[-1]
         return {
-            **metrics,
+            **{name: value for name, value in last.items() if name not in ("step", "seconds")},
             "steps": steps,
             "parameters": count_parameters(self.model),
-            "seconds_train": self.history[-1]["seconds"],
+            "seconds_train": last["seconds"],
             "seconds_total": round(time.time() - started, 3),
         }
 
+    def _compile(self, x, y):
+        """Compile all there is, which does not count, by a first step that is undone."""
+        start = {name: value.numpy() for name, value in self.model.state_dict().items()}
+        self._solve(x, y, 1, min(2, self.config.kernel_steps))
+        checkpoint.assign(self.model, start)
+
+    def _record(self, line):
+        self.history.append(line)
+        if self.log:
+            with open(self.log, "a") as file:
+                file.write(checkpoint.to_json(line) + "\n")
+
     def _solve(self, x, y, iterations, kernel_steps, callback=None, progress=False):
         """(steps, loss): of kernel steps where there are, else of iterations."""
-        config = self.config
-        grid = self.model.grid
+        grid = self.grid
+        tikhonov = self.config.tikhonov
         if kernel_steps:
-            loss = project(
-                grid,
-                x,
-                y,
-                kernel_steps,
-                self.model.rates["kernel"],
-                iterations,
-                config.tikhonov,
-                callback,
-                progress,
-            )
+            lr = self.model.rates["kernel"]
+            loss = project(grid, x, y, kernel_steps, lr, iterations, tikhonov, callback, progress)
             return kernel_steps, loss
-        return solve(grid, x, y, iterations, config.tolerance, config.tikhonov, callback, progress)
+        tolerance = self.config.tolerance
+        return solve(grid, x, y, iterations, tolerance, tikhonov, callback, progress)

@@ -323,11 +323,11 @@ WRONG = {
     "model and picture": (["--from", "{tmp}/other.safetensors", "--image", "{photo}"], "from"),
     "solver and decoder": (
         ["--image", "{photo}", "--solver", "cg", "grid:dense"],
-        "--field.decoder.depth 0",
+        "grid with --field.decoder.depth 0",
     ),
     "solver and network": (
         ["--image", "{photo}", "--solver", "cg", "net:siren"],
-        "--field.decoder.depth 0",
+        "a field must be linear in its features",
     ),
     "unknown solver": (["--image", "{photo}", "--solver", "newton"], "newton"),
     "no iterations": (["--image", "{photo}", "--solve.iterations", "0"], "iterations"),
@@ -343,7 +343,7 @@ WRONG = {
             "--field.decoder.depth",
             "0",
         ],
-        "kernel-steps",
+        "--solve.kernel-steps must be 0",
     ),
     "nothing to resume": (["--resume", "--from", "{tmp}/other.safetensors"], "--resume"),
     "resume a solver": (["--image", "{photo}", "--resume", "--solver", "cg"], "--resume"),

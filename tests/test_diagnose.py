@@ -150,12 +150,12 @@ def test_slow_figures_small(monkeypatch, tmp_path):
 @pytest.mark.parametrize(
     "flags, message",
     [
-        (["--steps", "0"], "--steps must be at least 1"),
-        (["--held-out", "1"], "--held-out must be"),
-        (["--choose", "--held-out", "0"], "--held-out must be"),
-        (["--fields", "x"], "--fields: no field"),
-        (["--image", "ONE PIXEL"], "--held-out 0.25 of 1 x 1 pixels is none"),
-        (["--figure", "bound", "--verify"], "--figure goes with"),
+        (["--steps", "0"], "--steps must be at least 1, got 0"),
+        (["--held-out", "1"], "--held-out must be at least 0 and less than 1, got 1.0"),
+        (["--choose", "--held-out", "0"], "--held-out must be more than 0 with --choose"),
+        (["--fields", "x"], "--fields must be among"),
+        (["--image", "ONE PIXEL"], "--held-out is 0.25, which of 1 x 1 pixels is none"),
+        (["--figure", "bound", "--verify"], "--figure goes with neither --verify nor --choose"),
         (["--image", "no.png"], "no such file"),
         (["--figure", "x"], "figure"),
     ],

@@ -27,7 +27,7 @@ from jgrid.optdnn.classifier import (
     size,
 )
 from jgrid.optdnn.flow import VectorField, flow_errors, slope
-from jgrid.optdnn.implicit import Solver, anderson, unrolled
+from jgrid.optdnn.implicit import FixedPointSolver, anderson, unrolled
 from jgrid.optdnn.labels import LabelTask
 from jgrid.optdnn.methods import (
     IMPLICIT,
@@ -399,7 +399,7 @@ def test_anderson_says_when_it_fails():
 )
 def test_implicit_gradients_are_those_of_long_unrolling(make):
     module = make()
-    solve = Solver()
+    solve = FixedPointSolver()
     for p in module.parameters():
         p.assign(p.numpy() * 3)
     shape = (4, DIM) if isinstance(module, TwoLayer) else (2, DIM, 5, 5)

@@ -3,15 +3,19 @@ descent."""
 
 import dataclasses
 import functools
+import subprocess
+import sys
 
-from jgrid.field import Field
+import jgrid
+from jgrid import picture
+from jgrid.design import NumpyDesign, SparseDesign
+from jgrid.field import DecoderConfig, Field
 from jgrid.grid import Grid
 from jgrid.index import GridIndex, PointIndex, r_sequence
 from jgrid.kernel import InterpolationKernel, MulFAGainKernel, MulFALiteralKernel, RadialKernel
 from jgrid.network import MLP
-from jgrid.theory.dynamics import Forecast, gradient_descent, predicted_outputs, progress
-from jgrid.theory.gtk import GridProducts, SparseProducts, design_matrix, drift, gtk
-from jgrid.theory.ntk import empirical_ntk
+from jgrid.theory.dynamics import Forecast, gradient_descent, learned_part, predicted_outputs
+from jgrid.theory.kernels import drift, empirical_ntk, gtk
 
 import jittor as jt
 import numpy as np
@@ -75,7 +79,7 @@ def test_the_papers_kernel_and_chunks(monkeypatch):
     x = points(7)
     found = gtk(grid, x)
     close(found, empirical_ntk(Field(grid, None, RATES), x)["features"], 1e-6)
-    monkeypatch.setattr("jgrid.theory.gtk.CHUNK", 3)
+    monkeypatch.setattr("jgrid.design.CHUNK", 3)
     close(gtk(grid, x), found, 1e-6)
 
 
@@ -87,13 +91,13 @@ def test_products_without_the_matrix(case):
     w = random.normal(size=tuple(grid.w.shape))
     r = random.normal(size=(20, CHANNELS))
     before = grid.w.numpy()
-    stored = SparseProducts(design_matrix(grid, x))
-    free = GridProducts(grid, x)
-    close(free.forward(w), stored.forward(w), 3e-6)
+    stored = SparseDesign(grid, x)
+    free = NumpyDesign(grid, x)
+    close(free.apply(w), stored.apply(w), 3e-6)
     close(free.adjoint(r), stored.adjoint(r), 3e-6)
     close(free.gram(w), stored.gram(w), 5e-6)
     np.testing.assert_array_equal(grid.w.numpy(), before)  # the grid itself is left alone
-    assert np.isclose((stored.forward(w) * r).sum(), (w * stored.adjoint(r)).sum())
+    assert np.isclose((stored.apply(w) * r).sum(), (w * stored.adjoint(r)).sum())
 
 
 def test_shares_of_the_full_kernel():
@@ -175,7 +179,7 @@ def test_gradient_descent_goes_as_predicted(name):
         axis=2,
     )
     forecast = Forecast(
-        SparseProducts(design_matrix(grid, x[:60])),
+        SparseDesign(grid, x[:60]),
         y[:60],
         grid.w.numpy().astype(np.float64),
         steps,
@@ -186,7 +190,7 @@ def test_gradient_descent_goes_as_predicted(name):
         found = model(jt.array(x)).numpy()
         close(found[:60], wanted[i, :60], 1e-5)
         close(found[60:], wanted[i, 60:], 1e-5)
-        close(SparseProducts(design_matrix(grid, x)).forward(forecast.weights[i]), wanted[i], 1e-6)
+        close(SparseDesign(grid, x).apply(forecast.weights[i]), wanted[i], 1e-6)
         assert np.allclose(
             forecast.residual[i], np.linalg.norm(found[:60] - y[:60], axis=0), rtol=1e-4
         )
@@ -207,12 +211,12 @@ def two_thousand():
 @pytest.mark.parametrize("flow", [False, True])
 def test_lanczos_equals_dense(flow):
     grid, x, y, kernel = two_thousand()
-    stored = SparseProducts(design_matrix(grid, x))
+    stored = SparseDesign(grid, x)
     steps = [1, 30, 1000]
     w0 = grid.w.numpy().astype(np.float64)
     forecast = Forecast(stored, y, w0, steps, flow=flow, tolerance=1e-9)
-    wanted = predicted_outputs(kernel, y, forecast.lr, steps, stored.forward(w0), flow=flow)
-    close(np.stack([stored.forward(w) for w in forecast.weights]), wanted, 1e-6)
+    wanted = predicted_outputs(kernel, y, forecast.lr, steps, stored.apply(w0), flow=flow)
+    close(np.stack([stored.apply(w) for w in forecast.weights]), wanted, 1e-6)
     close(forecast.residual, np.linalg.norm(y - wanted, axis=1), 1e-6)
     assert np.isclose(forecast.lambda_max, np.linalg.eigvalsh(kernel)[-1], rtol=1e-9)
     assert forecast.n_products < 200
@@ -221,12 +225,12 @@ def test_lanczos_equals_dense(flow):
 def test_the_fused_op_predicts_as_well():
     """In float32, and stopped early: to the tolerance it promises."""
     grid, x, y, kernel = two_thousand()
-    free = GridProducts(grid, x)
+    free = NumpyDesign(grid, x)
     steps = [30, 1000]
     w0 = grid.w.numpy().astype(np.float64)
     forecast = Forecast(free, y, w0, steps)
-    wanted = predicted_outputs(kernel, y, forecast.lr, steps, free.forward(w0))
-    found = np.stack([free.forward(w) for w in forecast.weights])
+    wanted = predicted_outputs(kernel, y, forecast.lr, steps, free.apply(w0))
+    found = np.stack([free.apply(w) for w in forecast.weights])
     assert (
         np.linalg.norm(found - wanted, axis=1) < 5e-3 * np.linalg.norm(y - wanted, axis=1)
     ).all()
@@ -239,16 +243,14 @@ def test_a_krylov_space_that_ends():
     grid = Grid(GridIndex(1, [3]), InterpolationKernel(), 3, scale=0.0)
     x = np.linspace(0, 1, 9, dtype=np.float32)[:, None]
     y = np.stack([np.sin(x[:, 0]), np.zeros(9), np.ones(9)], axis=1)
-    forecast = Forecast(SparseProducts(design_matrix(grid, x)), y, np.zeros((4, 3)), [10, 500])
+    forecast = Forecast(SparseDesign(grid, x), y, np.zeros((4, 3)), [10, 500])
     wanted = predicted_outputs(gtk(grid, x), y, forecast.lr, [10, 500])
-    close(np.stack([design_matrix(grid, x)[0] @ w for w in forecast.weights]), wanted, 1e-8)
-    done = Forecast(
-        SparseProducts(design_matrix(grid, x)), np.zeros((9, 3)), np.zeros((4, 3)), [5], lr=0.1
-    )
+    close(np.stack([SparseDesign(grid, x).apply(w) for w in forecast.weights]), wanted, 1e-8)
+    done = Forecast(SparseDesign(grid, x), np.zeros((9, 3)), np.zeros((4, 3)), [5], lr=0.1)
     assert not done.weights.any()
 
 
-def test_progress_of_a_mode():
+def test_what_is_learned_of_a_mode():
     """Against the loop; also beyond 1 / lambda, at zero, and for flow the exponential."""
     values = np.array([0.0, 1e-9, 0.1, 0.5, 1.0, 1.9])
     lr = 1.0
@@ -258,11 +260,11 @@ def test_progress_of_a_mode():
         for _ in range(steps):
             learned += lr * left
             left *= 1 - lr * values
-        np.testing.assert_allclose(progress(values, lr, [steps])[0], learned, rtol=1e-10)
+        np.testing.assert_allclose(learned_part(values, lr, [steps])[0], learned, rtol=1e-10)
     np.testing.assert_allclose(
-        progress(values, 0.5, [6], flow=True)[0, 2:], (1 - np.exp(-3 * values[2:])) / values[2:]
+        learned_part(values, 0.5, [6], flow=True)[0, 2:], (1 - np.exp(-3 * values[2:])) / values[2:]
     )
-    np.testing.assert_allclose(progress(values, 0.5, [6], flow=True)[0, :2], 3, rtol=1e-6)
+    np.testing.assert_allclose(learned_part(values, 0.5, [6], flow=True)[0, :2], 3, rtol=1e-6)
 
 
 def test_kernel_stays_where_the_model_is_linear_and_only_there():
@@ -282,6 +284,58 @@ def test_kernel_stays_where_the_model_is_linear_and_only_there():
         )
         now = gtk(model.grid, x[:60]) if not decoder else sum(empirical_ntk(model, x[:n]).values())
         assert drift(start, now) < 1e-6 if frozen else drift(start, now) > 1e-3
+
+
+PIXELS = 0.5 + 0.4 * np.sin(np.arange(16 * 20 * 3).reshape(16, 20, 3) / 37.0)
+
+
+def test_five_lines_predict_a_picture(tmp_path):
+    """As the face says it, and as training shows it."""
+    picture.save(tmp_path / "photo.png", PIXELS)
+    task = jgrid.ImageTask(jgrid.load_image(tmp_path / "photo.png"), held_out=0.25)
+    field = jgrid.HashGridConfig(finest=12, coarsest=4, levels=2, decoder=DecoderConfig(depth=0))
+    prediction = jgrid.theory.predict(task, field, steps=50)
+    assert prediction.steps[0] == 1 and prediction.steps[-1] == 50
+    assert prediction.psnr[-1] > prediction.psnr[0] and prediction.lr > 0
+    trained = jgrid.theory.train(task, field, prediction.lr, prediction.steps)
+    np.testing.assert_allclose(prediction.psnr, trained.psnr, atol=0.01)
+    np.testing.assert_allclose(prediction.psnr_held_out, trained.psnr_held_out, atol=0.01)
+    assert prediction.seconds > 0 and trained.seconds > 0
+
+
+def test_predictions_of_points_and_chosen_steps():
+    """A pair of arrays is the task's own points, but for the aspect, square here; seeds count."""
+    pixels = PIXELS[:, :16]
+    task = jgrid.ImageTask(pixels)
+    x, y = task.samples()
+    config = jgrid.theory.LINEAR["grid:dense"]
+    config = dataclasses.replace(config, finest=8, coarsest=4, levels=2)
+    found = jgrid.theory.predict((x, y), config, steps=[3, 30])
+    assert found.steps == [3, 30] and found.psnr_held_out == []
+    np.testing.assert_array_equal(
+        found.psnr, jgrid.theory.predict(task, config, steps=[3, 30]).psnr
+    )
+    other = jgrid.theory.predict((x, y), config, steps=[3, 30], seed=2)
+    assert not np.array_equal(other.field.grid.w.numpy(), found.field.grid.w.numpy())
+
+
+def test_what_cannot_be_predicted_is_refused():
+    task = jgrid.ImageTask(PIXELS)
+    linear = jgrid.theory.LINEAR["grid:dense"]
+    for config in (jgrid.DenseGridConfig(finest=4, levels=1), jgrid.SirenConfig(width=8)):
+        with pytest.raises(ValueError, match="`decoder.depth` 0"):
+            jgrid.theory.predict(task, config)
+    for steps in (0, [0, 5], []):
+        with pytest.raises(ValueError, match="`steps` must be"):
+            jgrid.theory.predict(task, linear, steps)
+    with pytest.raises(ValueError, match="`subject` must be points"):
+        jgrid.theory.predict((np.zeros((5, 2)), np.zeros((4, 3))), linear)
+
+
+def test_the_face_is_whole_and_comes_when_it_is_asked_for():
+    assert all(hasattr(jgrid.theory, name) for name in jgrid.theory.__all__)
+    code = "import sys, jgrid; assert 'jgrid.theory' not in sys.modules; jgrid.theory.gtk"
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def test_every_case_counts():

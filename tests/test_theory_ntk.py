@@ -1,6 +1,7 @@
 """Closed-form NTKs, kernel regression, bounds and spectra: unit values, the authors' set-ups, and
 wide networks that follow theory."""
 
+from jgrid.design import SparseDesign
 from jgrid.encoding import gaussian_frequencies
 from jgrid.field import Field
 from jgrid.grid import Grid
@@ -8,10 +9,15 @@ from jgrid.index import GridIndex
 from jgrid.kernel import InterpolationKernel
 from jgrid.network import MLP
 from jgrid.theory import published
-from jgrid.theory.bound import bound, complexity, complexity_by_cg, fair_complexity, trace
+from jgrid.theory.bounds import bound, complexity, complexity_by_cg, fair_complexity, trace
 from jgrid.theory.dynamics import gradient_descent, predicted_outputs
-from jgrid.theory.gtk import SparseProducts, design_matrix, gtk
-from jgrid.theory.ntk import composed_ntk, empirical_ntk, fourier_kernel, kernel_regression
+from jgrid.theory.kernels import (
+    composed_ntk,
+    empirical_ntk,
+    fourier_kernel,
+    gtk,
+    kernel_regression,
+)
 from jgrid.theory.spectrum import band_eigenvalues, band_noise, largest_eigenvalues, row_spectrum
 
 import jittor as jt
@@ -191,14 +197,16 @@ def test_kernel_regression():
 def small_grid():
     grid = Grid(GridIndex(2, [4, 9], table_size=40), InterpolationKernel("smooth"), 1)
     x = np.random.default_rng(1).uniform(size=(150, 2)).astype(np.float32)
-    return design_matrix(grid, x), gtk(grid, x), np.random.default_rng(2).uniform(size=(150, 2))
+    y = np.random.default_rng(2).uniform(size=(150, 2))
+    return grid, x, gtk(grid, x), y
 
 
 def test_complexity_by_conjugate_gradients_equals_dense():
-    design, kernel, y = small_grid()
+    grid, x, kernel, y = small_grid()
+    design = SparseDesign(grid, x)
     for ridge in (0.01, 1.0):
         dense = complexity(kernel, y, ridge)
-        free = complexity_by_cg(SparseProducts(design), y, ridge, 1e-9)
+        free = complexity_by_cg(design, y, ridge, 1e-9)
         z = np.linalg.solve(kernel + ridge * np.eye(150), y)
         np.testing.assert_allclose(
             dense,
@@ -208,24 +216,25 @@ def test_complexity_by_conjugate_gradients_equals_dense():
         np.testing.assert_allclose(free, dense, rtol=1e-6)
         np.testing.assert_allclose(dense.delta, dense.norm + dense.misfit / ridge, rtol=1e-9)
     with pytest.raises(RuntimeError, match="larger ridge"):
-        complexity_by_cg(SparseProducts(design), y, 1e-9, most=3)
+        complexity_by_cg(design, y, 1e-9, most=3)
 
 
 def test_rank_deficient_kernels_are_told():
     """65 features for 150 points: what the grid cannot reach is named, and the rest is |w|^2 of the
     shortest solution."""
-    design, kernel, y = small_grid()
+    grid, x, kernel, y = small_grid()
+    (phi,) = SparseDesign(grid, x).rows
     found = complexity(kernel, y)
-    w, misfit = np.linalg.lstsq(design[0].toarray(), y, rcond=1e-6)[:2]
+    w, misfit = np.linalg.lstsq(phi.toarray(), y, rcond=1e-6)[:2]
     np.testing.assert_allclose(found.norm, (w**2).sum(0), rtol=1e-6)
-    np.testing.assert_allclose(found.misfit, ((y - design[0] @ w) ** 2).sum(0), rtol=1e-6)
+    np.testing.assert_allclose(found.misfit, ((y - phi @ w) ** 2).sum(0), rtol=1e-6)
     assert (found.misfit > 1).all()
 
 
 def test_bound():
     """The whole of it by hand; its middle term does not see the scale of the kernel, Delta does."""
-    design, kernel, y = small_grid()
-    np.testing.assert_allclose(trace(design), np.trace(kernel))
+    grid, x, kernel, y = small_grid()
+    np.testing.assert_allclose(trace(grid, x), [np.trace(kernel)])
     norm = complexity(kernel, y).norm
     np.testing.assert_allclose(
         bound(0.1, norm, np.trace(kernel), 150, 0.1),
@@ -280,9 +289,11 @@ def test_jgrids_voxel_grid_is_the_published_one():
 
 
 def test_eigenvalues_by_lanczos():
-    design, kernel, _ = small_grid()
+    grid, x, kernel, _ = small_grid()
     np.testing.assert_allclose(
-        largest_eigenvalues(design[0], 6), np.linalg.eigvalsh(kernel)[:-7:-1], rtol=1e-9
+        largest_eigenvalues(SparseDesign(grid, x).rows[0], 6),
+        np.linalg.eigvalsh(kernel)[:-7:-1],
+        rtol=1e-9,
     )
 
 

@@ -21,8 +21,7 @@ import os
 from pathlib import Path
 
 from jgrid import Field, Grid, GridIndex, InterpolationKernel, picture
-from jgrid.theory.dynamics import gradient_descent, predicted_outputs
-from jgrid.theory.gtk import gtk
+from jgrid.theory import gradient_descent, gtk, predicted_outputs
 
 import jittor as jt
 import numpy as np

@@ -77,7 +77,7 @@ class _AtSolution(jt.Function):
         return jt.array(anderson(transposed, g, self.tolerance)[0])
 
 
-class Solver:
+class FixedPointSolver:
     """Called as solve(T, r, d): the y with y = r + d T(y), for a contraction d T.
 
     Gradients come from the equation at the solution, dy = (I - d J_T)^-1 (dr + d dT), whose

@@ -2,7 +2,7 @@
 
 from jgrid.network import require_memory
 from jgrid.optdnn.blocks import Affine, TwoLayer
-from jgrid.optdnn.implicit import Solver
+from jgrid.optdnn.implicit import FixedPointSolver
 from jgrid.optdnn.methods import Tableau, advance, combine, sparse
 
 import jittor as jt
@@ -24,7 +24,7 @@ class OptDNN(nn.Module):
     def __init__(self, method, make_block, layers, learnable=False, solver=None, copies=()):
         super().__init__()
         self.start = method.start
-        self.solver = solver or Solver()
+        self.solver = solver or FixedPointSolver()
         tableaux = [method.tableau(k) for k in range(layers)]
         self.stages = len(tableaux[0].U)
         self.blocks = nn.ModuleList(

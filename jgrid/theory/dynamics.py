@@ -2,6 +2,10 @@
 by Lanczos for pictures."""
 
 import time
+from collections.abc import Iterator, Sequence
+from typing import Any, Optional, Union
+
+from jgrid.design import AbstractDesign
 
 import jittor as jt
 import numpy as np
@@ -11,7 +15,9 @@ CHECK_EVERY = 5  # Lanczos steps between tests of convergence
 NOTHING = 1e-5  # part of the first residual that need not be resolved further: PSNR beyond 100 dB
 
 
-def progress(eigenvalues, lr, steps, flow=False):
+def learned_part(
+    eigenvalues: np.ndarray, lr: float, steps: Sequence[int], flow: bool = False
+) -> np.ndarray:
     """p_k(lambda) = (1 - (1 - lr lambda)^k) / lambda, under gradient flow (1 - exp(-lr lambda k)) /
     lambda; k lr at 0.
 
@@ -29,8 +35,15 @@ def progress(eigenvalues, lr, steps, flow=False):
 
 
 def predicted_outputs(
-    kernel, y, lr, steps, start=0.0, kernel_test=None, start_test=0.0, flow=False
-):
+    kernel: np.ndarray,
+    y: np.ndarray,
+    lr: float,
+    steps: Sequence[int],
+    start: Union[float, np.ndarray] = 0.0,
+    kernel_test: Optional[np.ndarray] = None,
+    start_test: Union[float, np.ndarray] = 0.0,
+    flow: bool = False,
+) -> np.ndarray:
     """Outputs after k steps of full-batch gradient descent, f_k = f_0 + K' p_k(K) (y - f_0); under
     gradient flow at times lr k.
 
@@ -43,7 +56,7 @@ def predicted_outputs(
     modes = vectors.T @ (y - start)
     towards = (kernel if kernel_test is None else kernel_test) @ vectors
     return (start if kernel_test is None else start_test) + np.stack(
-        [towards @ (p[:, None] * modes) for p in progress(values, lr, steps, flow)]
+        [towards @ (p[:, None] * modes) for p in learned_part(values, lr, steps, flow)]
     )
 
 
@@ -59,16 +72,25 @@ class Forecast:
     output by more than `tolerance` of the residual then (a residual below NOTHING of the first
     counts as that).
 
-    products: forward (M, C) -> (N, C), adjoint (N, C) -> (M, C) and gram, one after the other; y
-    (N, C); w0 (M, C); lr None: 1 / lambda_max, the largest over the channels.
+    design: for numpy's arrays; y (N, C); w0 (M, C); lr None: 1 / lambda_max, the largest over the
+    channels.
 
     Attributes: weights (S, M, C); lr; lambda_max; ritz: eigenvalues of the Krylov space, a list by
     channel; residual (S, C): the predicted |y - Phi w_k|; n_products: how many pairs of products
     with Phi and Phi^T it took."""
 
-    def __init__(self, products, y, w0, steps, lr=None, flow=False, tolerance=5e-3):
-        residual = y - products.forward(w0)
-        b = products.adjoint(residual)
+    def __init__(
+        self,
+        design: AbstractDesign,
+        y: np.ndarray,
+        w0: np.ndarray,
+        steps: Sequence[int],
+        lr: Optional[float] = None,
+        flow: bool = False,
+        tolerance: float = 5e-3,
+    ):
+        residual = y - design.apply(w0)
+        b = design.adjoint(residual)
         channels = b.shape[1]
         size = np.linalg.norm(b, axis=0)
         energy = (residual**2).sum(0)
@@ -78,17 +100,17 @@ class Forecast:
         beta = np.zeros(channels)
         basis = []
         alphas = []
-        betas = []
+        betas: list[np.ndarray] = []
         old = None
         # rounding spoils the basis slowly, so a small space may need more than its dimension
         most = 4 * len(b)
         if lr is not None and not flow:
             most = min(most, max(1, *steps))  # p_k is a polynomial of degree k - 1
         for n in range(1, most + 1):
-            u = products.gram(v) - beta * before
+            u = design.gram(v) - beta * before
             alpha = (v * u).sum(0)
             u -= alpha * v
-            basis.append(v.astype(products.precision))
+            basis.append(v.astype(design.precision))
             alphas.append(alpha)
             before = v
             beta = np.linalg.norm(u, axis=0)
@@ -134,7 +156,7 @@ def _small(alphas, betas, size, energy, steps, lr, flow):
         values = np.maximum(values, 0)
         first = size[c] * vectors[0]
         # (S, n)
-        modes = progress(values, lr, steps, flow) * first
+        modes = learned_part(values, lr, steps, flow) * first
         coefficients.append(vectors @ modes.T)
         left.append(np.sqrt(np.maximum(energy[c] - 2 * modes @ first + modes**2 @ values, 0)))
     return [values for values, _ in pairs], lr, coefficients, np.stack(left, axis=-1)
@@ -156,7 +178,14 @@ def _change(alphas, betas, old, new, left):
     return worst
 
 
-def gradient_descent(model, x, y, lr, steps, params=None):
+def gradient_descent(
+    model: Any,
+    x: np.ndarray,
+    y: np.ndarray,
+    lr: float,
+    steps: Sequence[int],
+    params: Optional[list[jt.Var]] = None,
+) -> Iterator[tuple[int, float]]:
     """Really train on 1/2 sum (f(x) - y)^2 by full-batch gradient descent; yields (k, seconds so
     far) at each k of steps, rising.
 

@@ -7,7 +7,7 @@ Both are trained on [::2, ::2] and tested on [1::2, 1::2] (Tancik et al. 2020).
 from jgrid.encoding import FREQUENCIES, FourierFeatures
 from jgrid.image.metrics import psnr
 from jgrid.network import MLP
-from jgrid.theory.ntk import composed_ntk, kernel_regression
+from jgrid.theory.kernels import composed_ntk, kernel_regression
 
 import jittor as jt
 import numpy as np
@@ -37,7 +37,14 @@ def _frequencies(encoding, sigma, seed):
     return None if encoding == "none" else FREQUENCIES[encoding](2, FEATURES, sigma)
 
 
-def encoded_fit(pixels, encoding, sigma, steps, batch=4096, seed=0):
+def encoded_fit(
+    pixels: np.ndarray,
+    encoding: str,
+    sigma: float,
+    steps: int,
+    batch: int = 4096,
+    seed: int = 0,
+) -> float:
     """Test PSNR of an MLP with a sigmoid on an encoding, after `steps` steps of Adam at 1e-3:
     pixels (H, W, C) in [0, 1]."""
     jt.set_global_seed(seed)
@@ -45,25 +52,25 @@ def encoded_fit(pixels, encoding, sigma, steps, batch=4096, seed=0):
     gamma = None if frequencies is None else FourierFeatures(frequencies)
     mlp = MLP(2 if gamma is None else gamma.n_out, pixels.shape[2], WIDTH, DEPTH)
     model = nn.Sequential(*([] if gamma is None else [gamma]), mlp, nn.Sigmoid())
-    inputs, wanted, points, truth = _halves(pixels)
+    inputs, colours, points, truth = _halves(pixels)
     optimizer = jt.optim.Adam(list(mlp.parameters()), lr=1e-3)
     random = np.random.default_rng(seed)
     for _ in range(steps):
         chosen = random.choice(len(inputs), min(batch, len(inputs)), replace=False)
-        optimizer.step(((model(jt.array(inputs[chosen])) - jt.array(wanted[chosen])) ** 2).mean())
+        optimizer.step(((model(jt.array(inputs[chosen])) - jt.array(colours[chosen])) ** 2).mean())
     return psnr(truth, model(jt.array(points)).numpy())
 
 
-def kernel_fit(pixels, encoding, sigma, seed=0):
+def kernel_fit(pixels: np.ndarray, encoding: str, sigma: float, seed: int = 0) -> float:
     """Test PSNR of regression with the encoding's NTK, what a very wide MLP without a sigmoid gives
     when trained for ever; no training.
 
     Dense: for a few thousand pixels.
     """
     frequencies = _frequencies(encoding, sigma, seed)
-    inputs, wanted, points, truth = _halves(pixels)
+    inputs, colours, points, truth = _halves(pixels)
     kernel, between = (
         composed_ntk(x, inputs, DEPTH + 1, WIDTH, frequencies) for x in (inputs, points)
     )
-    mean = wanted.mean(0)
-    return psnr(truth, kernel_regression(kernel, between, wanted - mean) + mean)
+    mean = colours.mean(0)
+    return psnr(truth, kernel_regression(kernel, between, colours - mean) + mean)

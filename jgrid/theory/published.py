@@ -8,14 +8,14 @@ import numpy as np
 from scipy.special import j1
 
 
-def voxel_grid(x, nodes):
+def voxel_grid(x: np.ndarray, nodes: int) -> np.ndarray:
     """Phi (N, nodes): the two hat weights of x (N,) in [0, 1) between nodes j / nodes; beyond the
     last one there is none."""
     scaled = np.asarray(x, np.float64) * nodes
     return np.maximum(0, 1 - np.abs(scaled[:, None] - np.arange(nodes)))
 
 
-def fourier_grid(x, nodes, bands):
+def fourier_grid(x: np.ndarray, nodes: int, bands: int) -> np.ndarray:
     """Phi (N, bands * nodes): a voxel grid for each band, at (sin(f pi x) + 1) / 2 in even bands
     and (cos + 1) / 2 in odd ones.
 
@@ -31,20 +31,21 @@ def fourier_grid(x, nodes, bands):
     return np.concatenate(parts, axis=1)
 
 
-def bessel_regression():
+def bessel_regression() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """x (28,), y (28,) = J_1(n / 4) scaled to [0, 1], and the 7 points trained on, every fourth."""
     y = j1(np.arange(28) / 4)
     return np.arange(28) / 28, (y - y.min()) / (y.max() - y.min()), np.arange(0, 28, 4)
 
 
-def label_pairs():
+def label_pairs() -> list[np.ndarray]:
     """(y1, y2), (120, 120) each: matplotlib's `axes3d.get_test_data(0.05)` axes, [-3, 3) over
     2.95."""
     axis = np.arange(-3.0, 3.0, 0.05)
     return np.meshgrid(axis / axis.max(), axis / axis.max())
 
 
-def two_point_map(phi):
+def two_point_map(phi: np.ndarray) -> np.ndarray:
     """Delta = y^T G^-1 y over `label_pairs` for Phi at two points."""
-    inverse, (y1, y2) = np.linalg.inv(phi @ phi.T), label_pairs()
+    inverse = np.linalg.inv(phi @ phi.T)
+    y1, y2 = label_pairs()
     return inverse[0, 0] * y1**2 + (inverse[0, 1] + inverse[1, 0]) * y1 * y2 + inverse[1, 1] * y2**2

@@ -1,11 +1,39 @@
-"""Neural tangent kernels: in closed form for ReLU MLPs on Fourier features, by autodiff for any
-field; kernel regression."""
+"""Tangent kernels: of a grid in closed form (GTK; paper, section 4), of ReLU MLPs on Fourier
+features in closed form, of any field by autodiff; and regression with a kernel."""
+
+from typing import Any, Optional
+
+from jgrid.design import design_matrix
+from jgrid.grid import Grid
 
 import jittor as jt
 import numpy as np
 
 
-def fourier_kernel(x1, x2, frequencies, amplitudes=None):
+def gtk(grid: Grid, x1: np.ndarray, x2: Optional[np.ndarray] = None) -> np.ndarray:
+    """The grid tangent kernel G = Phi Phi^T, exact and constant while the features train:
+
+        G[i, j] = sum_m phi(x1_i, theta_m) phi(x2_j, theta_m) = <dg(x1_i)/dw, dg(x2_j)/dw>.
+
+    x1 (N1, D), x2 (N2, D) in [0, 1], or None for x1 -> (N1, N2) float64; (C, N1, N2), a matrix per
+    channel, where each channel has a kernel of its own."""
+    first = design_matrix(grid, x1)
+    second = first if x2 is None else design_matrix(grid, x2)
+    kernels = np.stack([(a @ b.T).toarray() for a, b in zip(first, second)])
+    return kernels[0] if len(kernels) == 1 else kernels
+
+
+def drift(start: np.ndarray, now: np.ndarray) -> float:
+    """|G(t) - G(0)| / |G(0)| in Frobenius norms: what Theorem 2 says is zero."""
+    return float(np.linalg.norm(now - start) / np.linalg.norm(start))
+
+
+def fourier_kernel(
+    x1: np.ndarray,
+    x2: np.ndarray,
+    frequencies: np.ndarray,
+    amplitudes: Optional[np.ndarray] = None,
+) -> np.ndarray:
     """h_gamma(x1 - x2) = sum_j a_j^2 cos(2 pi b_j . (x1 - x2)), the inner product of Fourier
     features (Tancik et al. 2020).
 
@@ -20,7 +48,14 @@ def fourier_kernel(x1, x2, frequencies, amplitudes=None):
     return sines[0] @ sines[1].T + cosines[0] @ cosines[1].T
 
 
-def relu_ntk(inner, square1, square2, n_in, layers, width):
+def relu_ntk(
+    inner: np.ndarray,
+    square1: np.ndarray,
+    square2: np.ndarray,
+    n_in: int,
+    layers: int,
+    width: int,
+) -> np.ndarray:
     """The tangent kernel of a wide ReLU MLP in standard parameters, by the arc-cosine recursion
     (Jacot et al. 2018; Lee et al. 2019).
 
@@ -46,7 +81,14 @@ def relu_ntk(inner, square1, square2, n_in, layers, width):
     return theta
 
 
-def composed_ntk(x1, x2, layers, width, frequencies=None, amplitudes=None):
+def composed_ntk(
+    x1: np.ndarray,
+    x2: np.ndarray,
+    layers: int,
+    width: int,
+    frequencies: Optional[np.ndarray] = None,
+    amplitudes: Optional[np.ndarray] = None,
+) -> np.ndarray:
     """The NTK of a ReLU MLP on Fourier features, h_NTK(h_gamma(x1 - x2)); frequencies None: on the
     coordinates themselves.
 
@@ -61,7 +103,9 @@ def composed_ntk(x1, x2, layers, width, frequencies=None, amplitudes=None):
     return relu_ntk(inner, np.ones(len(x1)), np.ones(len(x2)), 2 * len(frequencies), layers, width)
 
 
-def empirical_ntk(model, x1, x2=None):
+def empirical_ntk(
+    model: Any, x1: np.ndarray, x2: Optional[np.ndarray] = None
+) -> dict[str, np.ndarray]:
     """The full tangent kernel of a field by autodiff, as the shares of its parameter groups
     (features, kernel, network):
 
@@ -76,7 +120,7 @@ def empirical_ntk(model, x1, x2=None):
     return {name: first[name] @ second[name].T for name in first}
 
 
-def jacobian(model, x):
+def jacobian(model: Any, x: np.ndarray) -> dict[str, np.ndarray]:
     """df_c(x_n)/dp for each parameter group, {name: (N C, parameters) float64}."""
     groups = model.parameter_groups()
     params = [p for group in groups for p in group["params"]]
@@ -95,7 +139,9 @@ def jacobian(model, x):
     return result
 
 
-def kernel_regression(kernel, kernel_test, y, ridge=0.0):
+def kernel_regression(
+    kernel: np.ndarray, kernel_test: np.ndarray, y: np.ndarray, ridge: float = 0.0
+) -> np.ndarray:
     """f(x) = K_test (K + ridge I)^-1 y: what training for ever gives from a start at zero.
 
     kernel (N, N), kernel_test (N_test, N), y (N,) or (N, C) -> (N_test,) or (N_test, C). With ridge

@@ -1,7 +1,10 @@
 """The generalisation bound (paper, Theorem 3): what a field's held-out error can be at most, from
 its kernel and the labels."""
 
-from typing import NamedTuple
+from typing import NamedTuple, Union
+
+from jgrid.design import CHUNK, AbstractDesign, design_matrix
+from jgrid.grid import Grid
 
 import numpy as np
 
@@ -21,7 +24,7 @@ class Complexity(NamedTuple):
     misfit: np.ndarray
 
 
-def complexity(kernel, y, ridge=0.0):
+def complexity(kernel: np.ndarray, y: np.ndarray, ridge: float = 0.0) -> Complexity:
     """Delta of a dense kernel (N, N) and labels (N, C), by its eigenvalues; those below 1e-12 of
     the largest count as zero."""
     values, vectors = np.linalg.eigh(kernel)
@@ -36,22 +39,28 @@ def complexity(kernel, y, ridge=0.0):
     return Complexity(delta, norm, ridge * (delta - norm))
 
 
-def complexity_by_cg(products, y, ridge, tolerance=1e-6, most=2000):
-    """The same from products with Phi and Phi^T alone, by conjugate gradients; ridge > 0.
+def complexity_by_cg(
+    design: AbstractDesign, y: np.ndarray, ridge: float, tolerance: float = 1e-6, most: int = 2000
+) -> Complexity:
+    """The same without the kernel, from a design for numpy's arrays, by conjugate gradients on
+    (G + ridge I) z = y; ridge > 0.
 
     Ends when |y - (G + ridge I) z| < tolerance |y| in each channel, or after `most` steps with a
     RuntimeError."""
+    # Not the iteration of jgrid.solver: that one finds features in float32, by Jittor and with a
+    # preconditioner, and stops where rounding begins. Here the labels' z is asked for, to 1e-6 and
+    # better, which takes float64, and Jittor's loops over channels know float32 alone.
     z = np.zeros_like(y)
     residual = y.copy()
     direction = residual.copy()
     square = (residual**2).sum(0)
-    wanted = tolerance**2 * square
+    enough = tolerance**2 * square
     for _ in range(most):
-        if (square <= wanted).all():
-            fitted = products.forward(products.adjoint(z))
+        if (square <= enough).all():
+            fitted = design.apply(design.adjoint(z))
             norm = (z * fitted).sum(0)
             return Complexity(norm + ridge * (z**2).sum(0), norm, ((y - fitted) ** 2).sum(0))
-        product = products.forward(products.adjoint(direction)) + ridge * direction
+        product = design.apply(design.adjoint(direction)) + ridge * direction
         step = square / np.maximum((direction * product).sum(0), 1e-300)
         z = z + step * direction
         residual = residual - step * product
@@ -64,18 +73,28 @@ def complexity_by_cg(products, y, ridge, tolerance=1e-6, most=2000):
     )
 
 
-def trace(design):
-    """tr G = sum of phi^2, by channel (1 or C,), from the list of `design_matrix`."""
-    return np.array([phi.multiply(phi).sum() for phi in design])
+def trace(grid: Grid, x: np.ndarray) -> np.ndarray:
+    """tr G = sum of phi^2 over points and nodes, by channel, (C,) or (1,) where one serves all."""
+    total = np.zeros(1)
+    for i in range(0, len(x), CHUNK):  # Phi whole may not fit into memory
+        rows = design_matrix(grid, x[i : i + CHUNK])
+        total = total + np.array([phi.multiply(phi).sum() for phi in rows])
+    return total
 
 
-def fair_complexity(norm, trace, n):
+def fair_complexity(norm: np.ndarray, trace: Union[float, np.ndarray], n: int) -> np.ndarray:
     """sqrt(Delta tr G) / n: the bound's middle term but for the 2; it does not change when the
     kernel is scaled, as Delta does."""
     return np.sqrt(norm * trace) / n
 
 
-def bound(train_loss, norm, trace, n, failure=0.05):
+def bound(
+    train_loss: Union[float, np.ndarray],
+    norm: np.ndarray,
+    trace: Union[float, np.ndarray],
+    n: int,
+    failure: float = 0.05,
+) -> np.ndarray:
     """With probability 1 - failure, for a loss in [0, 1] that moves no faster than the output, the
     expected loss is at most
 
