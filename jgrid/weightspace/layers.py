@@ -115,7 +115,7 @@ class EquivariantLinear(nn.Module):
         columns: list[float] = []
         for t in self._having(subset):
             sizes = [self._space.sizes[label] for label in self._hidden[t] if label not in subset]
-            others = np.prod(sizes)
+            others = float(np.prod(sizes))
             rows += [1.0 / others if self.pool == "sum" else 1.0] * (self._free[t] * c_in)
             columns += [2.0 ** (-len(self._hidden[t]) / 2)] * (self._free[t] * c_out)
         spread = gain / np.sqrt(len(rows)) * np.outer(rows, columns)
