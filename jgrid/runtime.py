@@ -20,6 +20,7 @@ import sys
 import sysconfig
 import tempfile
 from pathlib import Path
+from typing import Optional
 
 # the folder in which Jittor looks for oneDNN before it downloads it
 ONEDNN = "dnnl_lnx_2.2.0_cpu_gomp"
@@ -54,22 +55,32 @@ esac
 exec {python} "$@"
 """
 
+TRIAL = """
+import time, jgrid, jittor as jt
+a = jt.rand(1024, 1024)
+(a @ a).sync()
+start = time.time()
+jt.sync([a @ a for _ in range(8)])
+speed = 16 * 1024**3 / (time.time() - start) / 1e9
+print(f"Jittor     runs; CUDA {bool(jt.has_cuda)}; matrix product {speed:.0f} GFLOP/s")
+"""
+
 notes: list[str] = []  # what prepare() did or found missing, a line each; the report prints them
 
 
-def _say(message):
+def _say(message: str) -> None:
     notes.append(message)
     print("jgrid: " + message, file=sys.stderr, flush=True)
 
 
-def _default(name, value, why):
+def _default(name: str, value: str, why: str) -> None:
     """Set an environment variable the user has not set, and remember why."""
     if name not in os.environ:
         os.environ[name] = value
         notes.append(f"{name}={value!r}: {why}")
 
 
-def _output(*command):
+def _output(*command: str) -> Optional[str]:
     """Standard output of a command, or None where it cannot run."""
     try:
         done = subprocess.run(
@@ -80,21 +91,22 @@ def _output(*command):
     return done.stdout.decode(errors="replace") if done.returncode == 0 else None
 
 
-def jittor_home():
+def jittor_home() -> Path:
     """The folder that holds `.cache/jittor`, as Jittor itself decides it."""
     import jittor_utils  # light: reads the environment, compiles nothing
 
     return Path(jittor_utils.home())
 
 
-def core_is_compiled():
+def core_is_compiled() -> bool:
     """True if Jittor's core has been compiled for this machine and environment."""
     import jittor_utils
 
     return any(Path(jittor_utils.cache_path).rglob("jittor_core*.so"))
 
 
-def refuse_numpy_2():
+def refuse_numpy_2() -> None:
+    """ImportError where numpy is one that Jittor cannot work with."""
     version = importlib.metadata.version("numpy")
     if int(version.split(".")[0]) >= 2:
         raise ImportError(
@@ -103,7 +115,7 @@ def refuse_numpy_2():
         )
 
 
-def driver_has_gpu():
+def driver_has_gpu() -> bool:
     """True if the NVIDIA driver loads and sees a device."""
     try:
         cuda = ctypes.CDLL("libcuda.so.1")
@@ -115,7 +127,7 @@ def driver_has_gpu():
     )
 
 
-def find_nvcc():
+def find_nvcc() -> tuple[Optional[str], Optional[tuple[int, int]]]:
     """(path, (major, minor)) of the nvcc Jittor would take, or (None, None)."""
     for place in NVCC_PLACES:
         path = shutil.which(place)
@@ -125,7 +137,7 @@ def find_nvcc():
     return None, None
 
 
-def find_python_config():
+def find_python_config() -> Optional[str]:
     """A python-config whose headers are those of the running Python, or None.
 
     A virtual environment has none of its own, and one found elsewhere may belong to another Python
@@ -245,7 +257,7 @@ def _link(source, name):
     os.replace(temporary, name)
 
 
-def has_mpi():
+def has_mpi() -> bool:
     """True if mpicc and the headers it names are here: Debian has them in two packages."""
     flags = (_output(os.environ.get("mpicc_path", "mpicc"), "--showme:compile") or "").split()
     return any(Path(flag[2:], "mpi.h").is_file() for flag in flags if flag.startswith("-I"))
@@ -266,7 +278,7 @@ def _prepare_mpi():
         )
 
 
-def prepare():
+def prepare() -> None:
     """Make the first `import jittor` work and be fast; does nothing if Jittor is already imported.
 
     Raises ImportError, in one sentence, where Jittor cannot work: numpy 2, no C++ compiler, or
@@ -296,7 +308,7 @@ def prepare():
         print(FIRST_COMPILE, file=sys.stderr, flush=True)
 
 
-def speed_up_compiling():
+def speed_up_compiling() -> None:
     """Have kernels compiled in about a third of the time: with Jittor's headers precompiled, and by
     the compiler itself.
 
@@ -351,27 +363,21 @@ def speed_up_compiling():
         jt.flags.python_path = f'"{compiler}"'
 
 
-def report():
+def report() -> int:
     """Print what this machine has for Jittor, what prepare() did, and whether Jittor runs; exit
     code 0 if it does."""
     nvcc, cuda = find_nvcc()
-    print(
-        f"Python     {platform.python_version()} at {sys.executable}\nplatform  "
-        f" {platform.platform()}, {os.cpu_count()} cores"
-    )
+    print(f"Python     {platform.python_version()} at {sys.executable}")
+    print(f"platform   {platform.platform()}, {os.cpu_count()} cores")
     for package in ("jgrid", "jittor", "numpy"):
         try:
             print(f"{package:10} {importlib.metadata.version(package)}")
         except importlib.metadata.PackageNotFoundError:
             print(f"{package:10} not installed")
-    print(
-        "compiler  "
-        f" {(_output(os.environ.get('cc_path', 'g++'), '--version') or 'no g++').splitlines()[0]}"
-    )
-    print(
-        f"CUDA       driver with a GPU: {'yes' if driver_has_gpu() else 'no'}; "
-        f"nvcc: {f'{cuda[0]}.{cuda[1]} at {nvcc}' if nvcc else 'none'}"
-    )
+    compiler = _output(os.environ.get("cc_path", "g++"), "--version") or "no g++"
+    print(f"compiler   {compiler.splitlines()[0]}")
+    found = f"{cuda[0]}.{cuda[1]} at {nvcc}" if cuda else "none"
+    print(f"CUDA       driver with a GPU: {'yes' if driver_has_gpu() else 'no'}; nvcc: {found}")
     try:
         prepare()
         import jittor_utils
@@ -380,21 +386,13 @@ def report():
         return 2
     for note in notes:
         print(f"prepared   {note}")
-    print(
-        f"oneDNN     {'off' if os.environ.get('use_mkl') == '0' else 'on'}\ncache     "
-        f" {jittor_utils.cache_path} ({'compiled' if core_is_compiled() else 'not compiled yet'})"
-    )
+    compiled = "compiled" if core_is_compiled() else "not compiled yet"
+    print(f"oneDNN     {'off' if os.environ.get('use_mkl') == '0' else 'on'}")
+    print(f"cache      {jittor_utils.cache_path} ({compiled})")
     # in a process of its own: an unfit CUDA aborts the process instead of raising
-    trial = (
-        "import time, jgrid, jittor as jt; a = jt.rand(1024, 1024); (a @ a).sync(); t ="
-        " time.time();b = [a @ a for _ in range(8)]; jt.sync(b); s = time.time() - t;print(f'Jittor"
-        "     runs; CUDA {bool(jt.has_cuda)}; matrix product {16 * 1024**3 / s / 1e9:.0f} GFLOP/s')"
-    )
-    ran = subprocess.run([sys.executable, "-c", trial])
+    ran = subprocess.run([sys.executable, "-c", TRIAL])
     if ran.returncode:
-        print(
-            "\nJittor does not start. The lines above say why; see the README's section on trouble."
-        )
+        print("\nJittor does not start. The lines above say why; docs/troubleshooting.md helps.")
     return 2 if ran.returncode else 0
 
 

@@ -7,6 +7,7 @@ from typing import Annotated, Optional
 from jgrid.config import (
     ArgumentError,
     Count,
+    Finite,
     Positive,
     Share,
     Weight,
@@ -30,6 +31,7 @@ class Outer:
     rate: Positive = 0.1
     weight: Weight = 0.0
     share: Share = 0.5
+    shift: Finite = 0.0
     kind: Literal["a", "b"] = "a"
     most: Optional[Count] = None
     sizes: tuple[Count, ...] = (1, 2)
@@ -52,6 +54,8 @@ class Outer:
         ({"rate": math.inf}, "`rate` must be positive, got inf"),
         ({"weight": -1.0}, "`weight` must be at least 0, got -1.0"),
         ({"share": 1.0}, "`share` must be at least 0 and less than 1, got 1.0"),
+        ({"shift": math.nan}, "`shift` must be a finite number, got nan"),
+        ({"shift": -math.inf}, "`shift` must be a finite number, got -inf"),
         ({"kind": "c"}, "`kind` must be one of a, b, got 'c'"),
         ({"most": 0}, "`most` must be at least 1, got 0"),
         ({"sizes": (3, 0)}, "`sizes` must be at least 1, got 0"),
@@ -67,7 +71,7 @@ def test_what_cannot_be_is_refused_when_it_is_made(entries, message):
 
 
 def test_what_can_be_is_frozen():
-    made = Outer(steps=1, most=3, sizes=())
+    made = Outer(steps=1, shift=-1e300, most=3, sizes=())
     with pytest.raises(FrozenInstanceError):
         made.steps = 2
 
