@@ -1,0 +1,298 @@
+"""What people bring does not fail silently: the habits that need no training, each a test."""
+
+import json
+
+import habits
+import pytest
+from habits import Habit, Wrong
+
+# Of each kind, what is still wrong. What is mended must be taken out: the list only shrinks.
+KNOWN_WRONG = {
+    "silhouette carving": [
+        "one of 28 pictures is all transparent",
+        "two of 28 pictures are all transparent",
+        "half of a mask is lost in one picture",
+        "the top of a mask is lost in two pictures",
+        "a mask is shifted by twelve pixels",
+        "a mask is the wrong way round in one picture",
+        "two pictures have changed places",
+        "holes in every third mask",
+        "what is dark is lost in three masks",
+        "masks the wrong way round",
+    ],
+    "scene geometry and cameras": [
+        "5 units off the origin",
+        "5 units off the origin, with alpha",
+        "off the origin along three axes",
+        "a thousand times too small (millimetres as metres)",
+        "a thousand times too small, with alpha",
+        "a thousand times too large (in millimetres)",
+        "ten times as large and far off",
+        "in metres of UTM",
+        "the cameras on one side, the origin among them",
+        "axes of OpenCV",
+        "axes of OpenCV, with alpha",
+        "world to camera",
+        "world to camera, axes of OpenCV",
+        "matrices by columns",
+        "all cameras in one place",
+        "every frame has the same pose",
+        "one camera 300 times as far",
+        "a frame left at the identity",
+        "a large scene with aabb_scale",
+    ],
+    "meaning in transforms.json": [
+        "mask_path of each frame",
+        "mask_filename of each frame",
+        "dynamic_mask_* beside the pictures",
+        "masks/PICTURE.png beside images/ (COLMAP)",
+        "train_filenames and test_filenames",
+        "the lens is named in each frame: is_fisheye",
+        "the model is named in each frame",
+        "k3 and k4 in each frame",
+        "distortion_params",
+        "k5 and k6 without a model",
+        "a panorama: is_equirectangular",
+        "a panorama: latlong",
+        "an F-theta lens",
+        "a rolling shutter",
+        "the same intrinsics in each frame",
+        "intrinsics that differ in the ninth digit",
+        "only fl_y",
+        "only camera_angle_y",
+        "x_fov in degrees",
+        "pictures halved, and no w and h",
+        "cx and cy as parts of the picture",
+        "unknown keys that sound like a camera",
+    ],
+    "smaller ones: paths and JSON": [
+        "backslashes",
+        ".\\ and backslashes",
+        "mixed slashes",
+        "endings in capitals on disk",
+        "no endings, pictures of JPEG",
+        "no endings, .jpeg",
+        "%20 in names",
+        "letters composed otherwise (macOS)",
+        "whole paths of Windows",
+        "a byte order mark",
+        "UTF-16",
+        "rotations scaled evenly by 1.7",
+        "rotations scaled evenly by 0.99",
+    ],
+    "display conventions": [
+        "EXIF says 180 degrees",
+        "EXIF says 90 degrees",
+        "EXIF says 270 degrees",
+        "EXIF says mirrored",
+        "EXIF says 90 degrees, pictures wider than high",
+        "EXIF says 90 degrees, only camera_angle_x",
+        "EXIF of a third of the pictures",
+        "EXIF of a third, pictures wider than high",
+        "EXIF in PNG",
+        "the orientation of TIFF",
+    ],
+    "missing pictures": [
+        "one is missing",
+        "one to test on is missing",
+        "a quarter is missing",
+        "two thirds are missing",
+        "all are in another folder",
+    ],
+    "iterations that do not converge": [
+        "an action camera: k1 -0.34, k2 0.14",
+        "a wide lens: k1 -0.28, k2 0.07",
+        "a pincushion: k1 0.5",
+        "k1 -0.2 alone, which folds back",
+        "k1 -0.4 alone, folded within the picture",
+        "a lens off its axis: p1, p2",
+        "directions at 62 degrees of k1 -0.2",
+        "directions at 75 degrees of k1 -0.1",
+        "directions at 70 degrees of an action camera",
+    ],
+    "smaller ones: command lines": [
+        "--scene FILE.json",
+        "--scene .",
+        "--make-scene in units of 1e-9",
+    ],
+    "orientation per component": [
+        "three boxes, one inside out",
+        "three boxes, two inside out",
+        "two balls, one inside out",
+        "two balls, one inside out, as STL",
+        "a shell with a hollow beside a box inside out",
+        "an open box beside a closed one that is inside out",
+        "two boxes that meet in an edge, one inside out",
+        "two boxes that overlap, one inside out",
+    ],
+    "polygons taken on trust": [
+        "an L whose caps begin at another corner",
+        "a gear whose caps are one polygon",
+        "a gear as OFF",
+        "a gear as PLY",
+        "a gear as binary PLY",
+        "quads that are not convex",
+        "quads that are not convex, as PLY",
+        "a gear in a tilted plane",
+        "a hole joined to its outline by a slit",
+        "three blocks with indices relative to their own vertices",
+        "relative indices of normals and textures too",
+        "a continued line, the backslash at a number",
+        "names in Latin-1, no detector installed",
+        "a material file's name in Latin-1",
+        "names in Shift-JIS",
+        "a byte order mark",
+        "tabs",
+        "indented lines",
+        "line ends of old Macs",
+        "decimal commas",
+        "comments at the ends of lines",
+        "indices that begin at 0",
+        "an index beyond the vertices",
+    ],
+    "formats of meshes": [
+        "PLY: strips",
+        "PLY: triangles and quads, binary",
+        "PLY: bytes behind the end",
+        "STL: text with its end in two words",
+        "STL: the header says 0 faces",
+        "STL: the header says half of the faces",
+        "OFF: no first word",
+        "glTF: strips and fans",
+        "glTF: sparse places",
+        "glTF: shortened places (KHR_mesh_quantization)",
+        "glTF: compressed by Draco",
+        "glTF: compressed by meshopt",
+        "glTF: a space in the buffer's name",
+    ],
+    "copies of faces": [
+        "a hundred faces of a ball back to back",
+        "every face twice, back to back",
+        "an object duplicated in place and turned",
+        "one of two boxes back to back",
+    ],
+    "output loses precision": [
+        "8 m at 4.6 million m (UTM)",
+        "a city block in feet (state plane)",
+        "a house from the Earth's centre (ECEF)",
+        "a screw at a machine's corner",
+        "a site grid",
+    ],
+    "two answers to one question": [
+        "a room without a ceiling",
+        "a room without a ceiling, turned inwards",
+        "a bowl",
+        "a dish",
+        "a box without its top",
+        "a tube without ends",
+        "two boxes that overlap",
+    ],
+    "formats of the trade": [
+        "OpenEXR, float",
+        "OpenEXR, half",
+        "OpenEXR with alpha",
+        "OpenEXR under the name of PNG",
+        "Radiance HDR",
+        "float TIFF above 1",
+        "CIELab TIFF",
+        "PFM",
+        "HEIC of a telephone",
+        "RAW of a camera (CFA)",
+    ],
+    "smaller ones: pictures": [
+        "RGB with a colour key",
+        "grey with a key",
+        "16-bit RGB with a colour key",
+        "PPM of 16 bits",
+        "TIFF of 16 bits, white is 0",
+        "TIFF of signed 16 bits",
+        "TIFF of float RGB",
+        "TIFF whose first page is its thumbnail",
+        "a colour profile: AdobeRGB",
+        "a gamma of 1 (gAMA)",
+    ],
+    "smaller ones: labels": [
+        "dotted names",
+        "dotted names, gzipped",
+        "CIFAR-10 in its own folder",
+        "CIFAR-10's version for Python",
+    ],
+    "results overwritten": [
+        "two pictures of one name from two folders",
+        "two pictures that differ in their endings",
+        "a picture that was edited in between",
+        "--resume with an edited picture",
+        "--resume with a picture of another size",
+    ],
+}
+
+QUICK = habits.habits(slow=False)
+
+
+@pytest.mark.parametrize("habit", QUICK, ids=lambda habit: habit.key)
+def test_what_people_bring(habit):
+    """`python -m tests.habits` tries those that train, too."""
+    verdict, detail = habits.judge(habit)
+    if habit.name in KNOWN_WRONG.get(habit.kind, ()):
+        assert verdict in ("silent_wrong", "crash"), f"mended: take it from KNOWN_WRONG ({detail})"
+    else:
+        assert verdict in ("right", "refused_clearly"), detail
+
+
+def test_the_list_is_of_habits():
+    known = {f"{kind}: {name}" for kind, names in KNOWN_WRONG.items() for name in names}
+    assert known <= {habit.key for habit in QUICK}
+
+
+def test_there_are_enough():
+    everything = habits.habits()
+    assert len({habit.key for habit in everything}) == len(everything) >= 150
+    assert sum(habit.reported for habit in everything) >= 60
+
+
+def refuse(message):
+    def ask(folder):
+        raise ValueError(message)
+
+    return ask
+
+
+def be_wrong(folder):
+    print("warning: the lens is odd")
+    raise Wrong("off by 3")
+
+
+def leave(code):
+    def ask(folder):
+        habits.sys.stderr.write("error: the lens is odd\n")
+        raise SystemExit(code)
+
+    return ask
+
+
+@pytest.mark.parametrize(
+    "verdict, ask, options",
+    [
+        ("right", lambda folder: "as it was", {}),
+        ("silent_wrong", be_wrong, {"words": ("lens",)}),
+        ("refused_clearly", be_wrong, {"words": ("lens",), "warned": True}),
+        ("refused_clearly", refuse("transforms.json: the lens is odd"), {"words": ("Lens",)}),
+        ("silent_wrong", refuse("transforms.json: no"), {"words": ("transforms.json",)}),
+        ("silent_wrong", refuse("the lens is odd"), {}),
+        ("refused_clearly", leave(2), {"words": ("lens",)}),
+        ("crash", leave(1), {"words": ("lens",)}),
+        ("crash", lambda folder: {}["key"], {"words": ("key",)}),
+    ],
+)
+def test_verdicts(verdict, ask, options):
+    assert habits.judge(Habit("kind", "name", ask, **options))[0] == verdict
+
+
+def test_the_table_is_written(tmp_path, capsys):
+    out = tmp_path / "habits.json"
+    code = habits.main(["--kinds", "tiny units", "--out", str(out)])
+    read = json.loads(out.read_text())
+    counts = read["kinds"]["tiny units"]
+    wrong = counts["silent_wrong"] + counts["crash"]
+    assert code == int(wrong > 0) and sum(counts.values()) == len(read["habits"]) > 0
+    assert read["totals"] == counts and "tiny units" in capsys.readouterr().out
