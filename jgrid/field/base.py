@@ -18,7 +18,7 @@ CHUNK = 2**17  # points per forward pass where many are evaluated
 Levels = Annotated[int, Interval(ge=1, le=64)]
 Depth = Annotated[int, Interval(ge=1, le=64)]
 Octaves = Annotated[int, Interval(ge=1, le=16)]
-OctavesOrNone = Annotated[int, Interval(ge=0, le=16)]
+OctavesOrZero = Annotated[int, Interval(ge=0, le=16)]
 Channels = Annotated[int, Interval(ge=1, le=2**10)]
 Width = Annotated[int, Interval(ge=1, le=2**14)]
 Features = Annotated[int, Interval(ge=1, le=2**16)]
@@ -101,9 +101,10 @@ class Field(nn.Module):
     def squared_error(self, x: jt.Var, target: jt.Var) -> jt.Var:
         """mean((f(x) - target)^2), with an MLP behind the grid computed in one op: x (N, D), target
         (N, n_out) -> scalar."""
-        if isinstance(self.network, MLP):
-            return self.network.squared_error(self.grid(x) if self.grid is not None else x, target)
-        return ((self(x) - target) ** 2).mean()
+        if not isinstance(self.network, MLP):
+            return ((self(x) - target) ** 2).mean()
+        z = x if self.grid is None else self.grid(x)
+        return self.network.squared_error(z, target)
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         """[{"name", "params", "lr", "lazy"}] for the optimiser: features, the kernel's parameters,
@@ -112,11 +113,7 @@ class Field(nn.Module):
         parts = {
             "features": [grid.w for grid in grids],
             "kernel": [p for grid in grids for p in grid.kernel.parameters()],
-            "network": (
-                [p for p in self.network.parameters() if not p.is_stop_grad()]
-                if self.network is not None
-                else []
-            ),
+            "network": [] if self.network is None else _trained(self.network),
         }
         return [
             {"name": name, "params": params, "lr": self.rates[name], "lazy": name == "features"}
@@ -138,6 +135,11 @@ def in_chunks(
             for start in range(0, len(points), size)
         ]
     return np.concatenate(parts)
+
+
+def _trained(module: nn.Module) -> list[jt.Var]:
+    """A module's parameters whose gradient is not stopped."""
+    return [p for p in module.parameters() if not p.is_stop_grad()]
 
 
 def count_parameters(model: nn.Module) -> int:

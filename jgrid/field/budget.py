@@ -18,13 +18,14 @@ def training_bytes(model: nn.Module, batch: int) -> int:
 
     Behind a grid, where one op computes the decoder, it is less.
     """
-    per_point = 64 + sum(
-        16 * max(p.shape[-2:])
+    layers = [
+        p
         for group in model.parameter_groups()
         if group["name"] not in ("features", "kernel")
         for p in group["params"]
         if len(p.shape) > 1
-    )
+    ]
+    per_point = 64 + sum(16 * max(p.shape[-2:]) for p in layers)
     whole = BYTES_PER_PARAMETER * count_parameters(model)
     for grid in (module for module in model.modules() if isinstance(module, Grid)):
         index = grid.index
@@ -49,17 +50,15 @@ def check_memory(
         group["name"]: sum(int(np.prod(p.shape)) for p in group["params"])
         for group in model.parameter_groups()
     }
+    total = sum(sizes.values())
     needed = training_bytes(model, batch) + data
-    of_parameters = BYTES_PER_PARAMETER * sum(sizes.values())
     if 2 * data > needed:
         lower = lower_data
-    elif 2 * of_parameters < needed:
+    elif 2 * BYTES_PER_PARAMETER * total < needed:
         lower = "`batch`"
-    elif sizes.get("features", 0) > sum(sizes.values()) / 2:
+    elif sizes.get("features", 0) > total / 2:
         lower = LOWER
     else:
         lower = "`width` or `decoder.width`"
-    memory.require(
-        needed, f"training {sum(sizes.values()):,} parameters on {batch:,} points a step", lower
-    )
+    memory.require(needed, f"training {total:,} parameters on {batch:,} points a step", lower)
     return needed

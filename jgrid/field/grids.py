@@ -12,7 +12,7 @@ from jgrid.field.base import (
     Field,
     Levels,
     Octaves,
-    OctavesOrNone,
+    OctavesOrZero,
     Width,
 )
 from jgrid.grid import VM_AXES, Grid, ProductGrid
@@ -249,7 +249,7 @@ class FourierGridConfig:
 
     finest: Count = 102
     """Cells of every band along an axis of a square or cube."""
-    octaves: OctavesOrNone = 3
+    octaves: OctavesOrZero = 3
     """Octaves of warps: bands are the coordinates and, for each octave, their sine and cosine."""
     channels: Channels = 4
     """Features per node; with no decoder always the output size."""
@@ -284,7 +284,7 @@ class RadialGridConfig:
     """Nearest nodes that answer for a point."""
     channels: Channels = 8
     """Features per node; with no decoder always the output size."""
-    octaves: OctavesOrNone = 0
+    octaves: OctavesOrZero = 0
     """Octaves of gamma(offset) that the radial windows multiply; 0: the windows alone."""
     sharpness: Positive = 3.0
     """How steep the windows start, per spacing of the nodes."""
