@@ -32,7 +32,7 @@ PAGES = sorted(
 )
 LESSONS = sorted(REPOSITORY.glob("docs/lessons/*.py"))
 APPS = sorted(
-    path.stem for path in REPOSITORY.glob("apps/*.py") if "def main(config)" in path.read_text()
+    path.stem for path in REPOSITORY.glob("apps/*.py") if "\ndef main(config" in path.read_text()
 )
 by_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(REPOSITORY)))
 
