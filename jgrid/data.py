@@ -11,7 +11,9 @@ import hashlib
 import json
 import os
 import sys
+from collections.abc import Collection, Sequence
 from pathlib import Path
+from typing import Callable, Optional, Union
 
 from jgrid.labelled import read_idx
 
@@ -60,16 +62,18 @@ IDX = {
 }
 CIFAR_BYTES = 10000 * (1 + 3 * 32 * 32)  # a label and three planes a picture
 
+Check = Callable[[Path], Optional[str]]  # of a file: its digest, or None; ValueError where wrong
 
-def folder():
+
+def data_folder() -> Path:
     """Where data sets are looked for: $JGRID_DATA, or data/."""
     return Path(os.environ.get("JGRID_DATA") or "data")
 
 
-def find(path, inside="."):
+def find(path: Union[str, os.PathLike], inside: str = ".") -> Path:
     """A path as it is where there is such a file or folder, or else the one of this name in
-    `folder()` / inside; ValueError without."""
-    there = folder() / inside / path
+    `data_folder()` / inside; ValueError without."""
+    there = data_folder() / inside / path
     if not Path(path).exists() and not there.exists():
         raise ValueError(f"{path}: no such file or folder, neither here nor in {there.parent}")
     return Path(path) if Path(path).exists() else there
@@ -77,19 +81,20 @@ def find(path, inside="."):
 
 class Found:
     """What was found of a set: how many files are as published (by their hash), how many have the
-    right form, what lacks, what is wrong."""
+    right form, what is missing, what is wrong."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.hashed = 0
         self.formed = 0
-        self.missing = []
-        self.problems = []
+        self.missing: list[str] = []
+        self.problems: list[str] = []
 
     @property
-    def whole(self):
+    def whole(self) -> bool:
+        """Whether nothing is missing or wrong."""
         return not (self.missing or self.problems)
 
-    def file(self, path, check, digest=None):
+    def file(self, path: Path, check: Check, digest: Optional[str] = None) -> None:
         """Count a file: its digest by `check`, None where it has the right form; ValueError of
         `check` says what is wrong."""
         if not path.is_file():
@@ -98,9 +103,8 @@ class Found:
         try:
             found = check(path)
         except (ValueError, OSError) as error:
-            self.problems.append(
-                f"{path.name}: {' '.join(str(error).replace(str(path) + ': ', '').split())}"
-            )
+            why = " ".join(str(error).replace(f"{path}: ", "").split())
+            self.problems.append(f"{path.name}: {why}")
             return
         if digest is not None and found != digest:
             self.problems.append(
@@ -113,27 +117,21 @@ class Found:
             self.hashed += 1
 
 
-def sha256(path):
+def sha256(path: Path) -> str:
+    """The hash of a file, in hexadecimal."""
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-def picture(shapes=None, longest=None):
-    """A check of pictures: RGB, of one of the shapes (width, height) or with its longest side;
-    returns the SHA-256."""
+def picture_check(fits: Callable[[tuple[int, int]], bool], wanted: str) -> Check:
+    """A check of pictures: RGB, of a size (width, height) that fits; it returns the SHA-256.
 
-    def check(path):
+    wanted: the sizes that fit, in words.
+    """
+
+    def check(path: Path) -> str:
         with Image.open(path) as image:
             image.load()
-        if (
-            image.mode != "RGB"
-            or (shapes and image.size not in shapes)
-            or (longest and max(image.size) != longest)
-        ):
-            wanted = (
-                " or ".join(f"{w} x {h}" for w, h in shapes)
-                if shapes
-                else f"{longest} pixels along the longest side"
-            )
+        if image.mode != "RGB" or not fits(image.size):
             raise ValueError(
                 f"{image.mode} of {image.size[0]} x {image.size[1]} pixels, wanted RGB of {wanted}"
             )
@@ -142,25 +140,30 @@ def picture(shapes=None, longest=None):
     return check
 
 
-def check_kodak(folder, found):
+def check_kodak(folder: Path, found: Found) -> None:
+    """24 pictures, six of them with their published hash."""
+    check = picture_check(lambda size: sorted(size) == [512, 768], "768 x 512 or 512 x 768")
     for n in range(1, 25):
-        found.file(
-            folder / f"kodim{n:02}.png", picture(shapes=((768, 512), (512, 768))), KODAK.get(n)
-        )
+        found.file(folder / f"kodim{n:02}.png", check, KODAK.get(n))
 
 
-def check_div2k(folder, found):
+def check_div2k(folder: Path, found: Found) -> None:
+    """The 100 validation pictures."""
+    check = picture_check(lambda size: max(size) == 2040, "2040 pixels along the longest side")
     for n in range(801, 901):
-        found.file(folder / f"{n:04}.png", picture(longest=2040))
+        found.file(folder / f"{n:04}.png", check)
 
 
-def check_meshes(folder, found):
+def check_meshes(folder: Path, found: Found) -> None:
+    """Meshes with their published hash."""
     for name, digest in MESHES.items():
         found.file(folder / name, sha256, digest)
 
 
-def check_stanford(folder, found):
-    def check(path):
+def check_stanford(folder: Path, found: Found) -> None:
+    """Scans of the Stanford repository, by their first word."""
+
+    def check(path: Path) -> None:
         with open(path, "rb") as file:
             if file.read(4).strip() != b"ply":
                 raise ValueError("not a PLY file")
@@ -169,17 +172,17 @@ def check_stanford(folder, found):
         found.file(folder / name, check)
 
 
-def check_scenes(folder, found):
+def check_scenes(folder: Path, found: Found) -> None:
     """Any scene in NeRF-synthetic's format: cameras, and a picture of one size for each."""
     scenes = sorted(path.parent for path in folder.glob("*/transforms_train.json"))
     if not scenes:
         found.problems.append("no SCENE/transforms_train.json")
     for scene in scenes:
         for split in ("train", "test"):
-            found.file(scene / f"transforms_{split}.json", lambda path: _check_views(path, found))
+            found.file(scene / f"transforms_{split}.json", _check_views)
 
 
-def _check_views(path, found):
+def _check_views(path: Path) -> None:
     try:
         frames = json.loads(path.read_text(encoding="utf-8"))["frames"]
         names = [
@@ -204,13 +207,14 @@ def _check_views(path, found):
         )
 
 
-def check_idx(folder, found):
+def check_idx(folder: Path, found: Found) -> None:
+    """MNIST or Fashion-MNIST, by the folder's name."""
     for name, digest in IDX[folder.name].items():
         path = folder / name if (folder / name).is_file() else folder / f"{name}.gz"
         found.file(path, _idx_digest, digest)
 
 
-def _idx_digest(path):
+def _idx_digest(path: Path) -> str:
     count = 60000 if path.name.startswith("train") else 10000
     wanted = (count, 28, 28) if "images" in path.name else (count,)
     values = read_idx(path)
@@ -220,8 +224,10 @@ def _idx_digest(path):
         return hashlib.md5(file.read()).hexdigest()
 
 
-def check_cifar(folder, found):
-    def check(path):
+def check_cifar(folder: Path, found: Found) -> None:
+    """The binary version, by its sizes."""
+
+    def check(path: Path) -> None:
         if path.stat().st_size != CIFAR_BYTES:
             raise ValueError(f"{path.stat().st_size:,} bytes, wanted {CIFAR_BYTES:,}")
 
@@ -241,14 +247,16 @@ SETS = {
 }
 
 
-def stand_in_kodak(folder):
+def stand_in_kodak(folder: Path) -> None:
+    """Corners of three of scikit-image's pictures."""
     import skimage.data
 
     for n, name in enumerate(("astronaut", "coffee", "chelsea"), 1):
         Image.fromarray(getattr(skimage.data, name)()[:256, :256]).save(folder / f"kodim{n:02}.png")
 
 
-def stand_in_meshes(folder):
+def stand_in_meshes(folder: Path) -> None:
+    """A capsule, a ball and a ring."""
     import trimesh
 
     for name, mesh in (
@@ -259,21 +267,19 @@ def stand_in_meshes(folder):
         mesh.export(folder / f"{name}.obj")
 
 
-def stand_in_idx(folder):
+def stand_in_idx(folder: Path) -> None:
     """scikit-learn's 1,797 handwritten digits of 8 x 8 pixels, in the middle of 28 x 28."""
     from sklearn.datasets import load_digits
 
     digits = load_digits()
     pixels = np.pad(np.kron(digits.images / 16, np.ones((1, 3, 3))), ((0, 0), (2, 2), (2, 2)))
     for part, rows in (("train", slice(0, 1500)), ("t10k", slice(1500, None))):
-        for kind, code, values in (
-            ("images-idx3", 3, np.round(255 * pixels[rows])),
-            ("labels-idx1", 1, digits.target[rows]),
-        ):
-            header = bytes([0, 0, 8, code]) + np.array(values.shape, ">i4").tobytes()
-            (folder / f"{part}-{kind}-ubyte.gz").write_bytes(
-                gzip.compress(header + values.astype(np.uint8).tobytes(), mtime=0)
-            )
+        images = np.round(255 * pixels[rows])
+        for kind, values in (("images-idx3", images), ("labels-idx1", digits.target[rows])):
+            header = bytes([0, 0, 8, values.ndim]) + np.array(values.shape, ">i4").tobytes()
+            content = header + values.astype(np.uint8).tobytes()
+            path = folder / f"{part}-{kind}-ubyte.gz"
+            path.write_bytes(gzip.compress(content, mtime=0))
 
 
 STAND_INS = {
@@ -284,7 +290,7 @@ STAND_INS = {
 }
 
 
-def verify(folder, sets=()):
+def verify(folder: Path, sets: Collection[str] = ()) -> dict[str, Found]:
     """{set: Found} of the sets named, or of all that a data folder has."""
     results = {}
     for name in sets or [name for name in SETS if (folder / name).is_dir()]:
@@ -296,13 +302,14 @@ def verify(folder, sets=()):
     return results
 
 
-def parse(arguments=None):
+def parse(arguments: Optional[Sequence[str]] = None) -> argparse.Namespace:
+    """The command line's arguments."""
     parser = argparse.ArgumentParser(
         "python -m jgrid.data",
         description="Check a folder of data sets (data/README.md), or make stand-ins.",
     )
     parser.add_argument(
-        "folder", nargs="?", type=Path, default=folder(), help="default $JGRID_DATA, or data"
+        "folder", nargs="?", type=Path, default=data_folder(), help="default $JGRID_DATA, or data"
     )
     parser.add_argument(
         "sets", nargs="*", help=f"of {', '.join(SETS)}; without any, those that are there"
@@ -315,7 +322,7 @@ def parse(arguments=None):
     return parser.parse_args(arguments)
 
 
-def main(arguments=None):
+def main(arguments: Optional[Sequence[str]] = None) -> int:
     """The command; its exit code: 0 all whole, 1 something missing or damaged, 2 a wrong
     command."""
     chosen = parse(arguments)
@@ -335,17 +342,16 @@ def main(arguments=None):
             f"{name:14} {'ok' if found.whole else 'incomplete':11} {found.hashed} as published,"
             f" {found.formed} of the right form"
         )
-        for line in (
-            *found.problems,
-            *([f"missing: {', '.join(found.missing)}"] if found.missing else []),
-        ):
+        missing = [f"missing: {', '.join(found.missing)}"] if found.missing else []
+        for line in found.problems + missing:
             print(f"    {line}")
     if not chosen.sets:
-        print(f"not there      {', '.join(name for name in SETS if name not in results)}")
+        print(f"{'missing':14} {', '.join(name for name in SETS if name not in results)}")
     return 1 if not results or not all(found.whole for found in results.values()) else 0
 
 
-def make_stand_ins(folder, sets):
+def make_stand_ins(folder: Path, sets: Sequence[str]) -> int:
+    """Make stand-ins in a folder; the exit code."""
     for name in sets:
         try:
             (folder / name).mkdir(parents=True)
@@ -358,10 +364,8 @@ def make_stand_ins(folder, sets):
             (folder / name).rmdir()
             print(f"error: {error}; pip install scikit-learn", file=sys.stderr)
             return 2
-        print(
-            f"{folder / name}: {len(list((folder / name).iterdir()))} files, to try things with;"
-            " results on them mean nothing"
-        )
+        count = len(list((folder / name).iterdir()))
+        print(f"{folder / name}: {count} files, to try things with; results on them mean nothing")
     return 0
 
 

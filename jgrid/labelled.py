@@ -1,20 +1,24 @@
 """Pictures with labels on disk: idx files (MNIST, Fashion-MNIST) and CIFAR-10's binary version."""
 
 import gzip
+import os
 import zlib
 from pathlib import Path
+from typing import BinaryIO, Union
 
 import numpy as np
 
+Labelled = tuple[np.ndarray, np.ndarray]  # pictures (N, C, H, W) and labels (N,)
+
 CIFAR = (3, 32, 32)
-# Two zero bytes, one for the type, one for the number of axes, their lengths as big-endian 32-bit
-# numbers, then the values in C order
+# of an idx file: two zero bytes, one for the type, one for the number of axes, their lengths as
+# big-endian 32-bit numbers, then the values in C order
 TYPES = {0x08: "u1", 0x09: "i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
 # all of MNIST's 60,000 pictures are 47 MB; a gzipped file of a few kB could unpack to anything
 MOST_BYTES = 2**30
 
 
-def load_labelled(folder):
+def load_labelled(folder: Union[str, os.PathLike]) -> tuple[Labelled, Labelled]:
     """((pictures, labels), (pictures, labels)) to train on and to test on: (N, C, H, W) float32 in
     [0, 1] and (N,) int32.
 
@@ -24,13 +28,12 @@ def load_labelled(folder):
     folder = Path(folder)
     if (folder / "data_batch_1.bin").is_file():
         batches = [_read_cifar(folder / f"data_batch_{n}.bin") for n in range(1, 6)]
-        return tuple(np.concatenate(part) for part in zip(*batches)), _read_cifar(
-            folder / "test_batch.bin"
-        )
+        pictures, labels = (np.concatenate(part) for part in zip(*batches))
+        return (pictures, labels), _read_cifar(folder / "test_batch.bin")
     return _read_mnist(folder, "train"), _read_mnist(folder, "t10k")
 
 
-def _read_mnist(folder, part):
+def _read_mnist(folder: Path, part: str) -> Labelled:
     names = [f"{part}-{kind}-ubyte" for kind in ("images-idx3", "labels-idx1")]
     paths = [
         folder / name if (folder / name).is_file() else folder / f"{name}.gz" for name in names
@@ -44,7 +47,7 @@ def _read_mnist(folder, part):
     return pictures[:, None].astype(np.float32) / 255, labels.astype(np.int32)
 
 
-def _read_cifar(path):
+def _read_cifar(path: Path) -> Labelled:
     if not path.is_file():
         raise ValueError(f"{path}: no such file")
     values = np.fromfile(path, np.uint8)
@@ -57,7 +60,7 @@ def _read_cifar(path):
     return rows[:, 1:].reshape(-1, *CIFAR).astype(np.float32) / 255, rows[:, 0].astype(np.int32)
 
 
-def read_idx(path):
+def read_idx(path: Union[str, os.PathLike]) -> np.ndarray:
     """The array of an idx file, gzipped or not, in its own shape and type (MNIST: uint8), native
     byte order.
 
@@ -70,12 +73,12 @@ def read_idx(path):
         with open(path, "rb") as raw:
             gzipped = raw.read(2) == b"\x1f\x8b"
         with gzip.open(path) if gzipped else open(path, "rb") as file:
-            return _parse(file, path)
+            return _parse(file, path)  # type: ignore[arg-type]
     except (OSError, EOFError, zlib.error) as error:
         raise ValueError(f"{path}: cannot be read ({error})") from None
 
 
-def _parse(file, path):
+def _parse(file: BinaryIO, path: Union[str, os.PathLike]) -> np.ndarray:
     magic = file.read(4)
     if len(magic) < 4 or magic[:2] != b"\0\0" or magic[2] not in TYPES or not magic[3]:
         raise ValueError(f"{path}: not an idx file, it begins with {magic.hex(' ') or 'nothing'}")
@@ -94,9 +97,9 @@ def _parse(file, path):
         )
     values = file.read(wanted + 1)
     if len(values) != wanted:
+        short = len(values) < wanted
         raise ValueError(
-            f"{path}: {'cut short' if len(values) < wanted else 'too long'}, wanted {wanted:,}"
-            f" bytes of shape {tuple(shape)}, found"
-            f" {f'{len(values):,}' if len(values) < wanted else 'more'}"
+            f"{path}: {'cut short' if short else 'too long'}, wanted {wanted:,} bytes of shape"
+            f" {tuple(shape)}, found {f'{len(values):,}' if short else 'more'}"
         )
     return np.frombuffer(values, dtype).reshape(shape).astype(dtype.newbyteorder("="))

@@ -8,7 +8,9 @@ import platform
 import re
 import subprocess
 import textwrap
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any, Union
 
 from jgrid import checkpoint
 
@@ -19,14 +21,14 @@ PUBLISHED = Path(__file__).with_name("published.csv")
 WIDTH = 100  # columns of a page
 
 
-def published(table):
+def published(table: str) -> list[dict[str, str]]:
     """The published values of a table, [{"field", "data", "value", "metric", "parameters",
     "protocol", "source"}]; all text."""
     with open(PUBLISHED, newline="", encoding="utf-8") as file:
         return [row for row in csv.DictReader(file) if row["table"] == table]
 
 
-def cell(results, metric, digits=2):
+def cell(results: Sequence[dict[str, Any]], metric: str, digits: int = 2) -> str:
     """The mean of a metric over runs, with the spread over the seeds (standard deviation of their
     means) where there are several.
 
@@ -37,7 +39,7 @@ def cell(results, metric, digits=2):
     for result in results:
         if "failed" in result:
             return f"failed on {result['subject']}: {result['failed']}"
-    by_seed = {}
+    by_seed: dict[int, list[float]] = {}
     for result in results:
         value = result[metric]
         by_seed.setdefault(result["wanted"]["seed"], []).append(np.nan if value is None else value)
@@ -46,16 +48,19 @@ def cell(results, metric, digits=2):
     return text if len(means) == 1 else f"{text} ± {np.std(means, ddof=1):.{digits}f}"
 
 
-def markdown(head, lines):
+def markdown(head: Sequence[Any], lines: Iterable[Sequence[Any]]) -> str:
     """A Markdown table."""
 
-    def row(values):
+    def row(values: Sequence[Any]) -> str:
         return "| " + " | ".join(str(value).replace("|", "/") for value in values) + " |"
 
     return "\n".join([row(head), "|" + "---|" * len(head), *map(row, lines)])
 
 
-def write_csv(path, head, lines):
+def write_csv(
+    path: Union[str, os.PathLike], head: Sequence[Any], lines: Iterable[Sequence[Any]]
+) -> None:
+    """A table as a CSV file."""
     with (
         checkpoint.atomic_path(path) as temporary,
         open(temporary, "w", newline="", encoding="utf-8") as file,
@@ -63,42 +68,33 @@ def write_csv(path, head, lines):
         csv.writer(file).writerows([head, *lines])
 
 
-def beside(table, names):
+def beside(table: str, names: Iterable[str]) -> tuple[dict[str, str], list[str]]:
     """What was published for the fields of a table: ({field: "value [1], value [2]"}, the notes of
     Markdown that explain the numbers).
 
     names: the fields to find; published ones that are none of them are listed in the notes.
     """
     rows = published(table)
-    sources = []
-    for row in rows:
-        key = (row["data"], row["metric"], row["protocol"], row["source"])
-        if key not in sources:
-            sources.append(key)
-
-    def marked(row, value):
+    keys = [(row["data"], row["metric"], row["protocol"], row["source"]) for row in rows]
+    sources = list(dict.fromkeys(keys))
+    found: dict[str, list[str]] = {name: [] for name in names}
+    rest = []
+    for row, key in zip(rows, keys):
         size = f" ({row['parameters']} parameters)" if row["parameters"] else ""
-        return (
-            f"{value}{size}"
-            f" [{sources.index((row['data'], row['metric'], row['protocol'], row['source'])) + 1}]"
-        )
-
-    found = {
-        name: ", ".join(marked(row, row["value"]) for row in rows if row["field"] == name) or "-"
-        for name in names
-    }
-    rest = [
-        marked(row, f"{row['field']} {row['value']}") for row in rows if row["field"] not in names
-    ]
+        value = f"{row['value']}{size} [{sources.index(key) + 1}]"
+        if row["field"] in found:
+            found[row["field"]].append(value)
+        else:
+            rest.append(f"{row['field']} {value}")
     notes = [
         f"[{n}] {data}, {metric}: {source}; {protocol}."
         for n, (data, metric, protocol, source) in enumerate(sources, 1)
     ]
     notes += [f"Published for others: {'; '.join(rest)}."] if rest else []
-    return found, notes
+    return {name: ", ".join(values) or "-" for name, values in found.items()}, notes
 
 
-def version():
+def version() -> str:
     """The commit of this copy of jgrid, "-dirty" behind it where files have changed since;
     "unknown" outside a repository."""
     try:
@@ -116,12 +112,12 @@ def version():
         return "unknown"
 
 
-def provenance(command, commit):
+def provenance(command: str, commit: str) -> str:
     """Which command at which commit made a table, and on what."""
     return f"`{command}`, commit {commit}; {machine()}."
 
 
-def machine():
+def machine() -> str:
     """The processor, its cores and the versions, for people."""
     try:
         names = re.findall(
@@ -138,7 +134,7 @@ def machine():
     )
 
 
-def insert(page, table, text):
+def insert(page: Union[str, os.PathLike], table: str, text: str) -> None:
     """Put text between the lines `<!-- table: TABLE -->` and `<!-- end -->` of a page, and leave
     the rest as it is.
 
@@ -155,7 +151,7 @@ def wrap(paragraph: str) -> str:
     return textwrap.fill(paragraph, WIDTH, subsequent_indent=indent, break_on_hyphens=False)
 
 
-def check_place(page, table):
+def check_place(page: Union[str, os.PathLike], table: str) -> tuple[str, str]:
     """A page before and after the place of a table, which `insert` fills; ValueError where it has
     none."""
     text = Path(page).read_text(encoding="utf-8") if Path(page).is_file() else ""
@@ -167,7 +163,7 @@ def check_place(page, table):
     return found[1], found[2]
 
 
-def write(path, text):
+def write(path: Union[str, os.PathLike], text: str) -> None:
     """Text to a file, whole or not at all, with one line end."""
     with checkpoint.atomic_path(path) as temporary:
         temporary.write_text(text.rstrip("\n") + "\n", encoding="utf-8")

@@ -17,7 +17,7 @@ def test_a_name_is_found_here_or_among_the_data(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("JGRID_DATA", "sets")
     (tmp_path / "sets" / "scenes" / "chair").mkdir(parents=True)
-    assert data.find("chair", "scenes") == data.folder() / "scenes" / "chair"
+    assert data.find("chair", "scenes") == data.data_folder() / "scenes" / "chair"
     with pytest.raises(ValueError, match="chair: no such file or folder, neither here nor in sets"):
         data.find("chair")
     (tmp_path / "chair").mkdir()
