@@ -1,7 +1,7 @@
 """What apps/tables.py runs: the fields of each table and its sizes."""
 
 from dataclasses import replace
-from typing import NamedTuple, Optional
+from typing import Any, NamedTuple, Optional
 
 from jgrid.field import (
     DecoderConfig,
@@ -132,7 +132,7 @@ class Preset(NamedTuple):
     steps; pixels along a side of pictures (None: all), or of generated views; how many subjects of
     a folder are taken (None: all)."""
 
-    fields: dict
+    fields: dict[str, Any]
     steps: int
     batch: int = 2**16
     seeds: int = 1

@@ -9,12 +9,12 @@ that failed says why in its row and is tried again the next time. Writes TABLE.m
 with --pages the table's place in the page TABLE.md there."""
 
 import time
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Optional
+from typing import Annotated, Any, Callable, NamedTuple, Optional
 
 from jgrid import cli, picture, report
-from jgrid.comparison import PROTOCOLS, Comparison, file_name, kept
+from jgrid.comparison import PROTOCOLS, Comparison, MakeTask, Result, file_name, kept
+from jgrid.config import MOST, ArgumentError, Count, config
 from jgrid.field import field_to_dict
 from jgrid.image.files import load_image
 from jgrid.image.task import ImageTask, render
@@ -27,15 +27,21 @@ from jgrid.trainer import TrainConfig
 
 import numpy as np
 import tyro
-from table_presets import PRESETS
+from annotated_types import Interval
+from table_presets import PRESETS, Preset
 from table_subjects import SUBJECTS, crop, digest
 from typing_extensions import Literal
 
 HELD_OUT = 0.3  # of the pixels, in the image table's held-out column
 DIAGNOSED = 0.25  # of the pixels, held out where training is predicted
+OTHER_PROTOCOLS = (
+    "Published, each under a protocol of its own, so not comparable with what was measured here;"
+    " MulFAGrid's own tables were not available to this project. The hash grid's published rows are"
+    " Instant-NGP's, the radial kernels' NeuRBF's (which has a hash grid besides), VM's TensoRF's:"
+)
 
 
-@dataclass(frozen=True)
+@config
 class Config:
     """Run fields on subjects and write the tables of docs/results."""
 
@@ -59,38 +65,36 @@ class Config:
     """Folder for the runs and the tables."""
     device: cli.Device = "auto"
     """auto takes CUDA where it is usable."""
-    steps: Optional[int] = None
+    steps: Optional[Annotated[int, Interval(ge=20, le=MOST)]] = None
     """Steps of the equal-steps column; default the preset's."""
-    seeds: Optional[int] = None
+    seeds: Optional[Count] = None
     """Runs of each field on each subject; default the preset's."""
-    seed: int = 0
+    seed: Annotated[int, Interval(ge=0, le=MOST)] = 0
     """Of weights, samples and held-out pixels of the first."""
 
-    def __post_init__(self):
-        if self.steps is not None and self.steps < 20:
-            raise ValueError(f"--steps must be at least 20, got {self.steps}")
-        if self.seeds is not None and self.seeds < 1 or self.seed < 0:
-            raise ValueError(
-                f"--seeds must be positive and --seed not negative, got {self.seeds} and"
-                f" {self.seed}"
-            )
+    def check(self) -> None:
         if self.pictures and (self.table != "image" or self.data or self.pages):
-            raise ValueError("--pictures goes with the table image, and without --data and --pages")
+            raise ArgumentError(
+                "pictures", "goes with the table image, and without `data` and `pages`"
+            )
+        names = [name for table in self.tables() for name in self.sizes(table).fields]
         for start in self.fields:
-            names = [name for table in self.tables() for name in self.sizes(table).fields]
             if not any(name.startswith(start) for name in names):
-                raise ValueError(
-                    f"--fields: no field starts with {start!r}; there are"
-                    f" {', '.join(dict.fromkeys(names))}"
+                raise ArgumentError(
+                    "fields",
+                    f"must begin as names of fields do, unlike {start!r}; there are"
+                    f" {', '.join(dict.fromkeys(names))}",
                 )
 
-    def tables(self):
+    def tables(self) -> tuple[str, ...]:
+        """The tables that are asked for."""
         return tuple(PRESETS) if self.table == "all" else (self.table,)
 
-    def sizes(self, table):
+    def sizes(self, table: str) -> Preset:
+        """The preset of a table."""
         return PRESETS[table]["pictures" if self.pictures else self.preset]
 
-    def chosen(self, table):
+    def chosen(self, table: str) -> Preset:
         """The preset of a table with the flags applied."""
         sizes = self.sizes(table)
         fields = {
@@ -102,11 +106,31 @@ class Config:
             fields=fields, steps=self.steps or sizes.steps, seeds=self.seeds or sizes.seeds
         )
 
-    def folder(self, table):
+    def folder(self, table: str) -> Path:
+        """Of a table's runs."""
         return self.out / table / ("pictures" if self.pictures else self.preset)
 
 
-def main(config):
+class Table(NamedTuple):
+    """What was found, and how it is shown: results of each field, the head and the lines of a
+    table, and the paragraphs below it."""
+
+    rows: dict[str, Any]
+    head: list[str]
+    lines: list[list[Any]]
+    notes: list[str]
+
+
+class Column(NamedTuple):
+    """A metric of runs under a protocol of `Comparison`."""
+
+    metric: str
+    title: str
+    digits: int
+    protocol: str = "time"
+
+
+def main(config: Config) -> dict[str, Any]:
     """Run, tabulate; returns {table: rows}."""
     with cli.user_errors(config):
         cli.start(config.device, config.seed)
@@ -116,24 +140,16 @@ def main(config):
             table: SUBJECTS[table](config, config.chosen(table)) for table in config.tables()
         }
         make_folder(config.out)
-    # before the pages change
     found = {}
     began = time.time()
-    version = report.version()
+    version = report.version()  # before the pages change
     for table in config.tables():
         started = time.time()
-        found[table], head, lines, notes = TABLES[table](
-            config, config.chosen(table), subjects[table]
-        )
-        text = "\n".join(
-            [
-                report.provenance(command_of(config, table), version),
-                "",
-                report.markdown(head, lines),
-                *notes,
-            ]
-        )
-        report.write_csv(config.out / f"{table}.csv", head, lines)
+        made = TABLES[table](config, config.chosen(table), subjects[table])
+        found[table] = made.rows
+        provenance = report.provenance(command_of(config, table), version)
+        text = "\n".join([provenance, "", report.markdown(made.head, made.lines), *made.notes])
+        report.write_csv(config.out / f"{table}.csv", made.head, made.lines)
         report.write(config.out / f"{table}.md", text)
         if config.pages:
             report.insert(config.pages / f"{table}.md", table, text)
@@ -142,228 +158,208 @@ def main(config):
     return found
 
 
-def command_of(config, table):
+def command_of(config: Config, table: str) -> str:
     """The command that makes a table again, without the folders of the machine."""
-    flags = (
-        ["--pictures " + " ".join(path.name for path in config.pictures)]
-        if config.pictures
-        else [f"--preset {config.preset}"]
-    )
-    flags += [
-        f"--{name} {getattr(config, name)}" for name in ("steps", "seeds") if getattr(config, name)
+    words = ["python apps/tables.py", table]
+    if config.pictures:
+        words += ["--pictures", *(path.name for path in config.pictures)]
+    else:
+        words += ["--preset", config.preset]
+    for name in ("steps", "seeds"):
+        if getattr(config, name):
+            words += [f"--{name}", str(getattr(config, name))]
+    if config.fields:
+        words += ["--fields", *config.fields]
+    if config.data:
+        words += ["--data DATA"]
+    if config.seed:
+        words += ["--seed", str(config.seed)]
+    return " ".join(words)
+
+
+def image(config: Config, sizes: Preset, pictures: dict[str, np.ndarray]) -> Table:
+    """Fields on pictures, and a picture of all fits beside each."""
+
+    def tasks(held_out: float = 0.0) -> dict[str, MakeTask]:
+        return {
+            name: lambda seed, pixels=pixels: ImageTask(pixels, seed, held_out)
+            for name, pixels in pictures.items()
+        }
+
+    def keep(task: ImageTask, model: Any, folder: Path) -> dict[str, Any]:
+        picture.save(folder / "prediction.png", render(model, task.height, task.width))
+        return {}
+
+    columns = [
+        Column("ssim", "SSIM, equal time", 4),
+        Column("psnr_held_out", f"PSNR of {HELD_OUT:.0%} held out", 2, "held-out"),
     ]
-    flags += ["--fields " + " ".join(config.fields)] if config.fields else []
-    flags += ["--data DATA"] if config.data else []
-    return f"python apps/tables.py {table} {' '.join(flags)}" + (
-        f" --seed {config.seed}" if config.seed else ""
+    comparison = compared(
+        config,
+        "image",
+        sizes,
+        tasks(),
+        keep,
+        others={"held-out": tasks(HELD_OUT)},
+        contents={name: digest(pixels) for name, pixels in pictures.items()},
+    )
+    made = race("image", comparison, sizes, Column("psnr", "PSNR", 2), columns)
+    for name, pixels in pictures.items():
+        print(show_all(config.folder("image") / f"{name}.png", name, pixels, made.rows))
+    return made
+
+
+def show_all(
+    path: Path, subject: str, target: np.ndarray, rows: dict[str, Any], side: int = 240
+) -> Path:
+    """All fields on one picture at equal time: a detail of each fit, its error map below."""
+    detail = crop(target, side)
+    columns = [("target", detail)]
+    for short, row in zip(short_names(rows), rows.values()):
+        results = [r for r in row["time"] if r["subject"] == subject and "failed" not in r]
+        if results:
+            pixels = load_image(results[0]["folder"] / "prediction.png")
+            columns.append((f"{short} {results[0]['psnr']:.1f}", crop(pixels, side)))
+    gap = np.ones((8, detail.shape[1], 3))
+    panels = []
+    for name, pixels in columns:
+        error = picture.heat(np.abs(pixels - detail).max(axis=2), 0.1)
+        panels.append((name, np.concatenate([picture.as_rgb(pixels), gap, error])))
+    return picture.save_panels(path, panels)
+
+
+def short_names(names: Any) -> list[str]:
+    """Names up to their comma, with their places in the table where that does not tell them
+    apart."""
+    starts = [name.split(",")[0] for name in names]
+    return [
+        start if starts.count(start) == 1 else f"{start} ({n})" for n, start in enumerate(starts, 1)
+    ]
+
+
+def sdf(config: Config, sizes: Preset, meshes: dict[str, MakeTask]) -> Table:
+    """Fields on surfaces."""
+    resolution = 96 if config.preset == "cpu" else 256
+
+    def keep(task: Any, model: Any, folder: Path) -> Any:
+        return task.measure(surface_of(model, resolution))
+
+    columns = [
+        Column("iou_near", "IoU near, equal time", 4),
+        Column("normal_error_deg", "normals, equal time (degrees)", 1),
+    ]
+    comparison = compared(config, "sdf", sizes, meshes, keep)
+    return race("sdf", comparison, sizes, Column("iou", "IoU", 4), columns)
+
+
+def views(config: Config, sizes: Preset, scenes: dict[str, MakeTask]) -> Table:
+    """Fields on scenes."""
+
+    def keep(task: Any, model: Any, folder: Path) -> dict[str, Any]:
+        seen = task.viewer.picture(model, task.test.poses[0], task.test.camera)[0]
+        picture.save(folder / "prediction.png", seen)
+        return {}
+
+    columns = [Column("ssim", "SSIM, equal time", 4)]
+    comparison = compared(config, "views", sizes, scenes, keep)
+    return race("views", comparison, sizes, Column("psnr", "PSNR", 2), columns)
+
+
+def compared(
+    config: Config,
+    table: str,
+    sizes: Preset,
+    subjects: dict[str, MakeTask],
+    keep: Callable[[Any, Any, Path], dict[str, Any]],
+    others: Optional[dict[str, dict[str, MakeTask]]] = None,
+    contents: Optional[dict[str, str]] = None,
+) -> Comparison:
+    """The comparison of a table."""
+    return Comparison(
+        fields=sizes.fields,
+        subjects=subjects,
+        train=TrainConfig(steps=sizes.steps, batch=sizes.batch),
+        seeds=tuple(range(config.seed, config.seed + sizes.seeds)),
+        patience=sizes.patience,
+        out=config.folder(table),
+        keep=keep,
+        others=others,
+        contents=contents,
     )
 
 
-def race(config, table, sizes, subjects, build, metric, keep, extra, others=None, contents=None):
-    """Rows of a Comparison, with their table: metric and extra are (name, title, digits); extra
-    ones also have a protocol."""
-    train = TrainConfig(steps=sizes.steps, batch=sizes.batch)
-    seeds = tuple(range(config.seed, config.seed + sizes.seeds))
-    rows = Comparison(
-        sizes.fields,
-        subjects,
-        build,
-        train,
-        seeds,
-        sizes.patience,
-        config.folder(table),
-        keep,
-        others,
-        contents,
-    ).rows()
-    name, title, digits = metric
+def race(
+    table: str, comparison: Comparison, sizes: Preset, main: Column, columns: list[Column]
+) -> Table:
+    """A Comparison as a table: `main` under all protocols, then the columns."""
+    rows = comparison.rows()
     published, sources = report.beside(table, sizes.fields)
     head = [
         "field",
         "parameters",
         "ms a step",
-        *(f"{title}, equal {protocol}" for protocol in PROTOCOLS),
-        *(e[1] for e in extra),
+        *(f"{main.title}, equal {protocol}" for protocol in PROTOCOLS),
+        *(column.title for column in columns),
         "steps in equal time",
         "seconds of equal steps",
-        f"{title}, published",
+        f"{main.title}, published",
     ]
-    lines = []
-    for field, row in rows.items():
-        at_all = [
-            result
-            for protocol in ("steps", "time")
-            for result in row[protocol]
-            if "failed" not in result
+    everywhere = [main._replace(protocol=protocol) for protocol in PROTOCOLS]
+    columns = [
+        *everywhere,
+        *columns,
+        Column("steps", "", 0),
+        Column("seconds_train", "", 1, "steps"),
+    ]
+    lines = [
+        [
+            field,
+            _parameters(row),
+            f"{row['pace']:.3g}",
+            *(report.cell(row[c.protocol], c.metric, c.digits) for c in columns),
+            published[field],
         ]
-        parameters = f"{at_all[0]['parameters']:,}" if at_all else "-"
-        lines.append(
-            [
-                field,
-                parameters,
-                f"{row['pace']:.3g}",
-                *(report.cell(row[protocol], name, digits) for protocol in PROTOCOLS),
-                *(
-                    report.cell(row[protocol], key, decimals)
-                    for key, _, decimals, protocol in extra
-                ),
-                report.cell(row["time"], "steps", 0),
-                report.cell(row["steps"], "seconds_train", 1),
-                published[field],
-            ]
-        )
+        for field, row in rows.items()
+    ]
+    return Table(rows, head, lines, _race_notes(sizes, list(comparison.subjects), sources))
+
+
+def _parameters(row: dict[str, Any]) -> str:
+    """Of the field at its own size, by the first run that did not fail."""
+    for result in row["steps"] + row["time"]:
+        if "failed" not in result:
+            return f"{result['parameters']:,}"
+    return "-"
+
+
+def _race_notes(sizes: Preset, subjects: list[str], sources: list[str]) -> list[str]:
     first = next(iter(sizes.fields))
-    spread = f", ± the standard deviation over {sizes.seeds} seeds" if sizes.seeds > 1 else ""
-    notes = [
-        "",
-        f"Means over {', '.join(subjects)}{spread}; {sizes.batch:,} points a step. Equal"
-        f" parameters: fields resized to {first}'s,"
-        f" {sizes.steps} steps; equal steps: the sizes in the table, {sizes.steps} steps; equal"
-        f" time: as many as take {first}'s time for these, by paces measured in turn."
-        + (
-            f" A dash: a step takes more than {sizes.patience} times {first}'s."
-            if sizes.patience < np.inf
-            else ""
-        ),
-        "",
-        (
-            "Published, each under a protocol of its own, so not comparable with what was measured"
-            " here; MulFAGrid's own tables were not available to this project. The hash grid's"
-            " published rows are Instant-NGP's, the radial kernels' NeuRBF's (which has a hash grid"
-            " besides), VM's TensoRF's:"
-        ),
-        "",
-        *(f"* {note}" for note in sources),
-    ]
-    return rows, head, lines, notes
-
-
-def image(config, sizes, pictures):
-    def task(name, held_out=0.0):
-        return lambda seed: ImageTask(pictures[name], seed, held_out)
-
-    def keep(task, model, folder):
-        picture.save(folder / "prediction.png", render(model, task.height, task.width))
-        return {}
-
-    found = race(
-        config,
-        "image",
-        sizes,
-        {name: task(name) for name in pictures},
-        lambda field, task: field.build(task),
-        ("psnr", "PSNR", 2),
-        keep,
-        [
-            ("ssim", "SSIM, equal time", 4, "time"),
-            ("psnr_held_out", f"PSNR of {HELD_OUT:.0%} held out", 2, "held-out"),
-        ],
-        {"held-out": {name: task(name, HELD_OUT) for name in pictures}},
-        {name: digest(p) for name, p in pictures.items()},
+    protocol = (
+        f"Means over {', '.join(subjects)}{_spread(sizes)}; {sizes.batch:,} points a step. Equal"
+        f" parameters: fields resized to {first}'s, {sizes.steps} steps; equal steps: the sizes in"
+        f" the table, {sizes.steps} steps; equal time: as many as take {first}'s time for these, by"
+        " paces measured in turn."
     )
-    for name, pixels in pictures.items():
-        print(compare(config.folder("image") / f"{name}.png", name, pixels, found[0]))
-    return found
+    if sizes.patience < np.inf:
+        protocol += f" A dash: a step takes more than {sizes.patience} times {first}'s."
+    return ["", protocol, "", OTHER_PROTOCOLS, "", *(f"* {source}" for source in sources)]
 
 
-def compare(path, subject, target, rows, side=240):
-    """All fields on one picture at equal time: a detail of each fit, its error map below."""
-    columns = [("target", crop(target, side))]
-    starts = [name.split(",")[0] for name in rows]
-    # as short as tells them apart; the others' places in the table are said
-    short = {
-        name: start if starts.count(start) == 1 else f"{start} ({n + 1})"
-        for n, (name, start) in enumerate(zip(rows, starts))
-    }
-    for name, row in rows.items():
-        result = next(
-            (r for r in row["time"] if r["subject"] == subject and "failed" not in r), None
-        )
-        if result:
-            pixels = load_image(result["folder"] / "prediction.png")
-            columns.append((f"{short[name]} {result['psnr']:.1f}", crop(pixels, side)))
-    errors = [
-        picture.heat(np.abs(pixels - columns[0][1]).max(axis=2), 0.1) for _, pixels in columns
-    ]
-    gap = np.ones((8, columns[0][1].shape[1], 3))
-    panels = [
-        (name, np.concatenate([picture.as_rgb(pixels), gap, error]))
-        for (name, pixels), error in zip(columns, errors)
-    ]
-    return picture.save(path, picture.side_by_side(panels))
+def _spread(sizes: Preset) -> str:
+    if sizes.seeds == 1:
+        return ""
+    return f", ± the standard deviation over {sizes.seeds} seeds"
 
 
-def sdf(config, sizes, meshes):
-    resolution = 96 if config.preset == "cpu" else 256
-    return race(
-        config,
-        "sdf",
-        sizes,
-        meshes,
-        lambda field, task: field.build(task),
-        ("iou", "IoU", 4),
-        lambda task, model, folder: task.measure(surface_of(model, resolution)),
-        [
-            ("iou_near", "IoU near, equal time", 4, "time"),
-            ("normal_error_deg", "normals, equal time (degrees)", 1, "time"),
-        ],
-    )
-
-
-def views(config, sizes, scenes):
-    def keep(task, model, folder):
-        picture.save(
-            folder / "prediction.png",
-            task.viewer.picture(model, task.test.poses[0], task.test.camera)[0],
-        )
-        return {}
-
-    return race(
-        config,
-        "views",
-        sizes,
-        scenes,
-        lambda field, task: task.build(field),
-        ("psnr", "PSNR", 2),
-        keep,
-        [("ssim", "SSIM, equal time", 4, "time")],
-    )
-
-
-def theory(config, sizes, pictures):
+def theory(config: Config, sizes: Preset, pictures: dict[str, np.ndarray]) -> Table:
     """What apps/diagnose.py predicts, beside training; and the published figures' numbers."""
-    rows = {}
-    for name, field in sizes.fields.items():
-        rows[name] = []
-        for subject, pixels in pictures.items():
-
-            def run(name=name, field=field, pixels=pixels):
-                task = ImageTask(pixels, config.seed, DIAGNOSED)
-                row = diagnose(task, name, field, sizes.steps, config.seed)
-                verify(row, task, field, config.seed)
-                trained = {key: row["trained"][key][-1] for key in ("psnr", "psnr_held_out")}
-                return {
-                    **row,
-                    "trained_psnr": trained["psnr"],
-                    "trained_psnr_held_out": trained["psnr_held_out"],
-                    "predict_seconds": row["predicted"]["seconds"],
-                    "train_seconds": row["trained"]["seconds"],
-                    "half_low": row["halving"].get("1/16 to 1/4"),
-                    "half_high": row["halving"].get("1/2 to 1"),
-                }
-
-            wanted = {
-                "field": field_to_dict(field),
-                "steps": sizes.steps,
-                "seed": config.seed,
-                "content": digest(pixels),
-            }
-            rows[name].append(
-                {
-                    **kept(config.folder("theory") / subject / file_name(name), wanted, run),
-                    "subject": subject,
-                }
-            )
+    rows = {
+        name: [
+            {**_diagnosed(config, sizes, name, subject, pixels), "subject": subject}
+            for subject, pixels in pictures.items()
+        ]
+        for name in sizes.fields
+    }
     columns = {
         "features": ("features", 0),
         "predicted PSNR": ("psnr", 2),
@@ -381,27 +377,61 @@ def theory(config, sizes, pictures):
         [name, *(report.cell(row, *column) for column in columns.values())]
         for name, row in rows.items()
     ]
+    protocol = (
+        f"{', '.join(pictures)}; {sizes.steps} steps of full-batch gradient descent at 1 /"
+        " lambda_max, a quarter of the pixels held out. Half of: steps until half of a band of"
+        " frequencies is learned."
+    )
+    notes = ["", protocol, "", _published_figures(config)]
+    return Table(rows, ["field", *columns], lines, notes)
 
-    def published_figures():
+
+def _diagnosed(
+    config: Config, sizes: Preset, name: str, subject: str, pixels: np.ndarray
+) -> Result:
+    """A field on a picture, predicted and trained."""
+    field = sizes.fields[name]
+
+    def run() -> dict[str, Any]:
+        task = ImageTask(pixels, config.seed, DIAGNOSED)
+        row = diagnose(task, name, field, sizes.steps, config.seed)
+        verify(row, task, field, config.seed)
+        return {
+            **row,
+            "trained_psnr": row["trained"]["psnr"][-1],
+            "trained_psnr_held_out": row["trained"]["psnr_held_out"][-1],
+            "predict_seconds": row["predicted"]["seconds"],
+            "train_seconds": row["trained"]["seconds"],
+            "half_low": row["halving"].get("1/16 to 1/4"),
+            "half_high": row["halving"].get("1/2 to 1"),
+        }
+
+    wanted = {
+        "field": field_to_dict(field),
+        "steps": sizes.steps,
+        "seed": config.seed,
+        "content": digest(pixels),
+    }
+    return kept(config.folder("theory") / subject / file_name(name), wanted, run)
+
+
+def _published_figures(config: Config) -> str:
+    """The table of the published figures' numbers, beside those measured here."""
+
+    def run() -> dict[str, Any]:
         bound = figures.bound()[1]["FourierGrid"]
-        spectrum = figures.spectrum()[1]
-        maps = {
+        values = {
             f"{which} difference of the two-point maps, VoxelGrid - FourierGrid": bound[
                 f"difference_{which}"
             ]
             for which in ("largest", "least")
         }
-        return {
-            "values": {
-                **maps,
-                **{f"peak of the spectrum, {name}": row["peak"] for name, row in spectrum.items()},
-            }
-        }
+        for name, row in figures.spectrum()[1].items():
+            values[f"peak of the spectrum, {name}"] = row["peak"]
+        return {"values": values}
 
-    values = kept(
-        config.folder("theory") / "figures", {"seed": config.seed}, published_figures
-    ).get("values", {})
-    compared = [
+    values = kept(config.folder("theory") / "figures", {"seed": config.seed}, run).get("values", {})
+    lines = [
         [
             row["field"],
             f"{values[row['field']]:.4f}" if row["field"] in values else "failed",
@@ -410,87 +440,77 @@ def theory(config, sizes, pictures):
         ]
         for row in report.published("theory")
     ]
-    notes = [
-        "",
-        (
-            f"{', '.join(pictures)}; {sizes.steps} steps of full-batch gradient descent at 1 /"
-            " lambda_max, a quarter of the pixels held out. Half of: steps until half of a band of"
-            " frequencies is learned."
-        ),
-        "",
-        report.markdown(["figure", "measured", "published", "source"], compared),
-    ]
-    return rows, ["field", *columns], lines, notes
+    return report.markdown(["figure", "measured", "published", "source"], lines)
 
 
-def fourier(config, sizes, pictures):
+def fourier(config: Config, sizes: Preset, pictures: dict[str, np.ndarray]) -> Table:
     """Encodings on pictures: the network trained, and its kernel's regression, on every second
     pixel."""
-    rows = {}
-    for name, sigma in sizes.fields.items():
-        encoding = "log-linear" if name == "positional" else name.split(",")[0]
-        rows[name] = []
-        for subject, pixels in pictures.items():
-            for seed in range(config.seed, config.seed + sizes.seeds):
-
-                def run(encoding=encoding, sigma=sigma, pixels=pixels, seed=seed):
-                    print(f"{encoding} {sigma}, seed {seed}", flush=True)
-                    started = time.time()
-                    trained = encoded_fit(pixels, encoding, sigma, sizes.steps, seed=seed)
-                    return {
-                        "trained": trained,
-                        "seconds": time.time() - started,
-                        "kernel": kernel_fit(pixels, encoding, sigma, seed),
-                    }
-
-                wanted = {
-                    "encoding": encoding,
-                    "sigma": sigma,
-                    "steps": sizes.steps,
-                    "seed": seed,
-                    "content": digest(pixels),
-                }
-                folder = config.folder("fourier") / subject / f"{file_name(name)}-{seed}"
-                rows[name].append({**kept(folder, wanted, run), "subject": subject})
-    published, sources = report.beside("fourier", sizes.fields)
-    head = [
-        "encoding",
-        "sigma",
-        *(
-            f"test PSNR, {what}, {subject}"
-            for subject in pictures
-            for what in ("trained", "by the NTK")
-        ),
-        "seconds of training",
-        "test PSNR, published",
+    seeds = range(config.seed, config.seed + sizes.seeds)
+    rows = {
+        name: [
+            {**_encoded(config, sizes, name, subject, pixels, seed), "subject": subject}
+            for subject, pixels in pictures.items()
+            for seed in seeds
+        ]
+        for name in sizes.fields
+    }
+    columns = [
+        (f"test PSNR, {what}, {subject}", key, subject)
+        for subject in pictures
+        for what, key in (("trained", "trained"), ("by the NTK", "kernel"))
     ]
+    published, sources = report.beside("fourier", sizes.fields)
     lines = [
         [
             name,
             sizes.fields[name] or "-",
-            *(
-                report.cell([r for r in row if r["subject"] == subject], key)
-                for subject in pictures
-                for key in ("trained", "kernel")
-            ),
+            *(report.cell([r for r in row if r["subject"] == of], key) for _, key, of in columns),
             report.cell(row, "seconds", 1),
             published[name],
         ]
         for name, row in rows.items()
     ]
+    head = [
+        "encoding",
+        "sigma",
+        *(title for title, _, _ in columns),
+        "seconds of training",
+        "test PSNR, published",
+    ]
     size = " x ".join(str(n) for n in next(iter(pictures.values())).shape[:2])
-    notes = [
-        "",
+    protocol = (
         f"{size} pixels, every second trained, those between tested; a network of 3 x 128 and"
         f" {sizes.steps} steps of Adam for all, beside regression with the encoding's tangent"
-        " kernel, which trains nothing"
-        + (f"; ± the standard deviation over {sizes.seeds} seeds." if sizes.seeds > 1 else "."),
-        "",
-        "Published, under protocols of their own:",
-        "",
-        *(f"* {note}" for note in sources),
-    ]
-    return rows, head, lines, notes
+        f" kernel, which trains nothing{_spread(sizes).replace(',', ';', 1)}."
+    )
+    notes = ["", protocol, "", "Published, under protocols of their own:", ""]
+    return Table(rows, head, lines, [*notes, *(f"* {source}" for source in sources)])
+
+
+def _encoded(
+    config: Config, sizes: Preset, name: str, subject: str, pixels: np.ndarray, seed: int
+) -> Result:
+    """An encoding on a picture, trained and by its kernel."""
+    sigma = sizes.fields[name]
+    encoding = "log-linear" if name == "positional" else name.split(",")[0]
+
+    def run() -> dict[str, Any]:
+        print(f"{encoding} {sigma}, seed {seed}", flush=True)
+        started = time.time()
+        trained = encoded_fit(pixels, encoding, sigma, sizes.steps, seed=seed)
+        seconds = time.time() - started
+        kernel = kernel_fit(pixels, encoding, sigma, seed)
+        return {"trained": trained, "seconds": seconds, "kernel": kernel}
+
+    wanted = {
+        "encoding": encoding,
+        "sigma": sigma,
+        "steps": sizes.steps,
+        "seed": seed,
+        "content": digest(pixels),
+    }
+    return kept(config.folder("fourier") / subject / f"{file_name(name)}-{seed}", wanted, run)
 
 
 TABLES = {"image": image, "sdf": sdf, "views": views, "theory": theory, "fourier": fourier}

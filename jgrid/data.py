@@ -46,7 +46,7 @@ STANFORD = (
 )
 # MD5 of the decompressed idx files, as compression may differ: MNIST's official ones;
 # Fashion-MNIST's test set from Debian's package
-IDX = {
+IDX: dict[str, dict[str, Optional[str]]] = {
     "mnist": {
         "train-images-idx3-ubyte": "6bbc9ace898e44ae57da46a324031adb",
         "train-labels-idx1-ubyte": "a25bea736e30d166cdddb491f175f624",
@@ -106,15 +106,15 @@ class Found:
             why = " ".join(str(error).replace(f"{path}: ", "").split())
             self.problems.append(f"{path.name}: {why}")
             return
-        if digest is not None and found != digest:
-            self.problems.append(
-                f"{path.name}: readable, but not the published file (hash {found[:12]}..., wanted"
-                f" {digest[:12]}...)"
-            )
-        elif digest is None:
+        if digest is None:
             self.formed += 1
-        else:
+        elif found == digest:
             self.hashed += 1
+        else:
+            self.problems.append(
+                f"{path.name}: readable, but not the published file (hash {str(found)[:12]}...,"
+                f" wanted {digest[:12]}...)"
+            )
 
 
 def sha256(path: Path) -> str:

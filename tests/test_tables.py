@@ -99,7 +99,6 @@ def test_the_image_table_is_written_and_runs_are_kept(pictures, tmp_path, monkey
     new = comparison.Comparison(
         FIELDS,
         black,
-        lambda field, task: field.build(Domain(2, 3)),
         TrainConfig(20),
         (0,),
         100,
@@ -131,7 +130,8 @@ def test_a_run_that_fails_says_why_and_is_tried_again(pictures, tmp_path, monkey
         monkeypatch,
         "image",
         "pictures",
-        Preset({**FIELDS, "hash grid": HashGridConfig(finest=-3)}, 20, 2**16, patience=100),
+        # more nodes than 32-bit indices can name
+        Preset({**FIELDS, "hash grid": DenseGridConfig(finest=2**17)}, 20, 2**16, patience=100),
     )
     config = tables.Config(
         table="image", pictures=pictures[:1], out=tmp_path / "out", device=DEVICE, fields=("hash",)
@@ -141,7 +141,7 @@ def test_a_run_that_fails_says_why_and_is_tried_again(pictures, tmp_path, monkey
     table = list(csv.reader((tmp_path / "out" / "image.csv").open()))
     assert (
         "failed on a" in table[2][4]
-        and "finest must be positive" in table[2][4]
+        and "does not fit into 32-bit indices; lower `finest`" in table[2][4]
         and "failed" not in "".join(table[1])
     )
     use(
