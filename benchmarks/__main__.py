@@ -75,90 +75,76 @@ def machine():
 
 def markdown(results):
     """The results as Markdown tables."""
-    lines = []
+    tables = [_limits(results["limits"])]
+    for name in ("step", "mulfa", "views", "zoo"):
+        if name in results:
+            tables.append(_runs(name, results[name]))
+    if results.get("ops", {}).get("parts"):
+        tables.append(_parts(results["ops"]))
+    if results.get("scaling", {}).get("ms"):
+        tables.append(_scaling(results["scaling"]))
+    for field, fit in results.get("image", {}).items():
+        if field != "reasons" and fit:
+            rows = [(t, fit["seconds"][t], fit["steps"][t]) for t in fit["seconds"]]
+            tables.append(_table(f"image, {field}", ["dB", "seconds", "steps"], rows))
+    if results.get("sdf", {}).get("faces"):
+        tables.append(_extraction(results["sdf"]))
+    return "\n".join(tables)
 
+
+def _table(title, columns, rows):
     def cell(value):
         return "-" if value is None else f"{value:.3g}" if isinstance(value, float) else str(value)
 
-    def table(title, columns, rows):
-        lines.extend(
-            [f"\n### {title}\n", "| " + " | ".join(columns) + " |", "|---" * len(columns) + "|"]
-        )
-        lines.extend("| " + " | ".join(map(cell, row)) + " |" for row in rows)
-
-    rates = {kind: dict(sizes) for kind, sizes in results["limits"].items() if kind != "runs"}
-    units = {kind: sizes.pop("unit") for kind, sizes in rates.items()}
-    table(
-        "limits",
-        ["what", "size", "best"],
-        [
-            (kind, size, f"{rate:.3g} {units[kind]}")
-            for kind, sizes in rates.items()
-            for size, rate in sizes.items()
-        ],
-    )
-    for name in ("step", "mulfa", "views", "zoo"):
-        if name in results:
-            rows = [
-                (
-                    (run, None, r["reason"], None, None, None)
-                    if r["ms"] is None
-                    else (
-                        run,
-                        r["ms"],
-                        "{:.3g}-{:.3g}".format(*r["range_ms"]),
-                        f"{r['clean']}/{r['samples']}",
-                        r["cpu_ms"],
-                        r["ms"] / results[name]["jgrid_ms"] if results[name]["jgrid_ms"] else None,
-                    )
-                )
-                for run, r in results[name]["runs"].items()
-            ]
-            table(name, ["run", "ms", "range", "clean", "core ms", "over jgrid"], rows)
-    if results.get("ops", {}).get("parts"):
-        rows = [
-            (
-                part,
-                p["ms"],
-                f"{p['rate']:.3g} {p['unit']}" if "rate" in p else None,
-                p.get("limit"),
-                p.get("of_limit"),
-            )
-            for part, p in results["ops"]["parts"].items()
-        ]
-        table(
-            "ops",
-            ["part", "ms", "rate", "limit", "of limit"],
-            [*rows, ("step", results["ops"]["jgrid_ms"], None, None, None)],
-        )
-    if results.get("scaling", {}).get("ms"):
-        table(
-            "scaling",
-            ["what", "value", "ms"],
-            [
-                (axis, value, ms)
-                for axis, row in results["scaling"]["ms"].items()
-                for value, ms in row.items()
-            ],
-        )
-    for field, fit in results.get("image", {}).items():
-        if field != "reasons" and fit:
-            table(
-                f"image, {field}",
-                ["dB", "seconds", "steps"],
-                [(t, fit["seconds"][t], fit["steps"][t]) for t in fit["seconds"]],
-            )
-    if results.get("sdf", {}).get("faces"):
-        entry = results["sdf"]
-        table(
-            f"sdf, {entry['resolution']}^3",
-            ["extraction", "ms", "faces", "peak MiB"],
-            [
-                (name, entry["runs"][name]["ms"], faces, entry["peak_mib"][name])
-                for name, faces in entry["faces"].items()
-            ],
-        )
+    lines = [f"\n### {title}\n", "| " + " | ".join(columns) + " |", "|---" * len(columns) + "|"]
+    lines += ["| " + " | ".join(map(cell, row)) + " |" for row in rows]
     return "\n".join(lines)
+
+
+def _limits(limits):
+    rows = [
+        (kind, size, f"{rate:.3g} {sizes['unit']}")
+        for kind, sizes in limits.items()
+        for size, rate in sizes.items()
+        if kind != "runs" and size != "unit"
+    ]
+    return _table("limits", ["what", "size", "best"], rows)
+
+
+def _runs(name, entry):
+    """The competitors, each beside jgrid; of one that failed the reason."""
+    rows = []
+    for run, r in entry["runs"].items():
+        if r["ms"] is None:
+            rows.append((run, None, r["reason"], None, None, None))
+            continue
+        milliseconds = "{:.3g}-{:.3g}".format(*r["range_ms"])
+        over = r["ms"] / entry["jgrid_ms"] if entry["jgrid_ms"] else None
+        rows.append((run, r["ms"], milliseconds, f"{r['clean']}/{r['samples']}", r["cpu_ms"], over))
+    return _table(name, ["run", "ms", "range", "clean", "core ms", "over jgrid"], rows)
+
+
+def _parts(entry):
+    rows = []
+    for part, p in entry["parts"].items():
+        rate = f"{p['rate']:.3g} {p['unit']}" if "rate" in p else None
+        rows.append((part, p["ms"], rate, p.get("limit"), p.get("of_limit")))
+    rows.append(("step", entry["jgrid_ms"], None, None, None))
+    return _table("ops", ["part", "ms", "rate", "limit", "of limit"], rows)
+
+
+def _scaling(entry):
+    rows = [(axis, value, ms) for axis, row in entry["ms"].items() for value, ms in row.items()]
+    return _table("scaling", ["what", "value", "ms"], rows)
+
+
+def _extraction(entry):
+    rows = [
+        (name, entry["runs"][name]["ms"], faces, entry["peak_mib"][name])
+        for name, faces in entry["faces"].items()
+    ]
+    columns = ["extraction", "ms", "faces", "peak MiB"]
+    return _table(f"sdf, {entry['resolution']}^3", columns, rows)
 
 
 def main(config):

@@ -50,7 +50,8 @@ def step(field, batch):
     def update(state, x, colour):
         parameters, first, second, t = state
         loss, gradients = jax.value_and_grad(loss_of)(parameters, x, colour)
-        (b1, b2), t = problem.BETAS, t + 1
+        b1, b2 = problem.BETAS
+        t = t + 1
         first = [b1 * m + (1 - b1) * g for m, g in zip(first, gradients)]
         second = [b2 * v + (1 - b2) * g * g for v, g in zip(second, gradients)]
         scale = jnp.sqrt(1 - b2**t) / (1 - b1**t)

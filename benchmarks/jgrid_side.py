@@ -2,10 +2,12 @@
 
 import resource
 import time
+from dataclasses import replace
 
 from benchmarks import problem
 from jgrid import ImageTask, TrainConfig, Trainer
 from jgrid.field import DecoderConfig, DenseGridConfig, Domain, field_from_dict
+from jgrid.field.presets import SURFACE
 from jgrid.image.metrics import psnr
 from jgrid.image.task import render
 from jgrid.ops.gather import CollapsedGather
@@ -70,6 +72,16 @@ def step(field, batch, plain=False):
     return {"step": trainer.advance}, {"losses": losses}
 
 
+def repeat(outputs):
+    """A run of `outputs`, which lists variables, and of nothing else that is pending."""
+
+    def run(steps):
+        for _ in range(steps):
+            jt.sync(outputs(), True)
+
+    return run
+
+
 def ops(field, batch):
     """The parts of a training step, each alone, and the whole; info: what each must do, in the
     units of the limits."""
@@ -88,15 +100,6 @@ def ops(field, batch):
     gradients = [jt.random(p.shape).stop_grad() for p in trainer.parameters]
     one = jt.ones(1)
     jt.sync_all(True)
-
-    def repeat(outputs):
-        """Runs `outputs`, which lists variables, and nothing else that is pending."""
-
-        def run(steps):
-            for _ in range(steps):
-                jt.sync(outputs(), True)
-
-        return run
 
     count = 0
 
@@ -127,17 +130,23 @@ def ops(field, batch):
         "adam": repeat(adam),
         "step": trainer.advance,
     }
-    flop = 2 * batch * sum(w.shape[0] * w.shape[1] for w in network[::2])
-    rows = batch * grid.index.n_levels * 4
-    n = sum(int(np.prod(p.shape)) for p in trainer.parameters)
-    work = {
+    parameters = sum(p.numel() for p in trainer.parameters)
+    work = work_of(batch, grid.index.n_levels, network[::2], parameters)
+    return runs, {"work": work, "table_mib": grid.w.numel() * 4 / 2**20}
+
+
+def work_of(batch, levels, weights, parameters):
+    """What the parts of a step of a 2-D grid and its network must do: rows of the table,
+    floating-point operations, bytes."""
+    rows = batch * levels * 4
+    flop = 2 * batch * sum(w.shape[0] * w.shape[1] for w in weights)
+    return {
         "gather": rows,
         "gather_backward": rows,
         "mlp": flop,
         "mlp_backward": 2 * flop,
-        "adam": 7 * 4 * n,
+        "adam": 7 * 4 * parameters,
     }
-    return runs, {"work": work, "table_mib": grid.w.numel() * 4 / 2**20}
 
 
 def scaling(base, batch, changes):
@@ -189,14 +198,14 @@ def fit(field, targets, every, steps):
     return {"fit": run}, {}
 
 
-def extraction(field, resolution, steps, sparse):
-    """Marching cubes of a field fitted in `steps` to the ball with a gyroid; a run's value: faces
-    and the process's peak memory."""
+def extraction(change, resolution, steps, sparse):
+    """Marching cubes of fit_sdf's default field, with entries changed, fitted in `steps` to the
+    ball with a gyroid; a run's value: faces and the process's peak memory."""
     jt.set_global_seed(0)
     task = SDFTask(gyroid_ball(), SDFConfig(pool=2**17))
     trainer = Trainer(
         task,
-        field_from_dict(field).build(task),
+        replace(SURFACE["grid:mulfa"], **change).build(task),
         TrainConfig(steps=steps, batch=2**14),
         progress=False,
     )

@@ -25,23 +25,11 @@ MULFA = {
     "decoder": {"depth": 1},
     "lr_features": 4e-2,
     "lr_network": 4e-2,
-}  # the app's default
+}  # fit_image's default, in numbers for the peers, who have no jgrid
 LINEAR = {**MULFA, "kind": "grid:dense"}
-SURFACE = {
-    "kind": "grid:mulfa",
-    "finest": 192,
-    "coarsest": 16,
-    "levels": 6,
-    "channels": 2,
-    "table_size": 2**16,
-    "spread": 0.1,
-    # the default of fit_sdf
-    "constant": 1.0,
-    "decoder": {"depth": 2},
-    "lr_features": 1e-2,
-    "lr_network": 5e-3,
-}
+# what makes a field small, and one that has a table
 LITTLE = {"finest": 24, "coarsest": 6, "levels": 2, "channels": 2}
+LITTLE_TABLE = {**LITTLE, "table_size": 256}
 # DVGO's shape: a dense grid and a colour network
 VIEWS = {"nodes": 128, "features": 12, "width": 64, "rays": 4096, "samples": 64}
 # the trainer's Adam
@@ -80,11 +68,9 @@ class Layout:
         table = field.get("table_size", 2**30)
         self.size = np.minimum(dense, table)
         self.first = np.concatenate([[0], np.cumsum(self.size)[:-1]]).astype(np.int32)
-        self.n_dense, self.n_nodes, self.mask = (
-            int((dense <= table).sum()),
-            int(self.size.sum()),
-            table - 1,
-        )
+        self.n_dense = int((dense <= table).sum())
+        self.n_nodes = int(self.size.sum())
+        self.mask = table - 1
         assert table & self.mask == 0, "the peers hash into tables whose size is a power of two"
 
 

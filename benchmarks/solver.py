@@ -4,13 +4,21 @@ ops."""
 import time
 from dataclasses import dataclass
 
-from jgrid.field import DecoderConfig, Domain, MulFAGridConfig
+from jgrid.field import Domain, MulFAGridConfig
+from jgrid.field.presets import NO_DECODER
 from jgrid.grid import Grid
 from jgrid.image.task import ImageTask
 from jgrid.index import GridIndex, geometric_levels
 from jgrid.kernel import InterpolationKernel
 from jgrid.optimizer import Adam
-from jgrid.solver import conjugate_gradients, place, project, solve, warm_start
+from jgrid.solver import (
+    conjugate_gradients,
+    place,
+    project,
+    separable,
+    solve,
+    warm_start,
+)
 from jgrid.trainer import TrainConfig, Trainer
 
 import jittor as jt
@@ -177,7 +185,7 @@ def trained(config, warm, steps):
 def gain_curves(x, y, steps):
     """The grid with MulFA gains: Adam on features and kernel together, and variable projection from
     a solved start."""
-    config = MulFAGridConfig(finest=96, coarsest=48, levels=2, decoder=DecoderConfig(depth=0))
+    config = MulFAGridConfig(finest=96, coarsest=48, levels=2, decoder=NO_DECODER)
     points = jt.array(x).stop_grad()
     colours = jt.array(y).stop_grad()
 
@@ -209,40 +217,46 @@ def gain_curves(x, y, steps):
     }
 
 
+def linear_curves(case, x, y, steps):
+    """Adam and the solver's iterations on the grid of a case, and the exact solve where it is
+    one."""
+    grid = Grid(GridIndex(2, case.cells, case.table_size), InterpolationKernel(), y.shape[1])
+    start = grid.w.numpy()
+    points = jt.array(x).stop_grad()
+    colours = jt.array(y).stop_grad()
+
+    def adam(n):
+        place(grid, jt.array(start))
+        return adam_curve(grid, [{"params": [grid.w], "lr": 3e-2}], points, colours, n)
+
+    def iterated(n):
+        place(grid, jt.array(start))
+        return solver_curve(
+            lambda callback: conjugate_gradients(grid, points, colours, n, 1e-3, callback=callback)
+        )
+
+    def exact():
+        place(grid, jt.array(start))
+        return solver_curve(lambda callback: solve(grid, x, y, callback=callback))
+
+    adam(WARM)
+    iterated(WARM)
+    curves = {"Adam, rate 0.03": adam(steps), "solver, iterations": iterated(25)}
+    if separable(grid, x, y) is not None:
+        exact()
+        curves["solver, exact"] = exact()
+    return curves
+
+
 def plot(path, steps=250):
     """Draw PSNR over seconds: Adam and the solver on the grids of `run`, the projection, and
     training from a solved start."""
     x, y = picture()
-    panels = {}
-    for name, case in CASES.items():
-        grid = Grid(GridIndex(2, case.cells, case.table_size), InterpolationKernel(), y.shape[1])
-        start = grid.w.numpy()
-        points = jt.array(x).stop_grad()
-        colours = jt.array(y).stop_grad()
-
-        def adam(n, rate=3e-2, grid=grid, start=start, points=points, colours=colours):
-            place(grid, jt.array(start))
-            return adam_curve(grid, [{"params": [grid.w], "lr": rate}], points, colours, n)
-
-        def solver(n, method, grid=grid, start=start):
-            place(grid, jt.array(start))
-            return solver_curve(lambda callback: method(grid, n, callback))
-
-        def iterated(grid, n, callback, points=points, colours=colours):
-            conjugate_gradients(grid, points, colours, n, 1e-3, callback=callback)
-
-        def exact(grid, n, callback):
-            solve(grid, x, y, callback=callback)
-
-        adam(WARM), solver(WARM, iterated)
-        panels[f"{name} grid, no decoder"] = {
-            "Adam, rate 0.03": adam(min(steps, 150)),
-            "solver, iterations": solver(25, iterated),
-        }
-        if name == "dense":
-            exact(grid, 1, None)
-            panels[f"{name} grid, no decoder"]["solver, exact"] = solver(1, exact)
     quarter = ImageTask(skimage.data.astronaut()[::2, ::2] / 255.0).samples()
+    panels = {
+        f"{name} grid, no decoder": linear_curves(case, x, y, min(steps, 150))
+        for name, case in CASES.items()
+    }
     panels["MulFA gains, no decoder, a quarter of the pixels"] = gain_curves(*quarter, steps)
     panels["MulFAGrid with its decoder"] = {
         "Adam": trained(MulFAGridConfig(), False, steps),

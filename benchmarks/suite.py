@@ -16,11 +16,9 @@ def _rounds(quick):
 
 
 def _field(field, quick):
-    return (
-        {**field, **problem.LITTLE, **({"table_size": 256} if "table_size" in field else {})}
-        if quick
-        else field
-    )
+    if not quick:
+        return field
+    return {**field, **(problem.LITTLE_TABLE if "table_size" in field else problem.LITTLE)}
 
 
 def _batch(quick):
@@ -254,7 +252,7 @@ def sdf(quick, _=None):
     """Meshing a fitted field at 512^3: evaluating it near the surface alone, and, over that,
     everywhere."""
     options = {
-        "field": _field(problem.SURFACE, quick),
+        "change": problem.LITTLE_TABLE if quick else {},
         "resolution": 32 if quick else 512,
         "steps": 60 if quick else 150,
     }

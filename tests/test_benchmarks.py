@@ -9,7 +9,6 @@ from benchmarks import problem, suite
 from benchmarks.race import race, summary
 from jgrid import GridIndex, MulFAGridConfig
 from jgrid.field import Domain, field_from_dict
-from jgrid.field.presets import SURFACE
 
 import numpy as np
 import pytest
@@ -75,7 +74,6 @@ def test_quick_form_fills_every_entry(tmp_path, capsys):
 def test_peers_start_from_jgrids_grids():
     # "the default image field" of the mulfa benchmark
     assert field_from_dict(problem.MULFA) == MulFAGridConfig()
-    assert field_from_dict(problem.SURFACE) == SURFACE["grid:mulfa"]
     for field in (problem.HASH, problem.MULFA):
         layout = problem.Layout(field)
         index = field_from_dict(field).build(Domain(2, 3)).grid.index
