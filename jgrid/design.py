@@ -9,6 +9,7 @@ point, then level, then kernel.
 """
 
 from abc import ABC, abstractmethod
+from typing import Any
 
 from jgrid.field import Field
 from jgrid.grid import Grid
@@ -41,14 +42,14 @@ class AbstractDesign(ABC):
     precision: type
 
     @abstractmethod
-    def apply(self, w):
+    def apply(self, w: Any) -> Any:
         """Phi w: (M, C) -> (N J, C)."""
 
     @abstractmethod
-    def adjoint(self, r):
+    def adjoint(self, r: Any) -> Any:
         """Phi^T r: (N J, C) -> (M, C)."""
 
-    def gram(self, w):
+    def gram(self, w: Any) -> Any:
         """Phi^T Phi w: (M, C) -> (M, C)."""
         return self.adjoint(self.apply(w))
 

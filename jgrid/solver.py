@@ -1,8 +1,8 @@
 """Least squares for the features of a grid: without a decoder the field is linear in them, so they
 can be solved for.
 
-    min over w of |Phi w - y|^2 + tikhonov |w|^2,   (Phi w)_n = sum over i in U(x_n) of phi(x_n,
-    theta_i) w_i
+    min over w of |Phi w - y|^2 + tikhonov |w|^2,
+    (Phi w)_n = sum over i in U(x_n) of phi(x_n, theta_i) w_i
 
 with the kernel's theta frozen. Each feature channel is a problem of its own.
 """
@@ -68,8 +68,11 @@ def solve(
     once where `separable` applies.
 
     Otherwise conjugate gradients on the normal equations (CGLS) with step lengths of its own for
-    each channel, preconditioned by the columns' lengths and the levels' weights: P = diag(weight_i
-    / |Phi_i|^2). It stops after `iterations`, or where the columns are as good as orthogonal to the
+    each channel, preconditioned by the columns' lengths and the levels' weights,
+
+        P = diag(weight_i / |Phi_i|^2).
+
+    It stops after `iterations`, or where the columns are as good as orthogonal to the
     residual r, |P^(1/2) Phi^T r| <= tolerance |r|, or nothing is left of it, |r| <= tolerance^2
     |y|.
 

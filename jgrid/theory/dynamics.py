@@ -18,8 +18,8 @@ NOTHING = 1e-5  # part of the first residual that need not be resolved further: 
 def learned_part(
     eigenvalues: np.ndarray, lr: float, steps: Sequence[int], flow: bool = False
 ) -> np.ndarray:
-    """p_k(lambda) = (1 - (1 - lr lambda)^k) / lambda, under gradient flow (1 - exp(-lr lambda k)) /
-    lambda; k lr at 0.
+    """p_k(lambda) = (1 - (1 - lr lambda)^k) / lambda, and k lr at 0; under gradient flow
+    (1 - exp(-lr lambda k)) / lambda.
 
     What training has done to a mode after k steps: its residual is left with 1 - lambda p_k.
     eigenvalues (M,), steps (S,) -> (S, M)."""
@@ -64,8 +64,8 @@ class Forecast:
     """Weights after each of `steps` steps of full-batch gradient descent, from products with Phi
     alone; G is never formed.
 
-        w_k = w_0 + p_k(A) b,   A = Phi^T Phi,   b = Phi^T (y - Phi w_0),   p_k(t) = (1 - (1 - lr
-        t)^k) / t,
+        w_k = w_0 + p_k(A) b,   A = Phi^T Phi,   b = Phi^T (y - Phi w_0),
+        p_k(t) = (1 - (1 - lr t)^k) / t,
 
     where p_k(A) b is taken in the Krylov space of A and b (Lanczos), which serves all k, and all
     channels, at once. It is enlarged until another CHECK_EVERY products would move no predicted
