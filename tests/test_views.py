@@ -7,8 +7,15 @@ import shutil
 import signal
 import sys
 
-from jgrid import checkpoint, cli
-from jgrid.field import DecoderConfig, DenseGridConfig, HashGridConfig, check_memory, field_to_dict
+from jgrid import checkpoint, cli, memory
+from jgrid.field import (
+    DecoderConfig,
+    DenseGridConfig,
+    HashGridConfig,
+    SirenConfig,
+    check_memory,
+    field_to_dict,
+)
 from jgrid.field.presets import SCENE
 from jgrid.image.files import load_image
 from jgrid.interrupt import Interrupted
@@ -685,3 +692,40 @@ def test_the_app_has_its_own_defaults_for_fields():
         cli.parse(fit_views.Config, ["grid:dense", "--field.finest", "9"]).field.coarsest
         == SCENE["grid:dense"].coarsest
     )
+
+
+@pytest.mark.parametrize(
+    "entry, value",
+    [
+        ("background", "grey"),
+        ("distance", -1.0),
+        ("cells", 8),
+        ("step", 1.0),
+        ("camera", {"width": 24}),
+        ("box", {"half": 1.5, "centre": [0.0, 0.0], "contracted": False}),
+        ("box", {"half": float("nan"), "centre": [0.0, 0.0, 0.0], "contracted": False}),
+    ],
+)
+def test_a_file_of_a_wrong_view_is_refused(finished, tmp_path, entry, value):
+    tensors, saved = checkpoint.read(finished[0] / "model.safetensors")
+    saved["view"][entry] = value
+    checkpoint.save(tmp_path / "wrong.safetensors", tensors, saved)
+    with pytest.raises(ValueError, match="wrong.safetensors: not a model of fit_views"):
+        load_viewer(tmp_path / "wrong.safetensors")
+
+
+def test_cells_that_do_not_fit_into_memory_are_refused(ball, monkeypatch):
+    train = load_views(ball, "train")
+    monkeypatch.setattr(memory, "available", lambda: 2**18)
+    with pytest.raises(memory.NotEnough, match="lower `cells`"):
+        ViewsTask(train, train, Box(1.5), ViewsConfig(cells=16, samples=32))
+    ViewsTask(train, train, Box(1.5), ViewsConfig(cells=4, samples=32))
+
+
+def test_a_task_builds_its_radiance_field(ball):
+    train = load_views(ball, "train")
+    task = ViewsTask(train, train, Box(1.5), VIEWS)
+    assert list(task.build(FIELD).colour.layers[0].weight.shape) == [8, 15 + 16]
+    tight = ViewsTask(train, train, Box(1.5), dataclasses.replace(VIEWS, tv=1.0))
+    with pytest.raises(ValueError, match="`tv` needs a field of grids"):
+        tight.build(SirenConfig(width=8, depth=1))
