@@ -12,7 +12,7 @@ from typing import Annotated, Optional
 
 from jgrid import cli, memory, parallel, picture
 from jgrid.config import ArgumentError, Share, config
-from jgrid.field import MulFAGridConfig, check_memory, field_to_dict
+from jgrid.field import Field, MulFAGridConfig, check_memory, field_to_dict
 from jgrid.image.files import load_image
 from jgrid.image.task import PIXEL_BYTES, ImageTask, load_model, render
 from jgrid.run import Run, again_folder, cost, make_folder, save_model
@@ -62,7 +62,7 @@ class Config:
             )
 
 
-def main(config):
+def main(config: Config) -> list[Path]:
     """Run the app; returns the paths of what it wrote."""
     with cli.user_errors(config):
         device = cli.start(
@@ -73,7 +73,7 @@ def main(config):
     return render_again(config) if config.from_ else fit(config, device)
 
 
-def fit(config, device):
+def fit(config: Config, device: str) -> list[Path]:
     with cli.user_errors(config):
         pixels = load_image(config.image) if config.image else skimage.data.astronaut() / 255.0
         task = ImageTask(pixels, config.train.seed, config.held_out)
@@ -115,7 +115,7 @@ def fit(config, device):
     return paths
 
 
-def render_again(config):
+def render_again(config: Config) -> list[Path]:
     with cli.user_errors(config):
         model, height, width = load_model(config.from_)
         memory.require(
@@ -130,7 +130,7 @@ def render_again(config):
     return paths
 
 
-def enlarge(config, model, height, width, out):
+def enlarge(config: Config, model: Field, height: int, width: int, out: Path) -> list[Path]:
     """The picture at --scale times its resolution, if that is asked for."""
     if config.scale == 1:
         return []

@@ -74,14 +74,14 @@ class Config:
             raise ArgumentError("resume", "goes on with training, which `from_` does not do")
 
 
-def main(config):
+def main(config: Config) -> list[Path]:
     """Run the app; returns the paths of what it wrote."""
     with cli.user_errors(config):
         device = cli.start(config.device, config.train.seed, several=config.from_ is None)
     return mesh_again(config) if config.from_ else fit(config, device)
 
 
-def fit(config, device):
+def fit(config: Config, device: str) -> list[Path]:
     started = time.time()
     with cli.user_errors(config):
         mesh = load_mesh(config.mesh) if config.mesh else gyroid_ball()
@@ -136,7 +136,7 @@ def fit(config, device):
     return paths
 
 
-def mesh_again(config):
+def mesh_again(config: Config) -> list[Path]:
     with cli.user_errors(config):
         model, scale, offset = load_model(config.from_)
         out = make_folder(config.out or again_folder("fit_sdf", config.from_, "meshed"))

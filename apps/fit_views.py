@@ -18,7 +18,7 @@ from jgrid.field import check_memory, field_to_dict
 from jgrid.field.presets import SCENE
 from jgrid.run import Run, again_folder, cost, make_folder
 from jgrid.scene.camera import Box
-from jgrid.scene.files import load_views, read_transforms
+from jgrid.scene.files import Views, load_views, read_transforms
 from jgrid.scene.made import knot, load_scene_mesh, make_scene
 from jgrid.scene.task import ViewsConfig, ViewsTask
 from jgrid.scene.viewer import load_viewer, save_gif
@@ -92,14 +92,14 @@ class Config:
             raise ArgumentError("path", "says what to render of a model that `from_` names")
 
 
-def main(config):
+def main(config: Config) -> list[Path]:
     """Run the app; returns the paths of what it wrote."""
     with cli.user_errors(config):
         device = cli.start(config.device, config.train.seed, several=config.from_ is None)
     return render_again(config) if config.from_ else fit(config, device)
 
 
-def paper_size(config):
+def paper_size(config: Config) -> Config:
     """The config at the size of the paper's scenes."""
     grown = {"finest": 256, "table_size": 2**19}
     names = {f.name for f in fields(config.field)} & grown.keys()
@@ -113,7 +113,7 @@ def paper_size(config):
     )
 
 
-def fit(config, device):
+def fit(config: Config, device: str) -> list[Path]:
     config = paper_size(config) if config.paper else config
     with cli.user_errors(config):
         run = Run("fit_views", subject(config), config)
@@ -161,14 +161,14 @@ def fit(config, device):
     return paths
 
 
-def subject(config):
+def subject(config: Config) -> str:
     """What the scene is called."""
     if config.scene:
         return config.scene.name
     return config.make_scene.stem if config.make_scene else "knot"
 
 
-def scene(config, out):
+def scene(config: Config, out: Path) -> list[Views]:
     """(train, test) Views of the user's scene, or of one that is made in a folder first."""
     if config.scene:
         folder = find(config.scene, "scenes")
@@ -182,7 +182,7 @@ def scene(config, out):
     return [load_views(folder, split, config.outside) for split in ("train", "test")]
 
 
-def filled(views, half):
+def filled(views: Views, half: float) -> float:
     """The box's angle, seen from the cameras, by the angle that they see: medians of the ball
     around it by half the shorter side."""
     camera = views.camera
@@ -191,7 +191,7 @@ def filled(views, half):
     return 3**0.5 * half / max(away, 1e-9) / seen
 
 
-def render_again(config):
+def render_again(config: Config) -> list[Path]:
     with cli.user_errors(config):
         viewer, model = load_viewer(config.from_)
         poses = read_transforms(config.path)[1] if config.path else None

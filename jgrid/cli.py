@@ -1,4 +1,4 @@
-"""What all apps share: flags from a config, one clear line for a user's mistake, the run folder."""
+"""What all apps share: flags from a config, one clear line for a user's mistake."""
 
 import contextlib
 import io
@@ -11,6 +11,7 @@ import unittest.mock
 from collections.abc import Iterator, Sequence
 from dataclasses import fields, is_dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Annotated, Any, Callable, NoReturn, Optional, TypeVar, Union, get_type_hints
 
 from jgrid import memory, parallel
@@ -18,6 +19,7 @@ from jgrid.field import FIELDS
 from jgrid.interrupt import Interrupted
 from jgrid.trainer import TrainingStopped
 
+import docstring_parser
 import jittor as jt
 import tyro
 from typing_extensions import Literal, get_args
@@ -31,14 +33,11 @@ def any_field(*configs: Any) -> Any:
     """The type of an app's field flag: any field of the library; `configs` are the defaults of
     their kinds, where the app has its own."""
     own = {type(config): config for config in configs}
-    return Union[
-        tuple(
-            Annotated[
-                cls, tyro.conf.subcommand(name, default=own.get(cls, cls()), prefix_name=False)
-            ]
-            for name, cls in FIELDS.items()
-        )
-    ]
+    commands = []
+    for name, kind in FIELDS.items():
+        command = tyro.conf.subcommand(name, default=own.get(kind, kind()), prefix_name=False)
+        commands.append(Annotated[kind, command])
+    return Union[tuple(commands)]
 
 
 AnyField = any_field()
@@ -49,25 +48,33 @@ Device = Literal["auto", "cpu", "cuda"]
 def flags(config: Any) -> dict[str, str]:
     """{"train.steps": "--train.steps", ...}: the flag of each entry of an app's config, or of the
     configs that a type of one can hold."""
-    held = [config] if is_dataclass(config) else _configs(config)
+    held: list[Any] = [config] if is_dataclass(config) else list(_configs(config))
     return {name: flag for each in held for name, flag in _flags(each, "", "--")}
 
 
 def _flags(config: Any, path: str, prefix: str) -> Iterator[tuple[str, str]]:
+    """(path, flag) of each entry, with those of configs among the entries in their place."""
     is_type = isinstance(config, type)
     hints = get_type_hints(config if is_type else type(config), include_extras=True)
     for entry in fields(config):
-        name = next(
-            (part.name for part in get_args(hints[entry.name])[1:] if isinstance(part, NAMED)),
-            None,  # or one that has none
-        )
-        name = entry.name.strip("_").replace("_", "-") if name is None else name
-        value = None if is_type else getattr(config, entry.name)
-        inner = list(_configs(hints[entry.name])) if is_type else [value] * is_dataclass(value)
+        name = _flag_name(entry.name, hints[entry.name])
+        if is_type:
+            inner = list(_configs(hints[entry.name]))
+        else:
+            value = getattr(config, entry.name)
+            inner = [value] if is_dataclass(value) else []
         for each in inner:
             yield from _flags(each, f"{path}{entry.name}.", f"{prefix}{name}." if name else prefix)
         if not inner:
             yield path + entry.name, prefix + name
+
+
+def _flag_name(entry: str, hint: Any) -> str:
+    """What an entry adds to a flag: the name its type gives it, which may be none, or its own."""
+    for part in get_args(hint)[1:]:
+        if isinstance(part, NAMED) and part.name is not None:
+            return part.name
+    return entry.strip("_").replace("_", "-")
 
 
 def _configs(kind: Any) -> Iterator[type]:
@@ -76,6 +83,19 @@ def _configs(kind: Any) -> Iterator[type]:
         yield kind
     for part in get_args(kind):
         yield from _configs(part)
+
+
+def _join_help(kind: Any) -> None:
+    """Give tyro the help of each entry, its docstring, in one line: it would keep the line breaks
+    of the source among its own."""
+    for each in _configs(kind):
+        texts = {p.arg_name: p.description for p in docstring_parser.parse_from_object(each).params}
+        for entry in fields(each):
+            text = texts.get(entry.name)
+            if text:
+                entry.metadata = MappingProxyType({"help": " ".join(text.split())})
+        for hint in get_type_hints(each, include_extras=True).values():
+            _join_help(hint)
 
 
 def with_flags(message: object, config: Any, within: str = "") -> str:
@@ -133,6 +153,7 @@ def user_errors(config: Any = None) -> Iterator[None]:
 
 def parse(config_class: type[T], arguments: Optional[Sequence[str]] = None) -> T:
     """The config from the command line; a wrong one ends with one line and exit code 2."""
+    _join_help(config_class)
     try:
         with contextlib.redirect_stderr(io.StringIO()):
             return tyro.cli(config_class, args=arguments)
@@ -232,7 +253,7 @@ def start(device: str, seed: int, several: bool = False) -> str:
         )
     if device == "cuda" and not jt.has_cuda:
         raise ValueError(
-            "--device cuda: Jittor has no usable CUDA here; python -m jgrid.runtime says why"
+            "`device` cuda: Jittor has no usable CUDA here; python -m jgrid.runtime says why"
         )
     jt.flags.use_cuda = int(bool(jt.has_cuda) and device != "cpu")
     jt.set_global_seed(seed, different_seed_for_mpi=False)

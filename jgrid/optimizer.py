@@ -1,5 +1,8 @@
 """Adam for fields."""
 
+from collections.abc import Iterable, Sequence
+from typing import Any, Callable
+
 from jgrid.ops.adam import adam, fused_adam
 
 import jittor as jt
@@ -19,34 +22,41 @@ class Adam:
 
     KEYS = {"params", "lr", "lazy", "weight_decay", "name"}
 
-    def __init__(self, groups, betas=(0.9, 0.99), eps=1e-15, clip=0.0, fused=True, reduce=list):
+    def __init__(
+        self,
+        groups: Iterable[dict[str, Any]],
+        betas: tuple[float, float] = (0.9, 0.99),
+        eps: float = 1e-15,
+        clip: float = 0.0,
+        fused: bool = True,
+        reduce: Callable[[Sequence[jt.Var]], Iterable[jt.Var]] = list,
+    ):
         self.param_groups = [dict(group) for group in groups]
         self.betas = betas
         self.eps = eps
         self.clip = clip
         self.fused = fused
+        self.reduce = reduce
         unknown = set().union(*self.param_groups) - self.KEYS
         if unknown:
             raise ValueError(
                 f"a group of parameters has {', '.join(sorted(self.KEYS))}, not"
                 f" {', '.join(sorted(unknown))}"
             )
-        self.reduce = reduce
-        self.decay = [
-            group.get("weight_decay", 0.0) for group in self.param_groups for _ in group["params"]
-        ]
         self.parameters = [p for group in self.param_groups for p in group["params"]]
-        self.m, self.v = ([jt.zeros(p.shape).stop_grad() for p in self.parameters] for _ in "mv")
+        self._groups = [group for group in self.param_groups for _ in group["params"]]
+        self.m = [jt.zeros(p.shape).stop_grad() for p in self.parameters]
+        self.v = [jt.zeros(p.shape).stop_grad() for p in self.parameters]
         self.steps = 0
         jt.sync(self.m + self.v)
 
-    def step(self, loss, factor=1.0):
+    def step(self, loss: jt.Var, factor: float = 1.0) -> jt.Var:
         """Lower the loss; the groups' rates count `factor` times. Returns the loss, reduced."""
         loss, *gradients = self.reduce([loss, *jt.grad(loss, self.parameters)])
-        gradients = [
-            g + decay * p if decay else g
-            for g, decay, p in zip(gradients, self.decay, self.parameters)
-        ]
+        for n, (p, group) in enumerate(zip(self.parameters, self._groups)):
+            decay = group.get("weight_decay", 0.0)
+            if decay:
+                gradients[n] = gradients[n] + decay * p
         scale = jt.ones(1)
         if self.clip:
             norm = jt.sqrt(sum((g * g).sum() for g in gradients))
@@ -56,24 +66,19 @@ class Adam:
         self.apply(gradients, scale, factor)
         return loss
 
-    def apply(self, gradients, scale, factor=1.0):
-        """A step along gradients that have been computed."""
+    def apply(self, gradients: Sequence[jt.Var], scale: jt.Var, factor: float = 1.0) -> None:
+        """A step along gradients that have been computed, times `scale`."""
         self.steps += 1
         b1, b2 = self.betas
         correction = (1 - b2**self.steps) ** 0.5 / (1 - b1**self.steps)
         one_step = fused_adam if self.fused else adam
-        state = zip(self.parameters, self.m, self.v, gradients)
         with jt.no_grad():
-            for group in self.param_groups:
+            for p, m, v, g, group in zip(self.parameters, self.m, self.v, gradients, self._groups):
                 rate = group["lr"] * factor * correction
                 lazy = group.get("lazy", False)
-                for _ in group["params"]:
-                    p, m, v, gradient = next(state)
-                    for old, new in zip(
-                        (p, m, v),
-                        one_step(p, m, v, gradient, scale, rate, self.betas, self.eps, lazy),
-                    ):
-                        old.update(new)
+                new = one_step(p, m, v, g, scale, rate, self.betas, self.eps, lazy)
+                for old, value in zip((p, m, v), new):
+                    old.update(value)
         for p in self.parameters:
             p.start_grad()  # an update takes over that nothing is differentiated for it
         jt.sync(self.parameters + self.m + self.v)

@@ -52,6 +52,8 @@ class Plain:
 @config
 class Config:
     steps: Count = 3
+    """Steps of the
+    training."""
     from_: Annotated[Optional[int], tyro.conf.arg(name="from")] = None
     plain: Annotated[Plain, tyro.conf.arg(name="")] = Plain()
     train: Train = Train()
@@ -152,10 +154,12 @@ def test_what_ends_a_command_names_flags_too(monkeypatch, capfd):
     assert capfd.readouterr().err == "error: lower --field.finest\n"
 
 
-def test_limits_do_not_show_in_the_help(capsys):
+def test_the_help_shows_no_limits_and_breaks_lines_where_it_has_to(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "90")
     with pytest.raises(SystemExit):
         cli.parse(Config, ["--help"])
     text = capsys.readouterr().out
+    assert "Steps of the training. (default: 3)" in text
     for line in ("--steps INT", "--train.rate {None}|FLOAT", "--train.sizes [INT [INT ...]]"):
         assert line in text
     assert "Interval" not in text
