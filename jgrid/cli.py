@@ -48,8 +48,9 @@ Device = Literal["auto", "cpu", "cuda"]
 def flags(config: Any) -> dict[str, str]:
     """{"train.steps": "--train.steps", ...}: the flag of each entry of an app's config, or of the
     configs that a type of one can hold."""
-    held: list[Any] = [config] if is_dataclass(config) else list(_configs(config))
-    return {name: flag for each in held for name, flag in _flags(each, "", "--")}
+    if is_dataclass(config):
+        return dict(_flags(config, "", "--"))
+    return {name: flag for each in _configs(config) for name, flag in _flags(each, "", "--")}
 
 
 def _flags(config: Any, path: str, prefix: str) -> Iterator[tuple[str, str]]:
@@ -58,11 +59,11 @@ def _flags(config: Any, path: str, prefix: str) -> Iterator[tuple[str, str]]:
     hints = get_type_hints(config if is_type else type(config), include_extras=True)
     for entry in fields(config):
         name = _flag_name(entry.name, hints[entry.name])
+        inner: list[Any] = []
         if is_type:
             inner = list(_configs(hints[entry.name]))
-        else:
-            value = getattr(config, entry.name)
-            inner = [value] if is_dataclass(value) else []
+        elif is_dataclass(getattr(config, entry.name)):
+            inner = [getattr(config, entry.name)]
         for each in inner:
             yield from _flags(each, f"{path}{entry.name}.", f"{prefix}{name}." if name else prefix)
         if not inner:
