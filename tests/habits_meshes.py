@@ -783,6 +783,9 @@ def copies():
     sphere = ball_faces()
     halves = (sphere[0], sphere[1] + [face[::-1] for face in sphere[1][:100]])
     diagonal = (cube[0], split(cube)[1] + split((cube[0], [f[1:] + f[:1] for f in cube[1]]))[1])
+    many = trimesh.Trimesh(*split(cube), process=False).subdivide().subdivide().subdivide()
+    fine = many.vertices, many.faces.tolist()
+    top = many.faces[many.triangles_center[:, 2] > 0.99].tolist()
     rooms = join(box_faces((-2, -1, -1), (0, 1, 1)), box_faces((0, -1, -1), (2, 1, 1)))
     both = box((-2, -1, -1), (2, 1, 1))
     sheet = (
@@ -802,6 +805,9 @@ def copies():
         habit("a side twice, alike", (cube[0], [*cube[1], cube[1][1]])),
         habit("a side twice, back to back", (cube[0], [*cube[1], cube[1][1][::-1]]),
               seen="libigl: signed_distance of a mesh with copies in the opposite sense"),
+        habit("a side of many faces twice, alike", (fine[0], fine[1] + top)),
+        habit("a side of many faces twice, back to back",
+              (fine[0], fine[1] + [face[::-1] for face in top])),
         habit("a hundred faces of a ball back to back", halves, BALL),
         habit("every face twice, alike", (sphere[0], sphere[1] * 2), BALL,
               seen="~ trimesh: duplicate faces after merging"),

@@ -166,6 +166,7 @@ KNOWN_WRONG = {
         "glTF: a space in the buffer's name",
     ],
     "copies of faces": [
+        "a side of many faces twice, back to back",
         "a hundred faces of a ball back to back",
         "every face twice, back to back",
         "an object duplicated in place and turned",
