@@ -191,7 +191,7 @@ def test_a_network_is_its_method(name):
 
 
 def test_unknown_method():
-    with pytest.raises(ValueError, match="newton.*nesterov"):
+    with pytest.raises(ValueError, match="`method` must be one of .*nesterov.*newton"):
         find_method("newton")
 
 
@@ -496,7 +496,7 @@ def test_bounded_maps_are_contractions():
         np.linalg.norm((weight + step * direction).numpy(), 2) for step in (step, -step)
     )
     assert slope == pytest.approx((above - below) / (2 * step), rel=2e-2, abs=1e-2)
-    with pytest.raises(ValueError, match="contractions"):
+    with pytest.raises(ValueError, match="`block` must be conv"):
         optdnn_classifier(find_method("fista"), 1, 10, 28, block="convnext")
     with pytest.raises(ValueError, match="leaves nothing"):
         optdnn_classifier(find_method("gd"), 1, 10, 28, patch=29)
@@ -730,7 +730,7 @@ def result(out):
 
 def test_app_flow(tmp_path, capsys):
     optdnn.main(
-        optdnn.Config("flow", out=tmp_path / "out", device=DEVICE, methods=("ab2", optdnn.UNSTABLE))
+        optdnn.FlowConfig(out=tmp_path / "out", device=DEVICE, methods=("ab2", optdnn.UNSTABLE))
     )
     rows = result(tmp_path / "out")
     assert rows["ab2"]["slope"] > 1.8 and rows["ab2"]["order"] == 2
@@ -753,7 +753,7 @@ def test_app_flow(tmp_path, capsys):
 def test_app_toys(tmp_path, experiment, keys):
     names = ("gd", "nesterov" + optdnn.LEARNABLE)
     optdnn.main(
-        optdnn.Config(
+        optdnn.ToyConfig(
             experiment, out=tmp_path / "out", device=DEVICE, methods=names, seeds=2, steps=2
         )
     )
@@ -764,7 +764,7 @@ def test_app_toys(tmp_path, experiment, keys):
 
 
 def test_width_is_that_of_the_state(tmp_path):
-    config = optdnn.Config(
+    config = optdnn.ToyConfig(
         "telgarsky", out=tmp_path / "out", device=DEVICE, methods=("gd",), seeds=1, steps=1, width=3
     )
     optdnn.main(config)
@@ -777,8 +777,7 @@ def test_app_images(digits, tmp_path):
     train = optdnn.TrainConfig(steps=30, batch=30, eval_every=30, warmup=0)
     names = ("apg2", "densenet", "proximal-gradient")
     optdnn.main(
-        optdnn.Config(
-            "images",
+        optdnn.ImagesConfig(
             out=tmp_path / "out",
             device=DEVICE,
             methods=names,
@@ -797,7 +796,7 @@ def test_app_images(digits, tmp_path):
 
 
 def test_cifar_size_is_a_network_for_its_pictures():
-    config = optdnn.DEFAULTS["images-cifar"]
+    config = optdnn.IMAGES_CIFAR
     net = optdnn_classifier(
         find_method("apg2"), 3, 10, 32, config.channels, config.layers, patch=config.patch
     )
@@ -808,14 +807,19 @@ WRONG = {
     "no such method": (["rings", "--methods", "newton"], "newton"),
     "densenet on rings": (["rings", "--methods", "densenet"], "densenet"),
     "no such experiment": (["spirals"], "spirals"),
-    "no seeds": (["rings", "--seeds", "0"], "seeds"),
+    "flow trains no coefficients": (["flow", "--methods", "gd-learnable"], "gd-learnable"),
+    "the control of flow": (["parity", "--methods", "heavy-ball-1"], "heavy-ball-1"),
+    "pictures of rings": (["rings", "--data", "mnist"], "--data"),
+    "no methods": (["rings", "--methods"], "--methods needs one at least"),
+    "negative seed": (["flow", "--train.seed", "-1"], "--train.seed must be at least 0"),
+    "no seeds": (["rings", "--seeds", "0"], "--seeds must be at least 1"),
     "no steps": (["rings", "--steps", "0"], "steps"),
     "no channels": (["images", "--channels", "0"], "channels"),
     "negative shift": (["images", "--shift", "-1"], "shift"),
-    "steps of images": (["images", "--steps", "5"], "--train.steps"),
+    "steps of images": (["images", "--steps", "5"], "--steps"),
     "no width": (["rings", "--width", "0"], "width"),
-    "width of images": (["images", "--width", "5"], "--channels"),
-    "seeds of flow": (["flow", "--seeds", "3"], "flow does not"),
+    "width of images": (["images", "--width", "5"], "--width"),
+    "seeds of flow": (["flow", "--seeds", "3"], "--seeds"),
     "no CIFAR-10": (["images-cifar"], "cifar-10.*no such file"),
     "no data": (["images", "--data", "nowhere"], "nowhere.*no such file"),
 }

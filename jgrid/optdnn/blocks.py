@@ -1,6 +1,9 @@
 """Modules T that stand where a method has a gradient; each contains a two-layer network, which is
 all the theorem asks of it."""
 
+from collections.abc import Sequence
+from typing import Any, Optional
+
 from jgrid.ops.function import Function, pull_back
 
 import jittor as jt
@@ -8,7 +11,7 @@ import numpy as np
 from jittor import nn
 
 
-def tanh(x):
+def tanh(x: jt.Var) -> jt.Var:
     """tanh of any x; the gradient of Jittor's own is NaN from |x| of 45, and 1 - tanh(15) is less
     than float32 sees."""
     return jt.tanh(jt.clamp(x, -15.0, 15.0))
@@ -21,7 +24,7 @@ STEEPEST = {"relu": 1.0, "gelu": 1.13, "sigmoid": 0.25, "tanh": 1.0}  # slope of
 LIPSCHITZ = 0.9
 
 
-def bounded(weight, taps=0, most=LIPSCHITZ**0.5):
+def bounded(weight: jt.Var, taps: int = 0, most: float = LIPSCHITZ**0.5) -> jt.Var:
     """Weights (..., a, b), or of a convolution (a, b, k, k) with taps=2, scaled down where need be
     so that their map is `most`-Lipschitz.
 
@@ -33,48 +36,20 @@ def bounded(weight, taps=0, most=LIPSCHITZ**0.5):
     a, b, k, _ = weight.shape
     orders = ((0, 1, 2, 3), (0, 2, 3, 1), (0, 2, 1, 3), (0, 3, 1, 2))
     shapes = ((a, b * k * k), (a * k * k, b), (a * k, b * k), (a * k, b * k))
-    norms = [
-        spectral_norm(weight.permute(order).reshape(shape)) for order, shape in zip(orders, shapes)
-    ]
-    return weight * (
-        most / jt.maximum(k * min(norms, key=lambda norm: norm.item()), most).reshape(1, 1, 1, 1)
-    )
+    norms = [spectral_norm(weight.permute(o).reshape(s)) for o, s in zip(orders, shapes)]
+    bound = k * min(norms, key=lambda norm: norm.item())
+    return weight * (most / jt.maximum(bound, most).reshape(1, 1, 1, 1))
 
 
-def spectral_norm(matrix):
+def spectral_norm(matrix: jt.Var) -> jt.Var:
     """The largest singular value u^T M v of matrices (..., a, b): (..., 1, 1), with its derivative
     u v^T."""
     u, _, v = np.linalg.svd(matrix.numpy(), full_matrices=False)
-    return (
-        (matrix * jt.array(u[..., :1] * v[..., :1, :]).stop_grad())
-        .sum(-1, keepdims=True)
-        .sum(-2, keepdims=True)
-    )
+    products = matrix * jt.array(u[..., :1] * v[..., :1, :]).stop_grad()
+    return products.sum(-1, keepdims=True).sum(-2, keepdims=True)
 
 
-class _Convolution(Function):
-    """nn.conv2d with derivatives by x and w that share nothing.
-
-    Jittor keeps what two derivatives share if only one of them is asked for yet, as happens where a
-    backward pass meets an implicit layer: here the gradient once for every tap, gigabytes.
-    """
-
-    def __init__(self, stride, padding):
-        super().__init__()
-        self.where = {"stride": stride, "padding": padding}
-
-    def execute(self, x, w):
-        return nn.conv2d(x, w, **self.where)
-
-    def grad(self, g):
-        x, w = self.inputs
-        return (
-            *pull_back(lambda x: self.execute(x, w), [x], g),
-            *pull_back(lambda w: self.execute(x, w), [w], g),
-        )
-
-
-def convolve(x, weight, bias, stride=1, padding=0):
+def convolve(x: jt.Var, weight: jt.Var, bias: jt.Var, stride: Any = 1, padding: Any = 0) -> jt.Var:
     """x (N, C, H, W), weight (n_out, C, k, k), bias (n_out,) -> (N, n_out, H', W'); its gradient is
     taken once."""
     y = _Convolution(stride, padding)(x, weight)
@@ -84,7 +59,7 @@ def convolve(x, weight, bias, stride=1, padding=0):
 class Conv(nn.Conv):
     """Jittor's convolution, without groups, by `convolve`."""
 
-    def execute(self, x):
+    def execute(self, x: jt.Var) -> jt.Var:
         return convolve(x, self.weight, self.bias, self.stride, self.padding)
 
 
@@ -95,12 +70,19 @@ class Affine(nn.Module):
     W is uniform with variance gain^2 / n_in, b uniform in +-bias.
     """
 
-    def __init__(self, n_in, n_out, copies=(), gain=1.0, bias=0.0):
+    def __init__(
+        self,
+        n_in: int,
+        n_out: int,
+        copies: tuple[int, ...] = (),
+        gain: float = 1.0,
+        bias: float = 0.0,
+    ):
         super().__init__()
         self.weight = (jt.rand((*copies, n_in, n_out)) * 2 - 1) * (gain * (3 / n_in) ** 0.5)
         self.bias = (jt.rand((*copies, 1, n_out)) * 2 - 1) * bias
 
-    def execute(self, x, weight=None):
+    def execute(self, x: jt.Var, weight: Optional[jt.Var] = None) -> jt.Var:
         return jt.matmul(x, self.weight if weight is None else weight) + self.bias
 
 
@@ -113,19 +95,19 @@ class TwoLayer(nn.Module):
 
     def __init__(
         self,
-        n,
-        hidden,
-        activation="relu",
-        norm=False,
-        copies=(),
-        gain=0.5,
-        bias=1.0,
-        contract=False,
+        n: int,
+        hidden: int,
+        activation: str = "relu",
+        norm: bool = False,
+        copies: tuple[int, ...] = (),
+        gain: float = 0.5,
+        bias: float = 1.0,
+        contract: bool = False,
     ):
         super().__init__()
         if activation not in ACTIVATIONS:
             raise ValueError(
-                f"there is no activation {activation!r}; there are {', '.join(ACTIVATIONS)}"
+                f"`activation` must be one of {', '.join(ACTIVATIONS)}, got {activation!r}"
             )
         self.activation = ACTIVATIONS[activation]
         self.contract = contract
@@ -134,7 +116,7 @@ class TwoLayer(nn.Module):
         self.first = Affine(n, hidden, copies, gain=2**0.5, bias=bias)
         self.second = Affine(hidden, n, copies, gain)
 
-    def weights(self):
+    def weights(self) -> list[jt.Var]:
         """Of both layers, bounded if need be; for many calls with the same."""
         layers = (self.first, self.second)
         return [
@@ -142,7 +124,7 @@ class TwoLayer(nn.Module):
             for layer in layers
         ]
 
-    def execute(self, x, weights=None):
+    def execute(self, x: jt.Var, weights: Optional[list[jt.Var]] = None) -> jt.Var:
         x = x if self.norm is None else self.norm(x)
         first, second = weights or self.weights()
         return self.second(self.activation(self.first(x, first)), second)
@@ -155,39 +137,42 @@ class ConvBlock(nn.Module):
     contract: Conv-ReLU-Conv with `bounded` weights, for implicit layers, which a normalisation
     would spoil."""
 
-    def __init__(self, channels, n_out=None, hidden=None, contract=False):
+    def __init__(
+        self,
+        channels: int,
+        n_out: Optional[int] = None,
+        hidden: Optional[int] = None,
+        contract: bool = False,
+    ):
         super().__init__()
         hidden = hidden or channels
         n_out = n_out or channels
         self.contract = contract
         self.first = Conv(channels, hidden, 3, padding=1)
         self.second = Conv(hidden, n_out, 3, padding=1)
-        self.norms = (
-            None if contract else nn.ModuleList([nn.BatchNorm(channels), nn.BatchNorm(hidden)])
-        )
+        self.norms = None
+        if not contract:
+            self.norms = nn.ModuleList([nn.BatchNorm(channels), nn.BatchNorm(hidden)])
 
-    def weights(self):
+    def weights(self) -> list[jt.Var]:
         """Of both convolutions, bounded; for many calls with the same."""
         return [bounded(conv.weight, 2) for conv in (self.first, self.second)]
 
-    def execute(self, x, weights=None):
-        if self.contract:
+    def execute(self, x: jt.Var, weights: Optional[list[jt.Var]] = None) -> jt.Var:
+        if self.norms is None:
             first, second = weights or self.weights()
-            return convolve(
-                nn.relu(convolve(x, first, self.first.bias, padding=1)),
-                second,
-                self.second.bias,
-                padding=1,
-            )
-        return self.second(nn.relu(self.norms[1](self.first(nn.relu(self.norms[0](x))))))
+            z = nn.relu(convolve(x, first, self.first.bias, padding=1))
+            return convolve(z, second, self.second.bias, padding=1)
+        z = self.first(nn.relu(self.norms[0](x)))
+        return self.second(nn.relu(self.norms[1](z)))
 
 
-def as_tokens(x):
+def as_tokens(x: jt.Var) -> jt.Var:
     """(N, C, H, W) -> (N, H W, C)"""
     return x.reshape(x.shape[0], x.shape[1], -1).transpose(0, 2, 1)
 
 
-def as_image(tokens, shape):
+def as_image(tokens: jt.Var, shape: Sequence[int]) -> jt.Var:
     """The inverse of `as_tokens`, given the shape (N, C, H, W)."""
     return tokens.transpose(0, 2, 1).reshape(shape)
 
@@ -196,27 +181,26 @@ class ConvNeXtBlock(nn.Module):
     """Depthwise convolution, LayerNorm over channels, C -> ratio C -> C by GELU (Liu et al. 2022);
     x (N, C, H, W)."""
 
-    def __init__(self, channels, kernel=5, ratio=4):
+    def __init__(self, channels: int, kernel: int = 5, ratio: int = 4):
         super().__init__()
         self.depthwise = nn.Conv(channels, channels, kernel, padding=kernel // 2, groups=channels)
         self.norm = nn.LayerNorm(channels)
         self.first = nn.Linear(channels, ratio * channels)
         self.second = nn.Linear(ratio * channels, channels)
 
-    def execute(self, x):
-        return as_image(
-            self.second(nn.gelu(self.first(self.norm(as_tokens(self.depthwise(x)))))), x.shape
-        )
+    def execute(self, x: jt.Var) -> jt.Var:
+        z = self.norm(as_tokens(self.depthwise(x)))
+        return as_image(self.second(nn.gelu(self.first(z))), x.shape)
 
 
 class AttentionBlock(nn.Module):
     """T(z) = A(z) + M(z + A(z)), attention and feed-forward layers of a transformer as one module;
     z (N, C, H, W), a token per pixel."""
 
-    def __init__(self, channels, heads=4, ratio=4):
+    def __init__(self, channels: int, heads: int = 4, ratio: int = 4):
         super().__init__()
         if channels % heads:
-            raise ValueError(f"{channels} channels do not divide into {heads} heads")
+            raise ValueError(f"`channels` must be a multiple of {heads}, the heads, got {channels}")
         self.heads = heads
         self.norms = nn.ModuleList([nn.LayerNorm(channels), nn.LayerNorm(channels)])
         self.queries = nn.Linear(channels, 3 * channels)
@@ -224,27 +208,41 @@ class AttentionBlock(nn.Module):
         self.first = nn.Linear(channels, ratio * channels)
         self.second = nn.Linear(ratio * channels, channels)
 
-    def attend(self, z):
+    def attend(self, z: jt.Var) -> jt.Var:
         """softmax(Q K^T / sqrt(C / heads)) V for every head, z (N, tokens, C)."""
         n, tokens, channels = z.shape
-        split = (
-            self.queries(self.norms[0](z))
-            .reshape(n, tokens, 3, self.heads, channels // self.heads)
-            .permute(2, 0, 3, 1, 4)
-        )
+        split = self.queries(self.norms[0](z))
+        split = split.reshape(n, tokens, 3, self.heads, channels // self.heads)
+        split = split.permute(2, 0, 3, 1, 4)
         q, k, v = (split[i].reshape(n * self.heads, tokens, -1) for i in range(3))
         weights = nn.softmax(nn.bmm_transpose(q, k) * (self.heads / channels) ** 0.5, dim=2)
-        joined = (
-            nn.bmm(weights, v)
-            .reshape(n, self.heads, tokens, -1)
-            .permute(0, 2, 1, 3)
-            .reshape(n, tokens, channels)
-        )
-        return self.out(joined)
+        joined = nn.bmm(weights, v).reshape(n, self.heads, tokens, -1).permute(0, 2, 1, 3)
+        return self.out(joined.reshape(n, tokens, channels))
 
-    def execute(self, x):
+    def execute(self, x: jt.Var) -> jt.Var:
         z = as_tokens(x)
         attended = self.attend(z)
-        return as_image(
-            attended + self.second(nn.gelu(self.first(self.norms[1](z + attended)))), x.shape
+        fed = self.second(nn.gelu(self.first(self.norms[1](z + attended))))
+        return as_image(attended + fed, x.shape)
+
+
+class _Convolution(Function):
+    """nn.conv2d with derivatives by x and w that share nothing.
+
+    Jittor keeps what two derivatives share if only one of them is asked for yet, as happens where a
+    backward pass meets an implicit layer: here the gradient once for every tap, gigabytes.
+    """
+
+    def __init__(self, stride: Any, padding: Any):
+        super().__init__()
+        self.where = {"stride": stride, "padding": padding}
+
+    def execute(self, x: jt.Var, w: jt.Var) -> jt.Var:
+        return nn.conv2d(x, w, **self.where)
+
+    def grad(self, g: jt.Var) -> tuple[jt.Var, ...]:
+        x, w = self.inputs
+        return (
+            *pull_back(lambda x: self.execute(x, w), [x], g),
+            *pull_back(lambda w: self.execute(x, w), [w], g),
         )

@@ -1,28 +1,38 @@
 """Networks on pictures: OptDNNs of convolutions or attention in stages, DenseNet beside them, and
 what they cost."""
 
+from collections.abc import Sequence
+from typing import Any, Callable, Optional
+
 from jgrid.optdnn.blocks import Affine, AttentionBlock, Conv, ConvBlock, ConvNeXtBlock
+from jgrid.optdnn.methods import Method
 from jgrid.optdnn.network import OptDNN
 
 import jittor as jt
 import numpy as np
 from jittor import nn
 
-BLOCKS = {"conv": ConvBlock, "convnext": ConvNeXtBlock, "attention": AttentionBlock}
+BLOCKS: dict[str, Callable[..., nn.Module]] = {
+    "conv": ConvBlock,
+    "convnext": ConvNeXtBlock,
+    "attention": AttentionBlock,
+}
+# of each number that a layer puts out: with its gradient, and what lies between layers
+ACTIVATION_BYTES = 24
 
 
 class DenseStage(nn.Module):
     """DenseNet's stage: every layer sees all before it side by side, a 1 x 1 convolution at the end
     (Huang et al. 2017)."""
 
-    def __init__(self, channels, layers, growth):
+    def __init__(self, channels: int, layers: int, growth: int):
         super().__init__()
         self.blocks = nn.ModuleList(
             [ConvBlock(channels + k * growth, growth, 2 * growth) for k in range(layers)]
         )
         self.out = Conv(channels + layers * growth, channels, 1)
 
-    def execute(self, x):
+    def execute(self, x: jt.Var) -> jt.Var:
         for block in self.blocks:
             x = jt.concat([x, block(x)], dim=1)
         return self.out(x)
@@ -36,7 +46,14 @@ class ImageClassifier(nn.Module):
     which attention needs (None: no positions); patch: stride of the first convolution.
     """
 
-    def __init__(self, n_in, classes, stages, patch=2, side=None):
+    def __init__(
+        self,
+        n_in: int,
+        classes: int,
+        stages: Sequence[tuple[int, nn.Module]],
+        patch: int = 2,
+        side: Optional[int] = None,
+    ):
         super().__init__()
         widths = [n_in] + [channels for channels, _ in stages]
         strides = [patch] + [2] * (len(stages) - 1)
@@ -54,7 +71,7 @@ class ImageClassifier(nn.Module):
         self.norm = nn.BatchNorm(widths[-1])
         self.head = nn.Linear(widths[-1], classes)
 
-    def execute(self, x):
+    def execute(self, x: jt.Var) -> jt.Var:
         for n, (down, stage) in enumerate(zip(self.down, self.stages)):
             x = down(x)
             if n == 0 and self.positions is not None:
@@ -64,8 +81,16 @@ class ImageClassifier(nn.Module):
 
 
 def optdnn_classifier(
-    method, n_in, classes, side, channels=(16, 32), layers=2, block="conv", learnable=False, patch=2
-):
+    method: Method,
+    n_in: int,
+    classes: int,
+    side: int,
+    channels: Sequence[int] = (16, 32),
+    layers: int = 2,
+    block: str = "conv",
+    learnable: bool = False,
+    patch: int = 2,
+) -> ImageClassifier:
     """An `ImageClassifier` of OptDNN stages: `layers` layers at each of `channels`, the pictures
     (n_in, side, side).
 
@@ -75,37 +100,37 @@ def optdnn_classifier(
     """
     implicit = bool(np.diag(method.tableau(0).D).any())
     if implicit and block != "conv":
-        raise ValueError(f"implicit methods need blocks that are contractions: conv, not {block}")
+        raise ValueError(f"`block` must be conv, a contraction, in implicit methods, got {block}")
     if patch > side:
         raise ValueError(
-            f"a first convolution of stride {patch} leaves nothing of pictures of {side} pixels"
+            f"`patch` {patch}, the first stride, leaves nothing of pictures of {side} pixels"
         )
 
-    def stage(width):
-        return OptDNN(
-            method,
-            lambda contract=False: BLOCKS[block](width, **({"contract": True} if contract else {})),
-            layers,
-            learnable,
-        )
+    def stage(width: int) -> OptDNN:
+        def make_block(contract: bool = False) -> nn.Module:
+            return BLOCKS[block](width, contract=True) if contract else BLOCKS[block](width)
 
-    return ImageClassifier(
-        n_in,
-        classes,
-        [(width, stage(width)) for width in channels],
-        patch,
-        side if block == "attention" else None,
-    )
+        return OptDNN(method, make_block, layers, learnable)
+
+    stages = [(width, stage(width)) for width in channels]
+    positions = side if block == "attention" else None
+    return ImageClassifier(n_in, classes, stages, patch, positions)
 
 
-def dense_classifier(n_in, classes, channels=(16, 32), layers=2, parameters=None, patch=2):
+def dense_classifier(
+    n_in: int,
+    classes: int,
+    channels: Sequence[int] = (16, 32),
+    layers: int = 2,
+    parameters: Optional[int] = None,
+    patch: int = 2,
+) -> ImageClassifier:
     """A DenseNet of the same stages; its growth is the one that comes nearest to so many
     `parameters`."""
 
-    def build(growth):
-        return ImageClassifier(
-            n_in, classes, [(width, DenseStage(width, layers, growth)) for width in channels], patch
-        )
+    def build(growth: int) -> ImageClassifier:
+        stages = [(width, DenseStage(width, layers, growth)) for width in channels]
+        return ImageClassifier(n_in, classes, stages, patch)
 
     if parameters is None:
         return build(min(channels) // 2)
@@ -115,30 +140,27 @@ def dense_classifier(n_in, classes, channels=(16, 32), layers=2, parameters=None
     )
 
 
-def size(model):
+def size(model: nn.Module) -> int:
     """Numbers that training changes."""
     return sum(int(np.prod(p.shape)) for p in model.parameters() if not p.is_stop_grad())
 
 
-def multiply_adds(model, x):
+def multiply_adds(model: nn.Module, x: jt.Var) -> int:
     """Multiplications of `model` on one batch x, by its convolutions, linear maps and attention:
     what tables call FLOPs or MACs.
 
     Counted as they are run: an implicit layer's iterations each count.
     """
 
-    def count(module, output):
+    def count(module: Any, output: jt.Var) -> int:
         size = int(np.prod(output.shape))
         if isinstance(module, AttentionBlock):
             return 2 * size * output.shape[2] * output.shape[3]
-        # with contract its convolutions are called as functions
         if isinstance(module, ConvBlock):
-            taps = (
-                sum(int(np.prod(conv.weight.shape)) for conv in (module.first, module.second))
-                if module.contract
-                else 0
-            )
-            return size // output.shape[1] * taps
+            if not module.contract:
+                return 0  # its convolutions are counted themselves
+            taps = [int(np.prod(conv.weight.shape)) for conv in (module.first, module.second)]
+            return size // output.shape[1] * sum(taps)
         if isinstance(module, Affine):
             return size * module.weight.shape[-2]
         return size * int(np.prod(module.weight.shape[1:]))
@@ -146,29 +168,32 @@ def multiply_adds(model, x):
     return _total(model, x, (nn.Conv, nn.Linear, Affine, AttentionBlock, ConvBlock), count)
 
 
-def activations(model, x):
+def activations(model: nn.Module, x: jt.Var) -> int:
     """Numbers that the layers of `model` put out on one batch x, attention's weights among them:
     what a step of training keeps."""
 
-    def count(module, output):
+    def count(module: Any, output: jt.Var) -> int:
         size = int(np.prod(output.shape))
         if isinstance(module, AttentionBlock):
             return 2 * module.heads * output.shape[0] * (output.shape[2] * output.shape[3]) ** 2
         return 3 * size if isinstance(module, ConvBlock) and module.contract else size
 
-    return _total(
-        model,
-        x,
-        (nn.Conv, nn.Linear, Affine, nn.BatchNorm, nn.LayerNorm, AttentionBlock, ConvBlock),
-        count,
-    )
+    norms = (nn.BatchNorm, nn.LayerNorm)
+    return _total(model, x, (nn.Conv, nn.Linear, Affine, *norms, AttentionBlock, ConvBlock), count)
 
 
-def _total(model, x, kinds, count):
+def activation_bytes(model: nn.Module, x: jt.Var, batch: int) -> int:
+    """What training on `batch` pictures a step keeps of its layers' outputs; x: one picture."""
+    return ACTIVATION_BYTES * batch * activations(model, x)
+
+
+def _total(
+    model: nn.Module, x: jt.Var, kinds: tuple[type, ...], count: Callable[[Any, jt.Var], int]
+) -> int:
     """The sum of count(module, output) over all calls of modules of these kinds while the model
     computes x."""
-    found = []
-    counted = [m for m in model.modules() if isinstance(m, kinds)]
+    found: list[int] = []
+    counted: list[Any] = [m for m in model.modules() if isinstance(m, kinds)]
     for module in counted:
         module.register_forward_hook(
             lambda module, arguments, output: found.append(count(module, output))

@@ -1,23 +1,15 @@
 """Pictures of what OptDNNs do: convergence to a flow, decision regions, fits."""
 
+from collections.abc import Sequence
+from typing import Any
+
 import matplotlib
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 
-def _panels(n, columns, width=3.4, height=3.4):
-    columns = min(n, columns)
-    rows = -(-n // columns)
-    figure = Figure(figsize=(width * columns, height * rows), dpi=110, layout="constrained")
-    FigureCanvasAgg(figure)
-    axes = figure.subplots(rows, columns, squeeze=False).ravel()
-    for empty in axes[n:]:
-        empty.set_axis_off()
-    return figure, axes
-
-
-def convergence(depths, errors):
+def convergence(depths: Sequence[int], errors: dict[str, list[float]]) -> Figure:
     """Errors against the flow over the depth, errors: {method: list}."""
     figure, (axis,) = _panels(1, 1, 7.5, 4.8)
     marks = "osv^D<>*XPhd"
@@ -44,7 +36,13 @@ def convergence(depths, errors):
     return figure
 
 
-def regions(values, reach, points, labels, captions):
+def regions(
+    values: dict[str, np.ndarray],
+    reach: float,
+    points: np.ndarray,
+    labels: np.ndarray,
+    captions: dict[str, str],
+) -> Figure:
     """Decision regions by method: values {name: (n, n) raster of the logits' difference}, points
     (N, 2) with labels over them."""
     figure, axes = _panels(len(values), 4)
@@ -68,7 +66,9 @@ def regions(values, reach, points, labels, captions):
     return figure
 
 
-def parities(outputs, labels, captions):
+def parities(
+    outputs: dict[str, np.ndarray], labels: np.ndarray, captions: dict[str, str]
+) -> Figure:
     """What networks make of all 2^n vectors of bits, half of the bits along each axis; outputs
     {name: (2^n,) logits' difference}.
 
@@ -85,7 +85,9 @@ def parities(outputs, labels, captions):
     return figure
 
 
-def fits(x, y, outputs, captions):
+def fits(
+    x: np.ndarray, y: np.ndarray, outputs: dict[str, np.ndarray], captions: dict[str, str]
+) -> Figure:
     """Fitted functions over their target, outputs {name: (N,)}."""
     figure, axes = _panels(len(outputs), 4, 3.4, 2.4)
     for axis, (name, values) in zip(axes, outputs.items()):
@@ -96,18 +98,27 @@ def fits(x, y, outputs, captions):
     return figure
 
 
-def costs(rows):
+def costs(rows: dict[str, dict[str, Any]]) -> Figure:
     """Accuracy over multiply-adds, rows {name: {"test_accuracy", "multiply_adds"}}."""
     figure, (axis,) = _panels(1, 1, 6.5, 4.5)
     for n, (name, row) in enumerate(rows.items()):
-        axis.plot(row["multiply_adds"] / 1e6, 100 * row["test_accuracy"], "o", color=f"C{n}")
-        axis.annotate(
-            name,
-            (row["multiply_adds"] / 1e6, 100 * row["test_accuracy"]),
-            fontsize=8,
-            xytext=(5, 4),
-            textcoords="offset points",
-        )
+        place = (row["multiply_adds"] / 1e6, 100 * row["test_accuracy"])
+        axis.plot(*place, "o", color=f"C{n}")
+        axis.annotate(name, place, fontsize=8, xytext=(5, 4), textcoords="offset points")
     axis.set(xlabel="million multiply-adds per picture", ylabel="test accuracy (%)", xscale="log")
     axis.grid(alpha=0.3, which="both")
     return figure
+
+
+def _panels(
+    n: int, columns: int, width: float = 3.4, height: float = 3.4
+) -> tuple[Figure, np.ndarray]:
+    """n panels in rows of so many columns, each of a size in inches."""
+    columns = min(n, columns)
+    rows = -(-n // columns)
+    figure = Figure(figsize=(width * columns, height * rows), dpi=110, layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots(rows, columns, squeeze=False).ravel()
+    for empty in axes[n:]:
+        empty.set_axis_off()
+    return figure, axes

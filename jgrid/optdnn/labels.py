@@ -1,19 +1,18 @@
 """Classifying pictures: f(picture) = logits of its class."""
 
-from jgrid.task import AbstractTask
+from typing import Any
+
+from jgrid.field import Field, check_memory, count_parameters, in_chunks
+from jgrid.optdnn.classifier import activation_bytes, multiply_adds
+from jgrid.task import AbstractTask, Epochs
+from jgrid.trainer import TrainConfig, Trainer
 
 import jittor as jt
 import numpy as np
 from jittor import nn
+from numpy.random import default_rng
 
 CHUNK = 1000  # pictures per forward pass when all are classified
-
-
-def set_training(model, training):
-    """Whether the batch norms of a model normalise by the batch, or by what they have seen
-    (Jittor's eval() would stop gradients)."""
-    for module in model.modules():
-        module.is_train = training
 
 
 class LabelTask(AbstractTask):
@@ -21,12 +20,21 @@ class LabelTask(AbstractTask):
     likewise, is never trained on.
 
     Each epoch is a new order of all pictures. shift: they are moved by up to so many pixels each
-    way, at random, as they are sampled; flip: half of them are seen in a mirror.
+    way, at random, as they are sampled; flip: half of them are seen in a mirror. ValueError where
+    pictures and labels do not go together.
     """
 
     metric = "test_accuracy"
 
-    def __init__(self, pictures, labels, test, seed=0, shift=0, flip=False):
+    def __init__(
+        self,
+        pictures: np.ndarray,
+        labels: np.ndarray,
+        test: tuple[np.ndarray, np.ndarray],
+        seed: int = 0,
+        shift: int = 0,
+        flip: bool = False,
+    ):
         for name, values, classes in (("training", pictures, labels), ("test", *test)):
             if len(values) != len(classes) or values.ndim != 4 or not len(values):
                 raise ValueError(
@@ -42,46 +50,68 @@ class LabelTask(AbstractTask):
         self.flip = flip
         self.mean = float(pictures.mean())
         self.deviation = float(pictures.std())
+        self._epochs = Epochs(len(labels), seed)
 
-    def standardised(self, pictures):
-        return jt.array((pictures - self.mean) / self.deviation)
-
-    def sample(self, step, n):
-        epoch, begin = divmod(step * n, max(n, len(self.labels) // n * n))
-        chosen = np.random.default_rng((self.seed, epoch)).permutation(len(self.labels))[
-            begin : begin + n
-        ]
+    def sample(self, step: int, n: int) -> dict[str, jt.Var]:
+        chosen = self._epochs.rows(step, n)
         pictures = self.pictures[chosen]
         if self.shift:
-            s = self.shift
-            padded = np.pad(pictures, ((0, 0), (0, 0), (s, s), (s, s)))
-            height, width = pictures.shape[2:]
-            moves = np.random.default_rng((self.seed, 1, step)).integers(
-                0, 2 * s + 1, (len(pictures), 2)
+            moves = default_rng((self.seed, 1, step)).integers(
+                0, 2 * self.shift + 1, (len(pictures), 2)
             )
-            pictures = np.stack(
-                [p[:, y : y + height, x : x + width] for p, (y, x) in zip(padded, moves)]
-            )
+            pictures = _moved(pictures, moves, self.shift)
         if self.flip:
-            mirrored = np.random.default_rng((self.seed, 2, step)).random(len(pictures)) < 0.5
+            mirrored = default_rng((self.seed, 2, step)).random(len(pictures)) < 0.5
             pictures = np.where(mirrored[:, None, None, None], pictures[..., ::-1], pictures)
-        return {"x": self.standardised(pictures), "y": jt.array(self.labels[chosen])}
+        return {"x": jt.array(self.standardised(pictures)), "y": jt.array(self.labels[chosen])}
 
-    def loss(self, model, batch):
+    def loss(self, model: nn.Module, batch: dict[str, jt.Var]) -> dict[str, jt.Var]:
         set_training(model, True)
         return {"cross_entropy": nn.cross_entropy_loss(model(batch["x"]), batch["y"])}
 
-    def predict(self, model, pictures):
-        """The classes (N,) a model sees in pictures."""
-        set_training(model, False)
-        with jt.no_grad():
-            return np.concatenate(
-                [
-                    model(self.standardised(pictures[i : i + CHUNK])).numpy().argmax(1)
-                    for i in range(0, len(pictures), CHUNK)
-                ]
-            )
-
-    def evaluate(self, model):
+    def evaluate(self, model: nn.Module) -> dict[str, float]:
         pictures, labels = self.test
         return {"test_accuracy": float((self.predict(model, pictures) == labels).mean())}
+
+    def standardised(self, pictures: np.ndarray) -> np.ndarray:
+        """Pictures as networks see them: with the mean and deviation of all of training."""
+        return (pictures - self.mean) / self.deviation
+
+    def predict(self, model: nn.Module, pictures: np.ndarray) -> np.ndarray:
+        """The classes (N,) a model sees in pictures."""
+        set_training(model, False)
+        return in_chunks(model, self.standardised(pictures), CHUNK).argmax(1)
+
+
+def train_classifier(
+    task: LabelTask, network: nn.Module, lr: float, config: TrainConfig
+) -> dict[str, Any]:
+    """A network's accuracy, what it costs, and how its training went; memory.NotEnough."""
+    model = Field(None, network, {"network": lr})
+    some = jt.array(task.standardised(task.test[0][:16]))
+    kept = activation_bytes(network, some[:1], config.batch)
+    check_memory(model, config.batch, kept, "`train.batch`, `channels` or `layers`")
+    result = Trainer(task, model, config).fit()
+    return {
+        "test_accuracy": result["test_accuracy"],
+        "parameters": count_parameters(model),
+        "multiply_adds": multiply_adds(network, some) / 16,
+        "seconds_train": result["seconds_train"],
+        "loss": result["loss"],
+    }
+
+
+def set_training(model: nn.Module, training: bool) -> None:
+    """Whether the batch norms of a model normalise by the batch, or by what they have seen
+    (Jittor's eval() would stop gradients)."""
+    for module in model.modules():
+        module.is_train = training
+
+
+def _moved(pictures: np.ndarray, moves: np.ndarray, shift: int) -> np.ndarray:
+    """Each picture's window of a frame of `shift` zeros around it: moves (N, 2), rows and columns
+    from 0 to 2 shift."""
+    height, width = pictures.shape[2:]
+    padded = np.pad(pictures, ((0, 0), (0, 0), (shift, shift), (shift, shift)))
+    windows = [p[:, y : y + height, x : x + width] for p, (y, x) in zip(padded, moves)]
+    return np.stack(windows)

@@ -7,10 +7,18 @@ alpha_{k,i} x_i + sum_i beta_{k,i} T_i(x_i) is written here with the sums a meth
 few streams, as Butcher's general linear methods are. The paper's own table of networks was not
 available: the family below is this library's."""
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Callable, NamedTuple
+from typing import Any, Callable, NamedTuple, Optional
 
 import numpy as np
+
+# numbers, numpy arrays or Jittor variables; modules T map them, and solve(T, r, d) gives the y with
+# y = r + d T(y)
+Array = Any
+Module = Callable[[Array], Array]
+Solve = Callable[[Module, Array, Any], Array]
+Rows = list[list[tuple[int, Any]]]  # a sparse matrix: (column, coefficient) pairs
 
 
 class Tableau(NamedTuple):
@@ -28,88 +36,103 @@ class Tableau(NamedTuple):
     B: np.ndarray
 
 
+class SparseTableau(NamedTuple):
+    """A tableau of `sparse` matrices, whose coefficients may be numbers, Jittor scalars, or places
+    in a list of these."""
+
+    U: Rows
+    D: Rows
+    V: Rows
+    B: Rows
+
+
 @dataclass(frozen=True)
 class Method:
     """start: the streams at the start, as multiples of the input; tableau(k): layer k; readout(S):
     the output's coefficients."""
 
-    start: tuple
+    start: tuple[int, ...]
     tableau: Callable[[int], Tableau]
     readout: Callable[[int], np.ndarray] = lambda n_streams: np.eye(n_streams)[0]
 
 
-def _tableau(U, V, B, D=None):
+def _tableau(U: Any, V: Any, B: Any, D: Any = None) -> Tableau:
+    """A layer of nested lists; D is zero unless given."""
     U, V, B = (np.array(m, float, ndmin=2) for m in (U, V, B))
-    return Tableau(U, np.zeros((len(U),) * 2) if D is None else np.array(D, float, ndmin=2), V, B)
+    D = np.zeros((len(U), len(U))) if D is None else np.array(D, float, ndmin=2)
+    return Tableau(U, D, V, B)
 
 
-def gradient_descent():
+def gradient_descent() -> Method:
     """x+ = x + T(x): ResNet."""
     return Method((1,), lambda k: _tableau([1], [1], [1]))
 
 
-def heavy_ball(beta=0.9):
+def heavy_ball(beta: float = 0.9) -> Method:
     """x+ = x + beta (x - x_prev) + T(x), Polyak 1964."""
     return Method((1, 1), lambda k: _tableau([1, 0], [[1 + beta, -beta], [1, 0]], [[1], [0]]))
 
 
-def nesterov(most=0.9):
+def nesterov(most: float = 0.9) -> Method:
     """y = x + c_k (x - x_prev), x+ = y + T(y), c_k = min(k / (k + 3), most), Nesterov 1983.
 
     Without the bound (most = 1) the roots 1 and c_k meet and it follows an equation of second order
     instead; up to 27 layers are the same."""
 
-    def layer(k):
+    def layer(k: int) -> Tableau:
         c = min(k / (k + 3), most)
         return _tableau([1 + c, -c], [[1 + c, -c], [1, 0]], [[1], [0]])
 
     return Method((1, 1), layer)
 
 
-def apg2(least=0.1):
+def apg2(least: float = 0.1) -> Method:
     """y = (1 - th) x + th z, z+ = z + T(y), x+ = (1 - th) x + th z+, th_k = max(2 / (k + 2),
     least): accelerated gradients in three sequences (Auslender and Teboulle 2006); without the
     bound x would be an average over more and more of the past."""
 
-    def layer(k):
+    def layer(k: int) -> Tableau:
         th = max(2 / (k + 2), least)
         return _tableau([1 - th, th], [[1 - th, th], [0, 1]], [[th], [1]])
 
     return Method((1, 1), layer)
 
 
-def _two_gradients(now, before):
+def _two_gradients(now: float, before: float) -> Method:
     """x+ = x + now T(x) - before T_prev(x_prev), the first layer plain."""
 
-    def layer(k):
-        return _tableau([1, 0], [[1, -before if k else 0], [0, 0]], [[now if k else 1], [1]])
+    def layer(k: int) -> Tableau:
+        if k == 0:
+            return _tableau([1, 0], [[1, 0], [0, 0]], [[1], [1]])
+        return _tableau([1, 0], [[1, -before], [0, 0]], [[now], [1]])
 
     return Method((1, 0), layer)
 
 
-def optimistic():
+def optimistic() -> Method:
     """x+ = x + 2 T(x) - T_prev(x_prev), optimistic gradient, Popov 1980."""
     return _two_gradients(2, 1)
 
 
-def adams_bashforth():
+def adams_bashforth() -> Method:
     """x+ = x + 3/2 T(x) - 1/2 T_prev(x_prev): of second order."""
     return _two_gradients(1.5, 0.5)
 
 
-def dual_averaging():
+def dual_averaging() -> Method:
     """x_{k+1} = x_0 + sum_{i <= k} beta_{k,i} T_i(x_i), Nesterov 2009, with all beta = 1.
 
     So it computes what gradient descent does; with learnable coefficients each edge has its own and
     it is a DenseNet that adds."""
 
-    def layer(k):
-        return _tableau(np.ones(k + 1), np.eye(k + 2, k + 1), np.eye(k + 2)[:, -1:])
+    def layer(k: int) -> Tableau:
+        added = np.eye(k + 2)[:, -1:]  # T_k(x_k), a stream of its own
+        return _tableau(np.ones(k + 1), np.eye(k + 2, k + 1), added)
 
     return Method((1,), layer, np.ones)
 
 
-def admm(rho=0.5, step=0.5):
+def admm(rho: float = 0.5, step: float = 0.5) -> Method:
     """Linearised ADMM of min f(x) + g(z), x = z: with d = lambda + rho (x - z) at the newest x and
     z,
 
@@ -123,30 +146,29 @@ def admm(rho=0.5, step=0.5):
     return Method((1, 1, 0), lambda k: _tableau([[1, 0, 0], [0, 1, 0]], rows[:, :3], rows[:, 3:]))
 
 
-def proximal_point():
+def proximal_point() -> Method:
     """x+ = x + T(x+), Rockafellar 1976: implicit."""
     return Method((1,), lambda k: _tableau([1], [1], [1], [1]))
 
 
-def proximal_gradient():
+def proximal_gradient() -> Method:
     """x+ = x + T_f(x) + T_g(x+): implicit."""
     return Method((1,), lambda k: _tableau([[1], [1]], [1], [1, 1], [[0, 0], [1, 1]]))
 
 
-def fista(most=0.9):
+def fista(most: float = 0.9) -> Method:
     """y = x + c_k (x - x_prev), x+ = y + T_f(y) + T_g(x+), c_k as `nesterov`'s, Beck and Teboulle
     2009: implicit."""
 
-    def layer(k):
+    def layer(k: int) -> Tableau:
         c = min(k / (k + 3), most)
-        return _tableau(
-            [[1 + c, -c]] * 2, [[1 + c, -c], [1, 0]], [[1, 1], [0, 0]], [[0, 0], [1, 1]]
-        )
+        y = [1 + c, -c]
+        return _tableau([y, y], [y, [1, 0]], [[1, 1], [0, 0]], [[0, 0], [1, 1]])
 
     return Method((1, 1), layer)
 
 
-METHODS = {
+METHODS: dict[str, Callable[[], Method]] = {
     "gd": gradient_descent,
     "heavy-ball": heavy_ball,
     "nesterov": nesterov,
@@ -162,24 +184,27 @@ METHODS = {
 IMPLICIT = ("proximal-point", "proximal-gradient", "fista")
 
 
-def find_method(name):
+def find_method(name: str) -> Method:
     """The Method of a name in METHODS; ValueError for any other."""
     if name not in METHODS:
-        raise ValueError(f"there is no method {name!r}; there are {', '.join(METHODS)}")
+        raise ValueError(f"`method` must be one of {', '.join(METHODS)}, got {name!r}")
     return METHODS[name]()
 
 
-def sparse(matrix):
+def sparse(matrix: np.ndarray) -> Rows:
     """A matrix as the (column, coefficient) pairs of its rows, without its zeros."""
-    rows = [[] for _ in matrix]
+    rows: Rows = [[] for _ in matrix]
     for r, c in np.argwhere(matrix).tolist():
         rows[r].append((c, float(matrix[r, c])))
     return rows
 
 
-def combine(pairs, values):
-    """The sum of c v_i over the pairs (i, c): numbers, numpy arrays or Jittor variables; None where
-    there are none."""
+def sparse_tableau(tableau: Tableau) -> SparseTableau:
+    return SparseTableau(*map(sparse, tableau))
+
+
+def combine(pairs: Iterable[tuple[int, Any]], values: Sequence[Array]) -> Optional[Array]:
+    """The sum of c v_i over the pairs (i, c); None where there are none."""
     total = None
     for i, c in pairs:
         term = values[i] if isinstance(c, float) and c == 1.0 else c * values[i]
@@ -187,24 +212,21 @@ def combine(pairs, values):
     return total
 
 
-def advance(tableau, streams, modules, solve):
-    """One layer: streams and modules T_j -> new streams, of whatever arrays; solve(T, r, d) gives
-    the y with y = r + d T(y).
-
-    tableau: of `sparse` matrices, whose coefficients may be numbers or Jittor scalars.
-    """
-    found = []
+def advance(
+    tableau: SparseTableau, streams: Sequence[Array], modules: Sequence[Module], solve: Solve
+) -> list[Array]:
+    """One layer: streams and modules T_j -> new streams."""
+    found: list[Array] = []
     for j, module in enumerate(modules):
         rest = combine(tableau.U[j], streams)
         known = combine([(i, c) for i, c in tableau.D[j] if i < j], found)
         rest = rest if known is None else rest + known
         implicit = dict(tableau.D[j]).get(j)
-        # an implicit y is at hand, so T(y) = (y - r) / d needs no further evaluation
-        found.append(
-            module(rest)
-            if implicit is None
-            else (solve(module, rest, implicit) - rest) * (1 / implicit)
-        )
+        if implicit is None:
+            found.append(module(rest))
+        else:
+            # y is at hand, so T(y) = (y - r) / d needs no further evaluation
+            found.append((solve(module, rest, implicit) - rest) * (1 / implicit))
     n = len(streams)
     return [
         combine([*v, *((n + j, c) for j, c in b)], [*streams, *found])
@@ -212,21 +234,21 @@ def advance(tableau, streams, modules, solve):
     ]
 
 
-def run(method, x, modules, solve):
+def run(method: Method, x: Array, modules: Sequence[Sequence[Module]], solve: Solve) -> Array:
     """The network of a method on anything with + and *: `modules[k][j]` is T_j of layer k. Returns
     the output."""
     streams = [u * x for u in method.start]
     for k, of_layer in enumerate(modules):
-        streams = advance(Tableau(*map(sparse, method.tableau(k))), streams, of_layer, solve)
+        streams = advance(sparse_tableau(method.tableau(k)), streams, of_layer, solve)
+    return read(method, streams)
+
+
+def read(method: Method, streams: Sequence[Array]) -> Array:
+    """The output that the last streams make."""
     return combine(sparse(method.readout(len(streams))[None])[0], streams)
 
 
-def _once(module, rest, d):
-    """Solves y = r + d T(y) where T is constant."""
-    return rest + d * module(rest)
-
-
-def clock(method, layers):
+def clock(method: Method, layers: int) -> np.ndarray:
     """Steps h_k (layers,) with which T_k = h_k f takes a network along x' = f(x) from time 0 to 1
     in equal parts.
 
@@ -234,18 +256,13 @@ def clock(method, layers):
     coefficients they tend to rho'(1) / sigma(1) / layers of linear multistep theory; 0 or less says
     that there is no such step."""
     times = [0.0] * len(method.start)
-    steps = []
+    steps: list[float] = []
     for k in range(layers):
-        tableau = Tableau(*map(sparse, method.tableau(k)))
-
-        def arrive(h, tableau=tableau, times=times):
-            moved = advance(tableau, times, [lambda y: h] * len(tableau.U), _once)
-            return moved, combine(sparse(method.readout(len(moved))[None])[0], moved)
-
-        unmoved = arrive(0.0)[1]
-        gain = arrive(1.0)[1] - unmoved
+        tableau = sparse_tableau(method.tableau(k))
+        unmoved = read(method, _pass_time(tableau, times, 0.0))
+        gain = read(method, _pass_time(tableau, times, 1.0)) - unmoved
         steps.append(((k + 1) / layers - unmoved) / gain if gain else np.inf)
-        times = arrive(steps[-1])[0]
+        times = _pass_time(tableau, times, steps[-1])
     return np.array(steps)
 
 
@@ -259,13 +276,13 @@ class Analysis(NamedTuple):
     roots: np.ndarray
 
     @property
-    def universal(self):
+    def universal(self) -> bool:
         """The condition of the theorem: a convergent method, so that deep networks of its form come
         near every flow."""
         return self.consistent and self.zero_stable
 
 
-def analyse(method, layers=128):
+def analyse(method: Method, layers: int = 128) -> Analysis:
     """What linear multistep theory says of a method before anything is trained.
 
     consistent: T = 0 leaves every point where a T stands at the input (rho(1) = 0), and there are
@@ -275,13 +292,8 @@ def analyse(method, layers=128):
     coefficients that is the root condition (roots of rho in the unit disc, those on the circle
     simple). order: p in |error| ~ L^-p on x' = x, the start included.
     """
-    few = 16  # in unstable methods even rounding grows with depth
-    steps = clock(method, few)
-    consistent = bool(
-        _drift(method, few) < 1e-9 and np.isfinite(steps).all() and steps[few // 2 :].min() > 1e-9
-    )
-    near, far = (_growth(method, n) for n in (layers // 2, 2 * layers))
-    stable = bool(far < 1.5 * near)
+    consistent = _has_steps(method)
+    stable = bool(_growth(method, 2 * layers) < 1.5 * _growth(method, layers // 2))
     order = 0
     if consistent and stable:
         errors = [abs(_exponential(method, n) - np.e) for n in (layers // 2, layers)]
@@ -292,11 +304,29 @@ def analyse(method, layers=128):
     return Analysis(consistent, stable, order, np.linalg.eigvals(V[: len(method.start)]))
 
 
-def _drift(method, layers):
-    """How far T = 0 moves a point at which some T stands, or the output, from the input 1."""
-    drift = []
+def _once(module: Module, rest: Array, d: float) -> Array:
+    """Solves y = r + d T(y) where T is constant."""
+    return rest + d * module(rest)
 
-    def module(y):
+
+def _pass_time(tableau: SparseTableau, times: Sequence[float], h: float) -> list[float]:
+    """Where streams at these times stand after a layer in which every T is h."""
+    return advance(tableau, times, [lambda y: h] * len(tableau.U), _once)
+
+
+def _has_steps(method: Method) -> bool:
+    """Whether T = 0 leaves the input where it is, and there are steps with which time passes."""
+    few = 16  # in unstable methods even rounding grows with depth
+    steps = clock(method, few)
+    passes = np.isfinite(steps).all() and steps[few // 2 :].min() > 1e-9
+    return bool(passes and _drift(method, few) < 1e-9)
+
+
+def _drift(method: Method, layers: int) -> float:
+    """How far T = 0 moves a point at which some T stands, or the output, from the input 1."""
+    drift: list[float] = []
+
+    def module(y: float) -> float:
         drift.append(abs(y - 1.0))
         return 0.0
 
@@ -304,7 +334,7 @@ def _drift(method, layers):
     return max(*drift, abs(output - 1.0))
 
 
-def _growth(method, layers):
+def _growth(method: Method, layers: int) -> float:
     """The largest change of the output by a unit change of a stream after some layer before."""
     matrices = [method.tableau(k).V for k in range(layers)]
     row = method.readout(len(matrices[-1]))
@@ -315,10 +345,12 @@ def _growth(method, layers):
     return largest
 
 
-def _exponential(method, layers):
+def _exponential(method: Method, layers: int) -> float:
     """x(1) of x' = x, x(0) = 1 by the network with T_k = h_k x."""
-    modules = [
-        [lambda y, h=h: h * y] * len(method.tableau(k).U)
-        for k, h in enumerate(clock(method, layers))
-    ]
+    steps = clock(method, layers)
+    modules = [[_times(h)] * len(method.tableau(k).U) for k, h in enumerate(steps)]
     return run(method, 1.0, modules, lambda module, rest, d: rest / (1 - d * module(1.0)))
+
+
+def _times(h: float) -> Module:
+    return lambda y: h * y

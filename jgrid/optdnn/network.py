@@ -1,9 +1,19 @@
 """Networks from methods: OptDNN, and networks of two-layer blocks on coordinates."""
 
+from typing import Any, Callable, Optional
+
 from jgrid.network import require_memory
 from jgrid.optdnn.blocks import Affine, TwoLayer
 from jgrid.optdnn.implicit import FixedPointSolver
-from jgrid.optdnn.methods import Tableau, advance, combine, sparse
+from jgrid.optdnn.methods import (
+    Method,
+    Rows,
+    SparseTableau,
+    advance,
+    combine,
+    sparse,
+    sparse_tableau,
+)
 
 import jittor as jt
 import numpy as np
@@ -21,82 +31,84 @@ class OptDNN(nn.Module):
     each copy has its own coefficients.
     """
 
-    def __init__(self, method, make_block, layers, learnable=False, solver=None, copies=()):
+    def __init__(
+        self,
+        method: Method,
+        make_block: Callable[..., nn.Module],
+        layers: int,
+        learnable: bool = False,
+        solver: Optional[FixedPointSolver] = None,
+        copies: tuple[int, ...] = (),
+    ):
         super().__init__()
         self.start = method.start
         self.solver = solver or FixedPointSolver()
         tableaux = [method.tableau(k) for k in range(layers)]
         self.stages = len(tableaux[0].U)
+        implicit = [d != 0 for t in tableaux for d in np.diag(t.D)]
         self.blocks = nn.ModuleList(
-            [
-                make_block(contract=True) if d else make_block()
-                for t in tableaux
-                for d in np.diag(t.D)
-            ]
+            [make_block(contract=True) if i else make_block() for i in implicit]
         )
-        self.layers = [Tableau(*map(sparse, t)) for t in tableaux]
-        self.readout = sparse(method.readout(len(tableaux[-1].V))[None])[0]
+        self.layers = [sparse_tableau(t) for t in tableaux]
+        self.readout = sparse(method.readout(len(tableaux[-1].V))[None])
         if learnable:
-            rows = [row for t in self.layers for matrix in (t.U, t.V, t.B) for row in matrix] + [
-                self.readout
-            ]
-            # one variable each: kernels into which Jittor fuses slices of one vector do not always
-            # compile
-            shape = (*copies, 1, 1) if copies else (1,)
-            self.coefficients = nn.ParameterList(
-                [jt.array(np.full(shape, c, np.float32)) for row in rows for _, c in row]
-            )
-            self.layers, self.readout = self._numbered()
+            self._learn((*copies, 1, 1) if copies else (1,))
 
-    def _numbered(self):
-        """The tableaux with the place in `coefficients` instead of each number that is learned."""
-        place = iter(range(len(self.coefficients)))
-
-        def numbered(row):
-            return [(i, next(place)) for i, _ in row]
-
-        layers = [
-            Tableau(
-                [numbered(r) for r in t.U],
-                t.D,
-                [numbered(r) for r in t.V],
-                [numbered(r) for r in t.B],
-            )
-            for t in self.layers
-        ]
-        return layers, numbered(self.readout)
-
-    def _coefficients(self, rows):
-        """The rows with Jittor scalars for places in `coefficients`; numbers stay."""
-        return [
-            [(i, self.coefficients[c] if isinstance(c, int) else c) for i, c in row] for row in rows
-        ]
-
-    def execute(self, x):
+    def execute(self, x: jt.Var) -> jt.Var:
         streams = [u * x for u in self.start]
         blocks = list(self.blocks)
-        for k, tableau in enumerate(self.layers):
+        for k, layer in enumerate(self.layers):
             modules = blocks[k * self.stages : (k + 1) * self.stages]
-            streams = advance(
-                Tableau(*map(self._coefficients, tableau)), streams, modules, self.solver
-            )
-        return combine(self._coefficients([self.readout])[0], streams)
+            tableau = SparseTableau(*map(self._coefficients, layer))
+            streams = advance(tableau, streams, modules, self.solver)
+        return combine(self._coefficients(self.readout)[0], streams)
+
+    def _learn(self, shape: tuple[int, ...]) -> None:
+        """Make a variable of each coefficient, in whose stead its place in `coefficients` stands.
+
+        One variable each: kernels into which Jittor fuses slices of one vector do not always
+        compile."""
+        learned: list[jt.Var] = []
+
+        def numbered(rows: Rows) -> Rows:
+            found = []
+            for row in rows:
+                places = []
+                for i, c in row:
+                    places.append((i, len(learned)))
+                    learned.append(jt.array(np.full(shape, c, np.float32)))
+                found.append(places)
+            return found
+
+        self.layers = [
+            SparseTableau(numbered(t.U), t.D, numbered(t.V), numbered(t.B)) for t in self.layers
+        ]
+        self.readout = numbered(self.readout)
+        self.coefficients = nn.ParameterList(learned)
+
+    def _coefficients(self, rows: Rows) -> Rows:
+        """The rows with Jittor scalars for places in `coefficients`; numbers stay."""
+
+        def value(c: Any) -> Any:
+            return self.coefficients[c] if isinstance(c, int) else c
+
+        return [[(i, value(c)) for i, c in row] for row in rows]
 
 
 def coordinate_network(
-    n_in,
-    n_out,
-    method,
-    width=64,
-    hidden=64,
-    layers=4,
-    activation="relu",
-    learnable=False,
-    copies=(),
-    gain=0.5,
-    reach=1.0,
-    bias=0.0,
-):
+    n_in: int,
+    n_out: int,
+    method: Method,
+    width: int = 64,
+    hidden: int = 64,
+    layers: int = 4,
+    activation: str = "relu",
+    learnable: bool = False,
+    copies: tuple[int, ...] = (),
+    gain: float = 0.5,
+    reach: float = 1.0,
+    bias: float = 0.0,
+) -> nn.Sequential:
     """(N, n_in) -> (N, n_out): an affine map to `width` numbers unless there are as many, an OptDNN
     of two-layer blocks, an affine map.
 
@@ -106,7 +118,7 @@ def coordinate_network(
     far smaller. bias: the last bias starts there."""
     require_memory([width, hidden] * layers + [width], copies=int(np.prod(copies)))
 
-    def block(contract=False):
+    def block(contract: bool = False) -> TwoLayer:
         return TwoLayer(
             width, hidden, activation, copies=copies, gain=gain, bias=reach, contract=contract
         )

@@ -5,9 +5,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Callable, NamedTuple, Union
 
-from jgrid import checkpoint
 from jgrid.config import Count, config
 from jgrid.field import check_memory
+from jgrid.run import make_folder, save_model
 from jgrid.task import AbstractTask
 from jgrid.trainer import TrainConfig, Trainer
 from jgrid.weightspace.models import NetConfig
@@ -71,12 +71,10 @@ def train_seeds(
         jt.set_global_seed(seed)
         task, network = make(seed)
         learner = Learner(network, config.net.rate(model), config.net.weight_decay)
-        place = Path(folder) / f"{model}-{seed}"
-        place.mkdir(parents=True, exist_ok=True)
+        place = make_folder(Path(folder) / f"{model}-{seed}")
         check_memory(learner, config.train.batch)
         runs.append(Trainer(task, learner, replace(config.train, seed=seed), place).fit())
-        weights = {name: value.numpy() for name, value in network.state_dict().items()}
-        checkpoint.save(place / "model.safetensors", weights, {"model": model, "seed": seed})
+        save_model(place, network, {"model": model, "seed": seed})
     results: dict[str, Any] = {
         key: value if isinstance(value, int) else float(np.mean([run[key] for run in runs]))
         for key, value in runs[0].items()
