@@ -2,8 +2,10 @@
 toy problems and the app."""
 
 import json
+import subprocess
 import sys
 
+import jgrid
 from jgrid import cli
 from jgrid.labelled import load_labelled
 from jgrid.optdnn import blocks, implicit, toys
@@ -849,3 +851,20 @@ def test_affine_starts_as_it_says():
 
 def test_methods_are_all_tested():
     assert set(LOOPS) == set(METHODS) and set(IMPLICIT) < set(METHODS)
+
+
+def test_the_face_has_what_it_says(capsys):
+    """All names, and the example of its docstring."""
+    assert all(getattr(jgrid.optdnn, name) is not None for name in jgrid.optdnn.__all__)
+    with pytest.raises(AttributeError, match="newton"):
+        jgrid.optdnn.newton  # noqa: B018
+    example = [line[4:] for line in jgrid.optdnn.__doc__.splitlines() if line.startswith("    ")]
+    exec("\n".join(example), {"jgrid": jgrid})
+    assert "order=1" in capsys.readouterr().out
+
+
+def test_fields_need_no_task():
+    """Methods and networks are below fields, and must not bring tasks and trainers with them."""
+    code = "import sys, jgrid.optdnn.methods; print([m for m in sys.modules if 'toys' in m])"
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout.splitlines()[-1] == "[]"

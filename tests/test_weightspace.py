@@ -7,6 +7,7 @@ import json
 import sys
 from dataclasses import replace
 
+import jgrid
 from jgrid import checkpoint, cli
 from jgrid.field import DecoderConfig, Domain, MulFAGridConfig
 from jgrid.ops.norm import fused_norm_relu, norm_relu
@@ -482,6 +483,19 @@ def test_a_zoo_of_grids_holds_jgrids_fields(digits, tmp_path):
         assert (
             -10 * np.log10(error) == pytest.approx(zoo.quality[1], abs=0.01) and zoo.quality[1] > 15
         )
+
+
+def test_the_face_has_what_it_says(tmp_path, monkeypatch, capsys):
+    """All names, and the example of its docstring, with fewer fields."""
+    face = jgrid.weightspace
+    assert all(getattr(face, name) is not None for name in face.__all__)
+    example = "\n".join(line[4:] for line in face.__doc__.splitlines() if line.startswith("    "))
+    monkeypatch.chdir(tmp_path)
+    for many, few in (("1000", "10"), ("900", "8"), ("FitConfig()", "FitConfig(steps=3)")):
+        assert many in example
+        example = example.replace(many, few)
+    exec(example, {"jgrid": jgrid, "np": np})
+    assert "[2,2,]" in capsys.readouterr().out
 
 
 # Learning from weights
