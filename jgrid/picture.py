@@ -98,6 +98,16 @@ def side_by_side(panels: Panels) -> np.ndarray:
     return np.asarray(canvas, np.float32) / 255
 
 
+def subplots(
+    rows: int, columns: int, width: float = 4.2, height: float = 3.6
+) -> tuple[Figure, np.ndarray]:
+    """A figure, which belongs to no window, and its axes (rows, columns), each of width x height
+    inches."""
+    figure = Figure(figsize=(width * columns, height * rows), dpi=110, layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure, figure.subplots(rows, columns, squeeze=False)
+
+
 def curve(
     path: Union[str, os.PathLike],
     x: Sequence[float],
@@ -106,9 +116,7 @@ def curve(
     y_label: str,
 ) -> Path:
     """A line plot of y over x as a PNG."""
-    figure = Figure(figsize=(6, 4), dpi=120, layout="constrained")
-    FigureCanvasAgg(figure)
-    axes = figure.subplots()
+    figure, ((axes,),) = subplots(1, 1, 6, 4)
     axes.plot(x, y, marker="o", markersize=3)
     axes.set(xlabel=x_label, ylabel=y_label)
     axes.grid(alpha=0.3)
@@ -120,9 +128,8 @@ def contours(path: Union[str, os.PathLike], panels: Panels, spacing: float) -> P
     line bold; a PNG."""
     top = max(float(np.abs(values).max()) for _, values in panels)
     levels = spacing * np.arange(-np.ceil(top / spacing), np.ceil(top / spacing) + 1)
-    figure = Figure(figsize=(5 * len(panels) + 0.8, 5), dpi=120, layout="constrained")
-    FigureCanvasAgg(figure)
-    for axes, (title, values) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels):
+    figure, (row,) = subplots(1, len(panels), 5 + 0.8 / len(panels), 5)
+    for axes, (title, values) in zip(row, panels):
         shown = axes.imshow(
             values, origin="lower", extent=(0, 1, 0, 1), cmap="RdBu", vmin=-top, vmax=top
         )

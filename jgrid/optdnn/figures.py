@@ -3,15 +3,16 @@
 from collections.abc import Sequence
 from typing import Any
 
+from jgrid.picture import subplots
+
 import matplotlib
 import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 
 def convergence(depths: Sequence[int], errors: dict[str, list[float]]) -> Figure:
     """Errors against the flow over the depth, errors: {method: list}."""
-    figure, (axis,) = _panels(1, 1, 7.5, 4.8)
+    figure, ((axis,),) = subplots(1, 1, 7.5, 4.8)
     marks = "osv^D<>*XPhd"
     colours = matplotlib.colormaps["tab20"]
     for n, (name, values) in enumerate(errors.items()):
@@ -100,7 +101,7 @@ def fits(
 
 def costs(rows: dict[str, dict[str, Any]]) -> Figure:
     """Accuracy over multiply-adds, rows {name: {"test_accuracy", "multiply_adds"}}."""
-    figure, (axis,) = _panels(1, 1, 6.5, 4.5)
+    figure, ((axis,),) = subplots(1, 1, 6.5, 4.5)
     for n, (name, row) in enumerate(rows.items()):
         place = (row["multiply_adds"] / 1e6, 100 * row["test_accuracy"])
         axis.plot(*place, "o", color=f"C{n}")
@@ -113,12 +114,9 @@ def costs(rows: dict[str, dict[str, Any]]) -> Figure:
 def _panels(
     n: int, columns: int, width: float = 3.4, height: float = 3.4
 ) -> tuple[Figure, np.ndarray]:
-    """n panels in rows of so many columns, each of a size in inches."""
+    """A figure and its n axes, in rows of so many columns."""
     columns = min(n, columns)
-    rows = -(-n // columns)
-    figure = Figure(figsize=(width * columns, height * rows), dpi=110, layout="constrained")
-    FigureCanvasAgg(figure)
-    axes = figure.subplots(rows, columns, squeeze=False).ravel()
-    for empty in axes[n:]:
+    figure, axes = subplots(-(-n // columns), columns, width, height)
+    for empty in axes.flat[n:]:
         empty.set_axis_off()
-    return figure, axes
+    return figure, axes.ravel()[:n]

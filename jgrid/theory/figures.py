@@ -13,6 +13,7 @@ from jgrid.grid import Grid
 from jgrid.index import GridIndex
 from jgrid.kernel import MulFAGainKernel, MulFAKernel, MulFALiteralKernel
 from jgrid.network import MLP
+from jgrid.picture import subplots
 from jgrid.theory import published
 from jgrid.theory.bounds import complexity
 from jgrid.theory.dynamics import gradient_descent, predicted_outputs
@@ -22,7 +23,6 @@ from jgrid.theory.spectrum import row_spectrum
 
 import jittor as jt
 import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from PIL import Image, ImageDraw, ImageFont
 
@@ -47,19 +47,13 @@ ENCODINGS = {
 Drawn = tuple[Figure, dict[str, Any]]
 
 
-def _panels(rows, columns, width=4.2, height=3.6):
-    figure = Figure(figsize=(width * columns, height * rows), dpi=110, layout="constrained")
-    FigureCanvasAgg(figure)
-    return figure, figure.subplots(rows, columns, squeeze=False).ravel()
-
-
 def curves(rows: list[dict[str, Any]]) -> Figure:
     """Predicted (lines) and, where there are any, real (dots) PSNR curves of the rows of a
     ranking, fitted and held out."""
     names = [name for name in ("psnr", "psnr_held_out") if rows[0]["predicted"][name]]
     places = {"psnr": "pixels trained on", "psnr_held_out": "pixels held out"}
     marks = "(lines: predicted, dots: trained)" if "trained" in rows[0] else "(predicted)"
-    figure, axes = _panels(1, len(names), 6, 4.4)
+    figure, (axes,) = subplots(1, len(names), 6, 4.4)
     for axis, name in zip(axes, names):
         for n, row in enumerate(rows):
             axis.plot(row["steps"], row["predicted"][name], color=f"C{n}", label=row["name"])
@@ -175,7 +169,8 @@ def kernel() -> Drawn:
         "FourierGrid, 10 bands of 10 nodes": fourier @ fourier.T,
         **mulfa_kernels(x[:, None].astype(np.float32)),
     }
-    figure, axes = _panels(2, 3)
+    figure, axes = subplots(2, 3)
+    axes = axes.ravel()
     numbers = {}
     far = np.abs(x[:, None] - x) > 0.1
     for axis, (name, k) in zip(axes, kernels.items()):
@@ -199,7 +194,7 @@ def spectrum() -> Drawn:
         **{name: phi @ phi.T for name, phi in designs.items()},
         **mulfa_kernels(x[:, None].astype(np.float32)),
     }
-    figure, axes = _panels(1, 2, 6, 4.6)
+    figure, (axes,) = subplots(1, 2, 6, 4.6)
     omega = np.linspace(-np.pi, np.pi, 100, endpoint=False)
     numbers = {}
     for name, k in kernels.items():
@@ -237,7 +232,8 @@ def bound() -> Drawn:
         "MulFAGrid": [_literal_design(points, seed) for seed in range(20)],
     }
     voxel = published.two_point_map(published.voxel_grid(points, 10))
-    figure, axes = _panels(2, 2, 4.6, 4)
+    figure, axes = subplots(2, 2, 4.6, 4)
+    axes = axes.ravel()
     numbers = {"VoxelGrid": {"largest": float(voxel.max())}}
     for row, (name, phis) in enumerate(designs.items()):
         differences, fair = (np.array(maps) for maps in zip(*(_over(voxel, phi) for phi in phis)))
@@ -292,7 +288,7 @@ def regression(starts: int = 10) -> Drawn:
         "FourierGrid, 3 bands of 10 nodes": published.fourier_grid(x, 10, 3) / 3,
         "MulFAGrid, literal random kernel, frozen": literal,
     }
-    figure, axes = _panels(1, 2, 6, 4.4)
+    figure, (axes,) = subplots(1, 2, 6, 4.4)
     numbers = {}
     for n, (name, phi) in enumerate(designs.items()):
         trained = np.stack([_sigmoid_fit(phi, y, chosen) for _ in range(starts)])
@@ -409,7 +405,7 @@ def fourier(pixels: Optional[np.ndarray] = None, steps: int = 1500) -> Drawn:
     128 frequencies, Adam 1e-3, batches of 4096.
     """
     pixels = text_picture() if pixels is None else pixels
-    figure, axes = _panels(1, 3, 5, 4.4)
+    figure, (axes,) = subplots(1, 3, 5, 4.4)
     numbers: dict[str, dict[str, Any]] = {"spectrum": {}, "modes": {}, "picture": {}}
     for n, p in enumerate((0, 1, np.inf)):
         amplitudes = _harmonics(p)

@@ -4,11 +4,11 @@ from collections.abc import Sequence
 from typing import Any
 
 from jgrid.ops.siren import fused_sirens
+from jgrid.picture import subplots
 from jgrid.weightspace.zoo import Zoo
 
 import jittor as jt
 import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 SHOWN = 12  # fields of a zoo
@@ -20,7 +20,7 @@ def fields(zoo: Zoo) -> Figure:
     its PSNR."""
     n = min(SHOWN, len(zoo.quality))
     parameters = [jt.array(zoo.weights[name][:n]) for name, _ in zoo.space.tensors]
-    figure, axes = _figure(2, (n + 1) // 2, (1.6 * ((n + 1) // 2), 3.6))
+    figure, axes = subplots(2, (n + 1) // 2, 1.6, 1.8)
     if zoo.weights["W1"].shape[2] == 1:
         line = np.linspace(-1, 1, 400, dtype=np.float32)
         values = fused_sirens(jt.array(line[:, None]), zoo.config["omega"], *parameters).numpy()
@@ -44,7 +44,7 @@ def fields(zoo: Zoo) -> Figure:
 def predictions(truth: np.ndarray, found: dict[str, np.ndarray], name: str) -> Figure:
     """Predicted over true values of held-out fields, a panel for each model: truth (F,), found
     {model: (F,)}."""
-    figure, axes = _figure(1, len(found), (3.4 * len(found), 3.4))
+    figure, axes = subplots(1, len(found), 3.4, 3.4)
     for ax, (model, values) in zip(axes.flat, found.items()):
         ax.plot([truth.min(), truth.max()], [truth.min(), truth.max()], color="0.7", linewidth=1)
         ax.plot(truth, values, ".", markersize=3, alpha=0.6)
@@ -69,7 +69,7 @@ def embedding(found: dict[str, np.ndarray], labels: np.ndarray, names: Sequence[
     """t-SNE of embeddings {model: (F, n)} in the plane, a row for each model, coloured by each
     label: labels (F, n_labels)."""
     tsne = find_tsne()
-    figure, axes = _figure(len(found), len(names), (4.2 * len(names), 3.6 * len(found)))
+    figure, axes = subplots(len(found), len(names))
     for row, (model, values) in zip(axes, found.items()):
         values = (values - values.mean(0)) / (values.std(0) + 1e-9)
         perplexity = min(30.0, (len(values) - 1) / 3)
@@ -85,15 +85,9 @@ def embedding(found: dict[str, np.ndarray], labels: np.ndarray, names: Sequence[
 def domains(clean: np.ndarray, corrupted: np.ndarray, side: int) -> Figure:
     """Pictures of the domain classifiers know (above) and of the corrupted one (below): (n, D) in
     [0, 1] each."""
-    figure, axes = _figure(2, len(clean), (1.0 * len(clean), 2.2))
+    figure, axes = subplots(2, len(clean), 1.0, 1.1)
     for row, values in zip(axes, (clean, corrupted)):
         for ax, value in zip(row, values):
             ax.imshow(value.reshape(side, side, -1).squeeze(), cmap="gray", vmin=0, vmax=1)
             ax.set(xticks=[], yticks=[])
     return figure
-
-
-def _figure(rows: int, columns: int, size: tuple[float, float]) -> tuple[Figure, np.ndarray]:
-    figure = Figure(figsize=size, dpi=120, layout="constrained")
-    FigureCanvasAgg(figure)
-    return figure, figure.subplots(rows, columns, squeeze=False)
