@@ -63,7 +63,8 @@ def check_entries(values: Any) -> None:
 
 def _check(name: str, kind: Any, value: Any) -> None:
     """One value against a type: its limits, its choices; what an Optional or a tuple holds."""
-    origin, inner = get_origin(kind), get_args(kind)
+    origin = get_origin(kind)
+    inner = get_args(kind)
     if origin is Literal and value not in inner:
         choices = ", ".join(map(str, inner))
         raise ArgumentError(name, f"must be one of {choices}, got {value!r}")
