@@ -5,6 +5,7 @@
 Common flags come before the field, the field's own after it; --help lists them, also after a field.
 """
 
+import os
 import sys
 from dataclasses import asdict, field, fields, replace
 from functools import partial
@@ -18,9 +19,10 @@ from jgrid.field import check_memory, field_to_dict
 from jgrid.field.presets import SCENE
 from jgrid.run import Run, again_folder, cost, make_folder
 from jgrid.scene.camera import Box
-from jgrid.scene.files import Views, load_views, read_transforms
+from jgrid.scene.files import Views, load_views
 from jgrid.scene.made import knot, load_scene_mesh, make_scene
 from jgrid.scene.task import ViewsConfig, ViewsTask
+from jgrid.scene.transforms import read_transforms
 from jgrid.scene.viewer import load_viewer, save_gif
 from jgrid.trainer import COMPILING_STEPS, TrainConfig
 
@@ -38,8 +40,8 @@ class Config:
 
     scene: Optional[Path] = None
     """Folder with transforms_train.json and transforms_test.json (NeRF-synthetic) or
-    transforms.json (instant-ngp); a name that is not here is looked for in scenes/ of $JGRID_DATA
-    or data/. Without it, a scene that the app makes."""
+    transforms.json (instant-ngp), or such a file; a name that is not here is looked for in scenes/
+    of $JGRID_DATA or data/. Without it, a scene that the app makes."""
     make_scene: Optional[Path] = None
     """A mesh to make a scene of, which is then fitted and kept in the folder of results."""
     surroundings: bool = False
@@ -164,7 +166,8 @@ def fit(config: Config, device: str) -> list[Path]:
 def subject(config: Config) -> str:
     """What the scene is called."""
     if config.scene:
-        return config.scene.name
+        place = Path(os.path.abspath(config.scene))  # "." has no name of its own
+        return place.parent.name if place.match("transforms*.json") else place.stem
     return config.make_scene.stem if config.make_scene else "knot"
 
 

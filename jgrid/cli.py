@@ -8,6 +8,7 @@ import signal
 import sys
 import traceback
 import unittest.mock
+import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import fields, is_dataclass
 from pathlib import Path
@@ -201,9 +202,25 @@ def handle_signals() -> None:
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
 
 
+def show_warnings() -> None:
+    """From now on a warning to users is one line on stderr, and is said once."""
+    others = warnings.showwarning
+    said = set()
+
+    def show(message, category, *place):
+        if not issubclass(category, UserWarning):
+            others(message, category, *place)
+        elif str(message) not in said and parallel.is_first:
+            said.add(str(message))
+            print("warning: " + " ".join(str(message).split()), file=sys.stderr)
+
+    warnings.showwarning = show
+
+
 def run(config_class: type[T], main: Callable[[T], Any]) -> None:
     """Parse the command line, call main(config), and end as a command should."""
     handle_signals()
+    show_warnings()
     config = None
     try:
         config = parse(config_class)

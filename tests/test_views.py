@@ -193,7 +193,11 @@ def test_intrinsics_of_a_capture(ball, tmp_path):
     out."""
     folder = copied(ball, tmp_path)
     read = json.loads((folder / "transforms_train.json").read_text())
-    frames = [{**frame, "file_path": frame["file_path"] + ".png"} for frame in read["frames"]] * 2
+    frames = [{**frame, "file_path": frame["file_path"] + ".png"} for frame in read["frames"]]
+    for frame in frames[:]:
+        again = frame["file_path"].replace("r_", "again_")
+        shutil.copy(folder / frame["file_path"], folder / again)
+        frames.append({**frame, "file_path": again})
     for split in ("train", "test"):
         (folder / f"transforms_{split}.json").unlink()
     values = {
@@ -544,7 +548,10 @@ SPOILED = {
         lambda f: (f / "transforms_test.json").unlink(),
         "transforms_test.json: no such file",
     ),
-    "no picture": (lambda f: (f / "train" / "r_3.png").unlink(), "r_3.png: no such file"),
+    "few pictures": (
+        lambda f: [(f / "train" / f"r_{n}.png").unlink() for n in range(2, 6)],
+        r"4 of 6 pictures are missing: .\./train/r_2",
+    ),
     "another size": (resize, "r_3.png: 24 x 25 pixels"),
     "not a picture": (
         lambda f: (f / "train" / "r_3.png").write_text("no"),

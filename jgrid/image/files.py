@@ -10,7 +10,7 @@ from jgrid import memory
 
 import numpy as np
 from numpy.typing import ArrayLike
-from PIL import Image, ImageOps
+from PIL import ExifTags, Image, ImageOps
 
 # Pillow's modes that are read as they are: channels and the value that counts as 1
 MODES = {
@@ -32,12 +32,13 @@ OTHER_HALF = {
 }
 
 
-def load_image(path: Union[str, os.PathLike]) -> np.ndarray:
+def load_image(path: Union[str, os.PathLike], upright: bool = True) -> np.ndarray:
     """Any picture Pillow reads but EPS, which is a program -> (H, W, C) float32 in [0, 1], sRGB, C
     = 1 grey, 2 grey + alpha, 3 RGB, 4 RGBA.
 
-    8 bits, 16 bits (grey; RGB and RGBA of PNG and TIFF), palettes, CMYK and float pictures; turned
-    as its EXIF tag says; the first frame of an animation. Raises ValueError, saying what is wrong
+    8 bits, 16 bits (grey; RGB and RGBA of PNG and TIFF), palettes, CMYK and float pictures; the
+    first frame of an animation. upright: turned as its EXIF tag says, which is for display; a
+    camera's numbers are of the picture as it is stored. Raises ValueError, saying what is wrong
     with the file.
     """
     if not Path(path).is_file():
@@ -47,7 +48,7 @@ def load_image(path: Union[str, os.PathLike]) -> np.ndarray:
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             # of damage that the decoder mends or then raises
             warnings.filterwarnings("ignore", category=UserWarning, module="PIL")
-            pixels = _read(path)
+            pixels = _read(path, upright)
     except memory.NotEnough:
         raise
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
@@ -77,20 +78,22 @@ def check_pixels(pixels: ArrayLike, name: Union[str, os.PathLike]) -> np.ndarray
     return pixels
 
 
-def _read(path: Union[str, os.PathLike]) -> np.ndarray:
+def _read(path: Union[str, os.PathLike], upright: bool) -> np.ndarray:
     """The values of a picture, 1 being the most that its kind can hold."""
-    image, halved = _decode(path)
+    image, halved = _decode(path, upright)
     if image.mode not in MODES:
         transparent = image.mode in ("PA", "La", "RGBa") or "transparency" in image.info
         image = image.convert("L" if image.mode == "1" else "RGBA" if transparent else "RGB")
     pixels = np.asarray(image, dtype=np.float32)
     if halved:
-        lower, _ = _decode(path, lower=True)
+        lower, _ = _decode(path, upright, lower=True)
         return (256 * pixels + np.asarray(lower, dtype=np.float32)) / 65535
     return pixels / MODES[image.mode]
 
 
-def _decode(path: Union[str, os.PathLike], lower: bool = False) -> tuple[Image.Image, bool]:
+def _decode(
+    path: Union[str, os.PathLike], upright: bool, lower: bool = False
+) -> tuple[Image.Image, bool]:
     """(the picture, whether these are only the upper 8 of the 16 bits of its colours); lower: the
     lower 8 of them instead.
 
@@ -123,7 +126,15 @@ def _decode(path: Union[str, os.PathLike], lower: bool = False) -> tuple[Image.I
                     opened.tile, [order[:-4] + OTHER_HALF[order[-4:]] for order in orders]
                 )
             ]
+        if not upright:
+            _forget_orientation(opened)
         return ImageOps.exif_transpose(opened), halved
+
+
+def _forget_orientation(opened: Image.Image) -> None:
+    """Let a picture that is not loaded yet be as it is stored; Pillow turns TIFF when it loads."""
+    opened.getexif().pop(ExifTags.Base.Orientation, None)
+    getattr(opened, "tag_v2", {}).pop(ExifTags.Base.Orientation, None)
 
 
 def _check_tiff(opened: Image.Image, eight: bool) -> None:

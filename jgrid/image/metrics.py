@@ -1,19 +1,22 @@
-"""Image metrics."""
+"""Image metrics; `counted` (H, W) bool: of these pixels alone, where it is given."""
 
-from typing import Any
+from typing import Any, Optional
 
 import numpy as np
 from skimage.metrics import structural_similarity
 
 
-def psnr(target: np.ndarray, prediction: np.ndarray) -> float:
+def psnr(target: np.ndarray, prediction: np.ndarray, counted: Optional[np.ndarray] = None) -> float:
     """-10 log10(mean (clip(prediction, 0, 1) - target)^2) in dB, for values in [0, 1]; equal inputs
     give inf."""
+    if counted is not None:
+        target = target[counted]
+        prediction = prediction[counted]
     error = np.mean((np.clip(prediction, 0.0, 1.0).astype(np.float64) - target) ** 2)
     return float("inf") if error == 0 else float(-10.0 * np.log10(error))
 
 
-def ssim(target: np.ndarray, prediction: np.ndarray) -> float:
+def ssim(target: np.ndarray, prediction: np.ndarray, counted: Optional[np.ndarray] = None) -> float:
     """Structural similarity of two images (H, W, C) in [0, 1], 7 x 7 windows (less in smaller
     images), mean over channels.
 
@@ -21,10 +24,12 @@ def ssim(target: np.ndarray, prediction: np.ndarray) -> float:
     """
     side = min(7, *target.shape[:2])
     side -= 1 - side % 2
-    return _similarity(target, prediction, 3, win_size=side)
+    return _similarity(target, prediction, counted, 3, win_size=side)
 
 
-def ssim_gaussian(target: np.ndarray, prediction: np.ndarray) -> float:
+def ssim_gaussian(
+    target: np.ndarray, prediction: np.ndarray, counted: Optional[np.ndarray] = None
+) -> float:
     """Structural similarity as it was published (Wang et al. 2004): a Gaussian window of 11 x 11
     pixels, sigma 1.5; images (H, W, C) in [0, 1], mean over channels.
 
@@ -33,6 +38,7 @@ def ssim_gaussian(target: np.ndarray, prediction: np.ndarray) -> float:
     return _similarity(
         target,
         prediction,
+        counted,
         11,
         gaussian_weights=True,
         sigma=1.5,
@@ -40,8 +46,21 @@ def ssim_gaussian(target: np.ndarray, prediction: np.ndarray) -> float:
     )
 
 
-def _similarity(target: np.ndarray, prediction: np.ndarray, least: int, **window: Any) -> float:
+def _similarity(
+    target: np.ndarray,
+    prediction: np.ndarray,
+    counted: Optional[np.ndarray],
+    least: int,
+    **window: Any,
+) -> float:
     if min(target.shape[:2]) < least:
         return float("nan")
+    window |= {"channel_axis": -1, "data_range": 1.0}
     clipped = np.clip(prediction, 0.0, 1.0).astype(target.dtype)
-    return float(structural_similarity(target, clipped, channel_axis=-1, data_range=1.0, **window))
+    if counted is None:
+        return float(structural_similarity(target, clipped, **window))
+    # alike in both where it does not count, so that it spoils no window of what does
+    pair = [
+        np.where(counted[..., None], values, 0).astype(target.dtype) for values in (target, clipped)
+    ]
+    return float(structural_similarity(*pair, full=True, **window)[1][counted].mean())

@@ -8,7 +8,9 @@ import numpy as np
 from annotated_types import Interval
 from numpy.typing import ArrayLike
 
-UNDISTORT = 12  # fixed-point iterations against a lens's distortion
+NEWTON = 8  # iterations against a lens's distortion
+TABLE = 2**12  # radii among which they start
+RESIDUAL = 1e-3  # of a pixel, at most, after them
 
 Pixels = Annotated[int, Interval(ge=1, le=2**16)]
 Number = Annotated[float, Interval(ge=-HUGE, le=HUGE)]
@@ -27,43 +29,93 @@ class Camera:
     cy: Number
     distortion: tuple[Number, Number, Number, Number] = (0.0, 0.0, 0.0, 0.0)
 
+    @property
+    def reach(self) -> float:
+        """The radius r, tangent of the angle to the axis, up to which the lens's
+        r (1 + k1 r^2 + k2 r^4) grows: beyond it the polynomial folds back, which no lens does."""
+        k1, k2, _, _ = self.distortion
+        slope = np.roots([5 * k2, 3 * k1, 1.0])  # zeros of the slope, in r^2
+        folds = [root.real for root in slope if abs(root.imag) < 1e-9 and root.real > 0]
+        return float(np.sqrt(min(folds))) if folds else np.inf
+
+    def reached(self) -> np.ndarray:
+        """The pixels (H, W) onto which the lens maps some direction."""
+        shape = (self.height, self.width)
+        if not any(self.distortion):
+            return np.ones(shape, bool)
+        row, column = np.indices(shape)
+        return np.isfinite(self.directions(column + 0.5, row + 0.5)).all(-1)
+
     def directions(self, u: np.ndarray, v: np.ndarray) -> np.ndarray:
         """Directions (N, 3) of length 1 in the camera's axes (right, up, back) through the points
-        (u, v) of its picture.
-
-        Distorted points are d(p) = p (1 + k1 r^2 + k2 r^4) + tangential terms; d is inverted by
-        fixed-point iteration."""
-        distorted = np.stack([(u - self.cx) / self.fx, (v - self.cy) / self.fy], axis=-1)
-        k1, k2, p1, p2 = self.distortion
-        point = distorted
-        for _ in range(UNDISTORT if any(self.distortion) else 0):
-            x = point[..., 0]
-            y = point[..., 1]
-            square = x * x + y * y
-            shift = np.stack(
-                [
-                    2 * p1 * x * y + p2 * (square + 2 * x * x),
-                    p1 * (square + 2 * y * y) + 2 * p2 * x * y,
-                ],
-                axis=-1,
-            )
-            point = (distorted - shift) / (1 + square * (k1 + k2 * square))[..., None]
+        (u, v) of its picture; not finite where the lens maps none there."""
+        point = np.stack([(u - self.cx) / self.fx, (v - self.cy) / self.fy], axis=-1)
+        if any(self.distortion):
+            point = self._undistort(point)
         direction = np.stack([point[..., 0], -point[..., 1], -np.ones_like(point[..., 0])], axis=-1)
         return direction / np.linalg.norm(direction, axis=-1, keepdims=True)
 
+    def _distort(self, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, ...]:
+        """OpenCV's map d of points (x, y) at depth 1: d_x, d_y and its slopes d_x/dx, d_x/dy =
+        d_y/dx, d_y/dy.
+
+            d(p) = p (1 + k1 r^2 + k2 r^4)
+                   + (2 p1 x y + p2 (r^2 + 2 x^2), p1 (r^2 + 2 y^2) + 2 p2 x y)
+        """
+        k1, k2, p1, p2 = self.distortion
+        square = x * x + y * y
+        radial = 1 + square * (k1 + k2 * square)
+        steeper = 2 * (k1 + 2 * k2 * square)
+        return (
+            x * radial + 2 * p1 * x * y + p2 * (square + 2 * x * x),
+            y * radial + p1 * (square + 2 * y * y) + 2 * p2 * x * y,
+            radial + x * x * steeper + 2 * p1 * y + 6 * p2 * x,
+            x * y * steeper + 2 * p1 * x + 2 * p2 * y,
+            radial + y * y * steeper + 6 * p1 * y + 2 * p2 * x,
+        )
+
+    def _undistort(self, point: np.ndarray) -> np.ndarray:
+        """The points (..., 2) that d maps to these: Newton's method, from where the radial part
+        alone would lead; not finite where it does not arrive, or arrives beyond the fold."""
+        k1, k2, _, _ = self.distortion
+        away = np.linalg.norm(point, axis=-1)
+        most = away.max(initial=1.0)
+        end = min(most, self.reach)
+        while end < self.reach and end * (1 + end**2 * (k1 + k2 * end**2)) < most:
+            end = min(2 * end, self.reach)
+        radius = np.linspace(0, end, TABLE)
+        start = np.interp(away, radius * (1 + radius**2 * (k1 + k2 * radius**2)), radius)
+        x, y = np.moveaxis(point * (start / np.maximum(away, 1e-30))[..., None], -1, 0)
+        with np.errstate(all="ignore"):
+            for _ in range(NEWTON):
+                u, v, u_x, u_y, v_y = self._distort(x, y)
+                u = u - point[..., 0]
+                v = v - point[..., 1]
+                det = u_x * v_y - u_y * u_y
+                x = x - (v_y * u - u_y * v) / det
+                y = y - (u_x * v - u_y * u) / det
+            u, v, u_x, u_y, v_y = self._distort(x, y)
+            off = np.hypot((u - point[..., 0]) * self.fx, (v - point[..., 1]) * self.fy)
+            arrived = (off < RESIDUAL) & self._before_fold(x, y, u_x * v_y - u_y * u_y)
+        return np.where(arrived[..., None], np.stack([x, y], axis=-1), np.nan)
+
+    def _before_fold(self, x: np.ndarray, y: np.ndarray, det: np.ndarray) -> np.ndarray:
+        """Whether points are within the lens's reach, and d, whose slopes have this determinant,
+        mirrors nothing there."""
+        return (np.hypot(x, y) < self.reach) & (det > 0)
+
     def project(self, points: np.ndarray) -> np.ndarray:
         """Points (N, 3) in the camera's axes -> (u, v) in its picture, (N, 2); not finite behind
-        the camera."""
-        with np.errstate(divide="ignore", invalid="ignore"):
+        the camera, and beyond the reach of its lens."""
+        with np.errstate(all="ignore"):
             x = points[:, 0] / -points[:, 2]
             y = points[:, 1] / points[:, 2]
-            k1, k2, p1, p2 = self.distortion
-            square = x * x + y * y
-            radial = 1 + square * (k1 + k2 * square)
-            u = x * radial + 2 * p1 * x * y + p2 * (square + 2 * x * x)
-            v = y * radial + p1 * (square + 2 * y * y) + 2 * p2 * x * y
+            u, v, u_x, u_y, v_y = self._distort(x, y)
+            seen = points[:, 2] < 0
+            if any(self.distortion):
+                seen &= self._before_fold(x, y, u_x * v_y - u_y * u_y)
             return np.where(
-                points[:, 2:] < 0,
+                seen[:, None],
                 np.stack([u * self.fx + self.cx, v * self.fy + self.cy], axis=1),
                 np.nan,
             )
@@ -72,7 +124,7 @@ class Camera:
         self, pose: np.ndarray, pixel: Optional[np.ndarray] = None
     ) -> tuple[np.ndarray, np.ndarray]:
         """Origin (N, 3) and direction (N, 3) in world units, float32, of pixels by number, row by
-        row (None: of all).
+        row (None: of all); directions are not finite where the lens maps none to the pixel.
 
         pose: camera-to-world (4, 4), or (N, 4, 4) one for each pixel.
         """

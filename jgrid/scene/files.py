@@ -1,33 +1,56 @@
 """Scenes on disk: photographs with their cameras, in NeRF-synthetic's and instant-ngp's format."""
 
-import json
 import os
+import warnings
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Optional, Union
 
 from jgrid import checkpoint, memory, picture
 from jgrid.image.files import load_image
 from jgrid.scene.camera import Camera
+from jgrid.scene.transforms import (
+    MASKS,
+    check_meaning,
+    frame_names,
+    listed,
+    locate,
+    picture_size,
+    read_camera,
+    read_transforms,
+    split_frames,
+)
 
 import numpy as np
 
-LARGEST_JSON = 2**26  # bytes
-LONGEST = 1e9  # number of a camera
-HELD_OUT = 8  # of a capture without splits every eighth picture is for testing
-PINHOLES = ("OPENCV", "PINHOLE", "SIMPLE_PINHOLE", "RADIAL", "SIMPLE_RADIAL")
-DISTORTION = ("k1", "k2", "p1", "p2")
-INTRINSICS = ("fl_x", "fl_y", "cx", "cy", *DISTORTION, "camera_angle_x", "camera_angle_y")
+SPLIT_FILES = ("transforms_train.json", "transforms_val.json", "transforms_test.json")
 
 
 @dataclass(frozen=True)
 class Views:
     """Pictures (N, H, W, 4) uint8, straight alpha, from one camera at poses (N, 4, 4),
-    camera-to-world."""
+    camera-to-world; kept: the pixels (N, H, W) that masks keep, None without masks."""
 
     pixels: np.ndarray
     poses: np.ndarray
     camera: Camera
+    kept: Optional[np.ndarray] = None
+
+    @cached_property
+    def counted(self) -> Optional[np.ndarray]:
+        """The pixels (N, H, W) that are learnt and scored: those that masks keep and the lens
+        reaches; None where these are all."""
+        reached = self.camera.reached()
+        if reached.all():
+            return self.kept
+        shape = self.pixels.shape[:3]
+        return np.broadcast_to(reached, shape) if self.kept is None else self.kept & reached
+
+    def empty(self, n: int) -> np.ndarray:
+        """Where picture n says that nothing is: transparent pixels that count, (H, W) bool."""
+        transparent = self.pixels[n, ..., 3] == 0
+        return transparent if self.counted is None else transparent & self.counted[n]
 
     @property
     def transparent(self) -> bool:
@@ -40,29 +63,43 @@ class Views:
         return rgba[..., :3] * rgba[..., 3:] + (1 - rgba[..., 3:]) * np.float32(background)
 
 
-def load_views(folder: Union[str, os.PathLike], split: str, outside: bool = False) -> Views:
-    """The split "train" or "test" of a scene: transforms_SPLIT.json, or a capture's
-    transforms.json, every eighth frame for testing.
+def load_views(scene: Union[str, os.PathLike], split: str, outside: bool = False) -> Views:
+    """The split "train" or "test" of a scene, a folder or its transforms file:
+    transforms_SPLIT.json, or of a capture's transforms.json the frames that it names itself, or
+    every eighth for testing.
 
+    Missing pictures are left out; a warning names them, and all else that is mended or assumed.
     outside: the file may name pictures that are not in the folder, by "..", links or whole paths.
     Raises ValueError, naming the file and what is wrong with it.
     """
-    path = Path(folder) / f"transforms_{split}.json"
-    whole = Path(folder) / "transforms.json"
-    if not path.is_file() and whole.is_file():
+    scene = Path(scene)
+    folder = scene.parent if scene.is_file() else scene
+    path = folder / f"transforms_{split}.json"
+    whole = folder / "transforms.json"
+    if scene.is_file() and scene.name not in SPLIT_FILES:
+        path = whole = scene
+    elif not path.is_file() and whole.is_file():
         path = whole
     frames, poses, read = read_transforms(path)
-    if path == whole:
-        chosen = [n for n in range(len(frames)) if (n % HELD_OUT == 0) == (split == "test")]
-        if not chosen:
-            raise ValueError(
-                f"{path}: {len(frames)} frames are too few to hold some out for testing"
-            )
-        frames = [frames[n] for n in chosen]
-        poses = poses[chosen]
-    pixels = _read_pictures(path, frames, outside)
+    check_meaning(read, path)
+    names = frame_names(frames, path)
+    files = locate(path, names, outside)
+    present = _present(path, names, poses, files)
+    chosen = [n for n in split_frames(read, names, split, path == whole, path) if n in present]
+    if not chosen:
+        raise ValueError(f"{path}: no picture to {split} with is there")
+    there = [file for n in chosen if (file := files[n])]
+    pixels = _read_pictures(path, there, picture_size(read, path))
     height, width = pixels.shape[1:3]
-    return Views(pixels, poses, _camera(read, width, height, path))
+    camera = read_camera(read, width, height, path)
+    unreached = 1 - camera.reached().mean()
+    if unreached > 0:
+        what = f"{path}: the lens (k1, k2, p1, p2) reaches no more than {1 - unreached:.1%} of the"
+        if unreached > 0.5:
+            raise ValueError(f"{what} picture; its numbers are of another camera or size")
+        warnings.warn(f"{what} pixels; the others are left out", stacklevel=2)
+    kept = _masks(path, [frames[n] for n in chosen], there, pixels.shape[1:3], outside)
+    return Views(pixels, poses[chosen], camera, kept)
 
 
 def save_views(folder: Union[str, os.PathLike], split: str, views: Views) -> None:
@@ -80,42 +117,24 @@ def save_views(folder: Union[str, os.PathLike], split: str, views: Views) -> Non
     )
 
 
-def read_transforms(
-    path: Union[str, os.PathLike],
-) -> tuple[list[dict[str, Any]], np.ndarray, dict[str, Any]]:
-    """(frames, poses (N, 4, 4), everything in it) of a transforms file; ValueError where it is not
-    one."""
-    path = Path(path)
-    if not path.is_file():
-        raise ValueError(f"{path}: no such file")
-    if path.stat().st_size > LARGEST_JSON:
-        raise ValueError(
-            f"{path}: larger than {LARGEST_JSON // 2**20} MiB, which no scene's cameras need"
-        )
-    try:
-        read = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError, MemoryError) as error:
-        raise ValueError(f"{path}: not JSON ({type(error).__name__}: {error})") from None
-    frames = read.get("frames") if isinstance(read, dict) else None
-    if not isinstance(frames, list) or not frames:
-        raise ValueError(f'{path}: wanted an object with a list "frames"')
-    matrices = [
-        frame.get("transform_matrix") if isinstance(frame, dict) else None for frame in frames
-    ]
-    poses = [_pose(matrix, f"{path}: frame {n}") for n, matrix in enumerate(matrices)]
-    return frames, np.stack(poses), read
-
-
-def _read_pictures(path: Path, frames: list[dict[str, Any]], outside: bool) -> np.ndarray:
-    """The pictures of the frames, all of one size: (N, H, W, 4) uint8."""
+def _read_pictures(
+    path: Path, files: list[Path], stated: Optional[tuple[float, float]]
+) -> np.ndarray:
+    """The pictures, all of one size, as they are stored, which is what their cameras see: (N, H, W,
+    4) uint8. One that has the stated size only when turned as its EXIF tag says is turned."""
     pixels: list[np.ndarray] = []
-    for frame in frames:
-        file = _picture_path(path, frame, outside)
-        rgba = _rgba(load_image(file))
+    turned = 0
+    for file in files:
+        read = load_image(file, upright=False)
+        if stated and stated == read.shape[:2] and stated != read.shape[1::-1]:
+            upright = load_image(file)
+            turned += upright.shape[1::-1] == stated
+            read = upright if upright.shape[1::-1] == stated else read
+        rgba = _rgba(read)
         if not pixels:
             memory.require(
-                2 * len(frames) * rgba.nbytes,
-                f"{path}: {len(frames)} pictures of {rgba.shape[1]} x {rgba.shape[0]} pixels",
+                2 * len(files) * rgba.nbytes,
+                f"{path}: {len(files)} pictures of {rgba.shape[1]} x {rgba.shape[0]} pixels",
                 "their number or size",
             )
         elif rgba.shape != pixels[0].shape:
@@ -124,23 +143,12 @@ def _read_pictures(path: Path, frames: list[dict[str, Any]], outside: bool) -> n
                 f"{pixels[0].shape[1]} x {pixels[0].shape[0]}"
             )
         pixels.append(rgba)
-    return np.stack(pixels)
-
-
-def _picture_path(path: Path, frame: dict[str, Any], outside: bool) -> Path:
-    """The picture that a frame of a transforms file names; NeRF-synthetic leaves out the ending
-    .png."""
-    name = frame.get("file_path")
-    if not isinstance(name, str):
-        raise ValueError(f"{path}: a frame has no file_path")
-    file = path.parent / name
-    file = file if file.is_file() else Path(f"{file}.png")
-    inside = Path(os.path.realpath(path.parent)) in Path(os.path.realpath(file)).parents
-    if not inside and not outside:
-        raise ValueError(
-            f"{path}: names {name!r:.200}, which is not in its folder; `outside` allows that"
+    if turned:
+        warnings.warn(
+            f"{path}: {turned} pictures are turned as their EXIF tags say, to have its w and h",
+            stacklevel=3,
         )
-    return file
+    return np.stack(pixels)
 
 
 def _rgba(pixels: np.ndarray) -> np.ndarray:
@@ -151,80 +159,69 @@ def _rgba(pixels: np.ndarray) -> np.ndarray:
     return np.round(np.concatenate([colour, alpha], axis=2) * 255).astype(np.uint8)
 
 
-def _pose(matrix: Any, name: str) -> np.ndarray:
-    """A transform_matrix as a pose (4, 4)."""
-    try:
-        pose = np.array(matrix, float)
-    except (TypeError, ValueError, OverflowError):
-        pose = np.zeros(0)
-    if pose.shape not in ((4, 4), (3, 4)):
-        raise ValueError(f"{name}: transform_matrix is not 4 x 4 numbers")
-    if not (np.abs(pose) < LONGEST).all():
-        raise ValueError(
-            f"{name}: transform_matrix has values that are not finite or beyond {LONGEST:g}"
-        )
-    turn = pose[:3, :3]
-    if np.abs(turn.T @ turn - np.eye(3)).max() > 1e-2 or np.linalg.det(turn) < 0:
-        raise ValueError(
-            f"{name}: transform_matrix is no rotation and shift (its axes are not orthonormal and"
-            " right-handed)"
-        )
-    return np.concatenate([pose[:3], [[0, 0, 0, 1]]])
+def _present(
+    path: Path, names: list[str], poses: np.ndarray, files: list[Optional[Path]]
+) -> set[int]:
+    """The frames whose picture is there, each picture once; a warning names what is left out.
 
-
-def _camera(read: dict[str, Any], width: int, height: int, path: Path) -> Camera:
-    """The camera of a transforms file, for pictures of this size."""
-    fisheye = read.get("is_fisheye") or read.get("camera_model", "OPENCV") not in PINHOLES
-    if fisheye or any(read.get(name) for name in ("k3", "k4")):
-        raise ValueError(
-            f"{path}: only cameras with a pinhole and the distortions k1, k2, p1 and p2 are"
-            f" understood, of the models {', '.join(PINHOLES)}"
-        )
-    for name, size in (("w", width), ("h", height)):
-        if name in read and read[name] != size:
-            raise ValueError(f"{path}: {name} is {read[name]!r:.40}, the pictures have {size}")
-    values = _intrinsics(read, path)
-    fx = _focal_length(values, "x", width, path)
-    fy = _focal_length(values, "y", height, path)
-    if fx is None:
-        raise ValueError(f"{path}: neither fl_x nor camera_angle_x says how wide the camera sees")
-    k1, k2, p1, p2 = (values.get(name, 0.0) for name in DISTORTION)
-    return Camera(
-        width,
-        height,
-        fx,
-        fx if fy is None else fy,
-        values.get("cx", width / 2),
-        values.get("cy", height / 2),
-        (k1, k2, p1, p2),
-    )
-
-
-def _intrinsics(read: dict[str, Any], path: Path) -> dict[str, float]:
-    """The numbers of a camera that a transforms file has."""
-    values = {}
-    for name in INTRINSICS:
-        if any(name in frame and frame[name] != read.get(name) for frame in read["frames"]):
+    ValueError where more than half are missing, or one picture has two poses."""
+    missing = [name for name, file in zip(names, files) if file is None]
+    if missing:
+        what = f"{path}: {len(missing)} of {len(names)} pictures are missing"
+        if 2 * len(missing) > len(names):
+            raise ValueError(f"{what}: {listed(missing[:1])}{', ...' * (len(missing) > 1)}")
+        warnings.warn(f"{what} and left out: {listed(missing)}", stacklevel=3)
+    first: dict[str, int] = {}
+    for n, file in enumerate(files):
+        m = n if file is None else first.setdefault(os.path.normpath(file), n)
+        if not np.allclose(poses[n], poses[m], atol=1e-6):
             raise ValueError(
-                f"{path}: {name} is not the same for all frames, as one camera's must be"
+                f"{path}: frames {m} and {n} are one picture with two poses: {names[n]!r:.200}"
             )
-        if name in read:
-            value = read[name]
-            number = isinstance(value, (int, float)) and not isinstance(value, bool)
-            if not number or not abs(value) < LONGEST:
-                raise ValueError(f"{path}: {name} is not a finite number below {LONGEST:g}")
-            values[name] = float(value)
-    return values
+    again = sum(file is not None for file in files) - len(first)
+    if again:
+        warnings.warn(f"{path}: {again} frames name a picture again and are left out", stacklevel=3)
+    return set(first.values())
 
 
-def _focal_length(values: dict[str, float], axis: str, size: int, path: Path) -> Optional[float]:
-    """In pixels, along an axis of a picture `size` wide; None where the file does not say."""
-    length = values.get(f"fl_{axis}")
-    angle = values.get(f"camera_angle_{axis}")
-    if length is None and angle is not None:
-        if not 0 < angle < np.pi:
-            raise ValueError(f"{path}: camera_angle_{axis} must be between 0 and pi, got {angle}")
-        length = size / 2 / np.tan(angle / 2)
-    if length is not None and length <= 0:
-        raise ValueError(f"{path}: the focal length must be positive, got {length}")
-    return length
+def _masks(
+    path: Path, frames: list[dict[str, Any]], files: list[Path], shape: tuple, outside: bool
+) -> Optional[np.ndarray]:
+    """The pixels (N, H, W) that masks keep, or None without masks.
+
+    A mask is a picture of the same size: `mask_path` of a frame (nerfstudio) and
+    masks/NAME.png.png beside images/NAME.png (COLMAP) are 0 where a pixel is left out,
+    dynamic_mask_NAME.png beside NAME.png (instant-ngp) is not."""
+    kept = None
+    for n, (frame, file) in enumerate(zip(frames, files)):
+        names = [frame[key] for key in MASKS if frame.get(key)]
+        found = [file for file in locate(path, list(map(str, names)), outside) if file]
+        if len(found) < len(names):
+            raise ValueError(f"{path}: the mask {names[0]!r:.200} is missing")
+        inside = Path(os.path.relpath(file, path.parent)).parts[1:]
+        beside = path.parent.joinpath("masks", *inside[:-1], f"{file.name}.png")
+        if inside and not found and beside.is_file():
+            found.append(beside)
+        dynamic = file.with_name(f"dynamic_mask_{file.stem}.png")
+        for mask in [*found, *([dynamic] if dynamic.is_file() else [])]:
+            shown = _shows(mask, shape)
+            if kept is None:
+                kept = np.ones((len(files), *shape), bool)
+            kept[n] &= ~shown if mask is dynamic else shown
+    if kept is not None:
+        if not kept.any():
+            raise ValueError(f"{path}: masks leave out every pixel")
+        warnings.warn(f"{path}: masks leave out {1 - kept.mean():.1%} of the pixels", stacklevel=3)
+    return kept
+
+
+def _shows(mask: Path, shape: tuple) -> np.ndarray:
+    """Where a mask is not 0: (H, W) bool; where lossy compression blurs it, not nearly 0."""
+    pixels = load_image(mask, upright=False)
+    if pixels.shape[:2] != shape:
+        raise ValueError(
+            f"{mask}: a mask of {pixels.shape[1]} x {pixels.shape[0]} pixels, its picture has"
+            f" {shape[1]} x {shape[0]}"
+        )
+    lossy = mask.suffix.lower() in (".jpg", ".jpeg", ".webp")
+    return (_rgba(pixels)[..., :3] > (127 if lossy else 0)).any(-1)

@@ -13,6 +13,8 @@ import igl
 import numpy as np
 import trimesh
 
+SMALL = 1e-3  # extent below which trimesh would merge vertices that are apart (less than 1e-8)
+
 
 def make_scene(
     folder: Union[str, os.PathLike],
@@ -43,10 +45,20 @@ def make_scene(
 def load_scene_mesh(path: Union[str, os.PathLike]) -> trimesh.Trimesh:
     """A mesh file as one trimesh.Trimesh, with its colours; ValueError where it is none."""
     mesh = read_mesh(path, process=True)
+    if not _extent(mesh) > SMALL:
+        mesh = read_mesh(path)
+        if 1e-30 < _extent(mesh) < SMALL:
+            mesh.apply_scale(1 / _extent(mesh))
+        mesh = mesh.process()
     finite = np.isfinite(mesh.vertices).all()
-    if not len(mesh.faces) or not finite or not 1e-30 < mesh.extents.max() < 1e30:
+    if not len(mesh.faces) or not finite or not 1e-30 < _extent(mesh) < 1e30:
         raise ValueError(f"{path}: no mesh with faces and finite vertices that are apart")
     return mesh
+
+
+def _extent(mesh: trimesh.Trimesh) -> float:
+    """The longest side of its box."""
+    return 0.0 if mesh.extents is None else float(mesh.extents.max())
 
 
 def knot(points: int = 400, around: int = 32, thickness: float = 0.28) -> trimesh.Trimesh:

@@ -46,15 +46,20 @@ def render_view(
     background: Union[float, np.ndarray],
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """What a camera sees: colours (H, W, 3), expected depth (H, W) in world units (inf where
-    nothing is), opacity (H, W)."""
+    nothing is), opacity (H, W); nothing where its lens does not reach."""
     origin, direction = camera.rays(pose)
+    unreached = ~np.isfinite(direction).all(1)
+    direction[unreached] = [0.0, 0.0, 1.0]
 
     def seen(rays: jt.Var) -> jt.Var:
         jitter = jt.full((rays.shape[0],), 0.5)
         return render_rays(radiance, occupancy, rays[:, :3], rays[:, 3:], jitter, True)[0]
 
     rays = np.concatenate([box.to_unit(origin), direction], axis=1)
-    values = in_chunks(seen, rays, RAYS).reshape(camera.height, camera.width, 5)
+    values = in_chunks(seen, rays, RAYS)
+    if unreached.any():
+        values = np.where(unreached[:, None], np.float32(0), values)
+    values = values.reshape(camera.height, camera.width, 5)
     colour = values[..., :3]
     t = values[..., 3]
     opacity = values[..., 4]

@@ -3,7 +3,7 @@
 import os
 import time
 from pathlib import Path
-from typing import Annotated, Any, Union
+from typing import Annotated, Any, Optional, Union
 
 from jgrid import memory, parallel, picture
 from jgrid.config import Weight, config
@@ -103,6 +103,8 @@ class ViewsTask(AbstractTask):
             self.occupancy, train.camera, box, config.background, float(np.median(away))
         )
         self._pixels = train.pixels.reshape(-1, 4)
+        # numbers of the pixels to learn, where not all count
+        self._learnt = None if train.counted is None else np.flatnonzero(train.counted)
         self.step_samples: list[int] = []  # how many samples each step had
         self._per_ray = 32.0  # samples, lately
         self._rays = 0.0  # since the progress bar last asked
@@ -150,7 +152,10 @@ class ViewsTask(AbstractTask):
         rng = np.random.default_rng((self.seed, step))
         n_rays = int(np.clip(n / max(self._per_ray, 1.0), 1, MOST_RAYS))
         camera = self.train.camera
-        chosen = rng.integers(0, len(self._pixels), n_rays)
+        if self._learnt is None:
+            chosen = rng.integers(0, len(self._pixels), n_rays)
+        else:
+            chosen = self._learnt[rng.integers(0, len(self._learnt), n_rays)]
         view, pixel = np.divmod(chosen, camera.width * camera.height)
         origin, direction = camera.rays(self.train.poses[view], pixel)
         rgba = self._pixels[chosen].astype(np.float32) / 255
@@ -253,15 +258,19 @@ class ViewsTask(AbstractTask):
         return {"rays/s": f"{rate:,.0f}", "samples/ray": f"{self._per_ray:.1f}"}
 
     def evaluate(self, model: RadianceField) -> dict[str, float]:
-        """Means over the test pictures."""
-        pairs = [
-            (self.test.on(n, self.background), self._render(model, n)[0])
+        """Means over the test pictures, of the pixels that count."""
+        trios = [
+            (self.test.on(n, self.background), self._render(model, n)[0], self._counted(n))
             for n in range(len(self.test.poses))
         ]
         return {
-            metric.__name__: float(np.mean([metric(truth, colour) for truth, colour in pairs]))
+            metric.__name__: float(np.mean([metric(*trio) for trio in trios]))
             for metric in (psnr, ssim, ssim_gaussian)
         }
+
+    def _counted(self, n: int) -> Optional[np.ndarray]:
+        """The pixels of test picture n that count; None: all."""
+        return None if self.test.counted is None else self.test.counted[n]
 
     def _render(self, model: RadianceField, n: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Colours, depth and opacity from the camera of test picture n."""
@@ -276,10 +285,12 @@ class ViewsTask(AbstractTask):
         for n in range(len(self.test.poses)):
             truth = self.test.on(n, self.background)
             colour, depth, _ = self._render(model, n)
+            counted = self._counted(n)
             error = np.abs(colour - truth).max(axis=2)
+            error = error if counted is None else np.where(counted, error, 0.0)
             panels = [
                 ("truth", truth),
-                (f"{psnr(truth, colour):.2f} dB", colour),
+                (f"{psnr(truth, colour, counted):.2f} dB", colour),
                 ("error", picture.heat_map(error, 0.2)),
                 ("depth", depth_picture(depth)),
             ]
@@ -296,10 +307,10 @@ def hull(views: Views, points: np.ndarray, box: Box, radius: float) -> np.ndarra
     keep = np.ones(len(points), bool)
     shown = np.zeros(len(points), bool)
     camera = views.camera
-    for pixels, pose in zip(views.pixels, views.poses):
+    for n, pose in enumerate(views.poses):
         alive = np.flatnonzero(keep)
         local = (world[alive] - pose[:3, 3]) @ pose[:3, :3]
-        empty = pixels[..., 3] == 0
+        empty = views.empty(n)
         # pixels to the silhouette
         away = distance_transform_edt(empty) if not empty.all() else np.full(empty.shape, np.inf)
         place = camera.project(local)
