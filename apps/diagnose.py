@@ -14,7 +14,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Optional, Union
 
-from jgrid import checkpoint, cli, picture, report
+from jgrid import cli, picture, report
+from jgrid.checkpoint import write_json
 from jgrid.config import ArgumentError, Count, Share, config
 from jgrid.field import DenseGridConfig, FourierGridConfig, HashGridConfig, RadialGridConfig
 from jgrid.field.presets import LINEAR, NO_DECODER
@@ -291,7 +292,7 @@ def draw(config: Config, pixels: Optional[np.ndarray], out: Path) -> list[Path]:
     of_picture = config.figure == "fourier"
     arguments = (pixels, config.steps) if of_picture else ()
     figure, numbers = FIGURES[config.figure](*arguments)
-    checkpoint.write_json(out / f"{config.figure}.json", numbers)
+    write_json(out / f"{config.figure}.json", numbers)
     path = picture.save_figure(out / f"{config.figure}.png", figure)
     print(path)
     return [path]

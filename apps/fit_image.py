@@ -87,7 +87,8 @@ def fit(config: Config, device: str) -> list[Path]:
         )
         if config.ops == "plain":
             model.use_plain_ops()
-        run = Run("fit_image", config.image.stem if config.image else "astronaut", config)
+        name = config.image.stem if config.image else "astronaut"
+        run = Run("fit_image", name, {"pixels": task.pixels}, config)
         if config.solver == "cg":
             trainer = LeastSquares(task, model, config.solve, run.folder)
         else:

@@ -85,7 +85,9 @@ def fit(config: Config, device: str) -> list[Path]:
     started = time.time()
     with cli.user_errors(config):
         mesh = load_mesh(config.mesh) if config.mesh else gyroid_ball()
-        run = Run("fit_sdf", config.mesh.stem if config.mesh else "gyroid", config)
+        name = config.mesh.stem if config.mesh else "gyroid"
+        arrays = {"vertices": mesh.vertices, "faces": mesh.faces}
+        run = Run("fit_sdf", name, arrays, config)
         # a wrong flag of the field ends here, before the distances are computed
         check_memory(
             config.field.build(Domain(3, 1)),

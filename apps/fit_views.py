@@ -118,10 +118,11 @@ def paper_size(config: Config) -> Config:
 def fit(config: Config, device: str) -> list[Path]:
     config = paper_size(config) if config.paper else config
     with cli.user_errors(config):
-        run = Run("fit_views", subject(config), config)
-        train, test = scene(config, run.folder)
+        run, train, test = begin(config)
         box = Box(config.box, contracted=config.contract)
-        task = ViewsTask(train, test, box, config.views, config.train.seed)
+        task = ViewsTask(
+            train, test, box, config.views, config.train.seed, progress=parallel.is_first
+        )
         model = task.build(config.field)
         if config.ops == "plain":
             model.use_plain_ops()
@@ -144,6 +145,11 @@ def fit(config: Config, device: str) -> list[Path]:
         f"{len(train.poses)} views of {train.camera.width} x {train.camera.height} pixels; about"
         f" {needed / 2**30:.2f} GiB of memory"
     )
+    if len(task.glanced) < len(test.poses):
+        print(
+            f"test views {', '.join(map(str, task.glanced))} of {len(test.poses)} are evaluated"
+            " during training, all at its end"
+        )
     configs = {"field": field_to_dict(config.field), "colour": asdict(config.views.colour)}
     save = partial(task.viewer.save, run.folder / "model.safetensors", model, configs)
     result = {**run.fit(trainer, save), "device": device}
@@ -171,18 +177,36 @@ def subject(config: Config) -> str:
     return config.make_scene.stem if config.make_scene else "knot"
 
 
-def scene(config: Config, out: Path) -> list[Views]:
-    """(train, test) Views of the user's scene, or of one that is made in a folder first."""
+def begin(config: Config) -> tuple[Run, Views, Views]:
+    """The run, and what it trains and tests on: the user's scene, or one that is made in the run's
+    folder first."""
     if config.scene:
         folder = find(config.scene, "scenes")
-    else:
-        folder = out / "scene"
-        mesh = load_scene_mesh(config.make_scene) if config.make_scene else knot()
-        if parallel.is_first:
-            make_folder(out)
-            make_scene(folder, mesh, surroundings=config.surroundings)
-        parallel.wait()  # for the first, which makes it
-    return [load_views(folder, split, config.outside) for split in ("train", "test")]
+        train, test = both(folder, config)
+        arrays = {}
+        for split, views in (("train", train), ("test", test)):
+            camera = np.frombuffer(repr(views.camera).encode(), np.uint8)
+            values = {"pixels": views.pixels, "poses": views.poses, "camera": camera}
+            if views.kept is not None:
+                values["kept"] = views.kept
+            arrays.update({f"{split}.{name}": value for name, value in values.items()})
+        return Run("fit_views", subject(config), arrays, config), train, test
+    mesh = load_scene_mesh(config.make_scene) if config.make_scene else knot()
+    arrays = {"vertices": np.asarray(mesh.vertices), "faces": np.asarray(mesh.faces)}
+    if mesh.visual.kind == "vertex":
+        arrays["colours"] = np.asarray(mesh.visual.vertex_colors)
+    run = Run("fit_views", subject(config), arrays, config)
+    if parallel.is_first:
+        run.make_folder()
+        make_scene(run.folder / "scene", mesh, surroundings=config.surroundings)
+    parallel.wait()  # for the first, which makes it
+    return run, *both(run.folder / "scene", config)
+
+
+def both(folder: Path, config: Config) -> tuple[Views, Views]:
+    """The pictures to train and to test on."""
+    train, test = (load_views(folder, split, config.outside) for split in ("train", "test"))
+    return train, test
 
 
 def filled(views: Views, half: float) -> float:

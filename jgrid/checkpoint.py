@@ -75,14 +75,13 @@ def write_json(path: AnyPath, value: Any) -> None:
         temporary.write_text(to_json(value, indent=2) + "\n")
 
 
-def _digest(arrays: Mapping[str, np.ndarray], config: str) -> str:
-    """SHA-256 of the names, types, shapes and bytes of arrays and of a JSON text, in
-    hexadecimal."""
-    digest = hashlib.sha256(config.encode())
+def digest(arrays: Mapping[str, np.ndarray], text: str = "") -> str:
+    """SHA-256 of the names, types, shapes and bytes of arrays and of a text, in hexadecimal."""
+    made = hashlib.sha256(text.encode())
     for name in sorted(arrays):
-        digest.update(repr((name, str(arrays[name].dtype), arrays[name].shape)).encode())
-        digest.update(np.ascontiguousarray(arrays[name]).data)
-    return digest.hexdigest()
+        made.update(repr((name, str(arrays[name].dtype), arrays[name].shape)).encode())
+        made.update(np.ascontiguousarray(arrays[name]).data)
+    return made.hexdigest()
 
 
 def save(path: AnyPath, tensors: Mapping[str, np.ndarray], config: Any) -> None:
@@ -95,7 +94,7 @@ def save(path: AnyPath, tensors: Mapping[str, np.ndarray], config: Any) -> None:
             save_file(
                 arrays,
                 temporary,
-                metadata={"format": FORMAT, "config": text, "sha256": _digest(arrays, text)},
+                metadata={"format": FORMAT, "config": text, "sha256": digest(arrays, text)},
             )
         except SafetensorError as error:
             raise OSError(f"{path}: cannot be written ({error})") from None
@@ -114,7 +113,7 @@ def read(path: AnyPath) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
                     f"{path}: not a jgrid model (format {metadata.get('format')!r}, not {FORMAT!r})"
                 )
             tensors = {name: file.get_tensor(name) for name in file.keys()}
-        if _digest(tensors, metadata["config"]) != metadata["sha256"]:
+        if digest(tensors, metadata["config"]) != metadata["sha256"]:
             raise ValueError(f"{path}: damaged: its checksum is not that of its content")
         config = json.loads(metadata["config"])
     except (

@@ -15,7 +15,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Annotated, Any, Callable, NoReturn, Optional, TypeVar, Union, get_type_hints
 
-from jgrid import memory, parallel
+from jgrid import command, memory, parallel
 from jgrid.field import FIELDS
 from jgrid.interrupt import Interrupted
 from jgrid.trainer import TrainingStopped
@@ -224,6 +224,8 @@ def run(config_class: type[T], main: Callable[[T], Any]) -> None:
     config = None
     try:
         config = parse(config_class)
+        if command.has_stand_in():
+            command.start_again()
         main(config)
     # all processes come here alike, so that one speaks for them
     except (TrainingStopped, Interrupted) as ended:

@@ -24,5 +24,7 @@ class Clock:
     def paused(self) -> Iterator[None]:
         """The time inside the block does not count."""
         self.seconds = self.read()
-        yield
-        self.start()
+        try:
+            yield
+        finally:
+            self.start()

@@ -1,4 +1,4 @@
-"""Signals that end a training after a whole step."""
+"""Signals that end a training after a whole step, and an evaluation at once."""
 
 import contextlib
 import os
@@ -18,6 +18,29 @@ class Interrupted(KeyboardInterrupt):
             + (f"; saved in {folder}, the same command with `resume` goes on" if folder else "")
         )
         self.signal = number
+
+
+class Ended(Exception):
+    """A signal ended work that changes nothing, which can be done again."""
+
+
+_watched: list[list[int]] = []  # lists of `signals`, the innermost last, that end such work
+
+
+@contextlib.contextmanager
+def ended_by(received: list[int]) -> Iterator[None]:
+    """Inside the block `look` raises Ended where a signal has been received."""
+    _watched.append(received)
+    try:
+        yield
+    finally:
+        _watched.pop()
+
+
+def look() -> None:
+    """Called now and then by what may take long: Ended where it is not to go on."""
+    if _watched and _watched[-1]:
+        raise Ended
 
 
 @contextlib.contextmanager

@@ -1,6 +1,6 @@
 """Runs of the apps: their folders, and the protocol of a fit.
 
-    run = Run("fit_image", "astronaut", config)      # refuses what would harm another run
+    run = Run("fit_image", "astronaut", {"pixels": pixels}, config)  # harms no other run
     run.make_folder()
     trainer = run.trainer(task, model)               # goes on where the run was interrupted
     result = run.fit(trainer, save)                  # saves what there is, also when it is stopped
@@ -11,6 +11,8 @@ While it trains, DIR/resume.safetensors holds all that its next step depends on.
 
 import dataclasses
 import importlib.metadata
+import itertools
+import json
 import platform
 import sys
 import tempfile
@@ -27,7 +29,8 @@ from jgrid.trainer import CHECKPOINT, Trainer, TrainingStopped
 import numpy as np
 from jittor import nn
 
-FREE = ("out", "resume", "train.save_every")  # entries that change no weight may differ
+# entries that change no weight may differ; the subject is no entry of the user's
+FREE = ("out", "resume", "train.save_every", "subject")
 
 Saved = tuple[dict[str, np.ndarray], dict[str, Any]]  # a checkpoint's tensors, and how far it was
 
@@ -36,14 +39,19 @@ class Run:
     """A fit of an app: `folder`, the config's `out` or out/APP-SUBJECT-FIELD, and what happens with
     it.
 
-    config: of the app, with entries out, resume, train and field. ValueError as of `find`.
+    name: of the subject, which `arrays` hold; config: of the app, with entries out, resume, train
+    and field. Of several subjects of one name each has a folder of its own, out/APP-SUBJECT-FIELD-2
+    and so on; the same subject again replaces its results.
+
+    ValueError as of `find`, and where `out` holds results of another subject.
     """
 
-    def __init__(self, app: str, subject: str, config: Any):
+    def __init__(self, app: str, name: str, arrays: Mapping[str, np.ndarray], config: Any):
         kind = field_to_dict(config.field)["kind"].replace(":", "-")
         self.config = config
-        self.folder: Path = config.out or Path("out") / f"{app}-{subject}-{kind}"
-        self._entries = to_json(config)
+        self._entries = {**to_json(config), "subject": checkpoint.digest(arrays)}
+        usual = Path("out") / f"{app}-{name}-{kind}"
+        self.folder: Path = config.out or _own_folder(usual, self._entries, config.resume)
         self._saved = find(self.folder, self._entries, config.resume)
 
     def make_folder(self) -> None:
@@ -83,7 +91,7 @@ class Run:
     def finish(self, result: Mapping[str, Any]) -> None:
         """Write config.json and result.json, which say that all is there, and forget the
         checkpoint."""
-        write_run(self.folder, self.config, result)
+        write_run(self.folder, self._entries, result)
         (self.folder / CHECKPOINT).unlink(missing_ok=True)
 
     def show(self, summary: str, paths: Iterable[Path]) -> None:
@@ -99,13 +107,53 @@ def cost(result: Mapping[str, Any]) -> str:
     )
 
 
+def _own_folder(usual: Path, run: dict[str, Any], resume: bool) -> Path:
+    """The folder `usual`, or the first of it with a number, that holds nothing of another subject
+    than this run's; where the user asks to go on but only others could, the first of theirs."""
+    others = []
+    for n in itertools.count(2):
+        folder = usual if n == 2 else usual.with_name(f"{usual.name}-{n - 1}")
+        if not _is_of_another(folder, run):
+            break
+        others.append(folder)
+    unfinished = [other for other in others if (other / CHECKPOINT).exists()]
+    if resume and unfinished and not folder.exists():
+        return unfinished[0]
+    if others and parallel.is_first:
+        print(
+            f"warning: {others[-1]} holds results of another subject of that name; those of this"
+            f" one go to {folder}",
+            file=sys.stderr,
+        )
+    return folder
+
+
+def _is_of_another(folder: Path, run: dict[str, Any]) -> bool:
+    """Whether a folder's results, or its checkpoint, are known to be of another subject."""
+    if (folder / CHECKPOINT).exists():
+        found = checkpoint.read(folder / CHECKPOINT)[1].get("run")
+    else:
+        try:
+            found = json.loads((folder / "config.json").read_text())
+        except (OSError, ValueError):
+            return False
+    subject = found.get("subject") if isinstance(found, dict) else None
+    return None not in (subject, run.get("subject")) and subject != run["subject"]
+
+
 def find(folder: Path, run: dict[str, Any], resume: bool) -> Optional[Saved]:
     """The checkpoint from which the run of this config goes on in its folder; None where it begins.
 
-    run: the config as JSON-able data; resume: whether the user asks to go on. Raises ValueError
-    where the folder's checkpoint is damaged or of another config, or the run is finished, and where
-    the user does not ask but would lose it."""
+    run: the config as JSON-able data, and "subject", the digest of what is fitted, if it is known;
+    resume: whether the user asks to go on. Raises ValueError where the folder's checkpoint is
+    damaged or of another config or subject, or the run is finished, and where the user does not ask
+    but would lose it."""
     path = folder / CHECKPOINT
+    if _is_of_another(folder, run):
+        raise ValueError(
+            f"{folder} holds a run of another subject: what is fitted has changed since, or is a"
+            " namesake; choose another `out`, or delete that folder"
+        )
     if not path.exists():
         if resume and (folder / "result.json").exists():
             raise ValueError(

@@ -1,26 +1,36 @@
 """Makes Jittor importable and fast on this machine; the only module that knows how Jittor installs
 itself.
 
-`prepare()` runs once, before Jittor is first imported, and `speed_up_compiling()` right after
-(importing `jgrid` does both). They only set environment variables the user has not set, link oneDNN
-where Jittor would otherwise download it, and have kernels compiled faster: the two flags of Jittor
-that are touched, `cc_flags` and `python_path`, say how. `python -m jgrid.runtime` prints what was
-found and what to do about what is missing."""
+Once `jgrid` is imported, `prepare()` runs before Jittor is first imported, whoever does it, and
+`speed_up_compiling()` right after. They only set environment variables the user has not set, link
+oneDNN where Jittor would otherwise download it, compile Jittor's core where that is still to be
+done, and have kernels compiled faster: the two flags of Jittor that are touched, `cc_flags` and
+`python_path`, say how. `python -m jgrid.runtime` prints what was found and what to do about what is
+missing."""
 
+import contextlib
 import ctypes
 import hashlib
+import importlib.abc
+import importlib.machinery
 import importlib.metadata
 import os
 import platform
 import re
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
 import sysconfig
 import tempfile
+import threading
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Optional
+from types import FrameType, ModuleType
+from typing import Any, NoReturn, Optional
+
+from jgrid import command
 
 # the folder in which Jittor looks for oneDNN before it downloads it
 ONEDNN = "dnnl_lnx_2.2.0_cpu_gomp"
@@ -93,16 +103,67 @@ def _output(*command: str) -> Optional[str]:
 
 def jittor_home() -> Path:
     """The folder that holds `.cache/jittor`, as Jittor itself decides it."""
-    import jittor_utils  # light: reads the environment, compiles nothing
+    return Path(_jittor_utils().home())
 
-    return Path(jittor_utils.home())
+
+def _jittor_utils() -> Any:
+    """The part of Jittor that compiles nothing, but decides where what is compiled goes;
+    ImportError, in one sentence, where that cannot be written."""
+    _default("cache_name", "default", "else the compile cache is keyed by the git branch")
+    try:
+        import jittor_utils
+
+        with tempfile.TemporaryFile(dir=jittor_utils.cache_path):
+            return jittor_utils
+    except OSError as error:
+        raise ImportError(
+            f"Jittor compiles into {Path.home() / '.cache/jittor'}, which cannot be written"
+            f" ({error.strerror or error}): set HOME to a folder that can be"
+        ) from None
 
 
 def core_is_compiled() -> bool:
-    """True if Jittor's core has been compiled for this machine and environment."""
-    import jittor_utils
+    """True if Jittor's core has been compiled, to the end, for this machine and environment."""
+    return any(Path(_jittor_utils().cache_path).rglob("jittor_core*.so.key"))
 
-    return any(Path(jittor_utils.cache_path).rglob("jittor_core*.so"))
+
+def compile_core() -> None:
+    """Compile Jittor's core in a process of its own; ImportError where that fails.
+
+    Jittor ends its process, as if all were well, where it finds a part of itself that is left of a
+    compilation that was ended: then a second process goes on."""
+    for _ in range(2):
+        child = subprocess.Popen([sys.executable, "-c", "import jittor"], start_new_session=True)
+        try:
+            with _terminated_like_interrupted():
+                child.wait()
+        except BaseException:  # Jittor's compiling children too
+            os.killpg(child.pid, signal.SIGKILL)
+            raise
+        if core_is_compiled():
+            return
+        if child.returncode:
+            break
+    raise ImportError("Jittor could not be compiled; what is above says why")
+
+
+@contextlib.contextmanager
+def _terminated_like_interrupted() -> Iterator[None]:
+    """SIGTERM raises KeyboardInterrupt inside the block, where it would end the process at once."""
+
+    def interrupt(number: int, frame: Optional[FrameType]) -> NoReturn:
+        raise KeyboardInterrupt(number)
+
+    usual = signal.getsignal(signal.SIGTERM)
+    # only the main thread may handle signals; who has a handler knows what to do
+    mine = threading.current_thread() is threading.main_thread() and usual is signal.SIG_DFL
+    if mine:
+        signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        if mine:
+            signal.signal(signal.SIGTERM, usual)
 
 
 def refuse_numpy_2() -> None:
@@ -281,8 +342,8 @@ def _prepare_mpi():
 def prepare() -> None:
     """Make the first `import jittor` work and be fast; does nothing if Jittor is already imported.
 
-    Raises ImportError, in one sentence, where Jittor cannot work: numpy 2, no C++ compiler, or
-    mpirun without MPI's headers."""
+    Raises ImportError, in one sentence, where Jittor cannot work: numpy 2, no C++ compiler, a cache
+    that cannot be written or compiled, or mpirun without MPI's headers."""
     refuse_numpy_2()
     if "jittor" in sys.modules:
         return
@@ -292,7 +353,7 @@ def prepare() -> None:
         raise ImportError(
             "jgrid needs a C++ compiler for Jittor's kernels; install g++ (Debian: apt install g++)"
         )
-    _default("cache_name", "default", "else the compile cache is keyed by the git branch")
+    _jittor_utils()
     _default("FIX_TORCH_ERROR", "0", "else Jittor imports torch where it is installed")
     if (os.cpu_count() or 1) <= 4:
         _default(
@@ -306,6 +367,46 @@ def prepare() -> None:
         _default("log_silent", "1", "nothing left to say")
     else:
         print(FIRST_COMPILE, file=sys.stderr, flush=True)
+        if "OMPI_COMM_WORLD_SIZE" not in os.environ:  # a child of mpirun's is none of its processes
+            compile_core()
+
+
+class _BeforeJittor(importlib.abc.MetaPathFinder):
+    """Finds Jittor, after preparing it; or what stands in for it while a command reads its
+    flags."""
+
+    def find_spec(
+        self, name: str, path: Optional[Sequence[str]] = None, target: Optional[ModuleType] = None
+    ) -> Optional[importlib.machinery.ModuleSpec]:
+        if name != "jittor":
+            return None
+        if command.is_running():
+            command.open_streams()
+        if command.reads_flags_first(core_is_compiled):
+            return command.stand_in()
+        with command.one_line():
+            prepare()
+        spec = importlib.machinery.PathFinder.find_spec(name)
+        if spec is not None and spec.loader is not None:
+            load = spec.loader.exec_module
+
+            def exec_module(module: ModuleType) -> None:
+                try:
+                    load(module)
+                except SystemExit:
+                    raise ImportError(
+                        "Jittor has compiled a part of itself anew, and has to be started again"
+                    ) from None
+                speed_up_compiling()
+
+            spec.loader.exec_module = exec_module  # type: ignore[method-assign]
+        return spec
+
+
+def watch_for_jittor() -> None:
+    """From now on Jittor is prepared before it is first imported."""
+    if not any(isinstance(finder, _BeforeJittor) for finder in sys.meta_path):
+        sys.meta_path.insert(0, _BeforeJittor())
 
 
 def speed_up_compiling() -> None:
@@ -380,7 +481,7 @@ def report() -> int:
     print(f"CUDA       driver with a GPU: {'yes' if driver_has_gpu() else 'no'}; nvcc: {found}")
     try:
         prepare()
-        import jittor_utils
+        cache = _jittor_utils().cache_path
     except ImportError as error:
         print(f"\nJittor cannot run: {error}")
         return 2
@@ -388,7 +489,7 @@ def report() -> int:
         print(f"prepared   {note}")
     compiled = "compiled" if core_is_compiled() else "not compiled yet"
     print(f"oneDNN     {'off' if os.environ.get('use_mkl') == '0' else 'on'}")
-    print(f"cache      {jittor_utils.cache_path} ({compiled})")
+    print(f"cache      {cache} ({compiled})")
     # in a process of its own: an unfit CUDA aborts the process instead of raising
     ran = subprocess.run([sys.executable, "-c", TRIAL])
     if ran.returncode:

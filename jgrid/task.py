@@ -53,6 +53,11 @@ class AbstractTask(ABC):
         """{name: value} of metrics on the whole task, `metric` among them. It changes neither the
         model nor what later steps see."""
 
+    def glance(self, model: nn.Module) -> dict[str, float]:
+        """What is evaluated during training, but for its end: `evaluate`, or metrics of a part of
+        the task where the whole would take long."""
+        return self.evaluate(model)
+
     def samples(self) -> tuple[np.ndarray, np.ndarray]:
         """All points that training sees and their values, (N, D) and (N, n_out), for solvers.
 

@@ -13,7 +13,7 @@ from jgrid import checkpoint, parallel
 from jgrid.clock import Clock
 from jgrid.config import MOST, Count, Share, Weight, config
 from jgrid.field import count_parameters
-from jgrid.interrupt import Interrupted, signals
+from jgrid.interrupt import Ended, Interrupted, ended_by, signals
 from jgrid.optimizer import Adam
 from jgrid.task import AbstractTask
 
@@ -138,8 +138,8 @@ class Trainer:
                     raise Interrupted((received or [signal.SIGTERM])[0], self.step, folder)
                 last = self._is_last(seconds)
                 if self._is_evaluation_due(last):
-                    self._evaluate(log)
-                    continue  # a signal may have come meanwhile
+                    self._evaluate(log, last, received)
+                    continue  # a signal may have come meanwhile, and ended it
                 if last:
                     break
                 self.task.prepare(self.model, self.config.elapsed(self.step, seconds))
@@ -192,12 +192,16 @@ class Trainer:
         self._saved = self.step
         self._saved_at = time.time()
 
-    def _evaluate(self, log: Optional[IO[str]]) -> None:
-        """A line more in the history, and in the log."""
+    def _evaluate(self, log: Optional[IO[str]], last: bool, received: list[int]) -> None:
+        """A line more in the history, and in the log; none where a signal ends it."""
         self._check()
+        evaluate = self.task.evaluate if last else self.task.glance
         with self._clock.paused():
-            with self._averaged():
-                metrics = self.task.evaluate(self.model) if parallel.is_first else {}
+            try:
+                with self._averaged(), ended_by(received):
+                    metrics = evaluate(self.model) if parallel.is_first else {}
+            except Ended:
+                return
             line = {
                 "step": self.step,
                 "seconds": round(self._clock.seconds, 3),

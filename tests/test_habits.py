@@ -143,13 +143,6 @@ KNOWN_WRONG = {
         "CIFAR-10 in its own folder",
         "CIFAR-10's version for Python",
     ],
-    "results overwritten": [
-        "two pictures of one name from two folders",
-        "two pictures that differ in their endings",
-        "a picture that was edited in between",
-        "--resume with an edited picture",
-        "--resume with a picture of another size",
-    ],
 }
 
 QUICK = habits.habits(slow=False)

@@ -6,7 +6,7 @@ import json
 import signal
 
 from jgrid import checkpoint
-from jgrid.field import Domain
+from jgrid.field import Domain, in_chunks
 from jgrid.interrupt import Interrupted
 from jgrid.run import find
 from jgrid.trainer import CHECKPOINT, Trainer
@@ -76,6 +76,58 @@ def test_a_signal_ends_a_whole_step_from_which_the_run_goes_on_to_the_bit(
         np.testing.assert_array_equal(
             value.numpy(), second.state_dict()[name].numpy(), err_msg=name
         )
+
+
+@pytest.mark.parametrize("step", [4, 12])
+def test_a_signal_ends_an_evaluation_from_which_the_run_goes_on(whole, tmp_path, step):
+    """At the end of the points at hand, during training and at its end."""
+    out = tmp_path / "parts"
+    out.mkdir()
+    first = trainer(out)
+    evaluate = first.task.evaluate
+    seen = []
+
+    def evaluation(model):
+        def values(x):
+            seen.append(len(x))
+            signal.raise_signal(signal.SIGTERM)
+            return model(x)
+
+        return (
+            in_chunks(values, np.zeros((9, 2)), size=2) if first.step == step else evaluate(model)
+        )
+
+    first.task.evaluate = evaluation
+    with pytest.raises(Interrupted, match=f"SIGTERM after step {step}"):
+        first.fit()
+    assert seen == [2]
+    second = trainer(out)
+    second.resume(*find(out, RUN, resume=True))
+    assert second.step == step
+    second.fit()
+    assert same(values(whole[1].model), values(second.model)) and lines(whole[0]) == lines(out)
+
+
+def test_training_itself_is_not_ended_by_a_look(tmp_path):
+    """A step is whole, also where its loss looks at many points."""
+    run = trainer(tmp_path)
+    loss = run.task.loss
+
+    def signalled(model, batch):
+        signal.raise_signal(signal.SIGINT)
+        in_chunks(model, np.zeros((9, 2)), size=2)
+        return loss(model, batch)
+
+    run.task.loss = signalled
+    with pytest.raises(Interrupted, match="after step 1;"):
+        run.fit()
+
+
+def test_during_training_a_task_is_glanced_at_and_evaluated_at_the_end(tmp_path):
+    run = trainer(tmp_path)
+    run.task.glance = lambda model: {"psnr": -1.0}
+    run.fit()
+    assert [line["psnr"] > 0 for line in run.history] == [False, False, True]
 
 
 def test_handlers_are_those_of_before(whole):

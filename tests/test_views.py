@@ -317,6 +317,31 @@ def test_a_few_steps_fit_the_ball(ball):
     )
 
 
+def test_large_pictures_are_glanced_at_during_training(ball, monkeypatch):
+    train, test = (load_views(ball, split) for split in ("train", "test"))
+    task = ViewsTask(train, test, Box(1.5), VIEWS)
+    model = task.build(FIELD)
+    whole = task.evaluate(model)
+    assert task.glanced == [0, 1] and task.glance(model) == whole
+    monkeypatch.setattr("jgrid.scene.task.GLANCE", SIZE**2)
+    some = task.glance(model)
+    assert task.glanced == [1] and some.pop("views") == 1
+    assert some.keys() == whole.keys() and some != whole
+    one = Views(test.pixels[1:], test.poses[1:], test.camera)
+    assert some == ViewsTask(train, one, Box(1.5), VIEWS).evaluate(model)
+    monkeypatch.setattr("jgrid.scene.task.GLANCE", 1)
+    assert task.glanced == [1] and task.evaluate(model) == whole
+
+
+def test_an_evaluation_shows_how_far_it_is(ball, monkeypatch, capfd):
+    monkeypatch.setattr("jgrid.scene.task.SECONDS", 0.0)
+    for progress in (False, True):
+        train, test = (load_views(ball, split) for split in ("train", "test"))
+        task = ViewsTask(train, test, Box(1.5), VIEWS, progress=progress)
+        task.evaluate(task.build(FIELD))
+        assert ("evaluating" in capfd.readouterr().err) == progress
+
+
 def files(folder):
     return sorted(str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file())
 

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Callable, Optional, Protocol
 
+from jgrid import interrupt
 from jgrid.grid import Grid
 from jgrid.network import MLP
 
@@ -129,11 +130,11 @@ def in_chunks(
     points = np.ascontiguousarray(points, np.float32)
     if not len(points):  # a point, though nobody asked for it, tells the values' shape
         return in_chunks(function, np.zeros((1, *points.shape[1:])))[:0]
+    parts = []
     with jt.no_grad():
-        parts = [
-            function(jt.array(points[start : start + size])).numpy()
-            for start in range(0, len(points), size)
-        ]
+        for start in range(0, len(points), size):
+            interrupt.look()
+            parts.append(function(jt.array(points[start : start + size])).numpy())
     return np.concatenate(parts)
 
 

@@ -2,6 +2,7 @@
 
 import os
 import time
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Optional, Union
 
@@ -24,10 +25,13 @@ import numpy as np
 from annotated_types import Interval
 from jittor import nn
 from scipy.ndimage import distance_transform_edt
+from tqdm import tqdm
 
 UPDATE_EVERY = 16  # steps between looks at the occupancy
 MOST_RAYS = 2**15  # of a step
 TV_POINTS = 2**12  # whose cells' total variation a step looks at
+SECONDS = 2.0  # before a bar is shown
+GLANCE = 2**20  # pixels of the test pictures that are looked at during training
 HULL_BYTES = 200  # of a cell, while the hull of the silhouettes is looked for
 
 
@@ -67,7 +71,8 @@ class ViewsTask(AbstractTask):
     pictures are transparent.
 
     train, test: pictures with their cameras; box: of the world that holds the scene; seed: of the
-    rays and of the cells that are looked at.
+    rays and of the cells that are looked at; progress: whether bars show how far the renderings
+    are.
 
     ValueError where no part of the box is in all pictures, or a camera is too far away for a
     contracted one.
@@ -84,7 +89,9 @@ class ViewsTask(AbstractTask):
         box: Box,
         config: ViewsConfig = ViewsConfig(),
         seed: int = 0,
+        progress: bool = False,
     ):
+        self.progress = progress
         self.train = train
         self.test = test
         self.box = box
@@ -259,14 +266,33 @@ class ViewsTask(AbstractTask):
 
     def evaluate(self, model: RadianceField) -> dict[str, float]:
         """Means over the test pictures, of the pixels that count."""
-        trios = [
-            (self.test.on(n, self.background), self._render(model, n)[0], self._counted(n))
-            for n in range(len(self.test.poses))
-        ]
-        return {
-            metric.__name__: float(np.mean([metric(*trio) for trio in trios]))
-            for metric in (psnr, ssim, ssim_gaussian)
-        }
+        return self._measure(model, range(len(self.test.poses)))
+
+    def glance(self, model: RadianceField) -> dict[str, float]:
+        """Means over the `glanced` test pictures; `views` says how many, where not all."""
+        some = {} if len(self.glanced) == len(self.test.poses) else {"views": len(self.glanced)}
+        return {**self._measure(model, self.glanced), **some}
+
+    @property
+    def glanced(self) -> list[int]:
+        """Test pictures, evenly spread, that together have GLANCE pixels; at least one."""
+        views = len(self.test.poses)
+        n = min(max(1, GLANCE // (self.test.camera.width * self.test.camera.height)), views)
+        return [(2 * k + 1) * views // (2 * n) for k in range(n)]
+
+    def _measure(self, model: RadianceField, chosen: Sequence[int]) -> dict[str, float]:
+        found: dict[str, list[float]] = {}
+        for n in self._bar(chosen, "evaluating"):
+            truth = self.test.on(n, self.background)
+            colour = self._render(model, n)[0]
+            counted = self._counted(n)
+            for metric in (psnr, ssim, ssim_gaussian):
+                found.setdefault(metric.__name__, []).append(metric(truth, colour, counted))
+        return {name: float(np.mean(values)) for name, values in found.items()}
+
+    def _bar(self, views: Sequence[int], what: str) -> Iterable[int]:
+        """The views, with a bar where they take more than a moment."""
+        return tqdm(views, what, disable=not self.progress, unit="view", leave=False, delay=SECONDS)
 
     def _counted(self, n: int) -> Optional[np.ndarray]:
         """The pixels of test picture n that count; None: all."""
@@ -282,7 +308,7 @@ class ViewsTask(AbstractTask):
         for folder in ("test", "comparison"):
             (out_dir / folder).mkdir(exist_ok=True)
         paths = []
-        for n in range(len(self.test.poses)):
+        for n in self._bar(range(len(self.test.poses)), "rendering"):
             truth = self.test.on(n, self.background)
             colour, depth, _ = self._render(model, n)
             counted = self._counted(n)
