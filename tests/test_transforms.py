@@ -174,6 +174,15 @@ def test_the_scene_may_be_the_file(tmp_path, monkeypatch):
         assert fit_views.subject(cli.parse(fit_views.Config, ["--scene", scene])) == name
 
 
+def test_a_capture_beside_files_of_splits_is_not_one_of_them(tmp_path):
+    """Else pictures to train on would be scored."""
+    folder = capture(tmp_path / "a")
+    (folder / "transforms_train.json").write_bytes((folder / "transforms.json").read_bytes())
+    assert len(load_views(folder, "train").poses) == N
+    with pytest.raises(ValueError, match="transforms_test.json: no such file"):
+        load_views(folder, "test")
+
+
 # --- splits
 
 
@@ -393,6 +402,16 @@ def test_a_stated_size_says_that_they_were_turned_first(tmp_path):
     assert "7 pictures are turned as their EXIF tags say" in heard[0]
 
 
+def test_pictures_that_were_not_cut_out_are_counted(tmp_path):
+    folder = capture(tmp_path / "a")
+    for n in range(2, N):
+        rgba = np.dstack([pixels(n), np.full((HEIGHT, WIDTH), 255, np.uint8)])
+        rgba[:2, :, 3] = 0
+        Image.fromarray(rgba).save(folder / f"images/{n:04}.png")
+    with pytest.warns(UserWarning, match="1 of 7 pictures have no transparent pixel"):
+        load_views(folder, "train")
+
+
 # --- masks
 
 
@@ -438,6 +457,22 @@ def test_masked_pixels_are_neither_learnt_nor_scored(tmp_path, kind):
     assert after["psnr"] == before["psnr"] > 0 and after["ssim"] == before["ssim"]
 
 
+def test_masks_of_some_pictures_are_counted(tmp_path):
+    folder = masked(tmp_path / "a", "COLMAP")
+    (folder / "masks" / "0003.png.png").unlink()
+    train, _, heard = both(folder)
+    assert train.counted[2].all() and not train.counted[1].all()
+    assert "10.7% of the pixels, in 6 of 7 pictures" in heard[0]
+
+
+def test_nothing_left_to_learn_is_refused():
+    nothing = np.zeros((1, 4, 4), bool)
+    camera = Camera(4, 4, 4.0, 4.0, 2.0, 2.0)
+    views = Views(np.zeros((1, 4, 4, 4), np.uint8), np.eye(4)[None], camera, nothing)
+    with pytest.raises(ValueError, match="no pixel to train on"):
+        ViewsTask(views, views, Box(1.5), ViewsConfig(cells=4, samples=16, carve=False))
+
+
 def test_masked_pixels_do_not_carve():
     clear = np.zeros((1, 4, 4, 4), np.uint8)
     kept = np.ones((1, 4, 4), bool)
@@ -450,6 +485,12 @@ def test_a_lossy_mask_is_0_where_it_is_nearly_0(tmp_path):
     folder = capture(tmp_path / "a", lambda n: {"mask_path": "mask.jpg"})
     blurred = np.where(thing(0), 9, 240).astype(np.uint8)
     Image.fromarray(blurred).save(folder / "mask.jpg", quality=95)
+    np.testing.assert_array_equal(both(folder)[0].counted[0], ~thing(0))
+
+
+def test_a_mask_may_be_of_the_picture_before_it_was_shrunk(tmp_path):
+    folder = capture(tmp_path / "a", lambda n: {"mask_path": "mask.png"})
+    Image.fromarray(np.kron(~thing(0), np.ones((3, 3), bool))).save(folder / "mask.png")
     np.testing.assert_array_equal(both(folder)[0].counted[0], ~thing(0))
 
 

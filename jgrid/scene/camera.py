@@ -1,5 +1,6 @@
 """Cameras, their rays and poses, and the box of the world that a field covers; plain numpy."""
 
+from functools import lru_cache
 from typing import Annotated, Optional
 
 from jgrid.config import HUGE, Positive, config
@@ -34,12 +35,14 @@ class Camera:
         """The radius r, tangent of the angle to the axis, up to which the lens's
         r (1 + k1 r^2 + k2 r^4) grows: beyond it the polynomial folds back, which no lens does."""
         k1, k2, _, _ = self.distortion
-        slope = np.roots([5 * k2, 3 * k1, 1.0])  # zeros of the slope, in r^2
-        folds = [root.real for root in slope if abs(root.imag) < 1e-9 and root.real > 0]
-        return float(np.sqrt(min(folds))) if folds else np.inf
+        # the slope 1 + 3 k1 r^2 + 5 k2 r^4 is 0 first at the largest 1/r^2
+        square = 9 * k1 * k1 - 20 * k2
+        inverse = (square**0.5 - 3 * k1) / 2 if square >= 0 else 0.0
+        return inverse**-0.5 if inverse > 0 else np.inf
 
+    @lru_cache(maxsize=2)  # noqa: B019 - two cameras of numbers stay alive, no more
     def reached(self) -> np.ndarray:
-        """The pixels (H, W) onto which the lens maps some direction."""
+        """The pixels (H, W) onto which the lens maps some direction; not to be written to."""
         shape = (self.height, self.width)
         if not any(self.distortion):
             return np.ones(shape, bool)

@@ -74,11 +74,12 @@ def load_views(scene: Union[str, os.PathLike], split: str, outside: bool = False
     """
     scene = Path(scene)
     folder = scene.parent if scene.is_file() else scene
+    whole = scene if scene.is_file() else folder / "transforms.json"
     path = folder / f"transforms_{split}.json"
-    whole = folder / "transforms.json"
     if scene.is_file() and scene.name not in SPLIT_FILES:
-        path = whole = scene
-    elif not path.is_file() and whole.is_file():
+        path = whole
+    # a capture's file beside one of a split would hold pictures of both
+    elif whole.is_file() and not any((folder / name).is_file() for name in SPLIT_FILES):
         path = whole
     frames, poses, read = read_transforms(path)
     check_meaning(read, path)
@@ -98,6 +99,13 @@ def load_views(scene: Union[str, os.PathLike], split: str, outside: bool = False
         if unreached > 0.5:
             raise ValueError(f"{what} picture; its numbers are of another camera or size")
         warnings.warn(f"{what} pixels; the others are left out", stacklevel=2)
+    opaque = int((pixels[..., 3] == 255).all((1, 2)).sum())
+    if 0 < opaque < len(pixels) / 2:
+        warnings.warn(
+            f"{path}: {opaque} of {len(pixels)} pictures have no transparent pixel, the others"
+            " have; were these not cut out?",
+            stacklevel=2,
+        )
     kept = _masks(path, [frames[n] for n in chosen], there, pixels.shape[1:3], outside)
     return Views(pixels, poses[chosen], camera, kept)
 
@@ -193,6 +201,7 @@ def _masks(
     masks/NAME.png.png beside images/NAME.png (COLMAP) are 0 where a pixel is left out,
     dynamic_mask_NAME.png beside NAME.png (instant-ngp) is not."""
     kept = None
+    masked = 0
     for n, (frame, file) in enumerate(zip(frames, files)):
         names = [frame[key] for key in MASKS if frame.get(key)]
         found = [file for file in locate(path, list(map(str, names)), outside) if file]
@@ -203,7 +212,9 @@ def _masks(
         if inside and not found and beside.is_file():
             found.append(beside)
         dynamic = file.with_name(f"dynamic_mask_{file.stem}.png")
-        for mask in [*found, *([dynamic] if dynamic.is_file() else [])]:
+        found += [dynamic] if dynamic.is_file() else []
+        masked += bool(found)
+        for mask in found:
             shown = _shows(mask, shape)
             if kept is None:
                 kept = np.ones((len(files), *shape), bool)
@@ -211,17 +222,23 @@ def _masks(
     if kept is not None:
         if not kept.any():
             raise ValueError(f"{path}: masks leave out every pixel")
-        warnings.warn(f"{path}: masks leave out {1 - kept.mean():.1%} of the pixels", stacklevel=3)
+        whose = f", in {masked} of {len(files)} pictures" if masked < len(files) else ""
+        warnings.warn(
+            f"{path}: masks leave out {1 - kept.mean():.1%} of the pixels{whose}", stacklevel=3
+        )
     return kept
 
 
 def _shows(mask: Path, shape: tuple) -> np.ndarray:
-    """Where a mask is not 0: (H, W) bool; where lossy compression blurs it, not nearly 0."""
+    """Where a mask is not 0: (H, W) bool; where lossy compression blurs it, not nearly 0. A mask of
+    its picture before that was shrunk gives the nearest pixels."""
     pixels = load_image(mask, upright=False)
-    if pixels.shape[:2] != shape:
+    height, width = pixels.shape[:2]
+    if abs(height * shape[1] / width - shape[0]) >= 1:
         raise ValueError(
-            f"{mask}: a mask of {pixels.shape[1]} x {pixels.shape[0]} pixels, its picture has"
-            f" {shape[1]} x {shape[0]}"
+            f"{mask}: a mask of {width} x {height} pixels, its picture has {shape[1]} x {shape[0]}"
         )
+    rows, columns = ((np.arange(n) + 0.5) * m / n for n, m in zip(shape, (height, width)))
+    pixels = pixels[np.ix_(rows.astype(int), columns.astype(int))]
     lossy = mask.suffix.lower() in (".jpg", ".jpeg", ".webp")
     return (_rgba(pixels)[..., :3] > (127 if lossy else 0)).any(-1)

@@ -110,8 +110,9 @@ class ViewsTask(AbstractTask):
             self.occupancy, train.camera, box, config.background, float(np.median(away))
         )
         self._pixels = train.pixels.reshape(-1, 4)
-        # numbers of the pixels to learn, where not all count
-        self._learnt = None if train.counted is None else np.flatnonzero(train.counted)
+        self._learnt = None if train.counted is None else train.counted.reshape(-1)
+        if self._learnt is not None and not self._learnt.any():
+            raise ValueError("masks and lens leave no pixel to train on")
         self.step_samples: list[int] = []  # how many samples each step had
         self._per_ray = 32.0  # samples, lately
         self._rays = 0.0  # since the progress bar last asked
@@ -159,10 +160,10 @@ class ViewsTask(AbstractTask):
         rng = np.random.default_rng((self.seed, step))
         n_rays = int(np.clip(n / max(self._per_ray, 1.0), 1, MOST_RAYS))
         camera = self.train.camera
-        if self._learnt is None:
-            chosen = rng.integers(0, len(self._pixels), n_rays)
-        else:
-            chosen = self._learnt[rng.integers(0, len(self._learnt), n_rays)]
+        chosen = rng.integers(0, len(self._pixels), n_rays)
+        while self._learnt is not None and not self._learnt[chosen].all():
+            others = ~self._learnt[chosen]
+            chosen[others] = rng.integers(0, len(self._pixels), others.sum())
         view, pixel = np.divmod(chosen, camera.width * camera.height)
         origin, direction = camera.rays(self.train.poses[view], pixel)
         rgba = self._pixels[chosen].astype(np.float32) / 255

@@ -95,6 +95,8 @@ def read_transforms(path: Union[str, os.PathLike]) -> tuple[Frames, np.ndarray, 
 
 def _pose(matrix: Any, name: str) -> np.ndarray:
     """A transform_matrix as a pose (4, 4), whose axes may still be scaled alike."""
+    if matrix is None:
+        raise ValueError(f"{name} has no transform_matrix")
     try:
         pose = np.array(matrix, float)
     except (TypeError, ValueError, OverflowError):
@@ -348,7 +350,7 @@ def split_frames(
     lists = {name: _listed_frames(read, name, names, path) for name in SPLITS if read.get(name)}
     if not lists:
         every = range(len(names))
-        chosen = [n for n in every if not whole or (n % HELD_OUT == 0) == (split == "test")]
+        chosen = [n for n in every if not whole or (n % HELD_OUT == 0) == (split != "train")]
         if not chosen:
             raise ValueError(
                 f"{path}: {len(names)} frames are too few to hold some out for testing"
