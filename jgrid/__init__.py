@@ -27,11 +27,20 @@ else:
     def __getattr__(name: str) -> Any:
         """A module or a public name, imported when it is first asked for: so Jittor, which may
         have to be compiled, is not imported before it is needed."""
+        unknown = AttributeError(f"module 'jgrid' has no attribute {name!r}")
         if name.startswith("_") and name != "__all__":
-            raise AttributeError(f"module 'jgrid' has no attribute {name!r}")
+            raise unknown
         try:
             return importlib.import_module(f"jgrid.{name}")
         except ModuleNotFoundError as error:
             if error.name != f"jgrid.{name}":
                 raise
-        return getattr(importlib.import_module("jgrid.face"), name)
+        face = importlib.import_module("jgrid.face")
+        if name not in ("__all__", *face.__all__):
+            raise unknown
+        globals()[name] = getattr(face, name)
+        return globals()[name]
+
+    def __dir__() -> list[str]:
+        """The public names, for who looks around."""
+        return sorted({*globals(), *importlib.import_module("jgrid.face").__all__})

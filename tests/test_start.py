@@ -1,6 +1,7 @@
 """How a command starts: help and wrong flags before Jittor, one line where Jittor cannot run, a
 first compilation that was ended, streams that are closed or know few letters."""
 
+import importlib
 import os
 import signal
 import subprocess
@@ -10,6 +11,7 @@ import time
 from pathlib import Path
 from types import SimpleNamespace
 
+import jgrid
 from jgrid import command, runtime
 
 import numpy as np
@@ -229,3 +231,12 @@ def test_a_stream_of_ascii_takes_any_name(tmp_path):
     flags = ["--image", "büro.png", *FIT[1:], "--field.finest", "4"]
     done = run(FIT[0], *flags, folder=tmp_path, PYTHONIOENCODING="ascii")
     assert done.returncode == 0 and "fit_image-b\\xfcro-grid-dense" in done.stdout, done.stderr
+
+
+def test_the_face_is_there_when_it_is_asked_for():
+    """Public names, modules and tab completion, though none of them is imported before."""
+    assert jgrid.Grid is importlib.import_module("jgrid.grid").Grid
+    assert jgrid.theory is importlib.import_module("jgrid.theory")
+    assert {"Grid", "fit", "load_image"} <= set(dir(jgrid)) and "Grid" in jgrid.__all__
+    with pytest.raises(AttributeError, match="module 'jgrid' has no attribute 'Gird'"):
+        jgrid.Gird  # noqa: B018
