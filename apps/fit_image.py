@@ -5,7 +5,8 @@
 Common flags come before the field, the field's own after it; --help lists them, also after a field.
 """
 
-from dataclasses import field
+import sys
+from dataclasses import asdict, field
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Optional
@@ -14,14 +15,18 @@ from jgrid import cli, memory, parallel, picture
 from jgrid.config import ArgumentError, Share, config
 from jgrid.field import Field, MulFAGridConfig, check_memory, field_to_dict
 from jgrid.image.files import load_image
-from jgrid.image.task import PIXEL_BYTES, ImageTask, load_model, render
+from jgrid.image.light import MU, Tone, save_tiff, tone_of
+from jgrid.image.task import PIXEL_BYTES, ImageTask, load_model, load_tone, render
 from jgrid.run import Run, again_folder, cost, make_folder, save_model
 from jgrid.solver import LeastSquares, SolveConfig
 from jgrid.trainer import TrainConfig
 
+import numpy as np
 import skimage.data
 from annotated_types import Interval
 from typing_extensions import Literal
+
+SHOWN = f"log(1 + {MU:.0f} v / top) / log({MU + 1:.0f})"  # light v, in words
 
 
 @config
@@ -30,7 +35,7 @@ class Config:
     model to a folder."""
 
     image: Optional[Path] = None
-    """Any picture Pillow reads; without it, scikit-image's astronaut."""
+    """Any picture Pillow reads, OpenEXR or Radiance HDR; without it, scikit-image's astronaut."""
     out: Optional[Path] = None
     """Folder for the results; default out/fit_image-PICTURE-FIELD."""
     resume: bool = False
@@ -76,7 +81,9 @@ def main(config: Config) -> list[Path]:
 def fit(config: Config, device: str) -> list[Path]:
     with cli.user_errors(config):
         pixels = load_image(config.image) if config.image else skimage.data.astronaut() / 255.0
-        task = ImageTask(pixels, config.train.seed, config.held_out)
+        tone = tone_of(pixels)
+        shown = tone.encode(pixels) if tone else pixels
+        task = ImageTask(shown, config.train.seed, config.held_out)
         model = task.build(config.field)
         n_pixels = task.height * task.width
         check_memory(
@@ -94,18 +101,24 @@ def fit(config: Config, device: str) -> list[Path]:
         else:
             trainer = run.trainer(task, model)
         run.make_folder()
+    if tone:
+        explain(tone, pixels)
     model_config = {
         "field": field_to_dict(config.field),
         "width": task.width,
         "height": task.height,
         "n_out": task.n_out,
     }
-    save = partial(save_model, run.folder, model, model_config)
+    light = {"tone": asdict(tone)} if tone else {}
+    save = partial(save_model, run.folder, model, {**model_config, **light})
     result = {**run.fit(trainer, save), "device": device}
+    if tone:
+        result["tone"] = {**light["tone"], "shown": SHOWN}
     if not parallel.is_first:
         return []
     paths = task.export(model, run.folder) + [run.curve(trainer, "psnr", "PSNR (dB)")]
     paths += enlarge(config, model, task.height, task.width, run.folder)
+    paths += measured(model, task.height, task.width, tone, run.folder)
     run.finish(result)
     held_out = ""
     if "psnr_held_out" in result:
@@ -119,6 +132,7 @@ def fit(config: Config, device: str) -> list[Path]:
 def render_again(config: Config) -> list[Path]:
     with cli.user_errors(config):
         model, height, width = load_model(config.from_)
+        tone = load_tone(config.from_)
         memory.require(
             PIXEL_BYTES * height * width * config.scale**2,
             f"a picture of {height} x {width} pixels and `scale` {config.scale}",
@@ -127,8 +141,26 @@ def render_again(config: Config) -> list[Path]:
         out = make_folder(config.out or again_folder("fit_image", config.from_, "rendered"))
     paths = [picture.save(out / "prediction.png", render(model, height, width))]
     paths += enlarge(config, model, height, width, out)
+    paths += measured(model, height, width, tone, out)
     print("\n".join(str(p) for p in paths))
     return paths
+
+
+def explain(tone: Tone, pixels: np.ndarray) -> None:
+    """Say how a picture of light is learned."""
+    if parallel.is_first:
+        print(
+            f"light from {pixels.min():.4g} to {tone.top:.4g}: learned, measured (PSNR, SSIM) and"
+            f" shown as {SHOWN}" + ("; what is below 0 counts as 0" if pixels.min() < 0 else ""),
+            file=sys.stderr,
+        )
+
+
+def measured(model: Field, height: int, width: int, tone: Optional[Tone], out: Path) -> list[Path]:
+    """The fitted light of a picture of light, as a float TIFF."""
+    if tone is None:
+        return []
+    return [save_tiff(out / "prediction.tif", tone.decode(render(model, height, width)))]
 
 
 def enlarge(config: Config, model: Field, height: int, width: int, out: Path) -> list[Path]:

@@ -23,9 +23,17 @@ def load_labelled(folder: Union[str, os.PathLike]) -> tuple[Labelled, Labelled]:
     [0, 1] and (N,) int32.
 
     The folder holds MNIST's or Fashion-MNIST's four idx files, gzipped or not, or the binary
-    version of CIFAR-10. ValueError, naming the file, for what is missing or damaged.
+    version of CIFAR-10, which may lie in the folder of its archive. ValueError, naming the file,
+    for what is missing or damaged.
     """
     folder = Path(folder)
+    unpacked = folder / "cifar-10-batches-bin"
+    folder = unpacked if unpacked.is_dir() else folder
+    if (folder / "data_batch_1").is_file():
+        raise ValueError(
+            f"{folder / 'data_batch_1'}: CIFAR-10's version for Python, which is pickled; the"
+            " binary version is read"
+        )
     if (folder / "data_batch_1.bin").is_file():
         batches = [_read_cifar(folder / f"data_batch_{n}.bin") for n in range(1, 6)]
         pictures, labels = (np.concatenate(part) for part in zip(*batches))
@@ -34,10 +42,7 @@ def load_labelled(folder: Union[str, os.PathLike]) -> tuple[Labelled, Labelled]:
 
 
 def _read_mnist(folder: Path, part: str) -> Labelled:
-    names = [f"{part}-{kind}-ubyte" for kind in ("images-idx3", "labels-idx1")]
-    paths = [
-        folder / name if (folder / name).is_file() else folder / f"{name}.gz" for name in names
-    ]
+    paths = [_find_idx(folder, part, kind) for kind in ("images-idx3", "labels-idx1")]
     pictures, labels = (read_idx(path) for path in paths)
     if pictures.ndim != 3 or pictures.dtype != np.uint8 or labels.shape != pictures.shape[:1]:
         raise ValueError(
@@ -45,6 +50,16 @@ def _read_mnist(folder: Path, part: str) -> Labelled:
             " bytes (N, H, W) and (N,)"
         )
     return pictures[:, None].astype(np.float32) / 255, labels.astype(np.int32)
+
+
+def _find_idx(folder: Path, part: str, kind: str) -> Path:
+    """The idx file of a part: with a dash or a dot in its name, as archives have it, gzipped or
+    not; the usual name where there is none."""
+    names = [f"{part}-{kind}-ubyte", f"{part}-{kind.replace('-', '.')}-ubyte"]
+    for name in (*names, *(f"{name}.gz" for name in names)):
+        if (folder / name).is_file():
+            return folder / name
+    return folder / names[0]
 
 
 def _read_cifar(path: Path) -> Labelled:

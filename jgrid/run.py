@@ -16,6 +16,7 @@ import json
 import platform
 import sys
 import tempfile
+import warnings
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Callable, Optional, Union
@@ -119,11 +120,11 @@ def _own_folder(usual: Path, run: dict[str, Any], resume: bool) -> Path:
     unfinished = [other for other in others if (other / CHECKPOINT).exists()]
     if resume and unfinished and not folder.exists():
         return unfinished[0]
-    if others and parallel.is_first:
-        print(
-            f"warning: {others[-1]} holds results of another subject of that name; those of this"
-            f" one go to {folder}",
-            file=sys.stderr,
+    if others:
+        warnings.warn(
+            f"{others[-1]} holds results of another subject of that name; those of this one go to"
+            f" {folder}",
+            stacklevel=3,
         )
     return folder
 

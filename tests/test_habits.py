@@ -113,36 +113,6 @@ KNOWN_WRONG = {
         "a tube without ends",
         "two boxes that overlap",
     ],
-    "formats of the trade": [
-        "OpenEXR, float",
-        "OpenEXR, half",
-        "OpenEXR with alpha",
-        "OpenEXR under the name of PNG",
-        "Radiance HDR",
-        "float TIFF above 1",
-        "CIELab TIFF",
-        "PFM",
-        "HEIC of a telephone",
-        "RAW of a camera (CFA)",
-    ],
-    "smaller ones: pictures": [
-        "RGB with a colour key",
-        "grey with a key",
-        "16-bit RGB with a colour key",
-        "PPM of 16 bits",
-        "TIFF of 16 bits, white is 0",
-        "TIFF of signed 16 bits",
-        "TIFF of float RGB",
-        "TIFF whose first page is its thumbnail",
-        "a colour profile: AdobeRGB",
-        "a gamma of 1 (gAMA)",
-    ],
-    "smaller ones: labels": [
-        "dotted names",
-        "dotted names, gzipped",
-        "CIFAR-10 in its own folder",
-        "CIFAR-10's version for Python",
-    ],
 }
 
 QUICK = habits.habits(slow=False)

@@ -2,7 +2,7 @@
 
 import inspect
 
-from jgrid import picture
+from jgrid import memory, picture
 from jgrid.field import DecoderConfig, DenseGridConfig, Domain, Field, in_chunks
 from jgrid.image.files import check_pixels, load_image
 from jgrid.image.metrics import psnr, ssim, ssim_gaussian
@@ -106,9 +106,9 @@ def bad_file(kind, folder):
             np.random.default_rng(0).integers(0, 256, (64, 64, 3)).astype(np.uint8)
         ).save(path)
         path.write_bytes(path.read_bytes()[:5000])
-    elif kind in ("nan", "over", "under"):
-        values = np.full((HEIGHT, WIDTH), 0.5, np.float32)
-        values[2, 3] = {"nan": np.nan, "over": 1.5, "under": -0.25}[kind]
+    elif kind in ("nan", "levels"):
+        values = np.full((HEIGHT, WIDTH), 120.0, np.float32)
+        values[2, 3] = np.nan if kind == "nan" else 255
         path = folder / f"{kind}.tif"
         tifffile.imwrite(path, values)
     elif kind == "32 bits":
@@ -124,8 +124,7 @@ REFUSED = {
     "empty": "not a picture",
     "truncated": "not a picture",
     "nan": "1 values are not finite",
-    "over": "to 1.5, wanted 0 to 1",
-    "under": "from -0.25",
+    "levels": "values from 120 to 255, all whole",
     "32 bits": "32-bit integers",
 }
 
@@ -138,13 +137,22 @@ def test_bad_files_are_refused_by_name(tmp_path, kind, words):
     assert str(path) in str(refused.value)
 
 
-def test_a_picture_of_too_many_pixels_is_refused(tmp_path, monkeypatch):
+@pytest.mark.parametrize("value, words", [(1.5, "to 1.5, wanted 0 to 1"), (-0.25, "from -0.25")])
+def test_a_task_learns_values_from_0_to_1(value, words):
+    pixels = np.full((3, 4, 3), 0.5)
+    pixels[1, 2, 0] = value
+    with pytest.raises(ValueError, match=words):
+        ImageTask(pixels)
+
+
+def test_memory_decides_how_many_pixels_are_too_many(tmp_path, monkeypatch):
     Image.fromarray(levels(3)).save(tmp_path / "a.png")
-    # Pillow only warns of the first, and raises at the second
-    for limit in (HEIGHT * WIDTH - 1, 10):
-        monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", limit)
-        with pytest.raises(ValueError, match=f"a.png: more than {limit}"):
-            load_image(tmp_path / "a.png")
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 10)  # of which Pillow refuses the double
+    assert load_image(tmp_path / "a.png").shape == (HEIGHT, WIDTH, 3)
+    assert Image.MAX_IMAGE_PIXELS == 10
+    monkeypatch.setattr(memory, "available", lambda: 29.0 * HEIGHT * WIDTH)
+    with pytest.raises(memory.NotEnough, match=f"a.png: a picture of {WIDTH} x {HEIGHT}"):
+        load_image(tmp_path / "a.png")
 
 
 def test_pixels_without_area_or_shape_are_refused():

@@ -3,7 +3,7 @@
 import gzip
 import struct
 
-from jgrid.labelled import TYPES, read_idx
+from jgrid.labelled import TYPES, load_labelled, read_idx
 
 import numpy as np
 import pytest
@@ -67,6 +67,36 @@ def test_a_missing_file(tmp_path):
         read_idx(tmp_path / "nowhere")
     with pytest.raises(ValueError, match="no such file"):
         read_idx(tmp_path)
+
+
+@pytest.mark.parametrize("dash", "-.")
+@pytest.mark.parametrize("ending, pack", [("", bytes), (".gz", gzip.compress)])
+def test_names_have_a_dash_or_a_dot(tmp_path, dash, ending, pack):
+    pictures = np.arange(60).reshape(3, 4, 5)
+    for part in ("train", "t10k"):
+        for kind, values in (("images", pictures), ("labels", np.arange(3))):
+            name = f"{part}-{kind}{dash}idx{values.ndim}-ubyte{ending}"
+            (tmp_path / name).write_bytes(pack(idx_bytes(values)))
+    for found, labels in load_labelled(tmp_path):
+        np.testing.assert_allclose(found[:, 0] * 255, pictures, atol=1e-4)
+        assert labels.tolist() == [0, 1, 2]
+    (tmp_path / name).unlink()
+    with pytest.raises(ValueError, match="t10k-labels-idx1-ubyte: no such file"):
+        load_labelled(tmp_path)
+
+
+def test_cifar_may_lie_in_its_archives_folder(tmp_path):
+    folder = tmp_path / "cifar-10-batches-bin"
+    folder.mkdir()
+    row = np.arange(3073).astype(np.uint8)
+    for name in (*(f"data_batch_{n}" for n in range(1, 6)), "test_batch"):
+        (folder / f"{name}.bin").write_bytes(row.tobytes())
+    (pictures, labels), (_, test) = load_labelled(tmp_path)
+    assert pictures.shape == (5, 3, 32, 32) and labels.tolist() == [0] * 5 and len(test) == 1
+    (tmp_path / "python").mkdir()
+    (tmp_path / "python" / "data_batch_1").write_bytes(b"\x80\x02}")
+    with pytest.raises(ValueError, match="version for Python.*binary version"):
+        load_labelled(tmp_path / "python")
 
 
 def test_the_limit_counts(tmp_path, monkeypatch):

@@ -111,14 +111,16 @@ def unfinished(name, arrays, config=None):
     return run.folder
 
 
-def test_namesakes_have_folders_of_their_own(tmp_path, monkeypatch, capsys):
+def test_namesakes_have_folders_of_their_own(tmp_path, monkeypatch, recwarn):
     monkeypatch.chdir(tmp_path)
     usual = Path("out/fit_image-cat-grid-dense")
     assert finished("cat", SUBJECT) == usual == finished("cat", SUBJECT)  # the same again
-    assert capsys.readouterr().err == ""
+    assert not recwarn
     second = Path("out/fit_image-cat-grid-dense-2")
     assert finished("cat", OTHER) == second == finished("cat", OTHER)
-    assert f"warning: {usual} holds results of another subject" in capsys.readouterr().err
+    assert str(recwarn.pop(UserWarning).message) == (
+        f"{usual} holds results of another subject of that name; those of this one go to {second}"
+    )
     third = {"pixels": OTHER["pixels"].reshape(3, 2, 3)}
     assert finished("cat", third) == Path("out/fit_image-cat-grid-dense-3")
     assert finished("cat", SUBJECT) == usual and finished("dog", OTHER).name.endswith("dense")

@@ -1,16 +1,20 @@
 """Pictures on disk: read as they are stored, or refused with a reason."""
 
+import contextlib
+import io
 import os
 import sys
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Union
+from typing import Any, Union
 
 from jgrid import memory
+from jgrid.image import light
 
 import numpy as np
 from numpy.typing import ArrayLike
-from PIL import ExifTags, Image, ImageOps
+from PIL import ExifTags, Image, ImageCms, ImageOps, UnidentifiedImageError
 
 # Pillow's modes that are read as they are: channels and the value that counts as 1
 MODES = {
@@ -23,7 +27,15 @@ MODES = {
     "I": 65535,
     "F": 1,
 }
-BITS_PER_SAMPLE = 258  # the TIFF tag
+# TIFF: its first bytes, its tags, and a value of one
+TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+SUBFILE = 254
+BITS_PER_SAMPLE = 258
+PHOTOMETRIC = 262
+SAMPLE_FORMAT = 339
+WHITE_IS_ZERO = 0
+HEIF = (b"heic", b"heix", b"hevc", b"heim", b"heis", b"mif1", b"msf1")
+VALUE_BYTES = 10  # of a value while it is read
 # names of the two halves of 16-bit colours
 OTHER_HALF = {
     ";16B": ";16L",
@@ -34,37 +46,78 @@ OTHER_HALF = {
 
 def load_image(path: Union[str, os.PathLike], upright: bool = True) -> np.ndarray:
     """Any picture Pillow reads but EPS, which is a program -> (H, W, C) float32 in [0, 1], sRGB, C
-    = 1 grey, 2 grey + alpha, 3 RGB, 4 RGBA.
+    = 1 grey, 2 grey + alpha, 3 RGB, 4 RGBA. OpenEXR and Radiance HDR (with the package OpenImageIO)
+    and float TIFF hold linear light, which may be beyond 1: see `image.light.Tone`.
 
-    8 bits, 16 bits (grey; RGB and RGBA of PNG and TIFF), palettes, CMYK and float pictures; the
-    first frame of an animation. upright: turned as its EXIF tag says, which is for display; a
-    camera's numbers are of the picture as it is stored. Raises ValueError, saying what is wrong
-    with the file.
+    8 bits, 16 bits (grey; RGB and RGBA of PNG and TIFF), palettes, CMYK and float pictures; a
+    colour that stands for transparent ones becomes alpha; colours of another profile or gamma
+    become sRGB; the first frame of an animation. upright: turned as its EXIF tag says, which is for
+    display; a camera's numbers are of the picture as it is stored. Raises ValueError, saying what
+    is wrong with the file, and memory.NotEnough.
     """
     if not Path(path).is_file():
         raise ValueError(f"{path}: no such file")
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
+        with open(path, "rb") as file:
+            head = file.read(16)
+        with warnings.catch_warnings(), _of_any_size():
             # of damage that the decoder mends or then raises
             warnings.filterwarnings("ignore", category=UserWarning, module="PIL")
-            pixels = _read(path, upright)
+            pixels = _read_kind(path, head, upright)
     except memory.NotEnough:
         raise
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
-        raise ValueError(
-            f"{path}: more than {Image.MAX_IMAGE_PIXELS:,} pixels; crop or shrink it first"
-        ) from None
+    except light.Refused as error:
+        raise ValueError(f"{path}: {error}") from None
     except Exception as error:  # Pillow's decoders raise whatever a damaged file makes them raise
         raise ValueError(
             f"{path}: not a picture Pillow can read ({type(error).__name__}: {error})"
         ) from None
-    return check_pixels(pixels, path)
+    return _check_values(pixels, path)
+
+
+def _read_kind(path: Union[str, os.PathLike], head: bytes, upright: bool) -> np.ndarray:
+    """The values of a picture that begins with `head`."""
+    kind = light.kind_of(head)
+    if kind:
+        return light.read_light(path, kind)
+    if head.startswith(b"PF\n"):
+        raise light.Refused("a colour PFM, which Pillow does not read: save it as OpenEXR or TIFF")
+    if head[4:8] == b"ftyp" and head[8:12] in HEIF:
+        raise light.Refused("HEIC, which Pillow does not read: save it as JPEG or PNG")
+    try:
+        return _read(path, upright)
+    except UnidentifiedImageError:
+        if head[:4] not in TIFF:
+            raise
+        return _light_of(light.read_tiff(path))
+
+
+@contextlib.contextmanager
+def _of_any_size() -> Iterator[None]:
+    """Pillow opens pictures of as many pixels as memory has room for: what a header announces is
+    held against that before anything is decoded."""
+    most = Image.MAX_IMAGE_PIXELS
+    Image.MAX_IMAGE_PIXELS = None
+    try:
+        yield
+    finally:
+        Image.MAX_IMAGE_PIXELS = most
 
 
 def check_pixels(pixels: ArrayLike, name: Union[str, os.PathLike]) -> np.ndarray:
     """(H, W) or (H, W, C) values -> (H, W, C) float32, or ValueError where they are not finite
     colours in [0, 1]."""
+    values = _check_values(pixels, name)
+    if values.min() < 0 or values.max() > 1:
+        raise ValueError(
+            f"{name}: values from {values.min():g} to {values.max():g}, wanted 0 to 1; what"
+            " jgrid.image.tone_of returns encodes light beyond 1"
+        )
+    return values
+
+
+def _check_values(pixels: ArrayLike, name: Union[str, os.PathLike]) -> np.ndarray:
+    """(H, W) or (H, W, C) values -> (H, W, C) float32, or ValueError where they are not finite."""
     pixels = np.asarray(pixels, np.float32)
     pixels = pixels[..., None] if pixels.ndim == 2 else pixels
     if pixels.ndim != 3 or 0 in pixels.shape:
@@ -73,22 +126,81 @@ def check_pixels(pixels: ArrayLike, name: Union[str, os.PathLike]) -> np.ndarray
         )
     if not np.isfinite(pixels).all():
         raise ValueError(f"{name}: {(~np.isfinite(pixels)).sum()} values are not finite")
-    if pixels.min() < 0 or pixels.max() > 1:
-        raise ValueError(f"{name}: values from {pixels.min():g} to {pixels.max():g}, wanted 0 to 1")
     return pixels
 
 
 def _read(path: Union[str, os.PathLike], upright: bool) -> np.ndarray:
     """The values of a picture, 1 being the most that its kind can hold."""
     image, halved = _decode(path, upright)
+    image = _in_srgb(image, halved, path)
+    key = image.info.get("transparency")  # a value, or of a palette the alpha of its entries
     if image.mode not in MODES:
-        transparent = image.mode in ("PA", "La", "RGBa") or "transparency" in image.info
-        image = image.convert("L" if image.mode == "1" else "RGBA" if transparent else "RGB")
-    pixels = np.asarray(image, dtype=np.float32)
+        transparent = image.mode in ("PA", "La", "RGBa") or key is not None
+        to = "L" if image.mode == "1" else "RGBA" if transparent else "RGB"
+        key = 255 * bool(key) if image.mode == "1" and isinstance(key, int) else None
+        image = image.convert(to)
+    pixels = np.array(image, dtype=np.float32)
+    top = 65535 if halved else MODES[image.mode]
     if halved:
-        lower, _ = _decode(path, upright, lower=True)
-        return (256 * pixels + np.asarray(lower, dtype=np.float32)) / 65535
-    return pixels / MODES[image.mode]
+        pixels *= 256
+        pixels += np.asarray(_decode(path, upright, lower=True)[0], dtype=np.float32)
+    visible = None
+    if image.mode in ("L", "I;16", "RGB") and isinstance(key, (int, tuple)):
+        visible = (np.atleast_3d(pixels) != np.array(key, np.float32)).any(-1)
+    if image.mode == "F":
+        return _light_of(pixels)
+    pixels /= top
+    pixels = _of_gamma(pixels, image.info)
+    return pixels if visible is None else np.dstack([pixels, visible])
+
+
+def _light_of(pixels: np.ndarray) -> np.ndarray:
+    """The values of a float picture; ValueError where they are levels, and not light."""
+    if pixels.max() > 1 and (pixels == np.round(pixels)).all():
+        raise light.Refused(
+            f"values from {pixels.min():g} to {pixels.max():g}, all whole: which of them is white?"
+            " Divide them by that"
+        )
+    return pixels
+
+
+def _of_gamma(pixels: np.ndarray, info: dict) -> np.ndarray:
+    """Values in sRGB, of which a PNG may say that they are stored with another gamma."""
+    gamma = info.get("gamma")
+    if not gamma or {"icc_profile", "srgb"} & info.keys() or abs(gamma - 1 / 2.2) < 0.005:
+        return pixels
+    n = 3 if pixels.ndim == 3 and pixels.shape[2] > 2 else 1
+    values = np.atleast_3d(pixels).copy()
+    linear = values[..., :n] ** (1 / gamma)
+    values[..., :n] = np.where(
+        linear < 0.0031308, 12.92 * linear, 1.055 * linear ** (1 / 2.4) - 0.055
+    )
+    return values
+
+
+def _in_srgb(image: Image.Image, halved: bool, path: Union[str, os.PathLike]) -> Image.Image:
+    """A picture whose colours are those of a profile of its own, in sRGB."""
+    stored = image.info.get("icc_profile")
+    if not stored or image.mode not in ("RGB", "RGBA"):
+        return image
+    try:
+        profile = ImageCms.getOpenProfile(io.BytesIO(stored))
+        name = ImageCms.getProfileDescription(profile).strip()
+        if "srgb" in name.lower():
+            return image
+        if not halved:
+            made = ImageCms.profileToProfile(image, profile, ImageCms.createProfile("sRGB"))
+            return image if made is None else made
+        problem = f"{name!r} is not applied to 16 bits"
+    except ImageCms.PyCMSError:
+        problem = "is damaged"
+    warnings.warn(f"{path}: its colour profile {problem}; colours are taken for sRGB", stacklevel=5)
+    return image
+
+
+def _tag(image: Image.Image, number: int, default: Any = None) -> Any:
+    """A tag of a TIFF; of another picture the default."""
+    return getattr(image, "tag_v2", {}).get(number, default)
 
 
 def _decode(
@@ -102,8 +214,9 @@ def _decode(
     """
     Image.init()
     with Image.open(path, formats=[name for name in Image.ID if name != "EPS"]) as opened:
+        _skip_thumbnails(opened)
         memory.require(
-            16 * len(opened.getbands()) * opened.width * opened.height,
+            VALUE_BYTES * len(opened.getbands()) * opened.width * opened.height,
             f"{path}: a picture of {opened.width} x {opened.height} pixels",
             "its size",
         )
@@ -115,7 +228,8 @@ def _decode(
         sixteen = any(order[-4:] in OTHER_HALF for order in orders)
         _check_tiff(opened, colour and not sixteen)
         halved = colour and sixteen and all(order[:-4] == opened.mode for order in orders)
-        if colour and sixteen and not halved:
+        deep = opened.format == "PPM" and any(_most(tile) > 255 for tile in opened.tile)
+        if colour and (deep or sixteen and not halved):
             warnings.warn(f"{path}: of its 16 bits Pillow reads 8", stacklevel=4)
         if lower:
             opened.tile = [
@@ -128,7 +242,14 @@ def _decode(
             ]
         if not upright:
             _forget_orientation(opened)
-        return ImageOps.exif_transpose(opened), halved
+        white_is_zero = _tag(opened, PHOTOMETRIC) == WHITE_IS_ZERO
+        image = ImageOps.exif_transpose(opened)
+        key = image.info.get("transparency")
+        if orders[:1] in (["L;2"], ["L;4"]) and isinstance(key, int):
+            image.info["transparency"] = 255 // (2 ** int(orders[0][-1]) - 1) * key
+        if white_is_zero and image.mode.startswith("I;16"):  # of 8 bits Pillow knows it
+            image = Image.fromarray(65535 - np.asarray(image))
+        return image, halved
 
 
 def _forget_orientation(opened: Image.Image) -> None:
@@ -137,10 +258,29 @@ def _forget_orientation(opened: Image.Image) -> None:
     getattr(opened, "tag_v2", {}).pop(ExifTags.Base.Orientation, None)
 
 
+def _most(tile: Any) -> int:
+    """What counts as white in a PPM."""
+    return tile.args[1] if isinstance(tile.args, tuple) and len(tile.args) > 1 else 255
+
+
+def _skip_thumbnails(opened: Image.Image) -> None:
+    """Go to the first page of a TIFF that is no smaller version of another."""
+    for page in range(getattr(opened, "n_frames", 1) if opened.format == "TIFF" else 0):
+        opened.seek(page)
+        if not _tag(opened, SUBFILE, 0) & 1:
+            return
+    if opened.format == "TIFF":
+        opened.seek(0)
+
+
 def _check_tiff(opened: Image.Image, eight: bool) -> None:
     """ValueError for a TIFF that Pillow would read wrongly; eight: it takes colours for 8 bits."""
-    bits = getattr(opened, "tag_v2", {}).get(BITS_PER_SAMPLE, ())
+    bits = _tag(opened, BITS_PER_SAMPLE, ())
+    if opened.mode == "LAB":
+        raise light.Refused("a picture in CIELab, which does not say its white: save it as RGB")
     if opened.mode == "I" and 32 in bits:
-        raise ValueError("a TIFF of 32-bit integers, which do not say what is white")
+        raise light.Refused("a TIFF of 32-bit integers, which do not say what is white")
+    if 2 in _tag(opened, SAMPLE_FORMAT, ()):
+        raise light.Refused("a TIFF of signed integers, which do not say what is white")
     if eight and 16 in bits:
-        raise ValueError("a TIFF of 16 bits with each colour apart")
+        raise light.Refused("a TIFF of 16 bits with each colour apart")

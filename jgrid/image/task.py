@@ -2,11 +2,13 @@
 
 import os
 from pathlib import Path
-from typing import Union
+from typing import Optional, Union
 
 from jgrid import checkpoint, picture
+from jgrid.config import config_from_dict
 from jgrid.field import Domain, field_from_dict, in_chunks
 from jgrid.image.files import check_pixels
+from jgrid.image.light import Tone
 from jgrid.image.metrics import psnr, ssim, ssim_gaussian
 from jgrid.index import r_sequence
 from jgrid.task import AbstractTask, Epochs
@@ -118,6 +120,13 @@ def load_model(path: Union[str, os.PathLike]) -> tuple[nn.Module, int, int]:
         raise ValueError(f"{path}: not a model of fit_image ({error} is missing)") from None
     checkpoint.assign(model, tensors, str(path))
     return model, height, width
+
+
+def load_tone(path: Union[str, os.PathLike]) -> Optional[Tone]:
+    """The curve of a file of fit_image's whose picture was one of light; None for another.
+    ValueError where what it says of it is no such curve."""
+    saved = checkpoint.read(path)[1].get("tone")
+    return None if saved is None else config_from_dict(Tone, saved, f"{path}: tone")
 
 
 def render(model: nn.Module, height: int, width: int) -> np.ndarray:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Optional, Union
 
 from jgrid import checkpoint, memory, picture
-from jgrid.image.files import load_image
+from jgrid.image.files import check_pixels, load_image
 from jgrid.scene.camera import Camera
 from jgrid.scene.transforms import (
     MASKS,
@@ -133,7 +133,7 @@ def _read_pictures(
     pixels: list[np.ndarray] = []
     turned = 0
     for file in files:
-        read = load_image(file, upright=False)
+        read = check_pixels(load_image(file, upright=False), file)
         if stated and stated == read.shape[:2] and stated != read.shape[1::-1]:
             upright = load_image(file)
             turned += upright.shape[1::-1] == stated

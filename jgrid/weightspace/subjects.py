@@ -7,7 +7,7 @@ from typing import Annotated, Union
 
 from jgrid import picture
 from jgrid.config import HUGE, ArgumentError, Count, Weight, config
-from jgrid.image.files import load_image
+from jgrid.image.files import check_pixels, load_image
 from jgrid.labelled import load_labelled, read_idx
 from jgrid.weightspace.space import WeightSpace, mlp_space
 from jgrid.weightspace.zoo import AbstractSubject, Advance, FitConfig, Fitted, fit_sirens
@@ -169,7 +169,9 @@ def _load_folder(path: Path, side: int, crop: int) -> Pictures:
     classes = sorted({p.parent for p in files})
     # so that any part of them has all classes
     order = np.random.default_rng(0).permutation(np.array(files, object))
-    pixels = [_reduced(picture.as_rgb(load_image(p)), side, crop, p) for p in order]
+    pixels = [
+        _reduced(picture.as_rgb(check_pixels(load_image(p), p)), side, crop, p) for p in order
+    ]
     labels = np.array([classes.index(p.parent) for p in order], np.int32)
     return Pictures(np.stack(pixels), labels, path.name)
 
