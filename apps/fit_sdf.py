@@ -84,7 +84,8 @@ def main(config: Config) -> list[Path]:
 def fit(config: Config, device: str) -> list[Path]:
     started = time.time()
     with cli.user_errors(config):
-        mesh = load_mesh(config.mesh) if config.mesh else gyroid_ball()
+        mesh = load_mesh(config.mesh, parallel.is_first) if config.mesh else gyroid_ball()
+        seconds_load = time.time() - started
         name = config.mesh.stem if config.mesh else "gyroid"
         arrays = {"vertices": mesh.vertices, "faces": mesh.faces}
         run = Run("fit_sdf", name, arrays, config)
@@ -98,7 +99,10 @@ def fit(config: Config, device: str) -> list[Path]:
         run.make_folder()
     for note in mesh.notes if parallel.is_first else []:
         print(f"warning: {note}", file=sys.stderr)
-    print(", ".join(f"{key} {value}" for key, value in mesh.report.items()))
+    print(
+        ", ".join(f"{key} {value}" for key, value in mesh.report.items())
+        + f", read in {seconds_load:.1f} s"
+    )
     task = SDFTask(mesh, config.sdf, config.train.seed, progress=parallel.is_first)
     model = task.build(config.field)
     if config.ops == "plain":

@@ -473,6 +473,7 @@ def polygons():
               seen="assimp: part of a mesh is missing after aiProcess_Triangulate"),
         habit("a hole joined to its outline by a slit", obj(slit_plate()), solid=plate,
               low=(-2, -2, 0), high=(2, 2, 1), exact=False, tolerance=0.02,
+              where=lambda p: np.abs(p[:, 2] - 0.5) < 0.49,  # above the hole `minus` is not exact
               seen="~ assimp: polygons with holes"),
         habit("corners in the middle of edges", obj((extra, midway)),
               seen="assimp: an extra face of a polygon with a corner on its edge"),

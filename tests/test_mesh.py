@@ -243,7 +243,7 @@ WRONG = {
         b"\0" * 80 + struct.pack("<I", 10_000_000) + b"\0" * 500,
         "announces 10,000,000 faces, but it holds 10",
     ),
-    "header.ply": (PLY.encode() + b"\0" * 100, "unexpected length"),
+    "header.ply": (PLY.encode() + b"\0" * 100, "announces 10,000,000 rows of face"),
 }
 
 

@@ -1,19 +1,18 @@
 """Scenes made from a mesh: lit, patterned, photographed from all around."""
 
 import os
+import warnings
 from pathlib import Path
 from typing import Union
 
 from jgrid.scene.camera import Camera, sphere_poses
 from jgrid.scene.files import Views, save_views
 from jgrid.scene.surroundings import surroundings as seen_around
-from jgrid.surface.mesh import read_mesh
+from jgrid.surface.files import read_mesh
 
 import igl
 import numpy as np
 import trimesh
-
-SMALL = 1e-3  # extent below which trimesh would merge vertices that are apart (less than 1e-8)
 
 
 def make_scene(
@@ -43,22 +42,18 @@ def make_scene(
 
 
 def load_scene_mesh(path: Union[str, os.PathLike]) -> trimesh.Trimesh:
-    """A mesh file as one trimesh.Trimesh, with its colours; ValueError where it is none."""
-    mesh = read_mesh(path, process=True)
-    if not _extent(mesh) > SMALL:
-        mesh = read_mesh(path)
-        if 1e-30 < _extent(mesh) < SMALL:
-            mesh.apply_scale(1 / _extent(mesh))
-        mesh = mesh.process()
-    finite = np.isfinite(mesh.vertices).all()
-    if not len(mesh.faces) or not finite or not 1e-30 < _extent(mesh) < 1e30:
+    """A mesh file as one trimesh.Trimesh, with its colours, its size between 0.7 and 1.5 whatever
+    its units; ValueError where it is none."""
+    mesh = read_mesh(path)
+    for note in mesh.metadata["notes"]:
+        warnings.warn(f"{path}: {note}", stacklevel=2)
+    mesh.remove_infinite_values()
+    if not len(mesh.faces) or not 1e-30 < mesh.extents.max() < 1e30:
         raise ValueError(f"{path}: no mesh with faces and finite vertices that are apart")
+    # vertices are merged that are 1e-8 apart, so units must not matter; powers of 2 change no bits
+    mesh.apply_scale(2.0 ** -np.round(np.log2(mesh.extents.max())))
+    mesh.merge_vertices()
     return mesh
-
-
-def _extent(mesh: trimesh.Trimesh) -> float:
-    """The longest side of its box."""
-    return 0.0 if mesh.extents is None else float(mesh.extents.max())
 
 
 def knot(points: int = 400, around: int = 32, thickness: float = 0.28) -> trimesh.Trimesh:

@@ -3,11 +3,21 @@ apart."""
 
 import functools
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Union
 
-from jgrid import memory
+from jgrid.surface.files import read_mesh
+from jgrid.surface.mend import (
+    drop_copies,
+    drop_degenerate,
+    edge_uses,
+    orient,
+    weld,
+    winding,
+)
+from jgrid.surface.parting import SKIN, parting
+from jgrid.surface.polygons import area_vectors
 
 import igl
 import numpy as np
@@ -16,14 +26,13 @@ from numpy.typing import ArrayLike
 from skimage.measure import marching_cubes
 from tqdm import tqdm
 
-FORMATS = (".obj", ".ply", ".stl", ".off", ".glb", ".gltf")
 MOST_FACES = 5_000_000
-MOST_BYTES = 2**30  # that a reader may take: headers can announce anything
-EXPANSION = 64  # and for each byte of its file
 LONGEST = 0.9  # side of a normalised mesh's bounding box; the rest of the unit cube is air
 CHUNK = 2**18  # points per call of libigl, which builds its tree anew in each
-SKIN = 1e-4  # on which side of a face a point is, is asked this far from it
 PROBES = 2**12  # points at which a mesh's two definitions of inside are compared
+COARSE = 1e-4  # of a mesh's size: steps between coordinates of which a word is said
+SPECK = 0.05  # of its size: if nearly all of its surface lies within, of that too
+MARGIN = 0.005  # the part of the surface at each end that may lie elsewhere
 DOUBT = 1e-3  # the fraction of them that may differ, or must lie inside
 
 
@@ -64,19 +73,20 @@ class Mesh:
             distance[rows] = igl.signed_distance(points[rows], self.vertices, self.faces, kind)[0]
         if self.simple:
             return distance
-        return np.where(_winding(self.vertices, self.hull, points) > 0.5, -distance, distance)
+        return np.where(winding(self.vertices, self.hull, points) > 0.5, -distance, distance)
 
     def inside(self, points: ArrayLike) -> np.ndarray:
-        """Which of the points (N, 3) have a distance <= 0, (N,): from the distances at few places
-        where points are many.
+        """Which of the points (N, 3) have a distance <= 0, (N,); of a simple mesh from the
+        distances at few places where points are many.
 
-        No surface lies within the distance of a place, so that all points there are on its side;
-        where that decides nothing, cells that hold points are halved.
+        No surface of it lies within the distance of a place, so that all points there are on its
+        side; where that decides nothing, cells that hold points are halved. The winding number of
+        other meshes also changes sides where there is no surface.
         """
         points = np.asarray(points, np.float64)
         answer = np.zeros(len(points), bool)
         left = np.arange(len(points))
-        for cells in (8, 16, 32, 64):
+        for cells in (8, 16, 32, 64) if self.simple else ():
             cell = np.clip(points[left] * cells, 0, cells - 1).astype(np.int64)
             number = np.ravel_multi_index(tuple(cell.T), [cells] * 3)
             numbers, which = np.unique(number, return_inverse=True)
@@ -98,7 +108,7 @@ class Mesh:
         face, t, _ = tree.intersect_ray_first(self.vertices, self.faces, origins, directions)
         hit = face >= 0
         points = origin + np.where(hit, t, 0)[:, None] * directions
-        cross = _cross(self.vertices, self.faces)[face]
+        cross = area_vectors(self.vertices[self.faces])[face]
         return points, hit, cross / np.linalg.norm(cross, axis=1, keepdims=True)
 
     def sample(self, n: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
@@ -114,7 +124,7 @@ class Mesh:
     def report(self) -> dict[str, Any]:
         """{"vertices", "faces", "closed", "components", "genus"}; the genus of all components
         together, None where there is none."""
-        counts, _ = _edge_uses(self.hull)
+        counts, _ = edge_uses(self.hull)
         parts = int(igl.facet_components(self.hull)[0])
         used = len(np.unique(self.hull))
         closed = bool((counts == 2).all())
@@ -130,67 +140,50 @@ class Mesh:
         }
 
 
-def load_mesh(path: Union[str, os.PathLike]) -> Mesh:
-    """A mesh file as `read_mesh` reads it -> Mesh. Raises ValueError, saying what is wrong with the
-    file."""
-    loaded = read_mesh(path)
-    return make_mesh(loaded.vertices, loaded.faces, path)
+def load_mesh(path: Union[str, os.PathLike], progress: bool = False) -> Mesh:
+    """A mesh file as `read_mesh` reads it -> Mesh; progress: bars show what takes long. Raises
+    ValueError, saying what is wrong with the file."""
+    loaded = read_mesh(path, progress)
+    return make_mesh(loaded.vertices, loaded.faces, path, loaded.metadata["notes"], progress)
 
 
 def make_mesh(
-    vertices: ArrayLike, faces: ArrayLike, name: Union[str, os.PathLike] = "mesh"
+    vertices: ArrayLike,
+    faces: ArrayLike,
+    name: Union[str, os.PathLike] = "mesh",
+    notes: Sequence[str] = (),
+    progress: bool = False,
 ) -> Mesh:
-    """Vertices (V, 3) in any units and faces (F, 3) -> Mesh: welded, without degenerate faces,
-    turned outwards, in the unit cube.
+    """Vertices (V, 3) in any units and faces (F, 3) -> Mesh: welded, without degenerate faces and
+    copies, turned outwards part by part, in the unit cube; notes: what is known of it before.
 
     Raises ValueError where there is no surface or nothing inside it.
     """
     vertices = np.asarray(vertices, np.float64).reshape(-1, 3)
     faces = np.asarray(faces, np.int64).reshape(-1, 3)
-    notes: list[str] = []
+    said = list(notes)
     scale, offset = _frame(vertices, faces, name)
-    vertices, faces = _weld((vertices - offset) / scale, faces)
-    faces = _drop_degenerate(vertices, faces, notes)
-    if not len(faces):
-        raise ValueError(f"{name}: all its faces are degenerate")
-    faces = _orient(vertices, faces, notes)
-    simple = _is_simple(vertices, faces, name, notes)
-    kept = faces if simple else faces[_parting(vertices, faces)]
-    if len(kept) < len(faces):
-        notes.append(
-            f"{len(faces) - len(kept):,} faces do not part inside from outside and are no surface"
-        )
+    said += _doubts(vertices, faces)
+    with tqdm(total=4, desc="mending", disable=not progress, delay=2, leave=False) as bar:
+        vertices, faces = weld((vertices - offset) / scale, faces)
+        faces = drop_degenerate(vertices, faces, said)
+        if not len(faces):
+            raise ValueError(f"{name}: all its faces are degenerate")
+        bar.update()
+        faces = drop_copies(vertices, faces, said)
+        if not len(faces):
+            raise ValueError(f"{name}: encloses nothing: its faces are sheets of two sides")
+        bar.update()
+        faces = orient(vertices, faces, said)
+        bar.update()
+        simple = _is_simple(vertices, faces, name, said)
+        bar.update()
+        kept = faces
+        if not simple:
+            vertices, kept = parting(vertices, faces, said)
     if not len(kept):
         raise ValueError(f"{name}: no face parts inside from outside")
-    return Mesh(vertices, kept, faces, scale, offset, simple, tuple(notes))
-
-
-def read_mesh(path: Union[str, os.PathLike], process: bool = False) -> trimesh.Trimesh:
-    """An OBJ, PLY, STL, OFF, GLB or glTF file as one trimesh.Trimesh, scenes concatenated; process:
-    vertices at one place merged.
-
-    Raises ValueError, saying what is wrong with the file. Of what else trimesh reads, archives
-    could unpack to anything.
-    """
-    if not Path(path).is_file():
-        raise ValueError(f"{path}: no such file")
-    if Path(path).suffix.lower() not in FORMATS:
-        raise ValueError(f"{path}: not a mesh of a format that is read: {', '.join(FORMATS)}")
-    size = Path(path).stat().st_size
-    if size == 0:
-        raise ValueError(f"{path}: empty")
-    _check_header(Path(path), size)
-    try:
-        with memory.bounded(min(memory.available(), MOST_BYTES + EXPANSION * size)):
-            loaded = trimesh.load_scene(path, process=process, skip_materials=True).to_mesh()
-            flat = len(loaded.faces) and loaded.faces.shape[1:] != (3,)
-            if loaded.vertices.shape[1:] != (3,) or flat:
-                raise ValueError(f"vertices {loaded.vertices.shape} and faces {loaded.faces.shape}")
-    except Exception as error:  # trimesh's readers raise whatever a damaged file makes them raise
-        raise ValueError(
-            f"{path}: not a mesh trimesh can read ({type(error).__name__}: {error})"
-        ) from None
-    return loaded
+    return Mesh(vertices, kept, faces, scale, offset, simple, tuple(said))
 
 
 def gyroid_ball(cells: int = 112, waves: float = 3.0, thickness: float = 0.55) -> Mesh:
@@ -231,7 +224,7 @@ def compare(
     for (vertices, faces), other in ((first, second), (second, first)):
         points, normals = sample(vertices, faces, n, rng)
         distance, face = nearest(*other, points)
-        cross = _cross(*other)[face]
+        cross = area_vectors(other[0][other[1]])[face]
         length = np.maximum(np.linalg.norm(cross, axis=1), 1e-30)
         cosine = np.abs((cross * normals).sum(1)) / length
         distances.append(distance.mean())
@@ -258,7 +251,7 @@ def sample(
     integer of `rng` says which."""
     mesh = trimesh.Trimesh(vertices, faces, process=False)
     points, face = trimesh.sample.sample_surface(mesh, n, seed=int(rng.integers(2**63)))
-    cross = _cross(vertices, faces[face])
+    cross = area_vectors(vertices[faces[face]])
     return np.asarray(points), cross / np.linalg.norm(cross, axis=1, keepdims=True)
 
 
@@ -273,28 +266,6 @@ def nearest(
     return np.sqrt(squared), face
 
 
-def _check_header(path: Path, size: int) -> None:
-    """ValueError where a file announces more than it holds: trimesh would ask for as much memory,
-    or go on to try it as text."""
-    with open(path, "rb") as file:
-        header = file.read(84)
-    if path.suffix.lower() == ".stl" and b"\0" in header:  # a binary one
-        announced = int.from_bytes(header[80:], "little")
-        held = (size - 84) // 50
-        if announced > held:
-            raise ValueError(
-                f"{path}: its header announces {announced:,} faces, but it holds {max(held, 0):,}"
-            )
-    if header[:4] == b"glTF":
-        with open(path, "rb") as file:
-            end = 12
-            while end + 8 <= size:
-                file.seek(end)
-                end += 8 + int.from_bytes(file.read(4), "little")
-        if end > size:
-            raise ValueError(f"{path}: its chunks announce {end:,} bytes, but it holds {size:,}")
-
-
 def _frame(
     vertices: np.ndarray, faces: np.ndarray, name: Union[str, os.PathLike]
 ) -> tuple[float, np.ndarray]:
@@ -307,8 +278,9 @@ def _frame(
         )
     if faces.min() < 0 or faces.max() >= len(vertices):
         raise ValueError(f"{name}: a face names a missing vertex")
-    if not np.isfinite(vertices[faces]).all():
-        raise ValueError(f"{name}: has vertices that are not finite")
+    bad = ~np.isfinite(vertices[faces]).all((1, 2))
+    if bad.any():
+        raise ValueError(f"{name}: {bad.sum():,} faces have vertices that are not finite")
     low = vertices[faces].min((0, 1))
     high = vertices[faces].max((0, 1))
     if not 0 < (high - low).max() < np.inf:
@@ -317,21 +289,33 @@ def _frame(
     return scale, (low + high) / 2 - scale / 2
 
 
-def _weld(vertices: np.ndarray, faces: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """One vertex for each place, to 1e-8, and no unused ones; faces with two equal corners go."""
-    used, faces = np.unique(faces, return_inverse=True)
-    vertices, _, _, faces = igl.remove_duplicate_vertices(
-        vertices[used], faces.reshape(-1, 3), 1e-8
-    )
-    return vertices, faces[(faces != np.roll(faces, 1, axis=1)).all(1)]
-
-
-def _drop_degenerate(vertices: np.ndarray, faces: np.ndarray, notes: list[str]) -> np.ndarray:
-    whole = np.linalg.norm(_cross(vertices, faces), axis=1) > 1e-14
-    if whole.all():
-        return faces
-    notes.append(f"{(~whole).sum():,} degenerate faces dropped")
-    return faces[whole]
+def _doubts(vertices: np.ndarray, faces: np.ndarray) -> list[str]:
+    """What in a mesh's size and place is likely a mistake made before."""
+    corners = vertices[faces]
+    low = corners.min((0, 1))
+    high = corners.max((0, 1))
+    size = (high - low).max()
+    said = []
+    step = float(np.spacing(np.float32(np.abs([low, high]).max())))
+    if step > COARSE * size and (corners == corners.astype(np.float32)).all():
+        said.append(
+            f"its coordinates have steps of {step:.2g}, {step / size:.2%} of its size: they were"
+            " rounded to single precision far from the origin; move it there before exporting"
+        )
+    centres = corners.mean(1)
+    area = np.linalg.norm(area_vectors((corners - low) / size), axis=1)
+    main = 0.0
+    for axis in centres.T:
+        order = np.argsort(axis)
+        share = np.cumsum(area[order]) / max(area.sum(), 1e-300)
+        ends = axis[order][np.searchsorted(share, [MARGIN, 1 - MARGIN]).clip(0, len(axis) - 1)]
+        main = max(main, ends[1] - ends[0])
+    if 0 < main < SPECK * size:
+        said.append(
+            f"{1 - 2 * MARGIN:.0%} of its surface lie within {main / size:.1%} of its size: is"
+            " there a stray part far away?"
+        )
+    return said
 
 
 def _is_simple(
@@ -339,7 +323,7 @@ def _is_simple(
 ) -> bool:
     """Whether a mesh is closed, a manifold and not through itself, so that pseudonormals and the
     winding number agree on what is inside; ValueError where nothing is."""
-    counts, oriented = _edge_uses(faces)
+    counts, oriented = edge_uses(faces)
     simple = bool((counts == 2).all() and oriented)
     if not simple:
         many = (counts > 2).sum()
@@ -349,7 +333,7 @@ def _is_simple(
             " inside is where the winding number says so"
         )
     points = _probes(vertices, faces)
-    inside = _winding(vertices, faces, points) > 0.5
+    inside = winding(vertices, faces, points) > 0.5
     if inside.mean() < DOUBT:
         raise ValueError(f"{name}: encloses nothing, so no distance can be negative")
     if not simple:
@@ -362,34 +346,6 @@ def _is_simple(
     return False
 
 
-def _edge_uses(faces: np.ndarray) -> tuple[np.ndarray, bool]:
-    """(how many faces each edge has, (E,), whether no two faces run through an edge in the same
-    direction)."""
-    edges = np.stack([faces, np.roll(faces, -1, axis=1)], -1).reshape(-1, 2)
-    n = faces.max() + 1
-    _, counts = np.unique(edges.min(1) * n + edges.max(1), return_counts=True)
-    return counts, len(np.unique(edges[:, 0] * n + edges[:, 1])) == len(edges)
-
-
-def _orient(vertices: np.ndarray, faces: np.ndarray, notes: list[str]) -> np.ndarray:
-    """Faces turned alike within each patch, as most of its area was, and the whole outwards."""
-    if not _edge_uses(faces)[1]:
-        turned, patch = igl.bfs_orient(faces)
-        cross = _cross(vertices, faces)
-        area = np.linalg.norm(cross, axis=1)
-        kept = np.where((cross * _cross(vertices, turned)).sum(1) > 0, area, -area)
-        alike = np.where((np.bincount(patch, kept) < 0)[patch][:, None], turned[:, ::-1], turned)
-        changed = (cross * _cross(vertices, alike)).sum(1) < 0
-        if changed.any():
-            notes.append(f"{changed.sum():,} faces turned to agree with their neighbours")
-        faces = np.ascontiguousarray(alike)
-    a, b, c = np.moveaxis(vertices[faces] - vertices.mean(0), 1, 0)
-    if (a * np.cross(b, c)).sum() < 0:
-        notes.append("faces pointed inwards: all turned")
-        faces = np.ascontiguousarray(faces[:, ::-1])
-    return faces
-
-
 def _probes(vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:
     """Points in the cube and at both sides of the surface, near and less near."""
     rng = np.random.default_rng(0)
@@ -399,22 +355,6 @@ def _probes(vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:
     return np.concatenate([rng.uniform(size=(PROBES, 3)), on + reach * side * normal])
 
 
-def _parting(vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:
-    """Which faces have inside on one side and outside on the other."""
-    cross = _cross(vertices, faces)
-    step = SKIN * cross / np.linalg.norm(cross, axis=1, keepdims=True)
-    centre = vertices[faces].mean(1)
-    before = _winding(vertices, faces, centre + step) > 0.5
-    behind = _winding(vertices, faces, centre - step) > 0.5
-    return before != behind
-
-
-def _winding(vertices: np.ndarray, faces: np.ndarray, points: np.ndarray) -> np.ndarray:
-    """The winding number, by libigl's fast approximation, which is good enough to be compared with
-    1/2."""
-    return igl.fast_winding_number(vertices, faces, np.ascontiguousarray(points, np.float64))
-
-
 def _along_a_curve(points: np.ndarray) -> np.ndarray:
     """An order in which points next to each other are near each other (Morton's): libigl then takes
     half the time."""
@@ -422,9 +362,3 @@ def _along_a_curve(points: np.ndarray) -> np.ndarray:
     for shift, mask in ((16, 0x30000FF), (8, 0x300F00F), (4, 0x30C30C3), (2, 0x9249249)):
         cell = (cell | cell << shift) & mask
     return np.argsort(cell[:, 0] | cell[:, 1] << 1 | cell[:, 2] << 2)
-
-
-def _cross(vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:
-    """Normals (F, 3) as long as twice the faces' areas."""
-    a, b, c = np.moveaxis(vertices[faces], 1, 0)
-    return np.cross(b - a, c - a)
