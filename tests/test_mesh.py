@@ -1,10 +1,16 @@
 """Meshes: what is read, mended, warned of and refused; distances beside closed forms; the distance
 of two surfaces."""
 
+import json
 import struct
 
+from jgrid.scene.made import load_scene_mesh
 from jgrid.surface import mesh
+from jgrid.surface.files import read_mesh
 from jgrid.surface.mesh import compare, gyroid_ball, iou, load_mesh, make_mesh, nearest
+from jgrid.surface.polygons import Polygons, triangulate
+from jgrid.surface.task import write_surface
+from jgrid.surface.winding import Winding, winding
 
 import numpy as np
 import pytest
@@ -106,6 +112,24 @@ def test_inside_is_the_sign_of_the_distance():
     assert 0.05 < made.inside(POINTS).mean() < 0.6
 
 
+def test_there_is_one_answer_on_open_and_overlapping_meshes():
+    bowl = make_mesh(BALL.vertices, BALL.faces[BALL.triangles_center[:, 2] < 0.2])
+    overlap = make_mesh(*beside(shells(1.7), shells(1.7)))
+    for made in (bowl, overlap):
+        points = np.random.default_rng(1).uniform(size=(2**15, 3))
+        assert not made.simple
+        np.testing.assert_array_equal(made.inside(points), made.signed_distance(points) <= 0)
+
+
+def test_closed_parts_are_asked_one_by_one():
+    vertices, faces = beside(shells(1.7, -0.5), shells(1.7), shells(1))
+    faces = faces[:-1]  # the last one is open
+    points = np.random.default_rng(0).uniform([-2, -2, -2], [8, 2, 2], (20000, 3))
+    expected = winding(vertices, faces, points)
+    np.testing.assert_allclose(Winding(vertices, faces)(points), expected, atol=0.05)
+    assert (np.abs(expected - 2) < 0.05).any()  # where two overlap
+
+
 def test_rays_meet_the_first_face():
     made = make_mesh(cube().vertices, cube().faces)
     directions = np.array([[0, 0, -1.0], [0, 0, 1.0], [0.3, 0.2, -1.0]])
@@ -152,6 +176,73 @@ def test_a_cavity_stays_one():
     made = make_mesh(np.concatenate([BALL.vertices, inner.vertices]), faces)
     assert made.simple and not made.notes
     assert made.signed_distance([[0.5, 0.5, 0.5]])[0] == pytest.approx(0.225, abs=1e-3)
+
+
+def shells(*radii):
+    """Concentric balls, those with a negative radius inside out."""
+    faces = [
+        (BALL.faces if r > 0 else BALL.faces[:, ::-1]) + i * len(BALL.vertices)
+        for i, r in enumerate(radii)
+    ]
+    return np.concatenate([abs(r) * BALL.vertices for r in radii]), np.concatenate(faces)
+
+
+def beside(*parts):
+    """Parts (vertices, faces) in a row."""
+    shifts = np.cumsum([0, *(len(part[0]) for part in parts)])
+    vertices = [part[0] + [3 * i, 0, 0] for i, part in enumerate(parts)]
+    return np.concatenate(vertices), np.concatenate([p[1] + n for p, n in zip(parts, shifts)])
+
+
+def volume(vertices, faces):
+    """Of what a mesh takes to be inside, in the units it came in."""
+    made = make_mesh(vertices, faces)
+    return made.inside(np.random.default_rng(0).uniform(size=(40000, 3))).mean() * made.scale**3
+
+
+UNIT = 4 / 3 * np.pi
+PARTS = {
+    "one of three inside out": (beside(shells(1), shells(-1), shells(1)), 3),
+    "a hollow beside one that is inside out": (beside(shells(1, -0.8), shells(-1)), 2 - 0.512),
+    "a hollow ball inside out beside a ball": (beside(shells(-1, 0.8), shells(1)), 2 - 0.512),
+    "a hollow whose outside is turned": (shells(-1, -0.8), 1 - 0.512),
+    "a core in a hollow that is inside out": (shells(1, -0.8, -0.5), 1 - 0.512 + 0.125),
+    "all turned, one within another": (beside(shells(-1, -0.8), shells(-1)), 2),
+    "one within another is swallowed": (shells(1, 0.8), 1),
+}
+
+
+@pytest.mark.parametrize("name", PARTS)
+def test_parts_are_turned_one_by_one(name):
+    mesh_, expected = PARTS[name]
+    assert volume(*mesh_) == pytest.approx(UNIT * expected, rel=0.04)
+
+
+def test_the_note_says_how_many_parts_were_turned():
+    made = make_mesh(*beside(shells(1), shells(-1), shells(1)))
+    assert made.simple and made.notes == ("1 of 3 parts faced inwards: turned",)
+
+
+def test_copies_are_dropped():
+    alike = make_mesh(BALL.vertices, np.concatenate([BALL.faces, BALL.faces[:50, [1, 2, 0]]]))
+    assert alike.simple and alike.notes == ("50 copies of faces dropped",)
+    back = make_mesh(BALL.vertices, np.concatenate([BALL.faces[:, ::-1], BALL.faces]))
+    assert back.simple and back.notes[0] == "5,120 copies of faces dropped"
+    assert back.signed_distance([[0.5, 0.5, 0.5]])[0] == pytest.approx(-0.45, abs=1e-3)
+    fin = np.array([[*BALL.edges[0], len(BALL.vertices)]])
+    made = make_mesh(
+        np.concatenate([BALL.vertices, [[1.5, 1.5, 1.5]]]),
+        np.concatenate([BALL.faces, fin, fin[:, ::-1]]),
+    )
+    assert made.simple and made.notes == ("2 faces back to back that enclose nothing dropped",)
+
+
+def test_a_two_sided_solid_with_a_wall_loses_the_wall():
+    one = trimesh.creation.box().subdivide()
+    two = one.copy().apply_translation([1, 0, 0])
+    faces = np.concatenate([one.faces, two.faces + len(one.vertices)])
+    both = np.concatenate([faces, faces[:, ::-1]])
+    assert volume(np.concatenate([one.vertices, two.vertices]), both) == pytest.approx(2, rel=0.04)
 
 
 def test_an_open_mesh_takes_the_winding_numbers_sign():
@@ -221,6 +312,158 @@ def test_degenerate_faces_are_dropped():
         make_mesh(line, np.concatenate([BALL.faces, [[0, 1, len(BALL.vertices)]]])).notes[0]
         == "1 degenerate faces dropped"
     )
+
+
+def outline(n, rng):
+    """A star-shaped polygon with corners on the lines between others, in a tilted plane."""
+    angle = (np.arange(n) + rng.uniform(0, 0.9, n)) * 2 * np.pi / n
+    corners = np.stack([np.cos(angle), np.sin(angle)], 1) * rng.uniform(0.2, 1, (n, 1))
+    corners = np.concatenate([corners, (corners + np.roll(corners, -1, 0)) / 2], 1).reshape(-1, 2)
+    tilt = trimesh.transformations.random_rotation_matrix(rng.uniform(size=3))[:3, :3]
+    return corners, np.pad(corners, ((0, 0), (0, 1))) @ tilt.T, tilt[:, 2]
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_polygons_are_cut_without_overlap(seed):
+    """The triangles' areas add up to the polygon's, all turned as it is; each of its edges is
+    theirs, once."""
+    rng = np.random.default_rng(seed)
+    flat, places, up = outline(rng.integers(4, 12), rng)
+    n = len(flat)
+    turn = rng.integers(n)
+    corners = np.roll(np.arange(n), turn)
+    faces = triangulate(places, Polygons(np.array([n]), corners))
+    a, b, c = np.moveaxis(places[faces], 1, 0)
+    areas = np.cross(b - a, c - a) @ up / 2
+    x, y = flat.T
+    whole = (x * np.roll(y, -1) - np.roll(x, -1) * y).sum() / 2
+    assert areas.sum() == pytest.approx(whole) and (areas > -1e-9).all()
+    edges = np.stack([faces, np.roll(faces, -1, axis=1)], -1).reshape(-1, 2).tolist()
+    assert all(edges.count([i, (i + 1) % n]) == 1 for i in range(n))
+
+
+def test_quads_are_cut_from_their_first_corner_where_that_can_be():
+    square = np.array([[0, 0, 0], [1, 0, 0], [1, 1, 0], [0, 1, 0.0]])
+    arrow = np.array([[0, 0, 0], [2, 1, 0], [0, 2, 0], [0.6, 1, 0.0]])
+    one = Polygons(np.array([4]), np.arange(4))
+    assert triangulate(square, one).tolist() == [[0, 1, 2], [2, 3, 0]]
+    assert triangulate(arrow, one).tolist() == [[1, 2, 3], [3, 0, 1]]
+
+
+def gltf(nodes, scene=(0,), uri=None):
+    """A box as glTF, which nodes place; the translations of two instances are in accessor 2."""
+    box = trimesh.creation.box()
+    places = box.vertices.astype("<f4").tobytes()
+    corners = box.faces.astype("<u4").tobytes()
+    moves = np.array([[0, 0, 0], [5, 0, 0]], "<f4").tobytes()
+    blob = places + corners + moves
+    starts = np.cumsum([0, len(places), len(corners)]).tolist()
+    views = [
+        {"buffer": 0, "byteOffset": start, "byteLength": len(part)}
+        for start, part in zip(starts, (places, corners, moves))
+    ]
+    kinds = [(5126, 8, "VEC3"), (5125, 36, "SCALAR"), (5126, 2, "VEC3")]
+    tree = {
+        "asset": {"version": "2.0"},
+        "scene": 0,
+        "scenes": [{"nodes": list(scene)}],
+        "nodes": nodes,
+        "meshes": [{"primitives": [{"attributes": {"POSITION": 0}, "indices": 1}]}],
+        "buffers": [{"byteLength": len(blob), **({"uri": uri} if uri else {})}],
+        "bufferViews": views,
+        "accessors": [
+            {"bufferView": i, "componentType": c, "count": n, "type": t}
+            for i, (c, n, t) in enumerate(kinds)
+        ],
+    }
+    text = json.dumps(tree).encode()
+    text += b" " * (-len(text) % 4)
+    chunks = struct.pack("<II", len(text), 0x4E4F534A) + text
+    chunks += struct.pack("<II", len(blob), 0x004E4942) + blob
+    return b"glTF" + struct.pack("<II", 2, 12 + len(chunks)) + chunks
+
+
+def test_instances_and_mirrored_nodes_of_gltf(tmp_path):
+    path = tmp_path / "a.glb"
+    instances = {"EXT_mesh_gpu_instancing": {"attributes": {"TRANSLATION": 2}}}
+    turn = [0, np.sin(np.pi / 4), 0, np.cos(np.pi / 4)]  # x becomes -z
+    path.write_bytes(gltf([{"mesh": 0, "rotation": turn, "extensions": instances}]))
+    read = read_mesh(path)
+    np.testing.assert_allclose(read.bounds, [[-0.5, -0.5, -5.5], [0.5, 0.5, 0.5]], atol=1e-6)
+    assert len(read.faces) == 24 and read.volume == pytest.approx(2)
+    path.write_bytes(gltf([{"children": [1], "scale": [1, -2, 1]}, {"mesh": 0}]))
+    assert read_mesh(path).volume == pytest.approx(2) and not load_mesh(path).notes
+
+
+@pytest.mark.parametrize(
+    "content, words",
+    [
+        (gltf([{"children": [1]}, {"mesh": 0, "children": [0]}]), "no tree"),
+        (gltf([{"mesh": 0}], uri="../a.bin"), "is not there"),
+        (gltf([{"mesh": 0}])[:-30], "its chunks announce"),
+        (gltf([{"mesh": 0}]).replace(b'"count": 36', b'"count": 99'), "announces 99 rows"),
+    ],
+)
+def test_gltf_that_cannot_be_read_is_said(tmp_path, content, words):
+    (tmp_path / "a.bin").write_bytes(bytes(1000))
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "a.glb").write_bytes(content)
+    with pytest.raises(ValueError, match=words):
+        read_mesh(tmp_path / "in" / "a.glb")
+
+
+def test_colours_are_read(tmp_path):
+    """Of the three formats that have them, as made scenes show them."""
+    colours = np.random.default_rng(0).integers(0, 256, (len(BALL.vertices), 4), np.uint8)
+    colours[:, 3] = 255
+    ball = trimesh.Trimesh(BALL.vertices, BALL.faces, vertex_colors=colours, process=False)
+    ball.export(tmp_path / "a.glb")
+    ball.export(tmp_path / "a.ply")
+    (tmp_path / "b.ply").write_bytes(ball.export(file_type="ply", encoding="ascii"))
+    ball.export(tmp_path / "a.obj", digits=12)
+    for name in ("a.glb", "a.ply", "b.ply", "a.obj"):
+        read = load_scene_mesh(tmp_path / name)
+        assert read.visual.kind == "vertex"
+        order = np.lexsort(read.vertices.round(6).T)
+        expected = colours[np.lexsort(BALL.vertices.round(6).T)]
+        np.testing.assert_allclose(read.visual.vertex_colors[order], expected, atol=1)
+
+
+def test_units_do_not_matter_to_made_scenes(tmp_path):
+    for size in (1e-9, 1.0, 1e6):
+        BALL.copy().apply_scale(size).export(tmp_path / "a.stl")
+        read = load_scene_mesh(tmp_path / "a.stl")
+        assert len(read.vertices) == len(BALL.vertices) and 0.7 < read.extents.max() < 1.5
+
+
+def test_surfaces_are_written_as_exactly_as_it_takes(tmp_path):
+    for shift, kind in ((0.0, b"property float x"), (4.6e6, b"property double x")):
+        vertices = BALL.vertices + shift
+        path = write_surface(tmp_path / "a.ply", vertices, BALL.faces, 0.5 + BALL.vertices / 2.5)
+        assert kind in path.read_bytes()
+        for read in (read_mesh(path), trimesh.load_mesh(path, process=False)):
+            np.testing.assert_allclose(read.vertices, vertices, atol=1e-6)
+            np.testing.assert_array_equal(read.faces, BALL.faces)
+            assert np.ptp(read.visual.vertex_colors[:, 0]) > 200
+
+
+def test_text_keeps_the_digits_that_float_would_lose(tmp_path):
+    far = trimesh.Trimesh(BALL.vertices + 4.6e6, BALL.faces, process=False)
+    content = far.export(file_type="ply", encoding="ascii").decode()
+    head, _, body = content.partition("end_header\n")
+    lines = [" ".join(f"{x:.6f}" for x in v) for v in far.vertices]
+    lines += body.splitlines()[len(lines) :]
+    (tmp_path / "a.ply").write_text(head + "end_header\n" + "\n".join(lines))
+    np.testing.assert_allclose(read_mesh(tmp_path / "a.ply").vertices, far.vertices, atol=1e-6)
+
+
+def test_likely_mistakes_are_said():
+    far = (BALL.vertices + 4.6e6).astype(np.float32)
+    assert "single precision far from the origin" in make_mesh(far, BALL.faces).notes[0]
+    stray = np.concatenate([BALL.vertices, 1e3 + BALL.vertices / 100])
+    made = make_mesh(stray, np.concatenate([BALL.faces, BALL.faces + len(BALL.vertices)]))
+    assert "stray part" in made.notes[0]
+    assert not make_mesh(*beside(shells(1), shells(0.1))).notes
 
 
 OFF = "OFF\n3 {} 0\n0 0 0\n1 0 {}\n0 1 0\n3 0 1 2\n"

@@ -5,6 +5,7 @@ Vertices lie in the unit cube; what was done is added to `notes`, for people."""
 from collections import defaultdict
 
 from jgrid.surface.polygons import area_vectors
+from jgrid.surface.winding import closed_parts, edge_uses, edges_of, winding
 
 import igl
 import numpy as np
@@ -80,35 +81,10 @@ def orient(vertices: np.ndarray, faces: np.ndarray, notes: list[str]) -> np.ndar
     return np.ascontiguousarray(np.where(turned[part][:, None], faces[:, ::-1], faces))
 
 
-def edge_uses(faces: np.ndarray) -> tuple[np.ndarray, bool]:
-    """(how many faces each edge has, (E,), whether no two faces run through an edge in the same
-    direction)."""
-    edges = np.stack([faces, np.roll(faces, -1, axis=1)], -1).reshape(-1, 2)
-    n = faces.max() + 1
-    _, counts = np.unique(edges.min(1) * n + edges.max(1), return_counts=True)
-    return counts, len(np.unique(edges[:, 0] * n + edges[:, 1])) == len(edges)
-
-
-def winding(vertices: np.ndarray, faces: np.ndarray, points: np.ndarray) -> np.ndarray:
-    """The winding number, by libigl's fast approximation, which is good enough to be compared with
-    1/2."""
-    return igl.fast_winding_number(
-        vertices, np.ascontiguousarray(faces), np.ascontiguousarray(points, np.float64)
-    )
-
-
-def _edges(faces: np.ndarray) -> np.ndarray:
-    """The number of the edge between each corner and the next: (F, 3)."""
-    following = np.roll(faces, -1, axis=1)
-    n = faces.max() + 1
-    key = np.minimum(faces, following) * n + np.maximum(faces, following)
-    return np.unique(key, return_inverse=True)[1].reshape(-1, 3)
-
-
 def _leave_open(vertices: np.ndarray, faces: np.ndarray, two_sided: np.ndarray) -> np.ndarray:
     """Which of the two-sided faces, by their numbers, leave fewer edges open when they go: decided
     for patches of them that hang together, small ones first."""
-    edges = _edges(faces)
+    edges = edges_of(faces)
     degree = np.bincount(edges.ravel())
     own = edges[two_sided]
     count = np.bincount(own.ravel(), minlength=len(degree))
@@ -167,7 +143,7 @@ def _inwards(vertices: np.ndarray, faces: np.ndarray, part: np.ndarray) -> np.nd
         [np.bincount(part, area * axis) / areas for axis in vertices[faces].mean(1).T], 1
     )
     volume = np.bincount(part, _volumes(vertices[faces] - own[part][:, None]))
-    body = _closed(faces, part)
+    body = closed_parts(faces, part)
     for i in np.flatnonzero(~body):
         body[i] = abs(winding(vertices, parts[i], own[i : i + 1])[0]) > HULL
     turned = np.zeros(n, bool)
@@ -225,16 +201,6 @@ def _around(vertices: np.ndarray, bodies: list[np.ndarray], size: np.ndarray) ->
 
 def _some(points: np.ndarray) -> np.ndarray:
     return points[np.linspace(0, len(points) - 1, min(ASKED, len(points))).astype(int)]
-
-
-def _closed(faces: np.ndarray, part: np.ndarray) -> np.ndarray:
-    """Which parts (P,) have two faces of theirs at each of their edges."""
-    edges = _edges(faces)
-    key = part[:, None] * (int(edges.max()) + 1) + edges
-    _, at, counts = np.unique(key, return_index=True, return_counts=True)
-    closed = np.ones(int(part.max()) + 1, bool)
-    closed[np.repeat(part, 3)[at[counts != 2]]] = False
-    return closed
 
 
 def _volumes(corners: np.ndarray) -> np.ndarray:

@@ -11,13 +11,12 @@ from jgrid.surface.files import read_mesh
 from jgrid.surface.mend import (
     drop_copies,
     drop_degenerate,
-    edge_uses,
     orient,
     weld,
-    winding,
 )
 from jgrid.surface.parting import SKIN, parting
 from jgrid.surface.polygons import area_vectors
+from jgrid.surface.winding import Winding, edge_uses
 
 import igl
 import numpy as np
@@ -73,7 +72,7 @@ class Mesh:
             distance[rows] = igl.signed_distance(points[rows], self.vertices, self.faces, kind)[0]
         if self.simple:
             return distance
-        return np.where(winding(self.vertices, self.hull, points) > 0.5, -distance, distance)
+        return np.where(self._around(points) > 0.5, -distance, distance)
 
     def inside(self, points: ArrayLike) -> np.ndarray:
         """Which of the points (N, 3) have a distance <= 0, (N,); of a simple mesh from the
@@ -119,6 +118,10 @@ class Mesh:
     def bounds(self) -> np.ndarray:
         """The corners of the bounding box: (2, 3)."""
         return np.stack([self.vertices.min(0), self.vertices.max(0)])
+
+    @functools.cached_property
+    def _around(self) -> Winding:
+        return Winding(self.vertices, self.hull)
 
     @functools.cached_property
     def report(self) -> dict[str, Any]:
@@ -176,11 +179,12 @@ def make_mesh(
         bar.update()
         faces = orient(vertices, faces, said)
         bar.update()
-        simple = _is_simple(vertices, faces, name, said)
+        around = Winding(vertices, faces)
+        simple = _is_simple(vertices, faces, around, name, said)
         bar.update()
         kept = faces
         if not simple:
-            vertices, kept = parting(vertices, faces, said)
+            vertices, kept = parting(vertices, faces, around, said)
     if not len(kept):
         raise ValueError(f"{name}: no face parts inside from outside")
     return Mesh(vertices, kept, faces, scale, offset, simple, tuple(said))
@@ -319,10 +323,14 @@ def _doubts(vertices: np.ndarray, faces: np.ndarray) -> list[str]:
 
 
 def _is_simple(
-    vertices: np.ndarray, faces: np.ndarray, name: Union[str, os.PathLike], notes: list[str]
+    vertices: np.ndarray,
+    faces: np.ndarray,
+    around: Winding,
+    name: Union[str, os.PathLike],
+    notes: list[str],
 ) -> bool:
     """Whether a mesh is closed, a manifold and not through itself, so that pseudonormals and the
-    winding number agree on what is inside; ValueError where nothing is."""
+    winding number, `around`, agree on what is inside; ValueError where nothing is."""
     counts, oriented = edge_uses(faces)
     simple = bool((counts == 2).all() and oriented)
     if not simple:
@@ -333,7 +341,7 @@ def _is_simple(
             " inside is where the winding number says so"
         )
     points = _probes(vertices, faces)
-    inside = winding(vertices, faces, points) > 0.5
+    inside = around(points) > 0.5
     if inside.mean() < DOUBT:
         raise ValueError(f"{name}: encloses nothing, so no distance can be negative")
     if not simple:

@@ -8,6 +8,8 @@ import numpy as np
 # what a file holds: vertices (V, 3), triangles (F, 3), colours (V, 3) or None
 Content = tuple[np.ndarray, np.ndarray, Optional[np.ndarray]]
 
+ON = 1e-9  # of a polygon's size: a corner so near to an edge lies on it
+
 
 class Polygons(NamedTuple):
     """counts (P,): the corners of each; corners (sum of counts,): the vertices there, in order."""
@@ -98,24 +100,29 @@ def _ears(places: np.ndarray, normal: np.ndarray) -> np.ndarray:
         return ears
     turned = (area_vectors(places[ears]) @ normal) < 0
     ears[turned] = ears[turned, ::-1]
-    # a corner on the line of its neighbours may be left out, but another face can end there
-    triangles = ears.tolist()
-    kept = set(ears.ravel().tolist())
-    for corner in np.roll(np.arange(n), -triangles[0][0]).tolist():
-        if corner not in kept:
-            following = corner
-            while following not in kept:
-                following = (following + 1) % n
-            _split(triangles, (corner - 1) % n, following, corner)
-    return np.array(triangles)
+    return _meet(flat, ears)
 
 
-def _split(triangles: list[list[int]], a: int, b: int, middle: int) -> None:
-    """The triangle that runs from a to b made two, with the corner `middle` between them."""
-    for triangle in triangles:
-        for i in range(3):
-            if triangle[i] == a and triangle[(i + 1) % 3] == b:
-                third = triangle[(i + 2) % 3]
-                triangle[:] = [a, middle, third]
-                triangles.append([middle, b, third])
-                return
+def _meet(flat: np.ndarray, triangles: np.ndarray) -> np.ndarray:
+    """Triangles of corners (n, 2), without flat ones, split where a corner lies on an edge: earcut
+    leaves out corners on the line of their neighbours, but other faces end there."""
+    made = []
+    corners = flat[triangles]
+    along = np.roll(corners, -1, axis=1) - corners
+    height = np.abs(np.cross(along[:, 0], along[:, 1])) / np.linalg.norm(along, axis=2).max(1)
+    left = triangles[height > ON].tolist()
+    while left:
+        triangle = left.pop()
+        for a, b, c in (triangle, triangle[1:] + triangle[:1], triangle[2:] + triangle[:2]):
+            along = flat[b] - flat[a]
+            away = flat - flat[a]
+            share = away @ along / max(along @ along, 1e-300)
+            off = np.abs(away[:, 0] * along[1] - away[:, 1] * along[0])
+            on = (share > ON) & (share < 1 - ON) & (off < ON * np.sqrt(along @ along))
+            if on.any():
+                middle = int(np.where(on, share, 2).argmin())
+                left += [[a, middle, c], [middle, b, c]]
+                break
+        else:
+            made.append(triangle)
+    return np.array(made, np.int64).reshape(-1, 3)
