@@ -79,8 +79,9 @@ class Mesh:
         distances at few places where points are many.
 
         No surface of it lies within the distance of a place, so that all points there are on its
-        side; where that decides nothing, cells that hold points are halved. The winding number of
-        other meshes also changes sides where there is no surface.
+        side, but for a few in 100,000 where one that counts as simple passes through itself; where
+        that decides nothing, cells that hold points are halved. The winding number of other meshes
+        also changes sides where there is no surface, so there each point has its distance.
         """
         points = np.asarray(points, np.float64)
         answer = np.zeros(len(points), bool)
