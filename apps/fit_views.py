@@ -18,12 +18,13 @@ from jgrid.data import find
 from jgrid.field import check_memory, field_to_dict
 from jgrid.field.presets import SCENE
 from jgrid.run import Run, again_folder, cost, make_folder
-from jgrid.scene.camera import Box
+from jgrid.scene.camera import Box, Number
 from jgrid.scene.files import Views, load_views
 from jgrid.scene.made import knot, load_scene_mesh, make_scene
+from jgrid.scene.place import choose, point_text, without_astray
 from jgrid.scene.task import ViewsConfig, ViewsTask
 from jgrid.scene.transforms import read_transforms
-from jgrid.scene.viewer import load_viewer, save_gif
+from jgrid.scene.viewer import BACKGROUNDS, load_viewer, save_gif
 from jgrid.trainer import COMPILING_STEPS, TrainConfig
 
 import numpy as np
@@ -31,6 +32,7 @@ import tyro
 from typing_extensions import Literal
 
 FILLS = 0.3  # of a camera's view, at least, by the box
+OVERFILLS = 20.0  # times it, at most
 
 
 @config
@@ -53,9 +55,12 @@ class Config:
     """Go on with the run of --out from its last checkpoint; the other flags must be the same."""
     device: cli.Device = "auto"
     """auto takes CUDA where it is usable."""
-    box: Positive = 1.5
-    """Half the side of the cube around the origin that holds the scene, in the units of the
-    poses."""
+    box: Optional[Positive] = None
+    """Half the side of the cube that holds the scene, in the units of the poses. Without it, 1.5
+    around the origin where the cameras see that, or what the scene's file states, or what they look
+    at; and --contract where the scene has no end."""
+    centre: Optional[tuple[Number, Number, Number]] = None
+    """The middle of that cube; with --box, the origin if it is not given."""
     contract: bool = False
     """Also see what lies outside the box, to infinity, contracted around it (mip-NeRF 360): for
     scenes without end."""
@@ -119,7 +124,9 @@ def fit(config: Config, device: str) -> list[Path]:
     config = paper_size(config) if config.paper else config
     with cli.user_errors(config):
         run, train, test = begin(config)
-        box = Box(config.box, contracted=config.contract)
+        train, test = without_astray(train, test)
+        background = BACKGROUNDS[config.views.background]
+        box, reason = choose(train, config.box, config.centre, config.contract, background)
         task = ViewsTask(
             train, test, box, config.views, config.train.seed, progress=parallel.is_first
         )
@@ -134,16 +141,16 @@ def fit(config: Config, device: str) -> list[Path]:
         )
         run.make_folder()
         trainer = run.trainer(task, model)
-    share = filled(train, config.box)
-    if parallel.is_first and not config.contract and share < FILLS:
-        print(
-            f"warning: to the cameras the box is {share:.0%} as large as what they see; a --box of"
-            " half the scene's size would hold it",
-            file=sys.stderr,
-        )
+    if parallel.is_first:
+        warn_of_size(train, box)
     print(
         f"{len(train.poses)} views of {train.camera.width} x {train.camera.height} pixels; about"
         f" {needed / 2**30:.2f} GiB of memory"
+    )
+    print(
+        f"box: half its side {box.half:.12g}, centre {point_text(box.centre)}, {reason};"
+        f" {'contracted, to see beyond it' if box.contracted else 'nothing is seen beyond it'}"
+        " (--box, --centre and --contract say otherwise)"
     )
     if len(task.glanced) < len(test.poses):
         print(
@@ -209,13 +216,24 @@ def both(folder: Path, config: Config) -> tuple[Views, Views]:
     return train, test
 
 
-def filled(views: Views, half: float) -> float:
+def warn_of_size(views: Views, box: Box) -> None:
+    """A warning where the box is much smaller, or larger, than what the cameras see."""
+    share = filled(views, box)
+    if not FILLS < share < OVERFILLS and not box.contracted:
+        print(
+            f"warning: to the cameras the box is {share:.0%} as large as what they see; a --box of"
+            " half the scene's size would hold it",
+            file=sys.stderr,
+        )
+
+
+def filled(views: Views, box: Box) -> float:
     """The box's angle, seen from the cameras, by the angle that they see: medians of the ball
     around it by half the shorter side."""
     camera = views.camera
-    away = float(np.median(np.linalg.norm(views.poses[:, :3, 3], axis=1)))
+    away = float(np.median(np.linalg.norm(views.poses[:, :3, 3] - box.centre, axis=1)))
     seen = min(camera.width / camera.fx, camera.height / camera.fy) / 2
-    return 3**0.5 * half / max(away, 1e-9) / seen
+    return 3**0.5 * box.half / max(away, 1e-9) / seen
 
 
 def render_again(config: Config) -> list[Path]:

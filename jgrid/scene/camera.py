@@ -126,8 +126,8 @@ class Camera:
     def rays(
         self, pose: np.ndarray, pixel: Optional[np.ndarray] = None
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Origin (N, 3) and direction (N, 3) in world units, float32, of pixels by number, row by
-        row (None: of all); directions are not finite where the lens maps none to the pixel.
+        """Origin (N, 3), as exact as the pose, and direction (N, 3), float32, in world units, of
+        pixels by number, row by row (None: of all); directions are not finite where the lens maps none to the pixel.
 
         pose: camera-to-world (4, 4), or (N, 4, 4) one for each pixel.
         """
@@ -135,7 +135,7 @@ class Camera:
         direction = self.directions(pixel % self.width + 0.5, pixel // self.width + 0.5)
         turned = np.einsum("...ij,...j->...i", pose[..., :3, :3], direction)
         origin = np.broadcast_to(pose[..., :3, 3], turned.shape)
-        return origin.astype(np.float32), turned.astype(np.float32)
+        return origin, turned.astype(np.float32)
 
 
 @config
@@ -157,9 +157,9 @@ class Box:
 
     def to_unit(self, origin: np.ndarray) -> np.ndarray:
         """Points (N, 3) of the world in the unit cube, float32."""
-        centre = np.array(self.centre, np.float32)
-        moved = (origin - centre) / np.float32(self.side) + np.float32(0.5)
-        return moved.astype(np.float32)
+        # first, in the precision of the points: the world's coordinates may be large
+        moved = (origin - np.asarray(self.centre)).astype(np.float32)
+        return moved / np.float32(self.side) + np.float32(0.5)
 
 
 def look_at(

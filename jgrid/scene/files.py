@@ -2,14 +2,14 @@
 
 import os
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Optional, Union
 
 from jgrid import checkpoint, memory, picture
 from jgrid.image.files import check_pixels, load_image
-from jgrid.scene.camera import Camera
+from jgrid.scene.camera import Box, Camera
 from jgrid.scene.transforms import (
     MASKS,
     check_meaning,
@@ -20,6 +20,7 @@ from jgrid.scene.transforms import (
     read_camera,
     read_transforms,
     split_frames,
+    stated_box,
 )
 
 import numpy as np
@@ -30,12 +31,33 @@ SPLIT_FILES = ("transforms_train.json", "transforms_val.json", "transforms_test.
 @dataclass(frozen=True)
 class Views:
     """Pictures (N, H, W, 4) uint8, straight alpha, from one camera at poses (N, 4, 4),
-    camera-to-world; kept: the pixels (N, H, W) that masks keep, None without masks."""
+    camera-to-world; kept: the pixels (N, H, W) that masks keep, None without masks; names: of the
+    pictures, as the scene's file has them, for messages; stated: the box that this file says holds
+    the scene."""
 
     pixels: np.ndarray
     poses: np.ndarray
     camera: Camera
     kept: Optional[np.ndarray] = None
+    names: tuple[str, ...] = ()
+    stated: Optional[Box] = None
+
+    def name(self, n: int) -> str:
+        """What picture n is called in messages."""
+        return self.names[n] if self.names else f"picture {n}"
+
+    def without(self, lost: np.ndarray) -> "Views":
+        """The views but those of these numbers."""
+        if not len(lost):
+            return self
+        left = np.setdiff1d(np.arange(len(self.poses)), lost)
+        return replace(
+            self,
+            pixels=self.pixels[left],
+            poses=self.poses[left],
+            kept=None if self.kept is None else self.kept[left],
+            names=tuple(self.names[n] for n in left) if self.names else (),
+        )
 
     @cached_property
     def counted(self) -> Optional[np.ndarray]:
@@ -51,6 +73,11 @@ class Views:
         """Where picture n says that nothing is: transparent pixels that count, (H, W) bool."""
         transparent = self.pixels[n, ..., 3] == 0
         return transparent if self.counted is None else transparent & self.counted[n]
+
+    def opaque(self, n: int) -> np.ndarray:
+        """What picture n shows: pixels that count and are more opaque than not, (H, W) bool."""
+        opaque = self.pixels[n, ..., 3] > 127
+        return opaque if self.counted is None else opaque & self.counted[n]
 
     @property
     def transparent(self) -> bool:
@@ -107,7 +134,8 @@ def load_views(scene: Union[str, os.PathLike], split: str, outside: bool = False
             stacklevel=2,
         )
     kept = _masks(path, [frames[n] for n in chosen], there, pixels.shape[1:3], outside)
-    return Views(pixels, poses[chosen], camera, kept)
+    names = [names[n] for n in chosen]
+    return Views(pixels, poses[chosen], camera, kept, tuple(names), stated_box(read))
 
 
 def save_views(folder: Union[str, os.PathLike], split: str, views: Views) -> None:

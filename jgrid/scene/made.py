@@ -144,7 +144,8 @@ class MeshScene:
             camera.cy * samples,
             camera.distortion,
         )
-        origin, direction = (a.astype(float) for a in fine.rays(pose))
+        # as cameras of files see them: in float32
+        origin, direction = (a.astype(np.float32).astype(float) for a in fine.rays(pose))
         face, t, _ = self._tree.intersect_ray_first(
             *self._solid, np.ascontiguousarray(origin), np.ascontiguousarray(direction)
         )

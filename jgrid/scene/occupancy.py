@@ -60,13 +60,20 @@ class Occupancy:
         offsets = pack(march(*rays, contracted=self.contracted).numpy())
         return offsets, lambda kept: marched(*rays, kept, contracted=self.contracted)
 
-    def update(self, density: Callable[[jt.Var], jt.Var], everything: bool = False) -> None:
+    def update(
+        self,
+        density: Callable[[jt.Var], jt.Var],
+        everything: bool = False,
+        carved: bool = False,
+    ) -> None:
         """Look at the density of some cells, or at everything, once more; the seed and the number
-        of updates say which."""
+        of updates say which. carved: also at cells that were carved; else of those only at the ones
+        that are occupied again."""
         rng = np.random.default_rng((self.seed, self.updates))
         self.updates += 1
         chosen = np.arange(len(self.density)) if everything else self._some(rng)
-        chosen = chosen[self._keep[chosen]]
+        if not carved:
+            chosen = chosen[(self._keep | self.occupied)[chosen]]
         points = self._points(chosen, rng.uniform(size=(len(chosen), 3)))
         new = in_chunks(density, points)
         old = self.density[chosen]
@@ -93,7 +100,8 @@ class Occupancy:
         self._distance = jt.array(distances(occupied.reshape((self.cells,) * 3))).stop_grad()
 
     def carve(self, keep: np.ndarray) -> None:
-        """Empty for good all cells but those in `keep` (cells^3,) bool, axis 0 fastest."""
+        """Empty all cells but those in `keep` (cells^3,) bool, axis 0 fastest, until an `update`
+        that looks at carved ones finds something there."""
         self.density[~keep] = 0
         self._keep = keep
         self._set(self.occupied & keep)

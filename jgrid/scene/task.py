@@ -2,6 +2,7 @@
 
 import os
 import time
+import warnings
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Optional, Union
@@ -14,9 +15,12 @@ from jgrid.index import GridIndex
 from jgrid.ops.render import distortion
 from jgrid.scene.camera import Box
 from jgrid.scene.files import Views
+from jgrid.scene.hull import hull, inverted
 from jgrid.scene.occupancy import Occupancy
+from jgrid.scene.place import met, misread, point_text
 from jgrid.scene.radiance import RadianceConfig, RadianceField
 from jgrid.scene.render import Samples, render_rays
+from jgrid.scene.transforms import listed
 from jgrid.scene.viewer import BACKGROUNDS, Background, Viewer, depth_picture
 from jgrid.task import AbstractTask
 
@@ -24,9 +28,10 @@ import jittor as jt
 import numpy as np
 from annotated_types import Interval
 from jittor import nn
-from scipy.ndimage import distance_transform_edt
 from tqdm import tqdm
 
+AGAIN = (0.25, 0.5)  # of the training, in which doubtful carving is looked at again
+MET = 0.001  # of the rays: fewer meet the box by chance
 UPDATE_EVERY = 16  # steps between looks at the occupancy
 MOST_RAYS = 2**15  # of a step
 TV_POINTS = 2**12  # whose cells' total variation a step looks at
@@ -103,8 +108,9 @@ class ViewsTask(AbstractTask):
         )
         self._transparent = train.transparent
         self._check_cameras()
-        if config.carve and self._transparent and not box.contracted:
-            self._carve()
+        carve = config.carve and self._transparent and not box.contracted
+        self._doubtful = carve and self._carve()  # then training may undo the carving
+        self._again = False  # whether carved cells are looked at
         away = np.linalg.norm(train.poses[:, :3, 3] - np.asarray(box.centre), axis=1)
         self.viewer = Viewer(
             self.occupancy, train.camera, box, config.background, float(np.median(away))
@@ -119,7 +125,15 @@ class ViewsTask(AbstractTask):
         self._looked = time.time()
 
     def _check_cameras(self) -> None:
-        """ValueError where the first step of a ray might leap over the contracted box."""
+        """ValueError where no ray meets the box, or the first step of one might leap over the
+        contracted one."""
+        if not self.box.contracted and met(self.train, self.box) < MET:
+            words = misread(self.train.poses)
+            cause = f"; by their poses, likely {words}" if words else ""
+            raise ValueError(
+                f"no ray of the pictures meets the box (half its side {self.box.half:.4g}, centre"
+                f" {point_text(self.box.centre)}){cause}; else give the scene's `box` and `centre`"
+            )
         places = np.concatenate([self.train.poses, self.test.poses])[:, :3, 3]
         farthest = np.abs(places - np.asarray(self.box.centre)).max() / self.box.half
         if self.box.contracted and farthest > self.config.samples / 8:
@@ -128,17 +142,33 @@ class ViewsTask(AbstractTask):
                 " `samples`"
             )
 
-    def _carve(self) -> None:
-        """Begin with the hull of the silhouettes; ValueError where it is empty."""
+    def _carve(self) -> bool:
+        """Begin with the hull of the silhouettes, and tell whether these contradict one another;
+        ValueError where it is empty, or they are the wrong way round."""
+        if inverted(self.train):
+            raise ValueError(
+                "the pictures are opaque all along their edges and transparent inside: their masks"
+                " (alpha) are the wrong way round; invert them, or set `carve` to False"
+            )
         cells = self.config.cells
         memory.require(HULL_BYTES * cells**3, f"the hull in {cells}^3 cells", "`cells`")
-        keep = hull(self.train, self.occupancy.centres(), self.box, np.sqrt(3) / 2 / cells)
-        if not keep.any():
+        found = hull(self.train, self.occupancy.centres(), np.sqrt(3) / 2 / cells, self.box)
+        if not found.keep.any():
             raise ValueError(
-                f"no part of the box (half its side {self.box.half}, centre {self.box.centre}) is"
-                " covered in all pictures; give the scene's `box`, or set `carve` to False"
+                f"no part of the box (half its side {self.box.half:.4g}, centre"
+                f" {point_text(self.box.centre)}) is covered in the pictures; give the scene's"
+                " `box` and `centre`, or set `carve` to False"
             )
-        self.occupancy.carve(keep)
+        if found.contradict:
+            names = listed([self.train.name(n) for n in found.culprits])
+            warnings.warn(
+                f"silhouettes contradict one another{f': the others, {names}' if names else ''};"
+                " masks lost something, or poses are wrong; what few pictures show as empty is not"
+                " carved",
+                stacklevel=3,
+            )
+        self.occupancy.carve(found.keep)
+        return found.contradict
 
     def build(self, config: Any) -> RadianceField:
         """The radiance field over a field's config; ValueError where the losses ask for what such a
@@ -183,14 +213,17 @@ class ViewsTask(AbstractTask):
         }
 
     def prepare(self, model: nn.Module, progress: float) -> None:
-        """Fade in the levels."""
+        """Fade in the levels, and say when doubtful carving is looked at again."""
+        self._again = self._doubtful and AGAIN[0] <= progress < AGAIN[1]
         if self.config.coarse_to_fine:
             for grid in _grids(model):
                 grid.fade_in(progress / self.config.coarse_to_fine)
 
     def loss(self, model: RadianceField, batch: dict[str, jt.Var]) -> dict[str, jt.Var]:
         if len(self.step_samples) % UPDATE_EVERY == 0:
-            self.occupancy.update(model.density, everything=not self.step_samples)
+            self.occupancy.update(
+                model.density, everything=not self.step_samples, carved=self._again
+            )
         values, samples = render_rays(
             model, self.occupancy, batch["origin"], batch["direction"], batch["jitter"]
         )
@@ -325,29 +358,6 @@ class ViewsTask(AbstractTask):
             paths.append(picture.save(out_dir / "test" / name, colour))
             paths.append(picture.save_panels(out_dir / "comparison" / name, panels))
         return [*paths, self.viewer.turntable(model, out_dir / "turntable.gif")]
-
-
-def hull(views: Views, points: np.ndarray, box: Box, radius: float) -> np.ndarray:
-    """Which points (N, 3) of the unit cube some picture shows and none as empty, to within `radius`
-    of the cube's side: (N,) bool."""
-    world = (points - 0.5) * 2 * box.half + np.asarray(box.centre)
-    keep = np.ones(len(points), bool)
-    shown = np.zeros(len(points), bool)
-    camera = views.camera
-    for n, pose in enumerate(views.poses):
-        alive = np.flatnonzero(keep)
-        local = (world[alive] - pose[:3, 3]) @ pose[:3, :3]
-        empty = views.empty(n)
-        # pixels to the silhouette
-        away = distance_transform_edt(empty) if not empty.all() else np.full(empty.shape, np.inf)
-        place = camera.project(local)
-        with np.errstate(invalid="ignore"):
-            u, v = np.floor(place).T
-            seen = (u >= 0) & (u < camera.width) & (v >= 0) & (v < camera.height)
-        reach = 1 + radius * 2 * box.half * max(camera.fx, camera.fy) / -local[seen, 2]
-        keep[alive[seen]] = away[v[seen].astype(int), u[seen].astype(int)] <= reach
-        shown[alive[seen]] = True
-    return keep & shown
 
 
 def _grids(model: nn.Module) -> list[Grid]:

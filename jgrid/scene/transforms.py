@@ -13,13 +13,14 @@ from pathlib import Path, PurePosixPath
 from typing import Any, Optional, Union
 from urllib.parse import unquote
 
-from jgrid.scene.camera import Camera
+from jgrid.scene.camera import Box, Camera
 
 import numpy as np
 
 LARGEST_JSON = 2**26  # bytes
 LONGEST = 1e9  # number of a camera
 LISTED = 20  # names in a message, at most
+NGP_SCALE = 0.33  # of the world, in instant-ngp, where a file does not say
 HELD_OUT = 8  # of a capture without splits every eighth picture is for testing
 OFF_CENTRE = 0.2  # of the picture's side: so far a camera's axis seldom is from its middle
 DISAGREE = 0.02  # between two statements of a focal length
@@ -137,6 +138,19 @@ def _unscaled(poses: np.ndarray, path: Path) -> np.ndarray:
             stacklevel=3,
         )
     return poses
+
+
+def stated_box(read: dict[str, Any]) -> Optional[Box]:
+    """The box that instant-ngp's aabb_scale means, with its scale and offset of the world: there
+    the scene is in the cube of side aabb_scale around (1/2, 1/2, 1/2)."""
+    try:
+        side = float(read["aabb_scale"])
+        scale = float(read.get("scale", NGP_SCALE))
+        offset = np.broadcast_to(np.asarray(read.get("offset", 0.5), float), 3)
+        x, y, z = ((0.5 - offset) / scale).tolist()
+        return Box(side / 2 / scale, (x, y, z))
+    except (KeyError, TypeError, ValueError, ZeroDivisionError):
+        return None  # none, or nothing that can be one
 
 
 def check_meaning(read: dict[str, Any], path: Path) -> None:

@@ -1,0 +1,149 @@
+"""What silhouettes, the transparent pixels of pictures, say of where a scene is."""
+
+from dataclasses import replace
+from typing import NamedTuple, Optional
+
+from jgrid.scene.camera import Box
+from jgrid.scene.files import Views
+
+import numpy as np
+from scipy.ndimage import distance_transform_edt
+
+SEVERAL = 2  # pictures must show a point as empty, for it to be so
+DOUBT = 0.15  # of the pictures may be wrong about a point, once they contradict one another
+LOST = 0.005  # of what a picture shows: less is no contradiction
+SUSPECTS = 12  # pictures, each tried against as many others
+WITNESSES = 3  # of these, at least, that lose something make a culprit
+COARSE = 16  # points along an axis that stand for the whole box
+
+
+class Hull(NamedTuple):
+    """keep (N,) bool: where the scene may be; contradict: whether the silhouettes contradict one
+    another; culprits: numbers of the pictures whose fault that is, where it can be told."""
+
+    keep: np.ndarray
+    contradict: bool = False
+    culprits: tuple[int, ...] = ()
+
+
+def hull(views: Views, points: np.ndarray, radius: float, box: Box) -> Hull:
+    """Which points (N, 3) of the unit cube some picture shows and not SEVERAL show as empty, to
+    within `radius` of the cube's side.
+
+    One picture may err: a hole in its mask. More of them do where the points that none shows as
+    empty do not fill the silhouettes; then a point goes where, too, a share DOUBT of the pictures
+    that see it say so.
+    """
+    look = _Silhouettes(views, points, radius, box)
+    seen, empty, _ = look.count(SEVERAL)
+    several = Hull((seen > 0) & (empty < SEVERAL))
+    if look.filled_by((seen > 0) & (empty == 0)):
+        return several
+    wider = _Silhouettes(views, points, radius, replace(box, half=2 * box.half))
+    seen, empty, _ = wider.count(1)
+    if wider.filled_by((seen > 0) & (empty == 0)):
+        return several  # the box cuts the scene: no picture contradicts another
+    seen, empty, gone = look.count(max(SEVERAL, DOUBT * len(views.poses)))
+    keep = (seen > 0) & (empty < np.maximum(SEVERAL, DOUBT * seen))
+    return Hull(keep, True, _culprits(look, keep, gone))
+
+
+def _culprits(look: "_Silhouettes", keep: np.ndarray, gone: list[np.ndarray]) -> tuple[int, ...]:
+    """The pictures that show what the others say is not there, or whose empty pixels alone take
+    away what others show."""
+    pictures = np.arange(len(gone))
+    filled = [look.balls.cover(look.views, n, keep) for n in pictures]
+    found = {int(n) for n in pictures if look.lost(n, filled[n]) > 4 * LOST}
+    against = np.array([keep[points].sum() for points in gone])
+    for n in np.argsort(-against, kind="stable")[:SUSPECTS]:
+        left = keep.copy()
+        left[gone[n]] = False
+        others = pictures[pictures != n]
+        others = others[:: max(1, len(others) // SUSPECTS)]
+        lost = [look.lost(k, look.balls.cover(look.views, k, left), filled[k]) for k in others]
+        if sum(share > LOST for share in lost) >= WITNESSES:
+            found.add(int(n))
+    return tuple(sorted(found))
+
+
+def inverted(views: Views) -> bool:
+    """Whether nearly all pictures are opaque all along their edges, and transparent inside."""
+    shown = views.pixels[..., 3] > 127
+    edges = [shown[:, 0], shown[:, -1], shown[:, :, 0], shown[:, :, -1]]
+    framed = np.concatenate(edges, axis=1).mean(1) > 0.99
+    middle = [slice(size // 4, size - size // 4) for size in shown.shape[1:]]
+    return bool((framed & (shown[:, middle[0], middle[1]].mean((1, 2)) < 0.5)).mean() > 0.9)
+
+
+class _Balls(NamedTuple):
+    """Balls of a radius around points (N, 3) of the world."""
+
+    centres: np.ndarray
+    radius: float
+
+    def project(self, views: Views, n: int, chosen: np.ndarray) -> tuple[np.ndarray, ...]:
+        """Those of the chosen balls whose centres lie in picture n; their rows, columns, and radii
+        in pixels."""
+        camera = views.camera
+        pose = views.poses[n]
+        local = (self.centres[chosen] - pose[:3, 3]) @ pose[:3, :3]
+        with np.errstate(invalid="ignore"):
+            u, v = np.floor(camera.project(local)).T
+            seen = (u >= 0) & (u < camera.width) & (v >= 0) & (v < camera.height)
+        reach = 1 + self.radius * max(camera.fx, camera.fy) / -local[seen, 2]
+        return chosen[seen], v[seen].astype(int), u[seen].astype(int), reach
+
+    def cover(self, views: Views, n: int, keep: Optional[np.ndarray] = None) -> np.ndarray:
+        """The pixels (H, W) of picture n that the balls cover, or those to keep."""
+        chosen = np.arange(len(self.centres)) if keep is None else np.flatnonzero(keep)
+        _, row, column, reach = self.project(views, n, chosen)
+        hit = np.zeros(views.pixels.shape[1:3], bool)
+        hit[row, column] = True
+        return _distance(~hit) <= reach.min(initial=1e30)
+
+
+class _Silhouettes:
+    """What pictures show, and the points of a box that may be it."""
+
+    def __init__(self, views: Views, points: np.ndarray, radius: float, box: Box):
+        def balls(points: np.ndarray, radius: float) -> _Balls:
+            return _Balls((points - 0.5) * box.side + np.asarray(box.centre), radius * box.side)
+
+        self.views = views
+        self.balls = balls(points, radius)
+        lattice = (np.indices((COARSE,) * 3).reshape(3, -1).T + 0.5) / COARSE
+        self.box = balls(lattice, np.sqrt(3) / 2 / COARSE)
+
+    def count(self, most: float) -> tuple[np.ndarray, np.ndarray, list[np.ndarray]]:
+        """How many pictures see each point (N,), how many show it as empty (N,), and which points
+        each shows so; a point that `most` show as empty is asked for no more."""
+        seen = np.zeros(len(self.balls.centres), np.int32)
+        empty = np.zeros(len(seen), np.int32)
+        gone = []
+        for n in range(len(self.views.poses)):
+            there, row, column, reach = self.balls.project(
+                self.views, n, np.flatnonzero(empty < most)
+            )
+            gone.append(there[_distance(self.views.empty(n))[row, column] > reach])
+            seen[there] += 1
+            empty[gone[-1]] += 1
+        return seen, empty, gone
+
+    def filled_by(self, keep: np.ndarray) -> bool:
+        """Whether the points to keep cover what the pictures show of the box."""
+        pictures = range(len(self.views.poses))
+        return all(self.lost(n, self.balls.cover(self.views, n, keep)) <= LOST for n in pictures)
+
+    def lost(self, n: int, covered: np.ndarray, before: Optional[np.ndarray] = None) -> float:
+        """Of what picture n shows, the share that is not covered, but was before (None: by the
+        box)."""
+        opaque = self.views.opaque(n)
+        lost = opaque & ~covered
+        if lost.any():
+            lost &= self.box.cover(self.views, n) if before is None else before
+        return lost.sum() / max(1, opaque.sum())
+
+
+def _distance(empty: np.ndarray) -> np.ndarray:
+    """Of each pixel to the nearest that is not empty, in pixels."""
+    return distance_transform_edt(empty) if not empty.all() else np.full(empty.shape, np.inf)

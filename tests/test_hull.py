@@ -1,0 +1,168 @@
+"""What silhouettes say: the hull, pictures that contradict the others, and cells won back."""
+
+import warnings
+
+from jgrid.field import DecoderConfig, HashGridConfig
+from jgrid.scene.camera import Box
+from jgrid.scene.files import Views, load_views
+from jgrid.scene.hull import hull
+from jgrid.scene.made import make_scene
+from jgrid.scene.occupancy import Occupancy
+from jgrid.scene.radiance import RadianceConfig
+from jgrid.scene.task import ViewsConfig, ViewsTask
+from jgrid.trainer import TrainConfig, Trainer
+
+import jittor as jt
+import numpy as np
+import pytest
+import trimesh
+
+CELLS = 24
+BOX = Box(1.5)
+FIELD = HashGridConfig(
+    finest=16,
+    coarsest=4,
+    levels=2,
+    channels=4,
+    table_size=2000,
+    decoder=DecoderConfig(width=16, depth=1),
+)
+
+
+@pytest.fixture(scope="module")
+def ball(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("ball")
+    mesh = trimesh.creation.icosphere(subdivisions=3)
+    return load_views(make_scene(folder, mesh, size=40, train=24, test=1), "train")
+
+
+def spoiled(views, change):
+    pixels = views.pixels.copy()
+    change(pixels)
+    return Views(pixels, views.poses, views.camera, views.names)
+
+
+def found(views, box=BOX):
+    return hull(views, Occupancy(CELLS, 0.01).centres(), np.sqrt(3) / 2 / CELLS, box)
+
+
+def inside():
+    """Cells within the unit ball."""
+    return np.linalg.norm(Occupancy(CELLS, 0.01).centres() - 0.5, axis=1) * 3 < 1.0
+
+
+def blank(*which):
+    def change(pixels):
+        pixels[list(which)] = 0
+
+    return change
+
+
+def half(pixels):
+    pixels[5, :, 20:] = 0
+
+
+def top_of_two(pixels):
+    pixels[5:7, :16] = 0
+
+
+def upside_down(pixels):
+    pixels[5, ..., 3] = 255 - pixels[5, ..., 3]
+
+
+SPOILED = {
+    "one blank": (blank(5), (5,)),
+    "two blank": (blank(5, 12), (5, 12)),
+    "half of a mask": (half, (5,)),
+    "two tops": (top_of_two, (5, 6)),
+    "a mask the wrong way round": (upside_down, (5,)),
+}
+
+
+@pytest.mark.parametrize("change, culprits", SPOILED.values(), ids=SPOILED)
+def test_pictures_that_contradict_the_others_carve_nothing_and_are_named(ball, change, culprits):
+    result = found(spoiled(ball, change))
+    assert result.keep[inside()].all()
+    assert result.contradict and result.culprits == culprits
+    assert result.keep.sum() < 1.5 * found(ball).keep.sum()  # the others still carve
+
+
+def test_silhouettes_that_agree_contradict_nothing(ball):
+    result = found(ball)
+    assert result.keep[inside()].all() and not result.contradict and result.culprits == ()
+
+
+def test_what_one_picture_alone_shows_as_empty_is_not_carved(ball):
+    def holes(pixels):
+        pixels[9, 16:23, 16:23] = 0
+
+    assert found(spoiled(ball, holes)).keep[inside()].all()
+
+
+def test_a_box_that_cuts_the_scene_is_no_contradiction(ball):
+    assert not found(ball, Box(0.7)).contradict
+
+
+def test_masks_the_wrong_way_round_are_refused(ball):
+    def all_of_them(pixels):
+        pixels[..., 3] = 255 - pixels[..., 3]
+
+    views = spoiled(ball, all_of_them)
+    with pytest.raises(ValueError, match="wrong way round"):
+        ViewsTask(views, views, BOX, ViewsConfig(cells=CELLS, samples=64))
+    ViewsTask(views, views, BOX, ViewsConfig(cells=CELLS, samples=64, carve=False))
+
+
+def test_a_warning_names_the_files(ball):
+    views = spoiled(ball, blank(5))
+    with pytest.warns(UserWarning, match=r"contradict one another: \./train/r_5 against"):
+        ViewsTask(views, ball, BOX, ViewsConfig(cells=CELLS, samples=64))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        ViewsTask(ball, ball, BOX, ViewsConfig(cells=CELLS, samples=64))
+
+
+def test_carved_cells_can_be_won_back():
+    """What is dense in a carved cell is found where these are looked at; from then on it is
+    followed, until it is empty."""
+    cells = 4
+    occupancy = Occupancy(cells, 0.1, fraction=1.0)
+    keep = np.zeros(cells**3, bool)
+    keep[: cells**3 // 2] = True
+    occupancy.carve(keep)
+
+    def dense(x):
+        return jt.full((len(x),), 5.0)
+
+    def empty(x):
+        return jt.zeros((len(x),))
+
+    occupancy.update(dense)
+    assert not occupancy.occupied[~keep].any()
+    for _ in range(4):
+        occupancy.update(dense, carved=True)
+    assert occupancy.occupied[~keep].mean() > 0.8
+    for _ in range(250):
+        occupancy.update(empty)
+    assert not occupancy.occupied[~keep].any()
+
+
+def test_training_looks_at_carved_cells_where_silhouettes_contradict(ball, monkeypatch):
+    looked = []
+    update = Occupancy.update
+
+    def watched(self, density, everything=False, carved=False):
+        looked.append(carved)
+        update(self, density, everything, carved)
+
+    monkeypatch.setattr(Occupancy, "update", watched)
+    views = ViewsConfig(cells=16, samples=64, colour=RadianceConfig(width=8))
+    for training, expected in ((ball, 0), (spoiled(ball, blank(5)), 4)):
+        looked.clear()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            task = ViewsTask(training, ball, BOX, views)
+        train = TrainConfig(steps=256, batch=500, eval_every=256, warmup=1)
+        Trainer(task, task.build(FIELD), train, progress=False).fit()
+        assert len(looked) == 16 and sum(looked) == expected
+        assert not any(looked[:4]) and not any(looked[8:])
