@@ -32,6 +32,7 @@ import tyro
 from typing_extensions import Literal
 
 FILLS = 0.3  # of a camera's view, at least, by the box
+GATHERED = 0.01  # weight of the distortion loss, where the app contracts a scene of itself
 OVERFILLS = 20.0  # times it, at most
 
 
@@ -127,9 +128,10 @@ def fit(config: Config, device: str) -> list[Path]:
         train, test = without_astray(train, test)
         background = BACKGROUNDS[config.views.background]
         box, reason = choose(train, config.box, config.centre, config.contract, background)
-        task = ViewsTask(
-            train, test, box, config.views, config.train.seed, progress=parallel.is_first
-        )
+        views = config.views
+        if box.contracted and not config.contract and not views.distortion:
+            views = replace(views, distortion=GATHERED)
+        task = ViewsTask(train, test, box, views, config.train.seed, progress=parallel.is_first)
         model = task.build(config.field)
         if config.ops == "plain":
             model.use_plain_ops()
@@ -150,6 +152,7 @@ def fit(config: Config, device: str) -> list[Path]:
     print(
         f"box: half its side {box.half:.12g}, centre {point_text(box.centre)}, {reason};"
         f" {'contracted, to see beyond it' if box.contracted else 'nothing is seen beyond it'}"
+        f"{f', with --distortion {views.distortion:g}' if box.contracted else ''}"
         " (--box, --centre and --contract say otherwise)"
     )
     if len(task.glanced) < len(test.poses):

@@ -1,10 +1,11 @@
 """What silhouettes say: the hull, pictures that contradict the others, and cells won back."""
 
+import dataclasses
 import warnings
 
 from jgrid.field import DecoderConfig, HashGridConfig
 from jgrid.scene.camera import Box
-from jgrid.scene.files import Views, load_views
+from jgrid.scene.files import load_views
 from jgrid.scene.hull import hull
 from jgrid.scene.made import make_scene
 from jgrid.scene.occupancy import Occupancy
@@ -39,7 +40,7 @@ def ball(tmp_path_factory):
 def spoiled(views, change):
     pixels = views.pixels.copy()
     change(pixels)
-    return Views(pixels, views.poses, views.camera, views.names)
+    return dataclasses.replace(views, pixels=pixels)
 
 
 def found(views, box=BOX):
@@ -115,7 +116,7 @@ def test_masks_the_wrong_way_round_are_refused(ball):
 
 def test_a_warning_names_the_files(ball):
     views = spoiled(ball, blank(5))
-    with pytest.warns(UserWarning, match=r"contradict one another: \./train/r_5 against"):
+    with pytest.warns(UserWarning, match=r"silhouettes of '\./train/r_5' contradict"):
         ViewsTask(views, ball, BOX, ViewsConfig(cells=CELLS, samples=64))
     with warnings.catch_warnings():
         warnings.simplefilter("error")

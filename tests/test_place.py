@@ -31,7 +31,7 @@ def views(poses, angle=0.35, alpha=0, colour=255, stated=None):
     focal = SIZE / 2 / np.tan(angle)
     camera = Camera(SIZE, SIZE, focal, focal, SIZE / 2, SIZE / 2)
     names = tuple(f"images/{n:04}.png" for n in range(len(poses)))
-    return Views(pixels, poses, camera, names, stated)
+    return Views(pixels, poses, camera, names=names, stated=stated)
 
 
 def moved(poses, scale=1.0, shift=(0.0, 0.0, 0.0)):
@@ -173,7 +173,7 @@ def test_a_camera_that_is_astray_is_left_out_and_named(change):
     poses = sphere_poses(24, 3.2)
     place = change(poses[3])[:3, 3]
     poses[3, :3, 3] = place
-    with pytest.warns(UserWarning, match=r"images/0003.png: the camera"):
+    with pytest.warns(UserWarning, match="'images/0003.png': the camera"):
         train, test = without_astray(views(poses), views(sphere_poses(4, 3.2)))
     assert len(train.poses) == len(train.pixels) == len(train.names) == 23
     assert len(test.poses) == 4 and "images/0003.png" not in train.names
@@ -184,7 +184,7 @@ def test_a_camera_that_is_astray_is_left_out_and_named(change):
 def test_rays_that_meet_nothing_stop_before_training():
     away = views(moved(sphere_poses(24, 3.2), 1, (50, 0, 0)))
     assert met(views(sphere_poses(24, 3.2)), Box(1.5)) > 0.9
-    assert met(away, Box(1.5)) == 0
+    assert met(away, Box(1.5)) < 0.001
     small = ViewsConfig(cells=8, samples=32)
     with pytest.raises(ValueError, match="no ray .* meets the box .*`box` and `centre`"):
         ViewsTask(away, away, Box(1.5), small)

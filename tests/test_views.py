@@ -7,6 +7,7 @@ import shutil
 import signal
 import sys
 
+import jgrid.scene.viewer
 from jgrid import checkpoint, cli, memory
 from jgrid.field import (
     DecoderConfig,
@@ -21,12 +22,13 @@ from jgrid.image.files import load_image
 from jgrid.interrupt import Interrupted
 from jgrid.scene.camera import Box, Camera, circle_poses, look_at, sphere_poses
 from jgrid.scene.files import Views, load_views, read_transforms
+from jgrid.scene.hull import hull
 from jgrid.scene.made import MeshScene, make_scene
 from jgrid.scene.occupancy import Occupancy
 from jgrid.scene.radiance import RadianceConfig, spherical_harmonics
 from jgrid.scene.surroundings import CENTRE, GROUND, RADIUS, surroundings
-from jgrid.scene.task import ViewsConfig, ViewsTask, hull
-from jgrid.scene.viewer import load_viewer, save_gif
+from jgrid.scene.task import ViewsConfig, ViewsTask
+from jgrid.scene.viewer import Viewer, load_viewer, save_gif
 from jgrid.trainer import CHECKPOINT, TrainConfig, Trainer
 
 import fit_views
@@ -283,7 +285,8 @@ def test_plain_and_fused_fields_agree():
 
 
 def test_the_hull_holds_the_ball_and_little_more(tmp_path):
-    """Cameras that see the whole box from all around, and below it."""
+    """Cameras that see the whole box from all around, and below it; but for what one alone shows as
+    empty."""
     folder = make_scene(
         tmp_path / "wide",
         trimesh.creation.icosphere(subdivisions=3),
@@ -296,7 +299,7 @@ def test_the_hull_holds_the_ball_and_little_more(tmp_path):
     box = Box(1.5)
     cells = 20
     centres = Occupancy(cells, 0.01).centres()
-    keep = hull(views, centres, box, np.sqrt(3) / 2 / cells)
+    keep = hull(views, centres, np.sqrt(3) / 2 / cells, box).keep
     distance = np.linalg.norm(centres - 0.5, axis=1) * 3
     assert keep[distance < 1.0].all() and not keep[distance > 1.6].any()
 
@@ -398,9 +401,12 @@ def test_a_run_leaves_everything_behind(finished):
         assert gif.size == (SIZE, SIZE) and gif.n_frames == 36
 
 
-def test_a_box_much_smaller_than_the_scene_is_warned_of(ball):
+def test_a_box_of_another_size_than_the_scene_is_warned_of(ball, tmp_path, capsys):
     views = load_views(ball, "train")
-    assert fit_views.filled(views, 1.5) > fit_views.FILLS > fit_views.filled(views, 0.05)
+    small, usual, large = (fit_views.filled(views, Box(half)) for half in (0.05, 1.5, 100.0))
+    assert small < fit_views.FILLS < usual < fit_views.OVERFILLS < large
+    run(ball, tmp_path / "small", box=0.05, views=dataclasses.replace(VIEWS, carve=False))
+    assert "warning: to the cameras the box is" in capsys.readouterr().err
 
 
 def test_a_saved_model_renders_the_same_pictures(finished, ball, tmp_path):
@@ -467,6 +473,7 @@ CHANGED_VIEWS = {
 }
 CHANGED = {
     "box": {"box": 1.2},
+    "centre": {"centre": (0.1, 0.0, 0.0)},
     "ops": {"ops": "plain"},
     "contract": {"contract": True},
     **{
@@ -494,7 +501,7 @@ def test_every_flag_counts(finished, ball, tmp_path):
         "train",
         "field",
     }
-    assert flags == {"box", "ops", "contract", "views", *others}
+    assert flags == {"box", "centre", "ops", "contract", "views", *others}
     assert set(CHANGED_VIEWS) == {f.name for f in dataclasses.fields(ViewsConfig)}
     base = checkpoint.read(finished[0] / "model.safetensors")
     for name, changed in CHANGED.items():
@@ -545,6 +552,40 @@ def test_poses_look_at_the_middle():
         np.testing.assert_allclose(poses[:, :3, 3], 2.5 * poses[:, :3, 2], atol=1e-9)
         np.testing.assert_allclose(np.linalg.det(poses[:, :3, :3]), 1)
         assert (poses[:, 2, 1] > 0).all()  # upright
+
+
+def test_what_was_rendered_to_evaluate_is_not_rendered_again(ball, tmp_path, monkeypatch):
+    rendered = []
+    usual = Viewer.picture
+
+    def picture(self, model, pose, camera=None):
+        rendered.append(pose)
+        return usual(self, model, pose, camera)
+
+    monkeypatch.setattr(Viewer, "picture", picture)
+    monkeypatch.setattr(Viewer, "turntable", lambda self, model, path: path)
+    train = load_views(ball, "train")
+    task = ViewsTask(train, load_views(ball, "test"), Box(1.5), VIEWS)
+    model = task.build(FIELD)
+    task.evaluate(model)
+    task.export(model, tmp_path)
+    assert len(rendered) == 2
+    parameter = model.parameters()[0]
+    parameter.update(parameter + 0.1)
+    task.export(model, tmp_path)
+    assert len(rendered) == 4
+
+
+def test_a_turntable_of_large_pictures_has_smaller_frames(finished, tmp_path, monkeypatch):
+    viewer, model = load_viewer(finished[0] / "model.safetensors")
+    monkeypatch.setattr(jgrid.scene.viewer, "FRAME_PIXELS", 100)
+    with Image.open(viewer.turntable(model, tmp_path / "t.gif", frames=2)) as gif:
+        assert gif.size == (10, 10)
+    camera = Camera(40, 20, 30.0, 30.0, 21.0, 9.0, (0.1, 0.0, 0.0, 0.0))
+    small = camera.smaller(200)
+    assert (small.width, small.height) == (20, 10) and camera.smaller(800) is camera
+    direction = camera.directions(np.array([8.0]), np.array([3.0]))
+    np.testing.assert_allclose(small.directions(np.array([4.0]), np.array([1.5])), direction)
 
 
 def test_a_gif_keeps_its_frames(tmp_path):

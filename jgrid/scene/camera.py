@@ -1,5 +1,6 @@
 """Cameras, their rays and poses, and the box of the world that a field covers; plain numpy."""
 
+from dataclasses import replace
 from functools import lru_cache
 from typing import Annotated, Optional
 
@@ -123,11 +124,31 @@ class Camera:
                 np.nan,
             )
 
+    def smaller(self, pixels: int) -> "Camera":
+        """The same camera, with a picture of no more than about so many pixels."""
+        shrink = np.sqrt(pixels / (self.width * self.height))
+        if shrink >= 1:
+            return self
+        width = max(1, int(self.width * shrink))
+        height = max(1, int(self.height * shrink))
+        x = width / self.width
+        y = height / self.height
+        return replace(
+            self,
+            width=width,
+            height=height,
+            fx=self.fx * x,
+            fy=self.fy * y,
+            cx=self.cx * x,
+            cy=self.cy * y,
+        )
+
     def rays(
         self, pose: np.ndarray, pixel: Optional[np.ndarray] = None
     ) -> tuple[np.ndarray, np.ndarray]:
         """Origin (N, 3), as exact as the pose, and direction (N, 3), float32, in world units, of
-        pixels by number, row by row (None: of all); directions are not finite where the lens maps none to the pixel.
+        pixels by number, row by row (None: of all); directions are not finite where the lens maps
+        none to the pixel.
 
         pose: camera-to-world (4, 4), or (N, 4, 4) one for each pixel.
         """

@@ -27,8 +27,8 @@ class Hull(NamedTuple):
 
 
 def hull(views: Views, points: np.ndarray, radius: float, box: Box) -> Hull:
-    """Which points (N, 3) of the unit cube some picture shows and not SEVERAL show as empty, to
-    within `radius` of the cube's side.
+    """Which points (N, 3) of the unit cube some picture shows as not empty and not SEVERAL as
+    empty, to within `radius` of the cube's side.
 
     One picture may err: a hole in its mask. More of them do where the points that none shows as
     empty do not fill the silhouettes; then a point goes where, too, a share DOUBT of the pictures
@@ -36,7 +36,7 @@ def hull(views: Views, points: np.ndarray, radius: float, box: Box) -> Hull:
     """
     look = _Silhouettes(views, points, radius, box)
     seen, empty, _ = look.count(SEVERAL)
-    several = Hull((seen > 0) & (empty < SEVERAL))
+    several = Hull((empty < seen) & (empty < SEVERAL))
     if look.filled_by((seen > 0) & (empty == 0)):
         return several
     wider = _Silhouettes(views, points, radius, replace(box, half=2 * box.half))
@@ -44,7 +44,7 @@ def hull(views: Views, points: np.ndarray, radius: float, box: Box) -> Hull:
     if wider.filled_by((seen > 0) & (empty == 0)):
         return several  # the box cuts the scene: no picture contradicts another
     seen, empty, gone = look.count(max(SEVERAL, DOUBT * len(views.poses)))
-    keep = (seen > 0) & (empty < np.maximum(SEVERAL, DOUBT * seen))
+    keep = (empty < seen) & (empty < np.maximum(SEVERAL, DOUBT * seen))
     return Hull(keep, True, _culprits(look, keep, gone))
 
 

@@ -7,12 +7,14 @@ from typing import NamedTuple, Optional
 
 from jgrid.scene.camera import Box
 from jgrid.scene.files import Views
+from jgrid.scene.transforms import listed
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 USUAL = Box(1.5)  # NeRF-synthetic's, and that of made scenes
-FILL = 1.25  # half the side of a box, over the radius of what the cameras see of it
+FILL = 1.25  # half the side of a box, over the radius of what the cameras see there
+FILL_CONTRACTED = 1.6  # the same of one around which all else is contracted
 KEPT = (0.9, 2.5)  # the same of a box that is the usual one, or the file's, and is kept
 ROUNDS = 20  # of the search for the point that the cameras look at
 WAYS = 0.02  # mean square of a sine: cameras whose axes differ less say nothing of a distance
@@ -123,7 +125,7 @@ def without_astray(train: Views, test: Views) -> tuple[Views, Views]:
     n = len(train.poses)
     names = [train.name(k) if k < n else test.name(k - n) for k in lost]
     warnings.warn(
-        f"{', '.join(names)}: the camera is more than {ASTRAY:g} times as far from what the others"
+        f"{listed(names)}: the camera is more than {ASTRAY:g} times as far from what the others"
         " look at as these are, or that much nearer; left out",
         stacklevel=2,
     )
@@ -170,7 +172,9 @@ def choose(
     if stated and stated.half > KEPT[1] * seen:
         reason += f", of the {stated.half:.3g} that the scene's file states"
         endless = not views.transparent
-    return Choice(_box(FILL * seen, centre or found.point, contract or endless), reason)
+    contracted = contract or endless
+    half = (FILL_CONTRACTED if contracted else FILL) * seen
+    return Choice(_box(half, centre or found.point, contracted), reason)
 
 
 def _around(views: Views, centre: Optional[tuple[float, float, float]], contract: bool) -> Choice:

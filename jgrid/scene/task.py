@@ -1,5 +1,6 @@
 """Novel views: a radiance field from photographs with known cameras."""
 
+import hashlib
 import os
 import time
 import warnings
@@ -37,6 +38,7 @@ MOST_RAYS = 2**15  # of a step
 TV_POINTS = 2**12  # whose cells' total variation a step looks at
 SECONDS = 2.0  # before a bar is shown
 GLANCE = 2**20  # pixels of the test pictures that are looked at during training
+KEPT_BYTES = 2**29  # of renderings, between an evaluation and the files
 HULL_BYTES = 200  # of a cell, while the hull of the silhouettes is looked for
 
 
@@ -121,6 +123,8 @@ class ViewsTask(AbstractTask):
             raise ValueError("masks and lens leave no pixel to train on")
         self.step_samples: list[int] = []  # how many samples each step had
         self._per_ray = 32.0  # samples, lately
+        self._rendered: dict[int, tuple[np.ndarray, np.ndarray]] = {}
+        self._rendered_of = b""
         self._rays = 0.0  # since the progress bar last asked
         self._looked = time.time()
 
@@ -161,10 +165,10 @@ class ViewsTask(AbstractTask):
             )
         if found.contradict:
             names = listed([self.train.name(n) for n in found.culprits])
+            whose = f"of {names} contradict the others" if names else "contradict one another"
             warnings.warn(
-                f"silhouettes contradict one another{f': the others, {names}' if names else ''};"
-                " masks lost something, or poses are wrong; what few pictures show as empty is not"
-                " carved",
+                f"silhouettes {whose}: masks lost something, or poses are wrong; what few pictures"
+                " show as empty is not carved",
                 stacklevel=3,
             )
         self.occupancy.carve(found.keep)
@@ -332,9 +336,20 @@ class ViewsTask(AbstractTask):
         """The pixels of test picture n that count; None: all."""
         return None if self.test.counted is None else self.test.counted[n]
 
-    def _render(self, model: RadianceField, n: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Colours, depth and opacity from the camera of test picture n."""
-        return self.viewer.picture(model, self.test.poses[n], self.test.camera)
+    def _render(self, model: RadianceField, n: int) -> tuple[np.ndarray, np.ndarray]:
+        """Colours and depth from the camera of test picture n; kept until the model changes."""
+        of = hashlib.sha256(self.occupancy.occupied.tobytes())
+        for value in model.state_dict().values():
+            of.update(value.numpy().tobytes())
+        if of.digest() != self._rendered_of:
+            self._rendered_of = of.digest()
+            self._rendered = {}
+        if n in self._rendered:
+            return self._rendered[n]
+        colour, depth, _ = self.viewer.picture(model, self.test.poses[n], self.test.camera)
+        if (len(self._rendered) + 1) * (colour.nbytes + depth.nbytes) <= KEPT_BYTES:
+            self._rendered[n] = (colour, depth)
+        return colour, depth
 
     def export(self, model: RadianceField, out_dir: Union[str, os.PathLike]) -> list[Path]:
         """Every test picture, each beside its truth, its error and its depth, and a turntable."""
@@ -344,7 +359,7 @@ class ViewsTask(AbstractTask):
         paths = []
         for n in self._bar(range(len(self.test.poses)), "rendering"):
             truth = self.test.on(n, self.background)
-            colour, depth, _ = self._render(model, n)
+            colour, depth = self._render(model, n)
             counted = self._counted(n)
             error = np.abs(colour - truth).max(axis=2)
             error = error if counted is None else np.where(counted, error, 0.0)

@@ -22,6 +22,7 @@ from typing_extensions import Literal
 BACKGROUNDS = {"white": 1.0, "black": 0.0}
 Background = Literal["white", "black"]
 FRAMES = 36  # of a turntable
+FRAME_PIXELS = 2**18
 
 
 class Viewer:
@@ -58,10 +59,11 @@ class Viewer:
     def turntable(
         self, model: RadianceField, path: Union[str, os.PathLike], frames: int = FRAMES
     ) -> Path:
-        """A GIF once around the scene; returns the path."""
+        """A GIF once around the scene, of at most FRAME_PIXELS a frame; returns the path."""
         poses = circle_poses(frames, self.distance)
         poses[:, :3, 3] += self.box.centre
-        return save_gif(path, [self.picture(model, pose)[0] for pose in poses])
+        camera = self.camera.smaller(FRAME_PIXELS)
+        return save_gif(path, [self.picture(model, pose, camera)[0] for pose in poses])
 
     def save(
         self, path: Union[str, os.PathLike], model: RadianceField, configs: dict[str, Any]
