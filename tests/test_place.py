@@ -186,10 +186,15 @@ def test_rays_that_meet_nothing_stop_before_training():
     assert met(views(sphere_poses(24, 3.2)), Box(1.5)) > 0.9
     assert met(away, Box(1.5)) < 0.001
     small = ViewsConfig(cells=8, samples=32)
-    with pytest.raises(ValueError, match="no ray .* meets the box .*`box` and `centre`"):
+    with pytest.raises(
+        ValueError, match=r"0\.0% of .* meet the box .*\(50, 0, 0\): give .*`centre`"
+    ):
         ViewsTask(away, away, Box(1.5), small)
+    beside = views(moved(sphere_poses(24, 3.2), 1, (5, 0, 0)))
+    with pytest.raises(ValueError, match=r"6\.\d% of .* look at \(5, 0, 0\)"):
+        ViewsTask(beside, beside, Box(1.5), small)
     flipped = views(sphere_poses(24, 3.2) @ FLIP)
-    with pytest.raises(ValueError, match="no ray .* OpenCV's axes"):
+    with pytest.raises(ValueError, match="meet the box .* OpenCV's axes"):
         ViewsTask(flipped, flipped, Box(1.0), small)
 
 

@@ -14,6 +14,7 @@ DOUBT = 0.15  # of the pictures may be wrong about a point, once they contradict
 LOST = 0.005  # of what a picture shows: less is no contradiction
 SUSPECTS = 12  # pictures, each tried against as many others
 WITNESSES = 3  # of these, at least, that lose something make a culprit
+FEW = 0.25  # of all pictures: more cannot be said to be wrong
 COARSE = 16  # points along an axis that stand for the whole box
 
 
@@ -49,8 +50,8 @@ def hull(views: Views, points: np.ndarray, radius: float, box: Box) -> Hull:
 
 
 def _culprits(look: "_Silhouettes", keep: np.ndarray, gone: list[np.ndarray]) -> tuple[int, ...]:
-    """The pictures that show what the others say is not there, or whose empty pixels alone take
-    away what others show."""
+    """The pictures, where they are few, that show what the others say is not there, or whose empty
+    pixels alone take away what others show."""
     pictures = np.arange(len(gone))
     filled = [look.balls.cover(look.views, n, keep) for n in pictures]
     found = {int(n) for n in pictures if look.lost(n, filled[n]) > 4 * LOST}
@@ -63,7 +64,7 @@ def _culprits(look: "_Silhouettes", keep: np.ndarray, gone: list[np.ndarray]) ->
         lost = [look.lost(k, look.balls.cover(look.views, k, left), filled[k]) for k in others]
         if sum(share > LOST for share in lost) >= WITNESSES:
             found.add(int(n))
-    return tuple(sorted(found))
+    return tuple(sorted(found)) if len(found) <= FEW * len(gone) else ()
 
 
 def inverted(views: Views) -> bool:

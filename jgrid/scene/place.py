@@ -19,6 +19,8 @@ KEPT = (0.9, 2.5)  # the same of a box that is the usual one, or the file's, and
 ROUNDS = 20  # of the search for the point that the cameras look at
 WAYS = 0.02  # mean square of a sine: cameras whose axes differ less say nothing of a distance
 AIMED = 0.2  # sine of the angle by which cameras that look at a point miss it
+MET = 0.001  # of the rays: fewer meet a box by chance
+MET_BESIDE = 0.25  # the same of a box beside what the cameras look at
 ASTRAY = 30.0  # times farther, or nearer, than the others a picture's place is none
 PLAIN = 12 / 255  # by which a backdrop of one colour may differ from it
 
@@ -103,6 +105,22 @@ def check_poses(poses: np.ndarray) -> None:
         raise ValueError(
             f"all {len(poses)} cameras are in one place, {point_text(poses[0, :3, 3])}: nothing"
             " says how far away anything is, and their poses are likely not known"
+        )
+
+
+def check_box(views: Views, box: Box) -> None:
+    """ValueError where hardly a ray of the pictures meets a box, or few do and the cameras look at
+    a point outside it."""
+    share = met(views, box)
+    found = aim(views.poses)
+    beside = found.shared and np.abs(found.point - np.asarray(box.centre)).max() > box.half
+    if share < MET or (share < MET_BESIDE and beside):
+        words = misread(views.poses)
+        cause = f"by their poses, likely {words}; else " if words else ""
+        at = f", and the cameras look at {_short(found.point)}" if found.shared else ""
+        raise ValueError(
+            f"{share:.1%} of the pictures' rays meet the box (half its side {box.half:.4g}, centre"
+            f" {point_text(box.centre)}){at}: {cause}give the scene's `box` and `centre`"
         )
 
 
@@ -236,6 +254,10 @@ def _tangent(views: Views) -> float:
     """Of half the angle that the cameras see along the shorter side of their pictures."""
     camera = views.camera
     return min(camera.width / camera.fx, camera.height / camera.fy) / 2
+
+
+def _short(point: np.ndarray) -> str:
+    return point_text([float(f"{value:.3g}") if abs(value) > 1e-9 else 0.0 for value in point])
 
 
 def point_text(point: ArrayLike) -> str:

@@ -18,7 +18,7 @@ from jgrid.scene.camera import Box
 from jgrid.scene.files import Views
 from jgrid.scene.hull import hull, inverted
 from jgrid.scene.occupancy import Occupancy
-from jgrid.scene.place import met, misread, point_text
+from jgrid.scene.place import check_box, point_text
 from jgrid.scene.radiance import RadianceConfig, RadianceField
 from jgrid.scene.render import Samples, render_rays
 from jgrid.scene.transforms import listed
@@ -32,7 +32,6 @@ from jittor import nn
 from tqdm import tqdm
 
 AGAIN = (0.25, 0.5)  # of the training, in which doubtful carving is looked at again
-MET = 0.001  # of the rays: fewer meet the box by chance
 UPDATE_EVERY = 16  # steps between looks at the occupancy
 MOST_RAYS = 2**15  # of a step
 TV_POINTS = 2**12  # whose cells' total variation a step looks at
@@ -113,6 +112,7 @@ class ViewsTask(AbstractTask):
         carve = config.carve and self._transparent and not box.contracted
         self._doubtful = carve and self._carve()  # then training may undo the carving
         self._again = False  # whether carved cells are looked at
+        train = self.train
         away = np.linalg.norm(train.poses[:, :3, 3] - np.asarray(box.centre), axis=1)
         self.viewer = Viewer(
             self.occupancy, train.camera, box, config.background, float(np.median(away))
@@ -131,13 +131,8 @@ class ViewsTask(AbstractTask):
     def _check_cameras(self) -> None:
         """ValueError where no ray meets the box, or the first step of one might leap over the
         contracted one."""
-        if not self.box.contracted and met(self.train, self.box) < MET:
-            words = misread(self.train.poses)
-            cause = f"; by their poses, likely {words}" if words else ""
-            raise ValueError(
-                f"no ray of the pictures meets the box (half its side {self.box.half:.4g}, centre"
-                f" {point_text(self.box.centre)}){cause}; else give the scene's `box` and `centre`"
-            )
+        if not self.box.contracted:
+            check_box(self.train, self.box)
         places = np.concatenate([self.train.poses, self.test.poses])[:, :3, 3]
         farthest = np.abs(places - np.asarray(self.box.centre)).max() / self.box.half
         if self.box.contracted and farthest > self.config.samples / 8:
@@ -147,8 +142,9 @@ class ViewsTask(AbstractTask):
             )
 
     def _carve(self) -> bool:
-        """Begin with the hull of the silhouettes, and tell whether these contradict one another;
-        ValueError where it is empty, or they are the wrong way round."""
+        """Begin with the hull of the silhouettes, without the pictures that contradict the others,
+        and tell whether there are such; ValueError where the hull is empty, or the silhouettes are
+        the wrong way round."""
         if inverted(self.train):
             raise ValueError(
                 "the pictures are opaque all along their edges and transparent inside: their masks"
@@ -166,12 +162,13 @@ class ViewsTask(AbstractTask):
         if found.contradict:
             names = listed([self.train.name(n) for n in found.culprits])
             whose = f"of {names} contradict the others" if names else "contradict one another"
+            left_out = "these pictures are left out" if names else "few of them alone carve nothing"
             warnings.warn(
-                f"silhouettes {whose}: masks lost something, or poses are wrong; what few pictures"
-                " show as empty is not carved",
+                f"silhouettes {whose}: masks lost something, or poses are wrong; {left_out}",
                 stacklevel=3,
             )
         self.occupancy.carve(found.keep)
+        self.train = self.train.without(np.array(found.culprits, int))
         return found.contradict
 
     def build(self, config: Any) -> RadianceField:
