@@ -29,7 +29,8 @@ def linear_grid(field: Field) -> Grid:
     if field.network is not None or not isinstance(field.grid, Grid):
         raise ValueError(
             "to be solved for or predicted, a field must be linear in its features: a mulfa,"
-            " dense, hash, fourier or radial grid with `decoder.depth` 0"
+            " dense, hash, fourier or radial grid with `decoder.depth` 0, such as those of"
+            " jgrid.theory.LINEAR"
         )
     return field.grid
 

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from jgrid import memory
-from jgrid.index import AbstractIndex
+from jgrid.index import AbstractIndex, check_points
 from jgrid.kernel import AbstractKernel
 from jgrid.ops.gather import FUSED_CHANNELS, CollapsedGather, weighted_gather
 
@@ -52,7 +52,8 @@ class Grid(nn.Module):
         self._share = None
 
     def execute(self, x: jt.Var) -> jt.Var:
-        """x (N, D) in [0, 1], clamped -> (N, n_out)."""
+        """x (N, D) in [0, 1], clamped -> (N, n_out). ValueError for points of another shape."""
+        check_points(x, self.index.dim)
         if self.fused:
             # the same sum, (N, groups, H, C)
             levels = self.fused(x, *self.kernel.collapse(self.w))

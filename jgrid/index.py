@@ -63,6 +63,12 @@ def r_sequence(n: int, dim: int) -> np.ndarray:
     return (0.5 + np.arange(n)[:, None] * step) % 1
 
 
+def check_points(x: jt.Var, dim: int) -> None:
+    """ValueError where x is not (N, dim): fused ops read what lies there, whatever its shape."""
+    if len(x.shape) != 2 or x.shape[1] != dim:
+        raise ValueError(f"points must be of shape (N, {dim}), got {tuple(x.shape)}")
+
+
 def _clamped(x: jt.Var) -> jt.Var:
     """x within [0, 1], with slope 1 there, the border included, and 0 outside."""
     below_one = jt.ternary(x > 1.0, jt.ones_like(x), x)
@@ -118,6 +124,7 @@ class GridIndex(AbstractIndex):
     def __call__(self, x: jt.Var) -> tuple[jt.Var, jt.Var]:
         """x (N, D) in [0, 1], clamped -> node (N, L 2^D) int32 and offset (N, L 2^D, D) = x - node
         position, in cells."""
+        check_points(x, self.dim)
         return self.at(x.unsqueeze(1))
 
     def at(self, x: jt.Var) -> tuple[jt.Var, jt.Var]:
@@ -200,6 +207,7 @@ class FourierIndex(AbstractIndex):
 
     def __call__(self, x: jt.Var) -> tuple[jt.Var, jt.Var]:
         """x (N, D) in [0, 1], clamped -> node (N, L 2^D) int32 and offset (N, L 2^D, D)."""
+        check_points(x, self.dim)
         return self.bands.at(self.warp(_clamped(x)))
 
     def warp(self, x: jt.Var) -> jt.Var:
@@ -242,6 +250,7 @@ class PointIndex(AbstractIndex, nn.Module):
 
     def __call__(self, x: jt.Var) -> tuple[jt.Var, jt.Var]:
         """x (N, D) in [0, 1], clamped -> node (N, k) int32 and offset (N, k, D)."""
+        check_points(x, self.dim)
         x = _clamped(x)
         tree, spacing = self._nearest()
         nearest = tree.query(x.numpy(), np.arange(1, self.k + 1), workers=-1)[1]

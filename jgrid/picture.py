@@ -87,10 +87,10 @@ def side_by_side(panels: Panels) -> np.ndarray:
     top = size + 2 * MARGIN
     font = ImageFont.load_default(size)
     columns = [max(p.shape[1], int(np.ceil(font.getlength(caption)))) for caption, p in panels]
-    width = sum(columns) + MARGIN * (len(panels) - 1)
+    width = sum(columns) + MARGIN * (len(panels) + 1)
     canvas = Image.new("RGB", (width, top + max(p.shape[0] for _, p in panels)), "white")
     draw = ImageDraw.Draw(canvas)
-    left = 0
+    left = MARGIN
     for (caption, pixels), column in zip(panels, columns):
         canvas.paste(_image(as_rgb(pixels)), (left, top))
         _text(draw, (left, MARGIN), caption, "lt", size)

@@ -110,13 +110,19 @@ def cost(result: Mapping[str, Any]) -> str:
 
 def _own_folder(usual: Path, run: dict[str, Any], resume: bool) -> Path:
     """The folder `usual`, or the first of it with a number, that holds nothing of another subject
-    than this run's; where the user asks to go on but only others could, the first of theirs."""
+    than this run's, but rather one that holds this subject's; where the user asks to go on but only
+    others could, the first of theirs."""
     others = []
+    folder = usual
     for n in itertools.count(2):
-        folder = usual if n == 2 else usual.with_name(f"{usual.name}-{n - 1}")
         if not _is_of_another(folder, run):
             break
         others.append(folder)
+        folder = usual.with_name(f"{usual.name}-{n}")
+    if not folder.exists():  # of those with numbers some may have been deleted
+        numbered = sorted(usual.parent.glob(f"{usual.name}-[0-9]*"))
+        mine = [other for other in numbered if _subject_in(other) == run.get("subject")]
+        folder = mine[0] if mine and "subject" in run else folder
     unfinished = [other for other in others if (other / CHECKPOINT).exists()]
     if resume and unfinished and not folder.exists():
         return unfinished[0]
@@ -131,15 +137,20 @@ def _own_folder(usual: Path, run: dict[str, Any], resume: bool) -> Path:
 
 def _is_of_another(folder: Path, run: dict[str, Any]) -> bool:
     """Whether a folder's results, or its checkpoint, are known to be of another subject."""
+    subject = _subject_in(folder)
+    return None not in (subject, run.get("subject")) and subject != run["subject"]
+
+
+def _subject_in(folder: Path) -> Optional[str]:
+    """The digest of what the results, or the checkpoint, of a folder are of; None if unknown."""
     if (folder / CHECKPOINT).exists():
         found = checkpoint.read(folder / CHECKPOINT)[1].get("run")
     else:
         try:
             found = json.loads((folder / "config.json").read_text())
         except (OSError, ValueError):
-            return False
-    subject = found.get("subject") if isinstance(found, dict) else None
-    return None not in (subject, run.get("subject")) and subject != run["subject"]
+            return None
+    return found.get("subject") if isinstance(found, dict) else None
 
 
 def find(folder: Path, run: dict[str, Any], resume: bool) -> Optional[Saved]:

@@ -6,12 +6,13 @@ import os
 import signal
 import time
 from collections.abc import Iterator
+from dataclasses import fields
 from pathlib import Path
 from typing import IO, Annotated, Any, NamedTuple, NoReturn, Optional, Union
 
 from jgrid import checkpoint, parallel
 from jgrid.clock import Clock
-from jgrid.config import MOST, Count, Share, Weight, config
+from jgrid.config import MOST, ArgumentError, Count, Share, Weight, config
 from jgrid.field import count_parameters
 from jgrid.interrupt import Ended, Interrupted, ended_by, signals
 from jgrid.optimizer import Adam
@@ -390,6 +391,10 @@ def fit(task: AbstractTask, config: Any, steps: int = 500, **train: Any) -> Fit:
     of Jittor, numpy and Python, as the apps do: their weights come out with their options.
     ArgumentError where TrainConfig has no room for a value; else as `Trainer.fit`.
     """
+    known = [entry.name for entry in fields(TrainConfig)]  # type: ignore[arg-type]
+    for name in train:
+        if name not in known:
+            raise ArgumentError(name, f"is no entry of TrainConfig; there are {', '.join(known)}")
     train_config = TrainConfig(steps=steps, **train)
     jt.set_global_seed(train_config.seed, different_seed_for_mpi=False)
     model = task.build(config)

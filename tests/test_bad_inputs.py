@@ -183,7 +183,7 @@ def test_the_apps_flag_lets_a_scene_out(tmp_path, monkeypatch, capfd):
             fit_views.main(
                 cli.parse(
                     fit_views.Config,
-                    ["--scene", str(folder), "--out", str(tmp_path / "out"), *flags],
+                    ["--scene", str(folder), "--box", "1", "--out", str(tmp_path / "out"), *flags],
                 )
             )
         assert ended.value.code == 2 and words in capfd.readouterr().err

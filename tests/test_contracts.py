@@ -174,3 +174,14 @@ def test_only_what_reads_the_nodes_counts_them_in_the_budget():
 def test_a_domain_is_what_a_task_is():
     domain = Domain(2, 3)
     assert (domain.aspect, domain.place, domain.start) == (None, None, 0.5)
+
+
+@pytest.mark.parametrize("shape", [(2,), (5, 1), (5, 3), (5, 2, 1)])
+@pytest.mark.parametrize("fused", [True, False])
+def test_points_of_another_shape_are_refused(shape, fused):
+    """A fused op would read what lies beside them."""
+    index = GridIndex(2, [4, 8])
+    grid = Grid(index, InterpolationKernel(), channels=2, fused=fused)
+    for read in (grid, index):
+        with pytest.raises(ValueError, match=r"points must be of shape \(N, 2\), got"):
+            read(jt.zeros(shape))

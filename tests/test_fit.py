@@ -1,6 +1,7 @@
 """jgrid.fit: the same as by hand, with all that a task knows: an image, a surface, a scene."""
 
 import jgrid
+from jgrid.config import ArgumentError
 from jgrid.field import DecoderConfig
 from jgrid.surface.mesh import gyroid_ball
 
@@ -80,3 +81,8 @@ def test_a_scene(scene):
 def test_a_wrong_entry_is_refused():
     with pytest.raises(ValueError, match="`batch` must be at least 1"):
         jgrid.fit(image(), HASH, batch=0)
+
+
+def test_an_unknown_entry_is_named():
+    with pytest.raises(ArgumentError, match="`step` is no entry of TrainConfig; there are steps"):
+        jgrid.fit(image(), HASH, step=5)

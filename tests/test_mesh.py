@@ -350,25 +350,34 @@ def test_quads_are_cut_from_their_first_corner_where_that_can_be():
     assert triangulate(arrow, one).tolist() == [[1, 2, 3], [3, 0, 1]]
 
 
-def gltf(nodes, scene=(0,), uri=None):
-    """A box as glTF, which nodes place; the translations of two instances are in accessor 2."""
+def gltf(nodes, scene=(0,), uri=None, colours=()):
+    """A box as glTF, which nodes place; the translations of two instances are in accessor 2.
+    colours: of its vertices, an array or None for each primitive; without any there is one."""
     box = trimesh.creation.box()
     places = box.vertices.astype("<f4").tobytes()
     corners = box.faces.astype("<u4").tobytes()
     moves = np.array([[0, 0, 0], [5, 0, 0]], "<f4").tobytes()
-    blob = places + corners + moves
-    starts = np.cumsum([0, len(places), len(corners)]).tolist()
+    painted = [own for own in colours if own is not None]
+    parts = [places, corners, moves, *(own.tobytes() for own in painted)]
+    blob = b"".join(parts)
+    starts = np.cumsum([0, *map(len, parts[:-1])]).tolist()
     views = [
         {"buffer": 0, "byteOffset": start, "byteLength": len(part)}
-        for start, part in zip(starts, (places, corners, moves))
+        for start, part in zip(starts, parts)
     ]
     kinds = [(5126, 8, "VEC3"), (5125, 36, "SCALAR"), (5126, 2, "VEC3")]
+    kinds += [(5121 if own.dtype == np.uint8 else 5126, 8, "VEC4") for own in painted]
+    numbers = iter(range(3, len(kinds)))
+    primitives = [
+        {"attributes": {"POSITION": 0, **({} if own is None else {"COLOR_0": next(numbers)})}}
+        for own in colours or [None]
+    ]
     tree = {
         "asset": {"version": "2.0"},
         "scene": 0,
         "scenes": [{"nodes": list(scene)}],
         "nodes": nodes,
-        "meshes": [{"primitives": [{"attributes": {"POSITION": 0}, "indices": 1}]}],
+        "meshes": [{"primitives": [{**primitive, "indices": 1} for primitive in primitives]}],
         "buffers": [{"byteLength": len(blob), **({"uri": uri} if uri else {})}],
         "bufferViews": views,
         "accessors": [
@@ -393,6 +402,17 @@ def test_instances_and_mirrored_nodes_of_gltf(tmp_path):
     assert len(read.faces) == 24 and read.volume == pytest.approx(2)
     path.write_bytes(gltf([{"children": [1], "scale": [1, -2, 1]}, {"mesh": 0}]))
     assert read_mesh(path).volume == pytest.approx(2) and not load_mesh(path).notes
+
+
+def test_colours_of_gltf_in_bytes_and_in_floats(tmp_path):
+    path = tmp_path / "a.glb"
+    grey = np.full((8, 4), 128, np.uint8)
+    white = np.ones((8, 4), np.float32)
+    path.write_bytes(gltf([{"mesh": 0}], colours=(grey, white)))
+    read = np.asarray(read_mesh(path).visual.vertex_colors)
+    assert (read[:8, :3] == 128).all() and (read[8:, :3] == 255).all()
+    path.write_bytes(gltf([{"mesh": 0}], colours=(grey, None)))
+    assert "1 of 2 parts have no colours" in read_mesh(path).metadata["notes"][0]
 
 
 @pytest.mark.parametrize(

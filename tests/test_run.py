@@ -1,6 +1,7 @@
 """The protocol of a run: what is saved when, what is forgotten, what is said."""
 
 import json
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
@@ -152,3 +153,11 @@ def test_a_run_does_not_go_on_with_another_subject(tmp_path, monkeypatch):
 def test_results_that_say_nothing_of_their_subject_are_anybodys(tmp_path):
     (tmp_path / "config.json").write_text("[]")
     assert Run("fit_image", "cat", Config(out=tmp_path)).folder == tmp_path
+
+
+def test_a_deleted_namesake_loses_no_other(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    first = finished("cat", SUBJECT)
+    second = unfinished("cat", OTHER)
+    shutil.rmtree(first)
+    assert Run("fit_image", "cat", Config(resume=True), OTHER).folder == second

@@ -88,7 +88,8 @@ class Field(nn.Module):
         return self.network(x) if self.network is not None else x
 
     def values(self, points: np.ndarray) -> np.ndarray:
-        """f at many points, (N, D) -> (N, n_out), without gradients and in chunks."""
+        """f at many points, (N, D) in [0, 1], which are clamped -> (N, n_out), not clipped to what
+        colours can be; without gradients and in chunks. ValueError for points of another shape."""
         return in_chunks(self, points)
 
     def use_plain_ops(self) -> None:

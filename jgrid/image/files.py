@@ -186,7 +186,7 @@ def _in_srgb(image: Image.Image, halved: bool, path: Union[str, os.PathLike]) ->
     try:
         profile = ImageCms.getOpenProfile(io.BytesIO(stored))
         name = ImageCms.getProfileDescription(profile).strip()
-        if "srgb" in name.lower():
+        if "srgb" in name.lower() and "linear" not in name.lower():
             return image
         if not halved:
             made = ImageCms.profileToProfile(image, profile, ImageCms.createProfile("sRGB"))

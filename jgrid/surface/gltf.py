@@ -62,9 +62,11 @@ def read_gltf(data: bytes, notes: list[str], path: Path, progress: bool = False)
             count += len(places)
     if not vertices:
         return np.zeros((0, 3)), np.zeros((0, 3), np.int64), None
-    whole = None
-    if all(own is not None for own in colours):
-        whole = np.concatenate([own[:, :3] for own in colours if own is not None])
+    coloured = [own[:, :3] for own in colours if own is not None]
+    whole = np.concatenate(coloured) if len(coloured) == len(colours) else None
+    if coloured and whole is None:
+        missing = len(colours) - len(coloured)
+        notes.append(f"{missing} of {len(colours)} parts have no colours, so none are read")
     return np.concatenate(vertices), np.concatenate(faces), whole
 
 
@@ -107,8 +109,8 @@ class _File:
         colours = None
         if "COLOR_0" in attributes:
             colours = self.array(attributes["COLOR_0"])
-            if colours.dtype == np.uint16:
-                colours = colours / 65535
+            if colours.dtype.kind == "u":
+                colours = colours / np.iinfo(colours.dtype).max
         return places, faces, colours
 
     def array(self, number: int) -> np.ndarray:
