@@ -149,6 +149,7 @@ def fit(config: Config, device: str) -> list[Path]:
         f"{len(train.poses)} views of {train.camera.width} x {train.camera.height} pixels; about"
         f" {needed / 2**30:.2f} GiB of memory"
     )
+    reason = cli.with_flags(reason, config)
     print(
         f"box: half its side {box.half:.12g}, centre {point_text(box.centre)}, {reason};"
         f" {'contracted, to see beyond it' if box.contracted else 'nothing is seen beyond it'}"

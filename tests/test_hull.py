@@ -4,8 +4,8 @@ import dataclasses
 import warnings
 
 from jgrid.field import DecoderConfig, HashGridConfig
-from jgrid.scene.camera import Box
-from jgrid.scene.files import load_views
+from jgrid.scene.camera import Box, Camera, sphere_poses
+from jgrid.scene.files import Views, load_views
 from jgrid.scene.hull import hull
 from jgrid.scene.made import make_scene
 from jgrid.scene.occupancy import Occupancy
@@ -100,8 +100,54 @@ def test_what_one_picture_alone_shows_as_empty_is_not_carved(ball):
     assert found(spoiled(ball, holes)).keep[inside()].all()
 
 
-def test_a_box_that_cuts_the_scene_is_no_contradiction(ball):
-    assert not found(ball, Box(0.7)).contradict
+@pytest.mark.parametrize("half", [0.3, 0.7])
+def test_a_box_that_cuts_the_scene_is_no_contradiction(ball, half):
+    result = found(ball, Box(half))
+    assert result.cut and not result.contradict
+    spoilt = found(spoiled(ball, blank(5)), Box(half))
+    assert spoilt.contradict and spoilt.culprits == (5,) and not spoilt.cut
+    assert not found(ball).cut
+    with pytest.warns(UserWarning, match="more than the box .* a larger `box` would hold it"):
+        ViewsTask(ball, ball, Box(half), ViewsConfig(cells=CELLS, samples=64))
+
+
+def ellipsoids(axes, *centres, distance, width=40, height=40, tangent=0.36):
+    """Pictures of ellipsoids, cut out, from 40 cameras at a distance."""
+    focal = height / 2 / tangent
+    camera = Camera(width, height, focal, focal, width / 2, height / 2)
+    poses = sphere_poses(40, distance)
+    pixels = np.zeros((40, height, width, 4), np.uint8)
+    for n, pose in enumerate(poses):
+        origin, direction = camera.rays(pose, np.arange(width * height))
+        ray = direction / axes
+        for centre in centres:
+            start = (origin - np.asarray(centre)) / axes
+            along = -(start * ray).sum(1) / (ray**2).sum(1)
+            near = np.linalg.norm(start + along[:, None] * ray, axis=1) < 1
+            pixels[n].reshape(-1, 4)[near & (along > 0)] = 255
+    return Views(pixels, poses, camera)
+
+
+def test_a_box_that_cuts_off_the_ends_says_so():
+    views = ellipsoids((2.2, 0.8, 0.6), (0, 0, 0), distance=5, width=160, height=90)
+    result = found(views)
+    assert result.cut and not result.contradict
+
+
+def test_a_box_much_smaller_than_the_scene_makes_no_culprits():
+    poles = [(x, y, 0) for x in (-0.5, 0.5) for y in (-0.5, 0.5)]
+    views = ellipsoids((0.15, 0.15, 1.0), *poles, distance=3.2, width=80, height=80)
+    result = found(views, Box(0.3))
+    assert result.cut and not result.contradict
+    nobody = found(spoiled(views, blank(5)), Box(0.3))
+    assert nobody.contradict and nobody.culprits == ()
+
+
+def test_cameras_in_the_box_do_not_make_a_contradiction():
+    views = ellipsoids((0.6, 0.6, 0.02), (0, 0, 0), distance=1.2, width=80, height=80, tangent=0.55)
+    result = found(views)
+    assert not result.contradict and result.culprits == () and result.keep.any()
+    assert found(spoiled(views, blank(5))).culprits == (5,)
 
 
 def test_masks_the_wrong_way_round_are_refused(ball):

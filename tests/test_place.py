@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 import trimesh
 from conftest import DEVICE
+from scipy.spatial.transform import Rotation
 
 FLIP = np.diag([1.0, -1.0, -1.0, 1.0])
 SIZE = 16
@@ -90,6 +91,11 @@ def test_scenes_without_end_are_contracted():
     assert choose(noise).box.contracted
     assert not choose(views(poses, alpha=255)).box.contracted  # a plain backdrop
     assert choose(views(poses, alpha=255, colour=128)).box.contracted
+    black = choose(views(poses, alpha=255, colour=0))
+    assert black.box.contracted
+    assert "edges are all black, `background` black keeps it uncontracted" in black.reason
+    for other in (noise, views(poses, alpha=255), views(poses, alpha=255, colour=128)):
+        assert "edges" not in choose(other).reason
     assert not choose(views(poses, alpha=255, colour=0), background=0.0).box.contracted
     assert not choose(views(poses, alpha=0, colour=128)).box.contracted  # cut out
     assert not choose(noise, 1.5).box.contracted  # a box that is given is all there is
@@ -151,6 +157,23 @@ def test_right_poses_are_not_suspected():
     for poses in (sphere_poses(24, 3.2), circle_poses(9, 2.0), forward, shaky, outwards()):
         assert misread(poses) is None
         check_poses(poses)
+
+
+@pytest.mark.parametrize("jitter", [0.15, 0.3])
+def test_a_walk_ahead_is_not_suspected(jitter):
+    rng = np.random.default_rng(0)
+    poses = np.repeat(np.eye(4)[None], 40, axis=0)
+    poses[:, :3, :3] = Rotation.from_rotvec(jitter * rng.normal(size=(40, 3))).as_matrix()
+    poses[:, 2, 3] = -np.linspace(0, 5, 40)
+    assert misread(poses) is None
+
+
+@pytest.mark.parametrize("angle", [2.0, 6.0])
+def test_part_of_an_orbit_that_is_inverted_is_named(angle):
+    turns = np.linspace(0, angle, 30)
+    orbit = np.stack([look_at([3 * np.cos(a), 3 * np.sin(a), 1.0]) for a in turns])
+    assert misread(orbit) is None
+    assert "world-to-camera" in misread(np.linalg.inv(orbit))
 
 
 def test_cameras_in_one_place_are_refused():

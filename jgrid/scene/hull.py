@@ -1,6 +1,7 @@
 """What silhouettes, the transparent pixels of pictures, say of where a scene is."""
 
 from dataclasses import replace
+from functools import partial
 from typing import NamedTuple, Optional
 
 from jgrid.scene.camera import Box
@@ -16,15 +17,21 @@ SUSPECTS = 12  # pictures, each tried against as many others
 WITNESSES = 3  # of these, at least, that lose something make a culprit
 FEW = 0.25  # of all pictures: more cannot be said to be wrong
 COARSE = 16  # points along an axis that stand for the whole box
+# of the pictures see a point that says whose fault something is: one near a camera, or behind the
+# scene, would fill what others miss
+COMMON = 0.5
+WIDER = (2, 4, 8)  # times as large a box that may hold what one cuts
 
 
 class Hull(NamedTuple):
     """keep (N,) bool: where the scene may be; contradict: whether the silhouettes contradict one
-    another; culprits: numbers of the pictures whose fault that is, where it can be told."""
+    another; culprits: numbers of the pictures whose fault that is, where it can be told; cut:
+    whether they show more than the box holds."""
 
     keep: np.ndarray
     contradict: bool = False
     culprits: tuple[int, ...] = ()
+    cut: bool = False
 
 
 def hull(views: Views, points: np.ndarray, radius: float, box: Box) -> Hull:
@@ -40,28 +47,44 @@ def hull(views: Views, points: np.ndarray, radius: float, box: Box) -> Hull:
     several = Hull((empty < seen) & (empty < SEVERAL))
     if look.filled_by((seen > 0) & (empty == 0)):
         return several
-    wider = _Silhouettes(views, points, radius, replace(box, half=2 * box.half))
-    seen, empty, _ = wider.count(1)
-    if wider.filled_by((seen > 0) & (empty == 0)):
-        return several  # the box cuts the scene: no picture contradicts another
+    if _cuts(views, points, radius, box):
+        return several._replace(cut=True)  # no picture contradicts another
     seen, empty, gone = look.count(max(SEVERAL, DOUBT * len(views.poses)))
     keep = (empty < seen) & (empty < np.maximum(SEVERAL, DOUBT * seen))
-    return Hull(keep, True, _culprits(look, keep, gone))
+    common = keep & (seen >= COMMON * len(views.poses))
+    return Hull(keep, True, _culprits(look, common, gone))
+
+
+def _cuts(views: Views, points: np.ndarray, radius: float, box: Box) -> bool:
+    """Whether a larger box holds what the pictures show: one with no camera inside, but for the
+    first."""
+    away = np.abs(views.poses[:, :3, 3] - np.asarray(box.centre)).max(1).min()
+    for times in WIDER:
+        larger = replace(box, half=times * box.half)
+        if times > WIDER[0] and larger.half > away:
+            break
+        wider = _Silhouettes(views, points, radius, larger)
+        seen, empty, _ = wider.count(1)
+        if wider.filled_by((seen >= COMMON * len(views.poses)) & (empty == 0)):
+            return True
+    return False
 
 
 def _culprits(look: "_Silhouettes", keep: np.ndarray, gone: list[np.ndarray]) -> tuple[int, ...]:
     """The pictures, where they are few, that show what the others say is not there, or whose empty
     pixels alone take away what others show."""
+    cover = partial(look.balls.cover, look.views)
     pictures = np.arange(len(gone))
-    filled = [look.balls.cover(look.views, n, keep) for n in pictures]
-    found = {int(n) for n in pictures if look.lost(n, filled[n]) > 4 * LOST}
+    filled = [cover(n, keep) for n in pictures]
+    # of what all points cover: the box's own cover reaches a little farther
+    found = {int(n) for n in pictures if look.lost(n, filled[n], cover(n)) > 4 * LOST}
     against = np.array([keep[points].sum() for points in gone])
     for n in np.argsort(-against, kind="stable")[:SUSPECTS]:
         left = keep.copy()
         left[gone[n]] = False
         others = pictures[pictures != n]
         others = others[:: max(1, len(others) // SUSPECTS)]
-        lost = [look.lost(k, look.balls.cover(look.views, k, left), filled[k]) for k in others]
+        lost = [look.lost(k, cover(k, left), filled[k]) for k in others]
         if sum(share > LOST for share in lost) >= WITNESSES:
             found.add(int(n))
     return tuple(sorted(found)) if len(found) <= FEW * len(gone) else ()
@@ -98,9 +121,14 @@ class _Balls(NamedTuple):
         """The pixels (H, W) of picture n that the balls cover, or those to keep."""
         chosen = np.arange(len(self.centres)) if keep is None else np.flatnonzero(keep)
         _, row, column, reach = self.project(views, n, chosen)
-        hit = np.zeros(views.pixels.shape[1:3], bool)
-        hit[row, column] = True
-        return _distance(~hit) <= reach.min(initial=1e30)
+        octave = np.floor(2 * np.log2(reach))  # of like radii, each as large as their least
+        covered = np.zeros(views.pixels.shape[1:3], bool)
+        for of in np.unique(octave):
+            these = octave == of
+            hit = np.zeros_like(covered)
+            hit[row[these], column[these]] = True
+            covered |= _distance(~hit) <= reach[these].min()
+        return covered
 
 
 class _Silhouettes:
@@ -125,7 +153,7 @@ class _Silhouettes:
             there, row, column, reach = self.balls.project(
                 self.views, n, np.flatnonzero(empty < most)
             )
-            gone.append(there[_distance(self.views.empty(n))[row, column] > reach])
+            gone.append(there[_distance(self.views.empty(n))[row, column] > reach].astype(np.int32))
             seen[there] += 1
             empty[gone[-1]] += 1
         return seen, empty, gone

@@ -18,20 +18,23 @@ FILL_CONTRACTED = 1.6  # the same of one around which all else is contracted
 KEPT = (0.9, 2.5)  # the same of a box that is the usual one, or the file's, and is kept
 ROUNDS = 20  # of the search for the point that the cameras look at
 WAYS = 0.02  # mean square of a sine: cameras whose axes differ less say nothing of a distance
+SURE = 0.2  # the same where poses are inverted: those of a walk ahead then look at one point, too
 AIMED = 0.2  # sine of the angle by which cameras that look at a point miss it
 MET = 0.001  # of the rays: fewer meet a box by chance
 MET_BESIDE = 0.25  # the same of a box beside what the cameras look at
 ASTRAY = 30.0  # times farther, or nearer, than the others a picture's place is none
 PLAIN = 12 / 255  # by which a backdrop of one colour may differ from it
+BACKDROPS = {"white": 1.0, "black": 0.0}  # an object's pictures may have
 
 FLIP = np.diag([1.0, -1.0, -1.0, 1.0])  # OpenCV's axes of a camera (right, down, ahead), or back
-READINGS = {
+READINGS = {  # how else poses may be read, and how much the cameras' axes must differ then
     "they have OpenCV's axes (right, down, ahead) where OpenGL's (right, up, back) are read: turn"
-    " the second and third column round": lambda poses: poses @ FLIP,
-    "they are world-to-camera where camera-to-world is read: invert them": np.linalg.inv,
+    " the second and third column round": (lambda poses: poses @ FLIP, WAYS),
+    "they are world-to-camera where camera-to-world is read: invert them": (np.linalg.inv, SURE),
     "they are world-to-camera with OpenCV's axes where camera-to-world with OpenGL's axes is read:"
-    " invert them, then turn the second and third column round": lambda poses: (
-        np.linalg.inv(poses) @ FLIP
+    " invert them, then turn the second and third column round": (
+        lambda poses: np.linalg.inv(poses) @ FLIP,
+        SURE,
     ),
 }
 
@@ -80,9 +83,10 @@ def misread(poses: np.ndarray) -> Optional[str]:
     found = aim(poses)
     if found.ahead >= 0.75 and found.miss < 2 * AIMED and not _one_place(poses):
         return None
-    for words, reading in READINGS.items():
+    for words, (reading, least) in READINGS.items():
         other = reading(poses)
-        if aim(other).shared and not _one_place(other):
+        found = aim(other)
+        if found.shared and found.ways > least and not _one_place(other):
             return words
     return None
 
@@ -179,20 +183,31 @@ def choose(
     check_poses(views.poses)
     found = aim(views.poses)
     endless = not views.transparent and not plain(views, background)
+    why = _backdrop(views) if endless and not contract else ""
     if not found.shared:
         return _around(views, centre, contract)
     seen = float(np.median(found.distance)) * _tangent(views)
     stated = views.stated
     for box, reason in ((stated, "as the scene's file states"), (USUAL, "the usual one")):
         if box and not centre and _agrees(box, found.point, seen):
-            return Choice(replace(box, contracted=contract or endless), reason)
+            return Choice(replace(box, contracted=contract or endless), reason + why)
     reason = "what the cameras look at"
     if stated and stated.half > KEPT[1] * seen:
         reason += f", of the {stated.half:.3g} that the scene's file states"
         endless = not views.transparent
     contracted = contract or endless
     half = (FILL_CONTRACTED if contracted else FILL) * seen
-    return Choice(_box(half, centre or found.point, contracted), reason)
+    return Choice(_box(half, centre or found.point, contracted), reason + why)
+
+
+def _backdrop(views: Views) -> str:
+    """In words, the background on which a scene has an end after all; empty where there is none."""
+    for name, colour in BACKDROPS.items():
+        if plain(views, colour):
+            return (
+                f"; the pictures' edges are all {name}, `background` {name} keeps it uncontracted"
+            )
+    return ""
 
 
 def _around(views: Views, centre: Optional[tuple[float, float, float]], contract: bool) -> Choice:

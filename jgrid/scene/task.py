@@ -16,7 +16,7 @@ from jgrid.index import GridIndex
 from jgrid.ops.render import distortion
 from jgrid.scene.camera import Box
 from jgrid.scene.files import Views
-from jgrid.scene.hull import hull, inverted
+from jgrid.scene.hull import DOUBT, hull, inverted
 from jgrid.scene.occupancy import Occupancy
 from jgrid.scene.place import check_box, point_text
 from jgrid.scene.radiance import RadianceConfig, RadianceField
@@ -38,7 +38,8 @@ TV_POINTS = 2**12  # whose cells' total variation a step looks at
 SECONDS = 2.0  # before a bar is shown
 GLANCE = 2**20  # pixels of the test pictures that are looked at during training
 KEPT_BYTES = 2**29  # of renderings, between an evaluation and the files
-HULL_BYTES = 200  # of a cell, while the hull of the silhouettes is looked for
+HULL_BYTES = 200  # of a cell, while the hull of the silhouettes is looked for, besides 4 for each
+# picture that may show it as empty
 
 
 @config
@@ -151,7 +152,8 @@ class ViewsTask(AbstractTask):
                 " (alpha) are the wrong way round; invert them, or set `carve` to False"
             )
         cells = self.config.cells
-        memory.require(HULL_BYTES * cells**3, f"the hull in {cells}^3 cells", "`cells`")
+        of_cell = HULL_BYTES + int(4 * DOUBT * len(self.train.poses))
+        memory.require(of_cell * cells**3, f"the hull in {cells}^3 cells", "`cells`")
         found = hull(self.train, self.occupancy.centres(), np.sqrt(3) / 2 / cells, self.box)
         if not found.keep.any():
             raise ValueError(
@@ -165,6 +167,12 @@ class ViewsTask(AbstractTask):
             left_out = "these pictures are left out" if names else "few of them alone carve nothing"
             warnings.warn(
                 f"silhouettes {whose}: masks lost something, or poses are wrong; {left_out}",
+                stacklevel=3,
+            )
+        if found.cut:
+            warnings.warn(
+                f"the pictures show more than the box (half its side {self.box.half:.4g}, centre"
+                f" {point_text(self.box.centre)}) holds; a larger `box` would hold it",
                 stacklevel=3,
             )
         self.occupancy.carve(found.keep)
