@@ -2,6 +2,7 @@
 it."""
 
 import gc
+import shutil
 import sys
 
 from jgrid import cli, memory
@@ -169,8 +170,16 @@ COMMANDS = [
     (fit_image, ["--scale", "64"], "--scale"),
     (fit_sdf, ["grid:dense", "--field.finest", "1200"], "--field.finest"),
     (fit_sdf, ["--sdf.pool", "1000000000"], "--sdf.pool"),
-    (fit_views, ["--scene", "{scene}", "grid:dense", "--field.finest", "1200"], "--field.finest"),
-    (fit_views, ["--scene", "{scene}", "--train.batch", "100000000"], "--train.batch"),
+    (
+        fit_views,
+        ["--scene", "{scene}", "--box", "1", "grid:dense", "--field.finest", "1200"],
+        "--field.finest",
+    ),
+    (
+        fit_views,
+        ["--scene", "{scene}", "--box", "1", "--train.batch", "100000000"],
+        "--train.batch",
+    ),
 ]
 
 
@@ -222,7 +231,9 @@ def test_a_picture_or_a_scene_that_is_too_large_is_refused(scene, tmp_path, monk
         load_image(scene / "train" / "r_0.png")
     monkeypatch.setattr(memory, "available", lambda: 4000)
     read = transforms("train")
-    read["frames"] *= 10
+    read["frames"] = [{**read["frames"][0], "file_path": f"./train/n_{n}"} for n in range(20)]
+    for n in range(20):
+        shutil.copy(scene / "train" / "r_0.png", scene / "train" / f"n_{n}.png")
     (scene / "transforms_train.json").write_bytes(to_bytes(read))
     with pytest.raises(memory.NotEnough, match="20 pictures of 7 x 9 pixels"):
         load_views(scene, "train")

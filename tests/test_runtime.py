@@ -257,7 +257,7 @@ def test_without_onednn_jittor_is_told_not_to_fetch_it(machine, capsys):
 
 
 def test_the_first_compile_is_announced_once(machine, capsys):
-    machine.has(core_is_compiled=False)
+    machine.has(core_is_compiled=False, compile_core=None)
     runtime.prepare()
     assert capsys.readouterr().err.strip() == runtime.FIRST_COMPILE.strip()
     assert "log_silent" not in os.environ
