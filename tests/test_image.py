@@ -345,17 +345,19 @@ def test_panels_stand_side_by_side():
         ("three", np.ones((10, 5, 4))),
     ]
     sheet = picture.side_by_side(panels)
-    last = 30 + 50 + 2 * picture.MARGIN
+    margin = picture.MARGIN
+    last = 30 + 50 + 3 * margin
     # the third is narrower than its caption
-    assert 20 < sheet.shape[1] - last < 60 and sheet.shape[2] == 3
+    assert 20 < sheet.shape[1] - margin - last < 60 and sheet.shape[2] == 3
     # which is written to its end
     assert (sheet[:, last + 20 :] < 0.5).any()
     top = sheet.shape[0] - 40
     assert top > 10  # room for the captions
-    assert (sheet[top : top + 20, :30] == 0).all() and (sheet[top + 20 :, :30] == 1).all()
-    np.testing.assert_allclose(
-        sheet[top:, 30 + picture.MARGIN : 80 + picture.MARGIN], 0.5, atol=1 / 255
-    )
+    first = sheet[top:, margin : 30 + margin]
+    assert (first[:20] == 0).all() and (first[20:] == 1).all()
+    assert (sheet[:, :margin] == 1).all() and (sheet[:, -margin:] == 1).all()
+    second = sheet[top:, 30 + 2 * margin : 80 + 2 * margin]
+    np.testing.assert_allclose(second, 0.5, atol=1 / 255)
     assert (sheet[:top] < 0.5).any()  # something is written there
 
 
