@@ -164,7 +164,7 @@ class ViewsTask(AbstractTask):
         if found.contradict:
             names = listed([self.train.name(n) for n in found.culprits])
             whose = f"of {names} contradict the others" if names else "contradict one another"
-            left_out = "these pictures are left out" if names else "few of them alone carve nothing"
+            left_out = "these pictures are left out" if names else "a few alone carve nothing"
             warnings.warn(
                 f"silhouettes {whose}: masks lost something, or poses are wrong; {left_out}",
                 stacklevel=3,

@@ -8,12 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Union
 
 from jgrid.surface.files import read_mesh
-from jgrid.surface.mend import (
-    drop_copies,
-    drop_degenerate,
-    orient,
-    weld,
-)
+from jgrid.surface.mend import drop_copies, drop_degenerate, orient, weld
 from jgrid.surface.parting import SKIN, parting
 from jgrid.surface.polygons import area_vectors
 from jgrid.surface.winding import Winding, edge_uses
@@ -29,10 +24,10 @@ MOST_FACES = 5_000_000
 LONGEST = 0.9  # side of a normalised mesh's bounding box; the rest of the unit cube is air
 CHUNK = 2**18  # points per call of libigl, which builds its tree anew in each
 PROBES = 2**12  # points at which a mesh's two definitions of inside are compared
+DOUBT = 1e-3  # the fraction of them that may differ, or must lie inside
 COARSE = 1e-4  # of a mesh's size: steps between coordinates of which a word is said
 SPECK = 0.05  # of its size: if nearly all of its surface lies within, of that too
 MARGIN = 0.005  # the part of the surface at each end that may lie elsewhere
-DOUBT = 1e-3  # the fraction of them that may differ, or must lie inside
 
 
 @dataclass(frozen=True, eq=False)
