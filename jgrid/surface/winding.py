@@ -10,8 +10,8 @@ class Winding:
     """The winding number of faces (F, 3) as a function of points (N, 3) -> (N,): near 1 inside,
     near 0 outside, between them where the surface is open.
 
-    Closed parts count only within their bounding boxes, and are asked one by one: of an engine of
-    3,000 parts that is a hundred times faster than asking for all at once."""
+    Closed parts count only within their bounding boxes, so each is asked alone, about the points
+    there: of an engine of thousands of parts most have nothing to say of a point."""
 
     def __init__(self, vertices: np.ndarray, faces: np.ndarray):
         self._vertices = vertices
