@@ -1,5 +1,6 @@
 """U(x): which nodes of a grid answer for a point."""
 
+import functools
 import itertools
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -11,6 +12,9 @@ import jittor as jt
 import numpy as np
 from jittor import nn
 from scipy.spatial import cKDTree
+from typing_extensions import Literal, get_args
+
+Fold = Literal["lattice", "hash"]  # how a level of more nodes than its table shares it
 
 # Instant-NGP's primes (Mueller et al. 2022, eq. 4); the first is 1, so that neighbours along axis 0
 # stay neighbours
@@ -63,6 +67,34 @@ def r_sequence(n: int, dim: int) -> np.ndarray:
     return (0.5 + np.arange(n)[:, None] * step) % 1
 
 
+# of the ways to fold a level, so many are looked at; the best lattice there is is hardly better
+LATTICES = {2: 4096, 3: 512}
+
+
+@functools.lru_cache(maxsize=None)
+def lattice_steps(size: int, dim: int, limit: int) -> tuple[int, ...]:
+    """The steps (1, a, ...) that fold a grid into a table of `size` slots, slot = <steps, corner>
+    mod size, so that corners which share a slot lie as far apart as they can.
+
+    These are a lattice of determinant `size`; of the steps below `limit` that are looked at, those
+    are taken whose lattice has the longest shortest vector."""
+    if dim == 1:
+        return (1,)
+    top = max(1, min(size, limit) - 1)
+    steps = np.unique((1 + r_sequence(LATTICES[dim], dim - 1) * top).astype(np.int64), axis=0)
+    # no lattice's shortest vector is longer than that of the densest packing (Hermite's constant)
+    reach = int(np.ceil((size * {2: 2 / 3**0.5, 3: 2**0.5}[dim]) ** (1 / dim)))
+    axes = np.meshgrid(*[np.arange(-reach, reach + 1)] * (dim - 2), np.arange(reach + 1))
+    others = np.stack([a.ravel() for a in axes], axis=1)
+    others = others[(others != 0).any(1)]  # along axis 0 alone the nearest is `size` away
+    squares = (others**2).sum(1)
+    shortest = []
+    for a in steps:
+        along = (others @ a) % size
+        shortest.append((np.minimum(along, size - along) ** 2 + squares).min())
+    return (1, *(int(a) for a in steps[np.argmax(shortest)]))
+
+
 def check_points(x: jt.Var, dim: int) -> None:
     """ValueError where x is not (N, dim): fused ops read what lies there, whatever its shape."""
     if len(x.shape) != 2 or x.shape[1] != dim:
@@ -80,17 +112,27 @@ class GridIndex(AbstractIndex):
     holds are hashed.
 
     U(x) = { first_l + slot_l(floor(x R_l) + b) : l < L, b in {0,1}^D }, with slot_l row-major (axis
-    0 fastest) where the (R+1)^D nodes of level l fit into `table_size`, else (xor_d c_d prime_d mod
-    2^32) mod table_size.
+    0 fastest) where the (R+1)^D nodes of level l fit into `table_size`, else folded into it:
+
+        lattice:  slot(c) = <steps, c> mod table_size
+        hash:     slot(c) = (xor_d c_d prime_d mod 2^32) mod table_size
+
+    By a lattice nodes that share a slot lie as far apart as they can, and neighbours share with
+    neighbours: a level repeats itself, like a tiling, and levels of other cells repeat elsewhere.
+    By a hash (Mueller et al. 2022) they lie anywhere, side by side too.
 
     cells: (L, D) or (L,) cells along each axis; table_size: most nodes a level may own, None for no
-    limit. Attributes, one for each level: cells; size, its nodes; hashed, bool; first, its first
-    node."""
+    limit. Attributes, one for each level: cells; size, its nodes; hashed, whether it is folded;
+    first, its first node; steps (L, D), of a corner's slot, 0 where it is a hash."""
 
     fusible = True
 
     def __init__(
-        self, dim: int, cells: Union[Sequence[int], np.ndarray], table_size: Optional[int] = None
+        self,
+        dim: int,
+        cells: Union[Sequence[int], np.ndarray],
+        table_size: Optional[int] = None,
+        fold: Fold = "hash",
     ):
         cells = np.asarray(cells, np.int64)
         if cells.ndim == 1:
@@ -102,6 +144,8 @@ class GridIndex(AbstractIndex):
             )
         if table_size is not None and table_size < 2:
             raise ValueError(f"a grid's table needs a size of at least 2, got {table_size}")
+        if fold not in get_args(Fold):
+            raise ValueError(f"a level is folded by {' or '.join(get_args(Fold))}, not by {fold!r}")
         # of which 64 bits might not hold the true number
         dense = np.minimum(np.prod(cells + 1.0, axis=1), 2.0**53).astype(np.int64)
         size = dense if table_size is None else np.minimum(dense, table_size)
@@ -118,6 +162,7 @@ class GridIndex(AbstractIndex):
         self.n_levels = len(cells)
         self.n_nodes = int(size.sum())
         self.k = self.n_levels * 2**dim
+        self.steps = self._steps(fold)
         corners = np.array(list(itertools.product((0, 1), repeat=dim)), np.int64)
         self._corners = corners[:, ::-1].copy()  # axis 0 fastest
 
@@ -144,20 +189,35 @@ class GridIndex(AbstractIndex):
         offset = offset - 1e-30 * ahead
         return self._slot(corner).reshape(n, self.k), offset.reshape(n, self.k, self.dim)
 
+    def _steps(self, fold: Fold) -> np.ndarray:
+        """How far along the table a step along each axis goes, (L, D); 0 where levels are hashed."""
+        below = np.concatenate([np.ones_like(self.cells[:, :1]), self.cells[:, :-1] + 1], axis=1)
+        steps = np.cumprod(below, axis=1)
+        steps[self.hashed] = 0  # which could overflow
+        for level in np.flatnonzero(self.hashed) if fold == "lattice" else ():
+            # below which <steps, corner> fits into 32 bits
+            limit = (2**32 - 1) // int((self.cells[level] + 1).sum())
+            steps[level] = lattice_steps(int(self.size[level]), self.dim, limit)
+        return steps
+
     def _slot(self, corner: jt.Var) -> jt.Var:
         """Integer corners (N, L, 2^D, D) -> rows of the table (N, L, 2^D)."""
-        below = np.concatenate([np.ones_like(self.cells[:, :1]), self.cells[:, :-1] + 1], axis=1)
-        stride = np.cumprod(below, axis=1)
-        stride[self.hashed] = 0  # their row-major slots could overflow and are not used
-        slot = (corner * jt.array(stride.astype(np.int32)).unsqueeze(1)).sum(-1)
-        if self.hashed.any():
-            hashed = jt.array(self.hashed).unsqueeze(-1).broadcast(slot.shape)
-            slot = jt.ternary(hashed, self._hash(corner), slot)
+        hashed = self.steps[:, 0] == 0
+        folded = self.hashed & ~hashed
+        if folded.any():
+            # a 0-d or scalar int64 would be narrowed to 32 bits by Jittor, an array is not
+            slot = (corner.int64() * jt.array64(self.steps).unsqueeze(1)).sum(-1)
+            period = np.where(folded, self.size, 2**31)
+            slot = (slot % jt.array64(period).unsqueeze(-1)).int32()
+        else:
+            slot = (corner * jt.array(self.steps.astype(np.int32)).unsqueeze(1)).sum(-1)
+        if hashed.any():
+            chosen = jt.array(hashed).unsqueeze(-1).broadcast(slot.shape)
+            slot = jt.ternary(chosen, self._hash(corner), slot)
         return slot + jt.array(self.first.astype(np.int32)).unsqueeze(-1)
 
     def _hash(self, corner: jt.Var) -> jt.Var:
         """Integer corners (N, L, 2^D, D) -> slots of their levels' tables (N, L, 2^D)."""
-        # a 0-d or scalar int64 would be narrowed to 32 bits by Jittor, an array is not
         primes = jt.array64(np.array(HASH_PRIMES[: self.dim]))
         mask = jt.array64(np.array([0xFFFFFFFF]))
         wide = (corner.int64() * primes) & mask

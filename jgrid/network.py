@@ -11,6 +11,7 @@ from jittor import nn
 
 # of Gaussians: less than float32 sees beside 1; subnormal numbers would slow the matrix products
 LEAST_EXPONENT = -20.0
+GATE = 0.01  # bound of a gate's weights at the start, over the root of its inputs
 
 
 def require_memory(sizes: Sequence[int], copies: int = 1) -> None:
@@ -38,8 +39,13 @@ class MLP(nn.Module):
     """z_{l+1} = relu(W_l z_l + b_l), `depth` hidden layers of `width`, last layer linear; (N, n_in)
     -> (N, n_out).
 
-    Weights are He-uniform, biases zero; the last bias starts at `bias`.
-    """
+    gated: a multiplicative network, in which each layer is an affine function times a filter (the
+    paper's eq. 7), the filters being the input itself and the hidden layers,
+
+        z_1 = (A z_0 + a) * z_0,   z_{l+1} = (M_l z_l + m_l) * relu(W_l z_l + b_l).
+
+    Weights are He-uniform, biases zero; the last bias starts at `bias`; A and M are small, a and m
+    one, so that a gated network starts near the other."""
 
     def __init__(
         self,
@@ -48,24 +54,34 @@ class MLP(nn.Module):
         width: int = 64,
         depth: int = 2,
         bias: float = 0.0,
+        gated: bool = False,
         fused: bool = True,
     ):
         super().__init__()
+        self.gated = gated
         self.fused = fused
         sizes = [n_in] + [width] * depth + [n_out]
-        self.layers = _layers(sizes)
-        for layer, a, last in zip(self.layers, sizes, [False] * depth + [True]):
-            layer.weight = _uniform(layer.weight.shape, np.sqrt((3.0 if last else 6.0) / a))
-            layer.bias = jt.zeros(layer.bias.shape) + (bias if last else 0.0)
+        require_memory(sizes, copies=2 if gated else 1)
+        # (inputs, outputs, bound of the weights, bias) of each matrix
+        matrices = [(n_in, n_in, GATE / n_in**0.5, 1.0)] if gated else []
+        for a in sizes[:-2]:
+            matrices.append((a, width, (6.0 / a) ** 0.5, 0.0))
+            if gated:
+                matrices.append((a, width, GATE / a**0.5, 1.0))
+        matrices.append((sizes[-2], n_out, (3.0 / sizes[-2]) ** 0.5, bias))
+        self.layers = nn.ModuleList([nn.Linear(a, b) for a, b, _, _ in matrices])
+        for layer, (_, _, bound, start) in zip(self.layers, matrices):
+            layer.weight = _uniform(layer.weight.shape, bound)
+            layer.bias = jt.zeros(layer.bias.shape) + start
 
     def execute(self, z: jt.Var) -> jt.Var:
-        return (fused_mlp if self.fused else mlp)(z, *self._parameters())
+        return (fused_mlp if self.fused else mlp)(z, *self._parameters(), gated=self.gated)
 
     def squared_error(self, z: jt.Var, target: jt.Var) -> jt.Var:
         """mean((self(z) - target)^2), in one op with its derivatives where it is fused; target (N,
         n_out)."""
         error = fused_squared_error if self.fused else squared_error
-        return error(z, target, *self._parameters())
+        return error(z, target, *self._parameters(), gated=self.gated)
 
     def _parameters(self) -> list[jt.Var]:
         return [p for layer in self.layers for p in (layer.weight, layer.bias)]

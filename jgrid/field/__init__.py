@@ -99,4 +99,6 @@ def field_from_dict(values: Any) -> Any:
     if not isinstance(kind, str) or kind not in FIELDS:
         raise ValueError(f"unknown field {kind!r}; there are {', '.join(FIELDS)}")
     entries = {name: value for name, value in values.items() if name != "kind"}
+    if kind == "grid:mulfa":
+        entries.setdefault("fold", "hash")  # files from before there was a choice do not say
     return config_from_dict(FIELDS[kind], entries, kind)

@@ -18,6 +18,7 @@ from jgrid.field.base import (
 from jgrid.grid import VM_AXES, Grid, ProductGrid
 from jgrid.index import (
     AbstractIndex,
+    Fold,
     FourierIndex,
     GridIndex,
     PointIndex,
@@ -48,6 +49,9 @@ class DecoderConfig:
     depth: Annotated[int, Interval(ge=0, le=64)] = 1
     """Hidden layers; 0: no decoder, the levels are summed and the field is linear in its
     features."""
+    gated: bool = False
+    """Whether each layer is multiplied by an affine function of its input: a multiplicative
+    network."""
 
 
 @config
@@ -80,15 +84,16 @@ def level_index(
     finest: int,
     levels: int,
     table_size: Optional[int] = None,
+    fold: Fold = "hash",
 ) -> GridIndex:
     """The index of a grid with levels, from `coarsest` to `finest` cells along an axis of a square
     or cube."""
     cells = _cells(geometric_levels(coarsest, finest, levels), domain)
-    return GridIndex(domain.dim, cells, table_size)
+    return GridIndex(domain.dim, cells, table_size, fold)
 
 
 def _decoder(config: DecoderConfig, n_in: int, domain: AbstractDomain) -> MLP:
-    return MLP(n_in, domain.n_out, config.width, config.depth, bias=domain.start)
+    return MLP(n_in, domain.n_out, config.width, config.depth, domain.start, config.gated)
 
 
 def _grid_field(
@@ -155,6 +160,8 @@ class HashGridConfig:
     table_size: TableSize = 23857
     """Most nodes a level may own; places are hashed modulo it, so a prime or a power of two spreads
     them best."""
+    fold: Fold = "hash"
+    """How larger levels share their table: lattice, as far apart as they can, or hash, anywhere."""
     profile: Profile = "linear"
     """Interpolation: nearest, linear or smooth."""
     decoder: DecoderConfig = DecoderConfig()
@@ -166,7 +173,9 @@ class HashGridConfig:
     def build(self, domain: AbstractDomain) -> Field:
         return _grid_field(
             domain,
-            level_index(domain, self.coarsest, self.finest, self.levels, self.table_size),
+            level_index(
+                domain, self.coarsest, self.finest, self.levels, self.table_size, self.fold
+            ),
             lambda index, channels: InterpolationKernel(self.profile),
             self.channels,
             self.decoder,
@@ -187,7 +196,9 @@ class MulFAGridConfig:
     channels: Channels = 8
     """Features per node; with no decoder always the output size."""
     table_size: TableSize = 2**22
-    """Most nodes a level may own; larger levels are hashed."""
+    """Most nodes a level may own; larger levels are folded."""
+    fold: Fold = "lattice"
+    """How larger levels share their table: lattice, as far apart as they can, or hash, anywhere."""
     kernels: Annotated[int, Interval(ge=1, le=16)] = 1
     """Kernels that read each feature side by side, for the decoder: more fit better and cost time;
     with no decoder always one."""
@@ -200,7 +211,7 @@ class MulFAGridConfig:
     plain interpolation."""
     profile: Profile = "linear"
     """Window: nearest, linear or smooth."""
-    decoder: DecoderConfig = DecoderConfig()
+    decoder: DecoderConfig = DecoderConfig(gated=True)
     filter: FilterConfig = FilterConfig()
     lr_features: Positive = 4e-2
     """Learning rate of the features."""
@@ -234,7 +245,9 @@ class MulFAGridConfig:
 
         return _grid_field(
             domain,
-            level_index(domain, self.coarsest, self.finest, self.levels, self.table_size),
+            level_index(
+                domain, self.coarsest, self.finest, self.levels, self.table_size, self.fold
+            ),
             kernel,
             self.channels,
             self.decoder,

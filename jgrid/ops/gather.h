@@ -17,9 +17,9 @@ namespace jgrid {
 
 enum Profile { nearest = 0, linear = 1, smooth = 2 };
 
-// What the index knows of one level: cells per axis, its slice of the table, and the magic number of an exact
-// 32-bit remainder by size (Lemire 2019); magic is 0 for a dense level.
-struct Level { int32_t cells[3]; int32_t first; uint32_t size; uint64_t magic; };
+// What the index knows of one level: cells per axis, its slice of the table, the magic number of an exact 32-bit remainder by size
+// (Lemire 2019), 0 for a dense level, and how far along the table a step along each axis goes, 0 for a hash.
+struct Level { int32_t cells[3]; int32_t first; uint32_t size; uint64_t magic; uint32_t steps[4]; };
 
 JG_FUNCTION uint32_t remainder(uint32_t value, uint64_t magic, uint32_t size) {
     uint64_t low = magic * value;
@@ -57,15 +57,14 @@ JG_FUNCTION Kind<Lanes>::Bits remainder(Kind<Lanes>::Bits value, uint64_t magic,
 template <int D, class Real> JG_FUNCTION typename Kind<Real>::Int slot(const Level& level, const typename Kind<Real>::Int* corner) {
     typedef typename Kind<Real>::Int Int;
     typedef typename Kind<Real>::Bits Bits;
-    if (level.magic) {
+    Bits at = (Bits)corner[0];
+    if (level.steps[0]) {
+        for (int d = 1; d < D; d++) at += (Bits)corner[d] * level.steps[d];
+    } else {
         const uint32_t primes[3] = {1u, 2654435761u, 805459861u};
-        Bits hash = (Bits)corner[0];
-        for (int d = 1; d < D; d++) hash ^= (Bits)corner[d] * primes[d];
-        return level.first + (Int)remainder(hash, level.magic, level.size);
+        for (int d = 1; d < D; d++) at ^= (Bits)corner[d] * primes[d];
     }
-    Int row = corner[D - 1];
-    for (int d = D - 2; d >= 0; d--) row = row * (level.cells[d] + 1) + corner[d];
-    return level.first + row;
+    return level.first + (Int)(level.magic ? remainder(at, level.magic, level.size) : at);
 }
 
 // A Number is a Real, or a Jet: a Real and its derivatives along the axes of x.

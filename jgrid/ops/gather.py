@@ -14,10 +14,10 @@ HEADER = header("launch.h", "gather.h")
 # gather.h's Level
 LEVEL = np.dtype(
     {
-        "names": ["cells", "first", "size", "magic"],
-        "formats": ["3i4", "i4", "u4", "u8"],
-        "offsets": [0, 12, 16, 24],
-        "itemsize": 32,
+        "names": ["cells", "first", "size", "magic", "steps"],
+        "formats": ["3i4", "i4", "u4", "u8", "3u4"],
+        "offsets": [0, 12, 16, 24, 32],
+        "itemsize": 48,
     }
 )
 LEVELS = ("(const Level*)in2_p", "in2_shape0")  # in C++, and how many there are
@@ -99,8 +99,9 @@ class CollapsedGather:
         level["size"] = index.size
         # for the remainder by the size; a dense level has none
         magic = [(2**64 - 1) // int(size) + 1 for size in index.size]
+        level["steps"][:, : index.dim] = index.steps
         level["magic"] = np.where(index.hashed, np.array(magic, np.uint64), np.uint64(0))
-        self._levels = jt.array(level.view(np.int32).reshape(index.n_levels, 8)).stop_grad()
+        self._levels = jt.array(level.view(np.int32).reshape(index.n_levels, -1)).stop_grad()
 
     def __call__(self, x: jt.Var, table: jt.Var, mix: Optional[jt.Var] = None) -> jt.Var:
         """x (N, D), table, mix as for `collapsed_gather` -> (N, groups, H or 1, C)."""

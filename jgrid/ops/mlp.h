@@ -1,10 +1,12 @@
 // A small ReLU MLP, forward and backward, tile by tile so that nothing but inputs and results touches memory: CPU only.
 // (Under CUDA the plain twin's matrix products are the library's, and are left to it.)
 //
-//   z_{l+1} = relu(W_l z_l + b_l), last layer linear; W_l is (n_{l+1}, n_l), row-major. No Jittor symbol in here.
+//   z_{l+1} = relu(W_l z_l + b_l), last layer linear; W_l is (n_{l+1}, n_l), row-major;
+//   gated, z_0 = g * (A g + a) and z_{l+1} = relu(W_l z_l + b_l) * (M_l z_l + m_l). No Jittor symbol in here.
 #pragma once
 #include <cstdint>
 #include <cstring>
+#include <utility>
 #include <vector>
 
 namespace jgrid {
@@ -22,16 +24,16 @@ constexpr int CHUNKS = 64;   // partial sums of the weight gradients: a fixed nu
 
 inline int padded(int n) { return (n + 15) / 16 * 16; }
 
-// What a product is added to, and what becomes of the sum: relu, or zero where `mask` is not positive.
+// What a product is added to, and what becomes of the sum.
 enum Start { FROM_C, FROM_BIAS, FROM_ZERO };
-enum End { AS_IS, RELU, MASKED };
+enum End { AS_IS, RELU };
 
 struct Product {
     int inner;
     const float* a; int64_t a_row, a_column;  // any strides
     const float* b; int64_t ldb;
     float* c; int64_t ldc;
-    const float *bias, *mask;                 // of a row of c; shaped like c
+    const float* bias;                        // of a row of c
 
     Product at(int row, int column) const {
         Product p = *this;
@@ -39,7 +41,6 @@ struct Product {
         p.b += column;
         p.c += row * ldc + column;
         p.bias += bias ? column : 0;
-        p.mask += mask ? row * ldc + column : 0;
         return p;
     }
 };
@@ -62,7 +63,6 @@ template <int ROWS, int V, Start START, End END> inline void product_block(const
         for (int v = 0; v < V; v++) {
             const int64_t place = r * p.ldc + v * LANES;
             if (END == RELU) sum[r][v] = sum[r][v] > 0.f ? sum[r][v] : zero;
-            if (END == MASKED) sum[r][v] = *(const Lanes*)(p.mask + place) > 0.f ? sum[r][v] : zero;
             *(Lanes*)(p.c + place) = sum[r][v];
         }
 }
@@ -83,77 +83,112 @@ template <Start START, End END> inline void product(int rows, int columns, const
     for (; j < columns; j += LANES) product_columns<1, START, END>(rows, j, p);
 }
 
-struct Mlp {
-    int layers;                                     // matrices
-    std::vector<int> width;                         // of z_0 ... z_layers
-    std::vector<std::vector<float>> forward, back, bias;  // W^T and W with padded columns, b padded
-
-    Mlp(int layers, const int64_t* widths, const float* const* weights, const float* const* biases) : layers(layers) {
-        for (int l = 0; l <= layers; l++) width.push_back((int)widths[l]);
-        for (int l = 0; l < layers; l++) {
-            const int in = width[l], to = width[l + 1], in_pad = padded(in), to_pad = padded(to);
-            forward.emplace_back((size_t)in * to_pad, 0.f);
-            back.emplace_back((size_t)to * in_pad, 0.f);
-            bias.emplace_back((size_t)to_pad, 0.f);
-            for (int j = 0; j < to; j++) {
-                bias[l][j] = biases[l][j];
-                for (int k = 0; k < in; k++) forward[l][(size_t)k * to_pad + j] = back[l][(size_t)j * in_pad + k] = weights[l][(size_t)j * in + k];
-            }
+// A layer's weights as the products read them: W^T and W with padded columns, b padded; W is (to, in).
+struct Matrix {
+    int in, to;
+    std::vector<float> forward, back, bias;
+    Matrix(int64_t rows, int64_t columns, const float* weight, const float* offset)
+        : in((int)columns), to((int)rows), forward((size_t)in * padded(to), 0.f), back((size_t)to * padded(in), 0.f), bias(padded(to), 0.f) {
+        for (int j = 0; j < to; j++) {
+            bias[j] = offset[j];
+            for (int k = 0; k < in; k++) forward[(size_t)k * padded(to) + j] = back[(size_t)j * padded(in) + k] = weight[(size_t)j * in + k];
         }
     }
+};
 
-    // Buffers for the activations of one tile, z_0 ... z_layers, rows padded.
+inline void load(const float* values, int rows, int n, float* tile) {  // the padding beyond n stays zero
+    for (int r = 0; r < rows; r++) memcpy(tile + (size_t)r * padded(n), values + (size_t)r * n, n * sizeof(float));
+}
+inline void store(const float* tile, int rows, int n, float* values) {
+    for (int r = 0; r < rows; r++) memcpy(values + (size_t)r * n, tile + (size_t)r * padded(n), n * sizeof(float));
+}
+
+// A step makes the buffer `to` of the buffer `from`: W z + b by a matrix, that through relu, or the product with the buffer `other`.
+struct Step { enum Kind { LINEAR, RELU, PRODUCT } kind; int matrix, from, other, to; };
+
+struct Mlp {
+    std::vector<Matrix> matrices;
+    std::vector<Step> steps;
+    std::vector<int> width;  // of each buffer, the input first, the result last
+
+    // gated: the matrices are A, then W and M of each hidden layer, then the last; else W of each, then the last.
+    Mlp(std::vector<Matrix> all, bool gated) : matrices(std::move(all)), width{matrices[0].in} {
+        int z = 0, m = 0;
+        const int last = (int)matrices.size() - 1;
+        if (gated) z = product_of(matrix_of(z, m++, Step::LINEAR), z);
+        while (m < last) {
+            const int below = z;
+            z = matrix_of(below, m++, Step::RELU);
+            if (gated) z = product_of(z, matrix_of(below, m++, Step::LINEAR));
+        }
+        matrix_of(z, last, Step::LINEAR);
+    }
+
+    int matrix_of(int from, int matrix, Step::Kind kind) {
+        width.push_back(matrices[matrix].to);
+        steps.push_back({kind, matrix, from, 0, (int)width.size() - 1});
+        return steps.back().to;
+    }
+    int product_of(int from, int other) {
+        width.push_back(width[from]);
+        steps.push_back({Step::PRODUCT, 0, from, other, (int)width.size() - 1});
+        return steps.back().to;
+    }
+
+    // Buffers for one tile, rows padded.
     std::vector<std::vector<float>> tile_buffers() const {
         std::vector<std::vector<float>> z;
-        for (int l = 0; l <= layers; l++) z.emplace_back((size_t)TILE * padded(width[l]), 0.f);
+        for (int n : width) z.emplace_back((size_t)TILE * padded(n), 0.f);
         return z;
     }
 
     void run_tile(const float* input, int rows, int last, std::vector<std::vector<float>>& z) const {
         load(input, rows, width[0], z[0].data());
-        for (int l = 0; l < last; l++) {
-            const int to_pad = padded(width[l + 1]);
-            const Product p = {width[l], z[l].data(), padded(width[l]), 1, forward[l].data(), to_pad, z[l + 1].data(), to_pad, bias[l].data(), nullptr};
-            if (l + 1 < layers) product<FROM_BIAS, RELU>(rows, to_pad, p);
+        for (int s = 0; s < last; s++) {
+            const Step& step = steps[s];
+            const int from_pad = padded(width[step.from]), to_pad = padded(width[step.to]);
+            const float* from = z[step.from].data();
+            float* result = z[step.to].data();
+            if (step.kind == Step::PRODUCT) {
+                const float* other = z[step.other].data();
+                for (int i = 0; i < rows * to_pad; i++) result[i] = from[i] * other[i];
+                continue;
+            }
+            const Matrix& m = matrices[step.matrix];
+            const Product p = {m.in, from, from_pad, 1, m.forward.data(), to_pad, result, to_pad, m.bias.data()};
+            if (step.kind == Step::RELU) product<FROM_BIAS, RELU>(rows, to_pad, p);
             else product<FROM_BIAS, AS_IS>(rows, to_pad, p);
         }
-    }
-
-    static void load(const float* values, int rows, int n, float* tile) {  // the padding beyond n stays zero
-        for (int r = 0; r < rows; r++) memcpy(tile + (size_t)r * padded(n), values + (size_t)r * n, n * sizeof(float));
-    }
-    static void store(const float* tile, int rows, int n, float* values) {
-        for (int r = 0; r < rows; r++) memcpy(values + (size_t)r * n, tile + (size_t)r * padded(n), n * sizeof(float));
     }
 };
 
 inline void mlp_forward(const Mlp& mlp, const float* input, int64_t points, float* result) {
-    const int n_in = mlp.width[0], n_to = mlp.width[mlp.layers];
+    const int n_in = mlp.width[0], n_to = mlp.width.back();
 #pragma omp parallel
     {
         auto z = mlp.tile_buffers();
 #pragma omp for schedule(static)
         for (int64_t first = 0; first < points; first += TILE) {
             const int rows = (int)(points - first < TILE ? points - first : TILE);
-            mlp.run_tile(input + first * n_in, rows, mlp.layers, z);
-            Mlp::store(z[mlp.layers].data(), rows, n_to, result + first * n_to);
+            mlp.run_tile(input + first * n_in, rows, (int)mlp.steps.size(), z);
+            store(z.back().data(), rows, n_to, result + first * n_to);
         }
     }
 }
 
-// Gradients for the input, the weights and the biases. The activations are computed again, which is cheaper than keeping them, for
-// the first `run` layers: what top(first point, rows, activations, its result) needs to say the gradient of the output for a tile.
+// Gradients for the input, the weights and the biases. The activations are computed again, which is cheaper than keeping them, by
+// the first `run` steps: what top(first point, rows, result, its gradient) needs to say the gradient of the result for a tile.
 template <class Top>
 inline void mlp_backward(const Mlp& mlp, const float* input, int64_t points, int run, const Top& top,
                          float* d_input, float* const* d_weights, float* const* d_biases) {
-    const int n_in = mlp.width[0], L = mlp.layers;
+    const int n_in = mlp.width[0], matrices = (int)mlp.matrices.size();
     std::vector<size_t> weight_at, bias_at;
     size_t size = 0;
-    for (int l = 0; l < L; l++) {
+    for (int m = 0; m < matrices; m++) {
         weight_at.push_back(size);
-        size += (size_t)mlp.width[l + 1] * padded(mlp.width[l]);
+        size += (size_t)mlp.matrices[m].to * padded(mlp.matrices[m].in);
         bias_at.push_back(size);
-        size += padded(mlp.width[l + 1]);
+        size += padded(mlp.matrices[m].to);
     }
     const int64_t chunk = ((points + CHUNKS - 1) / CHUNKS + TILE - 1) / TILE * TILE;
     std::vector<float> partial(size * CHUNKS, 0.f);
@@ -166,32 +201,47 @@ inline void mlp_backward(const Mlp& mlp, const float* input, int64_t points, int
             for (int64_t first = c * chunk; first < points && first < (c + 1) * chunk; first += TILE) {
                 const int rows = (int)(points - first < TILE ? points - first : TILE);
                 mlp.run_tile(input + first * n_in, rows, run, z);
-                top(first, rows, z[L].data(), g[L].data());
-                for (int l = L - 1; l >= 0; l--) {
-                    const int in_pad = padded(mlp.width[l]), to = mlp.width[l + 1], to_pad = padded(to);
-                    const float *above = g[l + 1].data(), *values = z[l].data();
-                    product<FROM_C, AS_IS>(to, in_pad, {rows, above, 1, to_pad, values, in_pad, sums + weight_at[l], in_pad, nullptr, nullptr});
+                top(first, rows, z.back().data(), g.back().data());
+                for (size_t i = 0; i + 1 < g.size(); i++) memset(g[i].data(), 0, (size_t)rows * padded(mlp.width[i]) * sizeof(float));
+                for (int s = (int)mlp.steps.size() - 1; s >= 0; s--) {
+                    const Step& step = mlp.steps[s];
+                    const int m = step.matrix, to_pad = padded(mlp.width[step.to]);
+                    const float* from = z[step.from].data();
+                    float *above = g[step.to].data(), *below = g[step.from].data();
+                    if (step.kind == Step::PRODUCT) {
+                        const float* other = z[step.other].data();
+                        float* beside = g[step.other].data();
+                        for (int i = 0; i < rows * to_pad; i++) {
+                            below[i] += above[i] * other[i];
+                            beside[i] += above[i] * from[i];
+                        }
+                        continue;
+                    }
+                    if (step.kind == Step::RELU) {
+                        const float* values = z[step.to].data();
+                        for (int i = 0; i < rows * to_pad; i++) above[i] = values[i] > 0.f ? above[i] : 0.f;
+                    }
+                    const int in_pad = padded(mlp.matrices[m].in), to = mlp.matrices[m].to;
+                    product<FROM_C, AS_IS>(to, in_pad, {rows, above, 1, to_pad, from, in_pad, sums + weight_at[m], in_pad, nullptr});
                     for (int r = 0; r < rows; r++)
-                        for (int j = 0; j < to_pad; j++) sums[bias_at[l] + j] += above[(size_t)r * to_pad + j];
-                    const Product p = {to, above, to_pad, 1, mlp.back[l].data(), in_pad, g[l].data(), in_pad, nullptr, values};
-                    if (l) product<FROM_ZERO, MASKED>(rows, in_pad, p);
-                    else product<FROM_ZERO, AS_IS>(rows, in_pad, p);
+                        for (int j = 0; j < to_pad; j++) sums[bias_at[m] + j] += above[(size_t)r * to_pad + j];
+                    product<FROM_C, AS_IS>(rows, in_pad, {to, above, to_pad, 1, mlp.matrices[m].back.data(), in_pad, below, in_pad, nullptr});
                 }
-                Mlp::store(g[0].data(), rows, n_in, d_input + first * n_in);
+                store(g[0].data(), rows, n_in, d_input + first * n_in);
             }
         }
     }
-    for (int l = 0; l < L; l++) {
-        const int in = mlp.width[l], in_pad = padded(in), to = mlp.width[l + 1];
+    for (int m = 0; m < matrices; m++) {
+        const int in = mlp.matrices[m].in, in_pad = padded(in), to = mlp.matrices[m].to;
 #pragma omp parallel for schedule(static)
         for (int j = 0; j < to; j++) {
-            float* row = d_weights[l] + (size_t)j * in;
+            float* row = d_weights[m] + (size_t)j * in;
             memset(row, 0, in * sizeof(float));
-            d_biases[l][j] = 0.f;
+            d_biases[m][j] = 0.f;
             for (int c = 0; c < CHUNKS; c++) {
-                const float* sums = partial.data() + c * size + weight_at[l] + (size_t)j * in_pad;
+                const float* sums = partial.data() + c * size + weight_at[m] + (size_t)j * in_pad;
                 for (int k = 0; k < in; k++) row[k] += sums[k];
-                d_biases[l][j] += partial[c * size + bias_at[l] + j];
+                d_biases[m][j] += partial[c * size + bias_at[m] + j];
             }
         }
     }
@@ -200,15 +250,15 @@ inline void mlp_backward(const Mlp& mlp, const float* input, int64_t points, int
 // The gradients of sum(gradient * mlp(input)).
 inline void mlp_pull_back(const Mlp& mlp, const float* input, const float* gradient, int64_t points,
                           float* d_input, float* const* d_weights, float* const* d_biases) {
-    const int n_to = mlp.width[mlp.layers];
-    auto top = [&](int64_t first, int rows, const float*, float* g) { Mlp::load(gradient + first * n_to, rows, n_to, g); };
-    mlp_backward(mlp, input, points, mlp.layers - 1, top, d_input, d_weights, d_biases);
+    const int n_to = mlp.width.back();
+    auto top = [&](int64_t first, int rows, const float*, float* g) { load(gradient + first * n_to, rows, n_to, g); };
+    mlp_backward(mlp, input, points, (int)mlp.steps.size() - 1, top, d_input, d_weights, d_biases);
 }
 
 // The mean of (mlp(input) - target)^2 and its gradients, in one pass.
 inline void mlp_squared_error(const Mlp& mlp, const float* input, const float* target, int64_t points, float* loss,
                               float* d_input, float* const* d_weights, float* const* d_biases) {
-    const int n_to = mlp.width[mlp.layers], to_pad = padded(n_to);
+    const int n_to = mlp.width.back(), to_pad = padded(n_to);
     const double count = (double)points * n_to;
     const float scale = (float)(2.0 / count);
     std::vector<double> sums((points + TILE - 1) / TILE);
@@ -222,7 +272,7 @@ inline void mlp_squared_error(const Mlp& mlp, const float* input, const float* t
             }
         sums[first / TILE] = sum;
     };
-    mlp_backward(mlp, input, points, mlp.layers, top, d_input, d_weights, d_biases);
+    mlp_backward(mlp, input, points, (int)mlp.steps.size(), top, d_input, d_weights, d_biases);
     double total = 0.0;
     for (double sum : sums) total += sum;
     *loss = (float)(total / count);

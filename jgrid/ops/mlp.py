@@ -1,5 +1,6 @@
 """The small ReLU MLP behind a grid: plain, and fused into one op per direction on the CPU."""
 
+import functools
 from collections.abc import Sequence
 
 from jgrid.ops.function import Function, header, pull_back_gradients
@@ -11,36 +12,58 @@ HEADER = header("mlp.h")
 FUSED_WIDTH = 128
 
 
-def mlp(z: jt.Var, *weights_and_biases: jt.Var) -> jt.Var:
-    """z_{l+1} = relu(W_l z_l + b_l), last layer linear, plain: z (N, n_0), W_0, b_0, W_1, b_1, ...
-    -> (N, n_L)."""
-    for i in range(0, len(weights_and_biases), 2):
-        weight, bias = weights_and_biases[i : i + 2]
-        z = nn.matmul_transpose(z, weight) + bias
-        if i + 2 < len(weights_and_biases):
-            z = nn.relu(z)
-    return z
+def mlp(z: jt.Var, *weights_and_biases: jt.Var, gated: bool = False) -> jt.Var:
+    """A small MLP, plain: z (N, n_0), weights and biases in turn -> (N, n_L). Layers W_l, b_l:
+
+        z_{l+1} = relu(W_l z_l + b_l), the last linear,
+
+    gated, with first A, a and for each hidden layer W_l, b_l, M_l, m_l:
+
+        z_1 = (A z_0 + a) * z_0,   z_{l+1} = (M_l z_l + m_l) * relu(W_l z_l + b_l), the last linear.
+    """
+    layers = zip(weights_and_biases[::2], weights_and_biases[1::2])
+
+    def affine(z: jt.Var) -> jt.Var:
+        weight, bias = next(layers)
+        return nn.matmul_transpose(z, weight) + bias
+
+    if gated:
+        z = affine(z) * z
+    for _ in range(_hidden(weights_and_biases, gated)):
+        hidden = nn.relu(affine(z))
+        z = affine(z) * hidden if gated else hidden
+    return affine(z)
 
 
-def squared_error(z: jt.Var, target: jt.Var, *weights_and_biases: jt.Var) -> jt.Var:
+def _hidden(weights_and_biases: Sequence[jt.Var], gated: bool) -> int:
+    """Hidden layers."""
+    layers = len(weights_and_biases) // 2
+    return (layers - 2) // 2 if gated else layers - 1
+
+
+def squared_error(
+    z: jt.Var, target: jt.Var, *weights_and_biases: jt.Var, gated: bool = False
+) -> jt.Var:
     """mean((mlp(z) - target)^2), plain: target (N, n_L) -> scalar (1,)."""
-    return ((mlp(z, *weights_and_biases) - target) ** 2).mean()
+    return ((mlp(z, *weights_and_biases, gated=gated) - target) ** 2).mean()
 
 
-def fused_mlp(z: jt.Var, *weights_and_biases: jt.Var) -> jt.Var:
+def fused_mlp(z: jt.Var, *weights_and_biases: jt.Var, gated: bool = False) -> jt.Var:
     """`mlp` in one op per direction; the plain twin under CUDA, where the library's matrix products
     serve."""
     if not _fusible(z, weights_and_biases):
-        return mlp(z, *weights_and_biases)
-    return _Forward()(z, *weights_and_biases)
+        return mlp(z, *weights_and_biases, gated=gated)
+    return _Forward(gated)(z, *weights_and_biases)
 
 
-def fused_squared_error(z: jt.Var, target: jt.Var, *weights_and_biases: jt.Var) -> jt.Var:
+def fused_squared_error(
+    z: jt.Var, target: jt.Var, *weights_and_biases: jt.Var, gated: bool = False
+) -> jt.Var:
     """`squared_error` with its derivatives in one op, which computes the activations once; the
     plain twin under CUDA or for a target that needs a gradient."""
     if not (_fusible(z, weights_and_biases) and target.is_stop_grad()):
-        return squared_error(z, target, *weights_and_biases)
-    return _SquaredError(target)(z, *weights_and_biases)
+        return squared_error(z, target, *weights_and_biases, gated=gated)
+    return _SquaredError(target, gated)(z, *weights_and_biases)
 
 
 def _fusible(z: jt.Var, weights_and_biases: Sequence[jt.Var]) -> bool:
@@ -51,17 +74,12 @@ def _fusible(z: jt.Var, weights_and_biases: Sequence[jt.Var]) -> bool:
     )
 
 
-def _make(inputs: Sequence[jt.Var]) -> str:
+def _make(inputs: Sequence[jt.Var], gated: bool) -> str:
     """C++ that builds the Mlp from the op's inputs: z, then weights and biases in turn."""
-    layers = (len(inputs) - 1) // 2
-    weights = ", ".join(f"in{1 + 2 * layer}_p" for layer in range(layers))
-    biases = ", ".join(f"in{2 + 2 * layer}_p" for layer in range(layers))
-    widths = ", ".join(["in0_shape1"] + [f"in{1 + 2 * layer}_shape0" for layer in range(layers)])
-    return (
-        f"const float* weights[] = {{{weights}}}; const float* biases[] = {{{biases}}};"
-        f" const int64_t widths[] = {{{widths}}};\n"
-        f"jgrid::Mlp mlp({layers}, widths, weights, biases);\n"
+    matrices = ", ".join(
+        f"{{in{i}_shape0, in{i}_shape1, in{i}_p, in{i + 1}_p}}" for i in range(1, len(inputs), 2)
     )
+    return f"jgrid::Mlp mlp({{{matrices}}}, {'true' if gated else 'false'});\n"
 
 
 def _gradients(outs: Sequence[str]) -> str:
@@ -72,28 +90,37 @@ def _gradients(outs: Sequence[str]) -> str:
 
 
 class _Forward(Function):
+    def __init__(self, gated: bool):
+        super().__init__()
+        self.gated = gated
+
     def execute(self, *inputs):
         return jt.code(
             [inputs[0].shape[0], inputs[-1].shape[0]],
             "float32",
             list(inputs),
             cpu_header=HEADER,
-            cpu_src=_make(inputs) + "jgrid::mlp_forward(mlp, in0_p, in0_shape0, out0_p);",
+            cpu_src=_make(inputs, self.gated)
+            + "jgrid::mlp_forward(mlp, in0_p, in0_shape0, out0_p);",
         )
 
     def grad(self, gradient):
-        return _Backward()(*self.inputs, gradient)
+        return _Backward(self.gated)(*self.inputs, gradient)
 
 
 class _Backward(Function):
     """Gradients of sum(gradient * mlp(z, ...)) for z and every weight and bias."""
+
+    def __init__(self, gated: bool):
+        super().__init__()
+        self.gated = gated
 
     def execute(self, *inputs):
         *inputs, gradient = inputs
         n = len(inputs)
         outs = [f"out{i}_p" for i in range(n)]
         source = (
-            _make(inputs)
+            _make(inputs, self.gated)
             + _gradients(outs[1:])
             + f"jgrid::mlp_pull_back(mlp, in0_p, in{n}_p, in0_shape0, out0_p, d_weights, d_biases);"
         )
@@ -106,21 +133,23 @@ class _Backward(Function):
         )
 
     def grad(self, *cotangents):
-        return pull_back_gradients(mlp, self.inputs, cotangents)
+        plain = functools.partial(mlp, gated=self.gated)
+        return pull_back_gradients(plain, self.inputs, cotangents)
 
 
 class _SquaredError(Function):
     """The loss of z, W_0, b_0, ...; its gradients are there before anybody asks."""
 
-    def __init__(self, target):
+    def __init__(self, target, gated: bool):
         super().__init__()
         self.target = target
+        self.gated = gated
 
     def execute(self, *inputs):
         n = len(inputs)
         outs = [f"out{i + 1}_p" for i in range(n)]
         source = (
-            _make(inputs)
+            _make(inputs, self.gated)
             + _gradients(outs[1:])
             + f"jgrid::mlp_squared_error(mlp, in0_p, in{n}_p, in0_shape0, out0_p, out1_p,"
             " d_weights, d_biases);"
@@ -135,21 +164,23 @@ class _SquaredError(Function):
         return loss
 
     def grad(self, cotangent):
-        return _Scaled(self.gradients, self.target)(*self.inputs, cotangent)
+        return _Scaled(self.gradients, self.target, self.gated)(*self.inputs, cotangent)
 
 
 class _Scaled(Function):
     """Gradients that are known, times the last input; differentiated again by the plain twin."""
 
-    def __init__(self, gradients, target):
+    def __init__(self, gradients, target, gated: bool):
         super().__init__()
         self.gradients = gradients
         self.target = target
+        self.gated = gated
 
     def execute(self, *inputs):
         return tuple(g * inputs[-1] for g in self.gradients)
 
     def grad(self, *cotangents):
-        return pull_back_gradients(
-            lambda z, *network: squared_error(z, self.target, *network), self.inputs, cotangents
-        )
+        def plain(z, *network):
+            return squared_error(z, self.target, *network, gated=self.gated)
+
+        return pull_back_gradients(plain, self.inputs, cotangents)

@@ -22,19 +22,17 @@ inline void sirens(int layers, const int64_t* widths, const float* const* weight
             g.push_back(z[l]);
             sums.emplace_back(l ? (size_t)widths[l] * padded((int)widths[l - 1]) : 0, 0.f);
         }
-        Mlp::load(x, points, (int)widths[0], z[0].data());
-        std::vector<const float*> w(layers), b(layers);
+        load(x, points, (int)widths[0], z[0].data());
 #pragma omp for schedule(static)
         for (int64_t f = 0; f < fields; f++) {
+            std::vector<Matrix> matrices;
+            for (int l = 0; l < layers; l++)
+                matrices.emplace_back(widths[l + 1], widths[l], weights[l] + f * widths[l] * widths[l + 1], biases[l] + f * widths[l + 1]);
             for (int l = 0; l < layers; l++) {
-                w[l] = weights[l] + f * widths[l] * widths[l + 1];
-                b[l] = biases[l] + f * widths[l + 1];
-            }
-            const Mlp mlp(layers, widths, w.data(), b.data());
-            for (int l = 0; l < layers; l++) {
-                const int to_pad = padded(mlp.width[l + 1]);
-                product<FROM_BIAS, AS_IS>(points, to_pad, {mlp.width[l], z[l].data(), padded(mlp.width[l]), 1, mlp.forward[l].data(), to_pad,
-                                                           z[l + 1].data(), to_pad, mlp.bias[l].data(), nullptr});
+                const Matrix& m = matrices[l];
+                const int to_pad = padded(m.to);
+                product<FROM_BIAS, AS_IS>(points, to_pad, {m.in, z[l].data(), padded(m.in), 1, m.forward.data(), to_pad,
+                                                           z[l + 1].data(), to_pad, m.bias.data()});
                 if (l + 1 < layers) {  // in loops of their own, for which the compiler has vector functions
                     const size_t n = (size_t)points * to_pad;
                     float *s = z[l + 1].data(), *c = slope[l + 1].data();
@@ -44,7 +42,7 @@ inline void sirens(int layers, const int64_t* widths, const float* const* weight
                 }
             }
             if (!target) {
-                Mlp::store(z[layers].data(), points, n_to, values + f * points * n_to);
+                store(z[layers].data(), points, n_to, values + f * points * n_to);
                 continue;
             }
             const float scale = 2.f / ((float)points * n_to);
@@ -57,16 +55,16 @@ inline void sirens(int layers, const int64_t* widths, const float* const* weight
                 }
             errors[f] = (float)(sum / ((double)points * n_to));
             for (int l = layers - 1; l >= 0; l--) {
-                const int in = mlp.width[l], in_pad = padded(in), to = mlp.width[l + 1], to_pad = padded(to);
+                const int in = matrices[l].in, in_pad = padded(in), to = matrices[l].to, to_pad = padded(to);
                 const float* above = g[l + 1].data();
                 float *dw = d_weights[l] + f * in * to, *db = d_biases[l] + f * to;
-                product<FROM_ZERO, AS_IS>(to, in_pad, {points, above, 1, to_pad, z[l].data(), in_pad, sums[l + 1].data(), in_pad, nullptr, nullptr});
-                Mlp::store(sums[l + 1].data(), to, in, dw);
+                product<FROM_ZERO, AS_IS>(to, in_pad, {points, above, 1, to_pad, z[l].data(), in_pad, sums[l + 1].data(), in_pad, nullptr});
+                store(sums[l + 1].data(), to, in, dw);
                 memset(db, 0, to * sizeof(float));
                 for (int r = 0; r < points; r++)
                     for (int j = 0; j < to; j++) db[j] += above[(size_t)r * to_pad + j];
                 if (l) {
-                    product<FROM_ZERO, AS_IS>(points, in_pad, {to, above, to_pad, 1, mlp.back[l].data(), in_pad, g[l].data(), in_pad, nullptr, nullptr});
+                    product<FROM_ZERO, AS_IS>(points, in_pad, {to, above, to_pad, 1, matrices[l].back.data(), in_pad, g[l].data(), in_pad, nullptr});
                     float* below = g[l].data();
                     const float* c = slope[l].data();
                     for (size_t i = 0; i < (size_t)points * in_pad; i++) below[i] *= c[i];
