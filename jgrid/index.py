@@ -71,7 +71,7 @@ def r_sequence(n: int, dim: int) -> np.ndarray:
 LATTICES = {2: 4096, 3: 512}
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def lattice_steps(size: int, dim: int, limit: int) -> tuple[int, ...]:
     """The steps (1, a, ...) that fold a grid into a table of `size` slots, slot = <steps, corner>
     mod size, so that corners which share a slot lie as far apart as they can.
@@ -190,7 +190,7 @@ class GridIndex(AbstractIndex):
         return self._slot(corner).reshape(n, self.k), offset.reshape(n, self.k, self.dim)
 
     def _steps(self, fold: Fold) -> np.ndarray:
-        """How far along the table a step along each axis goes, (L, D); 0 where levels are hashed."""
+        """How far along the table a step along each axis goes, (L, D); 0 where it is hashed."""
         below = np.concatenate([np.ones_like(self.cells[:, :1]), self.cells[:, :-1] + 1], axis=1)
         steps = np.cumprod(below, axis=1)
         steps[self.hashed] = 0  # which could overflow
