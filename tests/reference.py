@@ -37,14 +37,16 @@ def nearest_nodes(x, places, k):
     ]
 
 
-def active_nodes(x, cells, table_size, warps=0):
+def active_nodes(x, cells, table_size, warps=0, steps=None):
     """For each level the rows and offsets of the corners of the cell of the point x, in the
-    precision of x."""
+    precision of x.
+
+    steps: of each level that is folded by a lattice; None where they are hashed."""
     first = 0
     levels = []
     x = np.clip(np.asarray(x), 0, 1)
     points = warped(x, warps) if warps else [x] * len(cells)
-    for x, shape in zip(points, cells):
+    for level, (x, shape) in enumerate(zip(points, cells)):
         dense = math.prod(int(c) + 1 for c in shape)
         size = dense if table_size is None else min(dense, table_size)
         scaled = [x[d] * x.dtype.type(c) for d, c in enumerate(shape)]
@@ -52,7 +54,9 @@ def active_nodes(x, cells, table_size, warps=0):
         nodes = []
         for bits in itertools.product((0, 1), repeat=len(shape)):
             corner = [c + b for c, b in zip(cell, bits)]
-            if dense > size:
+            if dense > size and steps is not None:
+                slot = sum(int(a) * c for a, c in zip(steps[level], corner)) % size
+            elif dense > size:
                 slot = 0
                 for c, prime in zip(corner, PRIMES):
                     slot ^= (c * prime) % 2**32

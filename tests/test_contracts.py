@@ -21,6 +21,8 @@ INDICES = {
     "grid-2d": lambda: GridIndex(2, [[3, 5], [8, 6]]),
     "grid-2d-hashed": lambda: GridIndex(2, [[3, 5], [80, 60]], 50),
     "grid-3d-hashed": lambda: GridIndex(3, [4, 9], 101),
+    "grid-2d-lattice": lambda: GridIndex(2, [[3, 5], [80, 60]], 50, "lattice"),
+    "grid-3d-lattice": lambda: GridIndex(3, [2, 9], 101, "lattice"),
     "fourier": lambda: FourierIndex(2, [4, 3], 2),
     "fourier-dense": lambda: FourierIndex(3, 4, 0),
     "points": lambda: PointIndex(r_sequence(30, 2), 3),

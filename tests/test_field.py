@@ -686,13 +686,29 @@ def test_mlp_starts_he_uniform():
         assert (layer.bias.numpy() == np.float32(bias)).all()
 
 
-def mlp_case(depth, fused, n=37, width=13):
+def test_a_gated_mlp_starts_near_a_plain_one():
+    """Gates begin as ones, with small weights: within 2 % of the network without them."""
+    start_over()
+    gated = MLP(20, 3, 30, 2, gated=True)
+    plain = MLP(20, 3, 30, 2)
+    a, *layers = gated.layers
+    for own, layer in zip(plain.layers, [*layers[0:-1:2], layers[-1]]):
+        own.weight.assign(layer.weight)
+    x = jt.array(np.random.default_rng(0).normal(size=(50, 20)).astype(np.float32))
+    difference = np.abs(gated(x).numpy() - plain(x).numpy()).max()
+    assert 0 < difference < 0.02 * np.abs(plain(x).numpy()).max()
+    assert [layer.bias.numpy().mean() for layer in (a, layers[1], layers[3])] == [1, 1, 1]
+
+
+def mlp_case(depth, fused, n=37, width=13, gated=False):
     """An MLP whose sizes are no multiples of any vector width, its input and an upstream
     gradient."""
     start_over()
-    network = MLP(5, 3, width, depth, 0.1, fused=fused)
+    network = MLP(5, 3, width, depth, 0.1, gated, fused)
     for layer in network.layers:
         layer.bias.assign(np.random.uniform(-0.5, 0.5, tuple(layer.bias.shape)).astype(np.float32))
+        if gated:  # those of a start hardly gate
+            layer.weight.assign(np.random.normal(size=layer.weight.shape).astype(np.float32) / 2)
     random = np.random.default_rng(1)
     return (
         network,
@@ -735,11 +751,46 @@ def test_mlp_equals_numpy(depth, fused, n, width):
         np.testing.assert_allclose(a.numpy(), b, rtol=1e-4, atol=1e-5 * max(1, np.abs(b).max()))
 
 
-def test_mlp_second_order_fused_equals_plain():
+# few enough that no hidden unit lies within rounding of its kink
+@pytest.mark.parametrize("n, width", [(1, 13), (101, 17), (9, 130)])
+@pytest.mark.parametrize("depth", [0, 1, 2])
+@pytest.mark.parametrize("fused", [True, False], ids=["fused", "plain"])
+def test_gated_mlp_equals_numpy(depth, fused, n, width):
+    """Values, and gradients by differences along a random direction of everything."""
+    network, x, upstream = mlp_case(depth, fused, n, width, gated=True)
+    parameters = [p for layer in network.layers for p in (layer.weight, layer.bias)]
+    start = [x.astype(np.float64), *(p.numpy().astype(np.float64) for p in parameters)]
+
+    def value(z, *parameters):
+        layers = list(zip(parameters[::2], parameters[1::2]))
+        (a, offset), *hidden, (last, bias) = layers
+        z = (z @ a.T + offset) * z
+        for (weight, of_weight), (gate, of_gate) in zip(hidden[::2], hidden[1::2]):
+            z = np.maximum(z @ weight.T + of_weight, 0) * (z @ gate.T + of_gate)
+        return z @ last.T + bias
+
+    points = jt.array(x)
+    found = network(points)
+    np.testing.assert_allclose(found.numpy(), value(*start), rtol=1e-4, atol=1e-4)
+    gradients = jt.grad((found * jt.array(upstream)).sum(), [points, *parameters])
+    random = np.random.default_rng(2)
+    for n, gradient in enumerate(gradients):
+        way = random.normal(size=start[n].shape)
+        ends = [
+            (value(*(v + h * way if i == n else v for i, v in enumerate(start))) * upstream).sum()
+            for h in (1e-6, -1e-6)
+        ]
+        slope = (ends[0] - ends[1]) / 2e-6
+        scale = np.abs(gradient.numpy() * way).sum()
+        assert abs((gradient.numpy() * way).sum() - slope) < 1e-4 * scale
+
+
+@pytest.mark.parametrize("gated", [False, True])
+def test_mlp_second_order_fused_equals_plain(gated):
     """The gradient of |dz/dx|^2: what an eikonal loss asks of the decoder."""
     found = []
     for fused in (True, False):
-        network, x, upstream = mlp_case(2, fused)
+        network, x, upstream = mlp_case(2, fused, gated=gated)
         points = jt.array(x)
         slope = jt.grad((network(points) * jt.array(upstream)).sum(), points)
         weights = [layer.weight for layer in network.layers]
@@ -749,12 +800,13 @@ def test_mlp_second_order_fused_equals_plain():
         np.testing.assert_allclose(fused, plain, rtol=1e-4, atol=1e-4 * np.abs(plain).max())
 
 
+@pytest.mark.parametrize("gated", [False, True])
 @pytest.mark.parametrize("n, width", [(1, 5), (300, 33)])
-def test_squared_error_fused_equals_plain(n, width):
+def test_squared_error_fused_equals_plain(n, width, gated):
     """The loss, its gradients scaled by what comes after it, and the gradient of a gradient."""
     found = []
     for fused in (True, False):
-        network, x, _ = mlp_case(2, fused, n, width)
+        network, x, _ = mlp_case(2, fused, n, width, gated)
         points = jt.array(x)
         target = jt.array(
             np.random.default_rng(1)

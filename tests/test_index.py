@@ -1,7 +1,14 @@
 """U(x): exact slots, node positions, level sizes, refusals."""
 
 from jgrid.grid import Grid
-from jgrid.index import FourierIndex, GridIndex, PointIndex, geometric_levels, r_sequence
+from jgrid.index import (
+    FourierIndex,
+    GridIndex,
+    PointIndex,
+    geometric_levels,
+    lattice_steps,
+    r_sequence,
+)
 from jgrid.kernel import InterpolationKernel
 
 import jittor as jt
@@ -31,23 +38,25 @@ def points(cells, n):
     return x
 
 
+@pytest.mark.parametrize("fold", ["hash", "lattice"])
 @pytest.mark.parametrize("cells, table_size", HASHED)
-def test_hash_slots_equal_the_reference_exactly(cells, table_size):
+def test_folded_slots_equal_the_reference_exactly(cells, table_size, fold):
     x = points(cells, 40)
-    index = GridIndex(3, np.array(cells), table_size)
+    index = GridIndex(3, np.array(cells), table_size, fold)
+    steps = index.steps if fold == "lattice" else None
     node, offset = (v.numpy() for v in index(jt.array(x)))
     assert node.dtype == np.int32
     found = [set(map(int, row)) for row in node.reshape(len(x) * len(cells), 8)]
     wanted = [
         {row for row, _ in level}
         for point in x
-        for level in reference.active_nodes(point, cells, table_size)
+        for level in reference.active_nodes(point, cells, table_size, steps=steps)
     ]
     assert found == wanted
     by_row = [
         {row: u for row, u in level}
         for point in x
-        for level in reference.active_nodes(point, cells, table_size)
+        for level in reference.active_nodes(point, cells, table_size, steps=steps)
     ]
     for rows, offsets, reference_offsets in zip(
         node.reshape(-1, 8), offset.reshape(-1, 8, 3), by_row
@@ -56,6 +65,41 @@ def test_hash_slots_equal_the_reference_exactly(cells, table_size):
             if len(reference_offsets) == 8:  # without collisions a row has one offset
                 np.testing.assert_allclose(u, reference_offsets[row], atol=1e-6)
     assert node.min() >= 0 and node.max() < index.n_nodes
+
+
+def shortest(size, steps):
+    """The length of the shortest vector between two corners that share a slot, by trying all."""
+    reach = int(2 * size ** (1 / len(steps))) + 1
+    axes = [np.arange(-reach, reach + 1)] * len(steps)
+    corners = np.stack([a.ravel() for a in np.meshgrid(*axes)], axis=1)
+    same = (corners @ np.array(steps)) % size == 0
+    return np.sqrt(np.sort((corners[same] ** 2).sum(1))[1])  # the first is the corner itself
+
+
+@pytest.mark.parametrize("size, dim", [(50, 2), (1733, 2), (4096, 2), (30, 3), (1000, 3)])
+def test_corners_that_share_a_slot_of_a_lattice_lie_far_apart(size, dim):
+    """Nearly as far as the densest packing allows, the lengths of whose shortest vectors are known:
+    size^(1/D) times (4/3)^(1/4) in the plane and 2^(1/6) in space."""
+    steps = lattice_steps(size, dim, 2**20)
+    densest = size ** (1 / dim) * {2: (4 / 3) ** 0.25, 3: 2 ** (1 / 6)}[dim]
+    assert 0.87 * densest < shortest(size, steps) <= densest * (1 + 1e-9)
+
+
+def test_a_lattice_stays_within_32_bits_and_a_table():
+    index = GridIndex(3, [[2**20, 2**20, 2**20], [3, 3, 3]], 2**22, "lattice")
+    assert index.hashed.tolist() == [True, False]
+    assert (index.steps[0] * (index.cells[0] + 1)).sum() < 2**32
+    assert index.steps[1].tolist() == [1, 4, 16]
+    node = index(jt.array(np.random.default_rng(0).uniform(size=(500, 3)).astype(np.float32)))[0]
+    first, second = np.split(node.numpy(), 2, axis=1)
+    assert 0 <= first.min() and first.max() < 2**22 <= second.min()
+    assert second.max() < index.n_nodes
+
+
+def test_no_other_way_to_fold():
+    with pytest.raises(ValueError, match="lattice or hash, not by 'crease'"):
+        GridIndex(2, [8], 20, "crease")
+
 
 
 @pytest.mark.parametrize("cells, table_size", HASHED)

@@ -26,11 +26,11 @@ def digest():
     jt.set_global_seed(0)
     x = np.random.uniform(size=(5000, 2)).astype(np.float32)
     found = hashlib.sha256()
-    index = GridIndex(2, [5, 40], table_size=300)
+    index = GridIndex(2, [5, 40], 300, "lattice")
     for kernel in (MulFAKernel(2, 2, 4, kernels=2), MulFAGainKernel(index.positions(), 4, width=5)):
         grid = Grid(index, kernel, 4, concat=True, scale=1.0)
         points = jt.array(x)
-        network = MLP(grid.n_out, 3, 33, 2)
+        network = MLP(grid.n_out, 3, 33, 2, gated=kernel.n_kernels > 1)
         parameters = [
             grid.w,
             *(layer.weight for layer in network.layers),
