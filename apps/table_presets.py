@@ -43,6 +43,16 @@ IMAGE = {
     "WIRE": presets.IMAGE["net:wire"],
     "literal kernel of the paper": presets.IMAGE["grid:mulfa-literal"],
 }
+_SHARED = ("finest", "coarsest", "levels", "channels", "table_size", "fold", "profile")
+PUBLISHED = {
+    MULFA: IMAGE[MULFA],
+    "hash grid": IMAGE["hash grid"],
+    "linear grid of the same index": replace(
+        IMAGE["hash grid"],
+        **{name: getattr(IMAGE[MULFA], name) for name in _SHARED},
+        decoder=replace(IMAGE[MULFA].decoder, gated=False),
+    ),
+}
 # for crops of 128 pixels: as many parameters to a pixel as the others have on Kodak's pictures, and
 # networks a quarter as wide
 IMAGE_SMALL = {
@@ -146,6 +156,7 @@ PRESETS = {
         "cpu": Preset(IMAGE_SMALL, 300, 2**13, 2, patience=6, side=128, subjects=2),
         "paper": Preset(IMAGE, 20000, 2**18, 3),
         "pictures": Preset(IMAGE, 600, patience=2.5),
+        "published": Preset(PUBLISHED, 20000),
     },
     "sdf": {
         "cpu": Preset(SDF_SMALL, 200, 2**13, subjects=2),

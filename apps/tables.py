@@ -3,6 +3,7 @@ beside published values.
 
     python apps/tables.py all --preset cpu --pages docs/results
     python apps/tables.py image --pictures kodak/kodim05.png kodak/kodim15.png --steps 600
+    python apps/tables.py image --preset published --pictures kodak/*.png --parameters 341000
 
 Every finished run is kept in --out, so a table that was interrupted goes on where it stopped; a run
 that failed says why in its row and is tried again the next time. Writes TABLE.md and TABLE.csv, and
@@ -29,6 +30,7 @@ import numpy as np
 import tyro
 from annotated_types import Interval
 from table_presets import PRESETS, Preset
+from table_published import run_all, tabulated
 from table_subjects import SUBJECTS, crop, digest
 from typing_extensions import Literal
 
@@ -48,11 +50,14 @@ class Config:
     table: tyro.conf.Positional[Literal["image", "sdf", "views", "theory", "fourier", "all"]]
     """image, sdf, views: fields at equal parameters, steps and time; theory: predicted beside
     trained; fourier: encodings and their NTK."""
-    preset: Literal["cpu", "paper"] = "cpu"
-    """cpu: small fields and subjects, minutes on two cores; paper: full sizes, for a CUDA
-    machine."""
+    preset: Literal["cpu", "paper", "published"] = "cpu"
+    """cpu: small fields and subjects, minutes on two cores; paper: full sizes, for a CUDA machine;
+    published: MulFAGrid, the hash grid and the linear grid of MulFAGrid's index on `pictures`, as
+    published Kodak tables train them."""
     pictures: tuple[Path, ...] = ()
     """image: pictures to fit, whole, by fields of full size."""
+    parameters: Optional[Count] = None
+    """preset published: of every field, within 1 %; without it, fields keep their own size."""
     fields: tuple[str, ...] = ()
     """Which of the table's fields, by the start of their names; without it, all. The first is
     always there."""
@@ -77,6 +82,10 @@ class Config:
             raise ArgumentError(
                 "pictures", "goes with the table image, and without `data` and `pages`"
             )
+        if self.preset == "published" and (self.table != "image" or not self.pictures):
+            raise ArgumentError("preset", "published goes with the table image and `pictures`")
+        if self.parameters and self.preset != "published":
+            raise ArgumentError("parameters", "goes with `preset` published alone")
         names = [name for table in self.tables() for name in self.sizes(table).fields]
         for start in self.fields:
             if not any(name.startswith(start) for name in names):
@@ -90,9 +99,13 @@ class Config:
         """The tables that are asked for."""
         return tuple(PRESETS) if self.table == "all" else (self.table,)
 
+    def kind(self) -> str:
+        """The name of the preset: pictures have one of their own, unless it is the published."""
+        return "pictures" if self.pictures and self.preset != "published" else self.preset
+
     def sizes(self, table: str) -> Preset:
         """The preset of a table."""
-        return PRESETS[table]["pictures" if self.pictures else self.preset]
+        return PRESETS[table][self.kind()]
 
     def chosen(self, table: str) -> Preset:
         """The preset of a table with the flags applied."""
@@ -108,7 +121,7 @@ class Config:
 
     def folder(self, table: str) -> Path:
         """Of a table's runs."""
-        return self.out / table / ("pictures" if self.pictures else self.preset)
+        return self.out / table / self.kind()
 
 
 class Table(NamedTuple):
@@ -161,11 +174,11 @@ def main(config: Config) -> dict[str, Any]:
 def command_of(config: Config, table: str) -> str:
     """The command that makes a table again, without the folders of the machine."""
     words = ["python apps/tables.py", table]
+    if config.kind() != "pictures":
+        words += ["--preset", config.preset]
     if config.pictures:
         words += ["--pictures", *(path.name for path in config.pictures)]
-    else:
-        words += ["--preset", config.preset]
-    for name in ("steps", "seeds"):
+    for name in ("parameters", "steps", "seeds"):
         if getattr(config, name):
             words += [f"--{name}", str(getattr(config, name))]
     if config.fields:
@@ -178,7 +191,10 @@ def command_of(config: Config, table: str) -> str:
 
 
 def image(config: Config, sizes: Preset, pictures: dict[str, np.ndarray]) -> Table:
-    """Fields on pictures, and a picture of all fits beside each."""
+    """Fields on pictures, and a picture of all fits beside each; or the published protocol's."""
+    if config.preset == "published":
+        results = run_all(config, sizes, pictures)
+        return Table(results, *tabulated(config, sizes, list(pictures), results))
 
     def tasks(held_out: float = 0.0) -> dict[str, MakeTask]:
         return {

@@ -75,23 +75,30 @@ def beside(table: str, names: Iterable[str]) -> tuple[dict[str, str], list[str]]
     names: the fields to find; published ones that are none of them are listed in the notes.
     """
     rows = published(table)
-    keys = [(row["data"], row["metric"], row["protocol"], row["source"]) for row in rows]
-    sources = list(dict.fromkeys(keys))
+    numbers, notes = numbered(rows)
     found: dict[str, list[str]] = {name: [] for name in names}
     rest = []
-    for row, key in zip(rows, keys):
+    for row, number in zip(rows, numbers):
         size = f" ({row['parameters']} parameters)" if row["parameters"] else ""
-        value = f"{row['value']}{size} [{sources.index(key) + 1}]"
+        value = f"{row['value']}{size} [{number}]"
         if row["field"] in found:
             found[row["field"]].append(value)
         else:
             rest.append(f"{row['field']} {value}")
+    notes += [f"Published for others: {'; '.join(rest)}."] if rest else []
+    return {name: ", ".join(values) or "-" for name, values in found.items()}, notes
+
+
+def numbered(rows: Iterable[dict[str, str]]) -> tuple[list[int], list[str]]:
+    """The number of each published row's source, and the notes of Markdown that explain the
+    numbers."""
+    keys = [(row["data"], row["metric"], row["protocol"], row["source"]) for row in rows]
+    sources = list(dict.fromkeys(keys))
     notes = [
         f"[{n}] {data}, {metric}: {source}; {protocol}."
         for n, (data, metric, protocol, source) in enumerate(sources, 1)
     ]
-    notes += [f"Published for others: {'; '.join(rest)}."] if rest else []
-    return {name: ", ".join(values) or "-" for name, values in found.items()}, notes
+    return [sources.index(key) + 1 for key in keys], notes
 
 
 def version() -> str:

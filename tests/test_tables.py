@@ -24,6 +24,7 @@ from jgrid.trainer import TrainConfig
 
 import numpy as np
 import pytest
+import table_published
 import table_subjects
 import tables
 import trimesh
@@ -218,6 +219,128 @@ def test_all_tables_fill_their_pages(tmp_path, monkeypatch):
     assert found["fourier"]["gaussian"][0]["kernel"] > 3
 
 
+def published(pictures, tmp_path, **flags):
+    return tables.Config(
+        table="image",
+        preset="published",
+        pictures=pictures,
+        steps=20,
+        out=tmp_path / "out",
+        device=DEVICE,
+        **flags,
+    )
+
+
+def result_in(folder):
+    return json.loads((folder / "out" / "result.json").read_text())
+
+
+class Fits:
+    """The trainings that began, a TrainConfig each; the one after `most` is interrupted."""
+
+    def __init__(self, monkeypatch):
+        fit = table_published.Trainer.fit
+        self.begun = []
+        self.most = 1000
+
+        def noted(trainer):
+            if len(self.begun) == self.most:
+                raise KeyboardInterrupt
+            self.begun.append(trainer.config)
+            return fit(trainer)
+
+        monkeypatch.setattr(table_published.Trainer, "fit", noted)
+
+
+def test_the_published_protocol_is_run_and_written(pictures, tmp_path, monkeypatch, capsys):
+    """With the fields themselves; steps and points are fewer."""
+    preset = PRESETS["image"]["published"]
+    assert (preset.steps, preset.batch, preset.seeds) == (20000, 2**16, 1)
+    use(monkeypatch, "image", "published", preset._replace(batch=2**10))
+    rows = tables.main(published(pictures, tmp_path, parameters=341000))["image"]
+    result = result_in(tmp_path)
+    assert list(result["fields"]) == [MULFA, "hash grid", "linear grid of the same index"]
+    for name, field in result["fields"].items():
+        assert list(field["pictures"]) == ["a", "b"]
+        for run, (stem, found) in zip(rows[name], field["pictures"].items()):
+            assert run["subject"] == stem and set(found) == set(table_published.SHOWN)
+            assert found["psnr"] == run["psnr"] and found["seconds"] == run["seconds_train"]
+            assert abs(found["parameters"] / 341000 - 1) <= 0.01 and found["steps"] == 20
+        both = [found["psnr"] for found in field["pictures"].values()]
+        assert both[0] != both[1] and field["mean"]["psnr"] == pytest.approx(np.mean(both))
+        assert field["mean"]["pictures"] == 2
+    protocol = result["protocol"]
+    expected = {"batch": 2**10, "steps": 20, "parameters": 341000, "pictures": ["a", "b"]}
+    assert expected.items() <= protocol.items()
+    assert protocol["betas"] == [0.9, 0.99] and protocol["eps"] == 1e-15
+    written = (tmp_path / "out" / "image.md").read_text()
+    command = "image --preset published --pictures a.png b.png --parameters 341000 --steps 20`"
+    assert f"`python apps/tables.py {command}, commit " in written
+    assert "batch: 2^18 points there, 1,024 here, and the steps: 20,000 there, 20 here" in written
+    table = list(csv.DictReader((tmp_path / "out" / "image.csv").open()))
+    assert table[1]["PSNR, b"] == f"{rows['hash grid'][1]['psnr']:.2f}"
+    found = {(line["field"], line["parameters"], line["PSNR"]) for line in table}
+    assert {
+        ("CARA, published", "341K", "46.24 [1]"),
+        ("hash grid (I-NGP), published", "about 207K", "37.06 [2]"),
+    } <= found
+
+
+def test_the_linear_grid_is_the_others_without_kernel_and_gates():
+    """What they share is MulFAGrid's, the rates are the hash grid's."""
+    mulfa, hashed, linear = PRESETS["image"]["published"].fields.values()
+    shared = ("finest", "coarsest", "levels", "channels", "table_size", "fold", "profile")
+    assert all(getattr(linear, name) == getattr(mulfa, name) for name in shared)
+    assert linear.decoder == replace(mulfa.decoder, gated=False) and mulfa.decoder.gated
+    assert linear.lr_features == hashed.lr_features and linear.lr_network == hashed.lr_network
+
+
+def test_the_published_protocol_goes_on_where_it_stopped(pictures, tmp_path, monkeypatch):
+    use(monkeypatch, "image", "published", Preset(FIELDS, 20000, 2**10))
+    fits = Fits(monkeypatch)
+    config = published(pictures, tmp_path, seeds=2, seed=3)
+    fits.most = 5  # of eight: in the second picture's first field
+    with pytest.raises(KeyboardInterrupt):
+        tables.main(config)
+    stopped = result_in(tmp_path)["fields"]
+    assert set(stopped["SIREN"]["pictures"]) == {"a"}
+    assert set(stopped[MULFA]["pictures"]) == {"a", "b"}
+    assert "psnr_sd" not in stopped[MULFA]["pictures"]["b"]  # of one seed so far
+    fits.most = 1000
+    rows = tables.main(config)["image"]
+    assert [train.seed for train in fits.begun] == [3, 4, 3, 4, 3, 4, 3, 4]
+
+    whole = result_in(tmp_path)
+    values = [run["psnr"] for run in rows["SIREN"] if run["subject"] == "b"]
+    found = whole["fields"]["SIREN"]["pictures"]["b"]
+    assert found["psnr"] == pytest.approx(np.mean(values)) and values[0] != values[1]
+    assert found["psnr_sd"] == pytest.approx(np.std(values, ddof=1))
+    (rows["SIREN"][-1]["folder"] / "result.json").unlink()
+    tables.main(config)
+    assert len(fits.begun) == 9 and fits.begun[-1].seed == 4
+    psnr = result_in(tmp_path)["fields"]["SIREN"]["pictures"]["b"]["psnr"]
+    assert psnr == pytest.approx(found["psnr"], abs=1e-3)
+    sized = replace(config, parameters=rows[MULFA][0]["parameters"])
+    for other in (sized, replace(sized, steps=21)):  # of another size, of other steps: anew
+        before = len(fits.begun)
+        tables.main(other)
+        assert len(fits.begun) > before
+
+
+def test_a_field_that_cannot_have_the_parameters_says_so(pictures, tmp_path, monkeypatch):
+    grid = DenseGridConfig(finest=8, coarsest=4, levels=2, decoder=DECODER)
+    small = HashGridConfig(finest=40, coarsest=20, levels=2, table_size=50, decoder=DECODER)
+    use(monkeypatch, "image", "published", Preset({"hash": small, "grid": grid}, 20, 2**10))
+    rows = tables.main(published(pictures[:1], tmp_path, parameters=3001))["image"]
+    fields = result_in(tmp_path)["fields"]
+    assert abs(rows["hash"][0]["parameters"] / 3001 - 1) <= 0.01
+    failed = fields["grid"]["pictures"]["a"]["failed"]
+    assert "parameters at the nearest, not 3,001" in failed
+    assert fields["grid"]["mean"] == {"pictures": 0} and fields["hash"]["mean"]["pictures"] == 1
+    table = list(csv.DictReader((tmp_path / "out" / "image.csv").open()))
+    assert failed in table[1]["PSNR"] and "failed" not in table[0]["PSNR"]
+
+
 def test_equal_parameters():
     """The size whose count comes nearest, where there is a largest that may be asked for too."""
 
@@ -268,6 +391,9 @@ def test_published_values_are_whole():
         known = {name for preset in PRESETS[table].values() for name in preset.fields}
         # else no row would have one beside it
         assert table == "theory" or known & {row["field"] for row in rows}
+    rows = report.published("kodak")
+    assert rows and all(row["value"] and row["parameters"] for row in rows)
+    assert all("20,000 steps of 2^18" in row["protocol"] for row in rows)
     assert not any(
         "MulFA" in row["field"] for table in tables.TABLES for row in report.published(table)
     )
@@ -309,6 +435,13 @@ def test_wrong_flags_end_with_one_line(pictures, tmp_path, capsys):
         ["image", "--seeds", "0"],
         ["image", *picture, "--pages", "docs"],
         ["paintings"],
+        ["image", "--preset", "published"],
+        ["sdf", "--preset", "published"],
+        ["all", "--preset", "published", *picture],
+        ["image", "--preset", "published", *picture, "--data", "data"],
+        ["image", "--preset", "published", *picture, "--parameters", "0"],
+        ["image", *picture, "--parameters", "30000"],
+        ["sdf", "--parameters", "30000"],
     ):
         with pytest.raises(SystemExit) as stop:
             cli.parse(tables.Config, arguments)
