@@ -26,10 +26,18 @@ import numpy as np
 MULFA = "MulFAGrid"
 OPTDNN = "OptDNN (Nesterov) on linear grids"
 SMALL = DecoderConfig()
+
+
+def _with_linear_kernel(field: MulFAGridConfig) -> HashGridConfig:
+    """The linear grid of the same index, with the hash grid's own decoder and rates."""
+    index = ("finest", "coarsest", "levels", "channels", "table_size", "fold", "profile")
+    return HashGridConfig(**{name: getattr(field, name) for name in index})
+
+
 IMAGE = {
     MULFA: presets.IMAGE["grid:mulfa"],
-    "MulFAGrid, two kernels per channel": MulFAGridConfig(kernels=2),
-    "linear grid, same levels and decoder": presets.IMAGE["grid:dense"],
+    "linear grid of the same index": _with_linear_kernel(presets.IMAGE["grid:mulfa"]),
+    "linear grid, 2 levels": presets.IMAGE["grid:dense"],
     "linear grid, 4 levels, two hidden layers": DenseGridConfig(
         finest=235, coarsest=30, levels=4, channels=4, decoder=DecoderConfig(depth=2)
     ),
@@ -43,21 +51,18 @@ IMAGE = {
     "WIRE": presets.IMAGE["net:wire"],
     "literal kernel of the paper": presets.IMAGE["grid:mulfa-literal"],
 }
-_SHARED = ("finest", "coarsest", "levels", "channels", "table_size", "fold", "profile")
 PUBLISHED = {
     MULFA: IMAGE[MULFA],
     "hash grid": IMAGE["hash grid"],
-    "linear grid of the same index": replace(
-        IMAGE["hash grid"],
-        **{name: getattr(IMAGE[MULFA], name) for name in _SHARED},
-        decoder=replace(IMAGE[MULFA].decoder, gated=False),
-    ),
+    "linear grid of the same index": IMAGE["linear grid of the same index"],
 }
 # for crops of 128 pixels: as many parameters to a pixel as the others have on Kodak's pictures, and
 # networks a quarter as wide
+_MULFA_SMALL = MulFAGridConfig(finest=87, coarsest=9, table_size=376)
 IMAGE_SMALL = {
-    MULFA: MulFAGridConfig(finest=37, coarsest=8),
-    "linear grid, same levels and decoder": DenseGridConfig(finest=37, coarsest=8),
+    MULFA: _MULFA_SMALL,
+    "linear grid of the same index": _with_linear_kernel(_MULFA_SMALL),
+    "linear grid, 2 levels": DenseGridConfig(finest=37, coarsest=8),
     OPTDNN: OptDNNGridConfig(finest=46, coarsest=6),
     "hash grid": HashGridConfig(finest=62, coarsest=6, levels=6, table_size=907),
     "FourierGrid": FourierGridConfig(finest=20),

@@ -187,15 +187,15 @@ class HashGridConfig:
 class MulFAGridConfig:
     """MulFAGrid: grids with the multiplicative Fourier adaptive kernel."""
 
-    finest: Count = 188
+    finest: Count = 424
     """Cells of the finest level along an axis of a square or cube."""
-    coarsest: Count = 40
+    coarsest: Count = 45
     """Cells of the coarsest level along an axis of a square or cube."""
-    levels: Levels = 2
+    levels: Levels = 4
     """Levels, growing geometrically."""
     channels: Channels = 8
     """Features per node; with no decoder always the output size."""
-    table_size: TableSize = 2**22
+    table_size: TableSize = 12913
     """Most nodes a level may own; larger levels are folded."""
     fold: Fold = "lattice"
     """How larger levels share their table: lattice, as far apart as they can, or hash, anywhere."""
@@ -211,9 +211,9 @@ class MulFAGridConfig:
     plain interpolation."""
     profile: Profile = "linear"
     """Window: nearest, linear or smooth."""
-    decoder: DecoderConfig = DecoderConfig(gated=True)
+    decoder: DecoderConfig = DecoderConfig(width=32, gated=True)
     filter: FilterConfig = FilterConfig()
-    lr_features: Positive = 4e-2
+    lr_features: Positive = 8e-2
     """Learning rate of the features."""
     lr_network: Positive = 4e-2
     """Learning rate of the decoder and of the kernels' coefficients, or, with no decoder, of the

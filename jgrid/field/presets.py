@@ -90,7 +90,9 @@ SCENE = {
 NO_DECODER = DecoderConfig(depth=0)
 # four levels, since without a decoder each adds but one number
 LINEAR = {
-    "grid:mulfa": MulFAGridConfig(finest=235, coarsest=30, levels=4, decoder=NO_DECODER),
+    "grid:mulfa": MulFAGridConfig(
+        finest=235, coarsest=30, levels=4, table_size=2**22, decoder=NO_DECODER
+    ),
     "grid:mulfa-literal": LiteralMulFAGridConfig(
         finest=235, coarsest=30, levels=4, decoder=NO_DECODER
     ),
