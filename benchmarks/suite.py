@@ -18,7 +18,7 @@ def _rounds(quick):
 def _field(field, quick):
     if not quick:
         return field
-    return {**field, **(problem.LITTLE_TABLE if "table_size" in field else problem.LITTLE)}
+    return {**field, **(problem.LITTLE_TABLE if field["kind"] == "grid:hash" else problem.LITTLE)}
 
 
 def _batch(quick):
@@ -101,8 +101,8 @@ def step(quick, _=None):
 
 
 def mulfa(quick, _=None):
-    """A step of MulFAGrid's default image field beside the same field with the linear kernel, plain
-    ops and PyTorch.
+    """A step of a MulFAGrid of two levels and a plain decoder beside the same field with the linear
+    kernel, plain ops and PyTorch.
 
     Here `linear` is the other way round: the MulFA step's time over the linear one's.
     """

@@ -7,7 +7,7 @@ import json
 from benchmarks import __main__ as benchmarks
 from benchmarks import problem, suite
 from benchmarks.race import race, summary
-from jgrid import GridIndex, MulFAGridConfig
+from jgrid import GridIndex
 from jgrid.field import Domain, field_from_dict
 
 import numpy as np
@@ -72,8 +72,6 @@ def test_quick_form_fills_every_entry(tmp_path, capsys):
 
 
 def test_peers_start_from_jgrids_grids():
-    # "the default image field" of the mulfa benchmark
-    assert field_from_dict(problem.MULFA) == MulFAGridConfig()
     for field in (problem.HASH, problem.MULFA):
         layout = problem.Layout(field)
         index = field_from_dict(field).build(Domain(2, 3)).grid.index

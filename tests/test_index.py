@@ -101,7 +101,6 @@ def test_no_other_way_to_fold():
         GridIndex(2, [8], 20, "crease")
 
 
-
 @pytest.mark.parametrize("cells, table_size", HASHED)
 def test_fused_op_uses_the_same_slots_exactly(cells, table_size):
     """The features that have a gradient are those of the reference's slots, no others."""

@@ -204,11 +204,11 @@ class MulFAGridConfig:
     with no decoder always one."""
     octaves: Octaves = 1
     """Octaves of gamma(offset): more fit finer detail and wiggle more between the samples."""
-    spread: Positive = 1.0
+    spread: Positive = 0.3
     """Standard deviation of the kernels' coefficients at the start, for the decoder."""
-    constant: Finite = 0.0
+    constant: Finite = 1.0
     """Added to the coefficients of 1 at the start: with 1 and a small spread the kernels start near
-    plain interpolation."""
+    plain interpolation, and wiggle less between the samples."""
     profile: Profile = "linear"
     """Window: nearest, linear or smooth."""
     decoder: DecoderConfig = DecoderConfig(width=32, gated=True)
