@@ -198,6 +198,8 @@ def other_value(name, value):
         return value + 1
     if isinstance(value, float):
         return value * 1.5
+    if name == "fold":
+        return {"hash": "lattice", "lattice": "hash"}[value]
     if isinstance(value, str):
         return {
             "profile": "smooth",
@@ -223,7 +225,15 @@ def changed_configs(config):
             yield f"{f.name}.{name}".strip("."), dataclasses.replace(config, **{f.name: changed})
 
 
-ONLY_WITH_DECODER = {"channels", "decoder.width", "lr_network", "kernels", "spread", "constant"}
+ONLY_WITH_DECODER = {
+    "channels",
+    "decoder.width",
+    "decoder.gated",
+    "lr_network",
+    "kernels",
+    "spread",
+    "constant",
+}
 ONLY_WITHOUT_DECODER = {"filter.width", "filter.depth", "filter.frequency"}
 
 
@@ -523,8 +533,8 @@ BUILT = [
     (
         GridIndex,
         index_facts,
-        dict(dim=2, cells=[3, 9], table_size=23),
-        dict(dim=3, cells=[3, 8], table_size=None),
+        dict(dim=2, cells=[3, 9], table_size=23, fold="lattice"),
+        dict(dim=3, cells=[3, 8], table_size=100, fold="hash"),
     ),
     (
         Grid,
@@ -584,8 +594,8 @@ BUILT = [
     (
         MLP,
         network_facts(MLP),
-        dict(n_in=4, n_out=2, width=5, depth=1, bias=0.1, fused=True),
-        dict(n_in=3, n_out=3, width=6, depth=2, bias=0.2, fused=False),
+        dict(n_in=4, n_out=2, width=5, depth=1, bias=0.1, gated=True, fused=True),
+        dict(n_in=3, n_out=3, width=6, depth=2, bias=0.2, gated=False, fused=False),
     ),
     (
         Siren,

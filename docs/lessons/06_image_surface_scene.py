@@ -38,7 +38,7 @@ import skimage.data
 
 STEPS = int(os.environ.get("STEPS", 150))
 SIDE = int(os.environ.get("SIDE", 128))
-DECODER = DecoderConfig(width=32)
+DECODER = DecoderConfig(width=32, gated=True)
 GRID = jgrid.MulFAGridConfig(finest=48, coarsest=12, levels=2, channels=4, decoder=DECODER)
 # starts near interpolation, as distances need it / 起步接近插值
 SMOOTH = replace(
