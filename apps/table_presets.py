@@ -82,9 +82,7 @@ SDF = {
     "Fourier features": FourierNetConfig(sigma=3.0),
 }
 SDF_SMALL = {
-    MULFA: replace(
-        SURFACE["grid:mulfa"], finest=64, coarsest=8, levels=4, table_size=2**13, decoder=SMALL
-    ),
+    MULFA: replace(SURFACE["grid:mulfa"], finest=64, coarsest=8, levels=4, table_size=3200),
     "linear grid": replace(SURFACE["grid:dense"], finest=24, coarsest=8, decoder=SMALL),
     OPTDNN: replace(SURFACE["grid:optdnn"], finest=24, coarsest=8),
     "hash grid": replace(
