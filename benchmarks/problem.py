@@ -16,21 +16,18 @@ HASH = {
     "lr_features": 1e-2,
     "lr_network": 1e-2,
 }
-MULFA = {
-    "kind": "grid:mulfa",
+LINEAR = {
+    "kind": "grid:dense",
     "finest": 188,
     "coarsest": 40,
     "levels": 2,
     "channels": 8,
-    "table_size": 2**22,
     "decoder": {"depth": 1},
     "lr_features": 4e-2,
     "lr_network": 4e-2,
-}  # two levels and a plain decoder, in numbers for the peers, who have no jgrid
-LINEAR = {
-    "kind": "grid:dense",
-    **{name: value for name, value in MULFA.items() if name not in ("kind", "table_size")},
 }
+# two levels and a plain decoder, in numbers for the peers, who have no jgrid
+MULFA = {**LINEAR, "kind": "grid:mulfa", "table_size": 2**22, "spread": 1.0, "constant": 0.0}
 # what makes a field small, and one that has a table
 LITTLE = {"finest": 24, "coarsest": 6, "levels": 2, "channels": 2}
 LITTLE_TABLE = {**LITTLE, "table_size": 256}

@@ -2,6 +2,7 @@
 
 import functools
 import itertools
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Optional, Union
@@ -71,27 +72,48 @@ def r_sequence(n: int, dim: int) -> np.ndarray:
 LATTICES = {2: 4096, 3: 512}
 
 
-@functools.cache
-def lattice_steps(size: int, dim: int, limit: int) -> tuple[int, ...]:
-    """The steps (1, a, ...) that fold a grid into a table of `size` slots, slot = <steps, corner>
-    mod size, so that corners which share a slot lie as far apart as they can.
+# the shortest vector of the densest lattice of determinant 1 to the power of the dimension
+# (Hermite's constants)
+DENSEST = {1: 1.0, 2: 2 / 3**0.5, 3: 2**0.5}
 
-    These are a lattice of determinant `size`; of the steps below `limit` that are looked at, those
-    are taken whose lattice has the longest shortest vector."""
+
+def _longest_shortest(size: int, cells: Sequence[int]) -> int:
+    """What no shortest vector of a lattice of determinant `size` exceeds; vectors that do not fit
+    into a grid of so many cells do not count."""
+    free = sorted(cells)
+    slots = float(size)
+    while True:
+        reach = math.ceil((slots * DENSEST[len(free)]) ** (1 / len(free)))
+        if len(free) == 1 or free[0] >= reach:
+            return reach
+        slots /= free.pop(0) + 1  # a narrow axis holds its part of the slots
+
+
+@functools.cache
+def lattice_steps(size: int, cells: tuple[int, ...]) -> tuple[int, ...]:
+    """The steps (1, a, ...) that fold a grid of `cells` along the axes into a table of `size`
+    slots, slot = <steps, corner> mod size, so that corners which share a slot lie as far apart as
+    they can: those with the longest shortest vector between such corners.
+
+    The steps that are looked at are fixed, and keep <steps, corner> below 2^32. Models do not save
+    them: whoever changes what comes out makes saved models wrong."""
+    dim = len(cells)
     if dim == 1:
         return (1,)
-    top = max(1, min(size, limit) - 1)
+    top = max(1, min(size, (2**32 - 1) // (sum(cells) + dim)) - 1)
     steps = np.unique((1 + r_sequence(LATTICES[dim], dim - 1) * top).astype(np.int64), axis=0)
-    # no lattice's shortest vector is longer than that of the densest packing (Hermite's constant)
-    reach = int(np.ceil((size * {2: 2 / 3**0.5, 3: 2**0.5}[dim]) ** (1 / dim)))
-    axes = np.meshgrid(*[np.arange(-reach, reach + 1)] * (dim - 2), np.arange(reach + 1))
-    others = np.stack([a.ravel() for a in axes], axis=1)
+    reach = _longest_shortest(size, cells)
+    reaches = [min(reach, c) for c in cells[1:]]
+    axes = np.meshgrid(*[np.arange(-r, r + 1) for r in reaches[1:]], np.arange(reaches[0] + 1))
+    others = np.stack([a.ravel() for a in axes[::-1]], axis=1)
     others = others[(others != 0).any(1)]  # along axis 0 alone the nearest is `size` away
     squares = (others**2).sum(1)
     shortest = []
     for a in steps:
         along = (others @ a) % size
-        shortest.append((np.minimum(along, size - along) ** 2 + squares).min())
+        along = np.minimum(along, size - along)
+        within = along <= cells[0]
+        shortest.append(np.min(along[within] ** 2 + squares[within], initial=float(size) ** 2))
     return (1, *(int(a) for a in steps[np.argmax(shortest)]))
 
 
@@ -109,7 +131,7 @@ def _clamped(x: jt.Var) -> jt.Var:
 
 class GridIndex(AbstractIndex):
     """The corners of the cell that encloses x, at every level; levels with more nodes than a table
-    holds are hashed.
+    holds are folded into it.
 
     U(x) = { first_l + slot_l(floor(x R_l) + b) : l < L, b in {0,1}^D }, with slot_l row-major (axis
     0 fastest) where the (R+1)^D nodes of level l fit into `table_size`, else folded into it:
@@ -122,7 +144,7 @@ class GridIndex(AbstractIndex):
     By a hash (Mueller et al. 2022) they lie anywhere, side by side too.
 
     cells: (L, D) or (L,) cells along each axis; table_size: most nodes a level may own, None for no
-    limit. Attributes, one for each level: cells; size, its nodes; hashed, whether it is folded;
+    limit. Attributes, one for each level: cells; size, its nodes; folded, whether it is;
     first, its first node; steps (L, D), of a corner's slot, 0 where it is a hash."""
 
     fusible = True
@@ -157,7 +179,7 @@ class GridIndex(AbstractIndex):
         self.dim = dim
         self.cells = cells
         self.size = size
-        self.hashed = dense > size
+        self.folded = dense > size
         self.first = np.concatenate([[0], np.cumsum(size)[:-1]])
         self.n_levels = len(cells)
         self.n_nodes = int(size.sum())
@@ -193,22 +215,19 @@ class GridIndex(AbstractIndex):
         """How far along the table a step along each axis goes, (L, D); 0 where it is hashed."""
         below = np.concatenate([np.ones_like(self.cells[:, :1]), self.cells[:, :-1] + 1], axis=1)
         steps = np.cumprod(below, axis=1)
-        steps[self.hashed] = 0  # which could overflow
-        for level in np.flatnonzero(self.hashed) if fold == "lattice" else ():
-            # below which <steps, corner> fits into 32 bits
-            limit = (2**32 - 1) // int((self.cells[level] + 1).sum())
-            steps[level] = lattice_steps(int(self.size[level]), self.dim, limit)
+        steps[self.folded] = 0  # which could overflow
+        for level in np.flatnonzero(self.folded) if fold == "lattice" else ():
+            cells = tuple(int(c) for c in self.cells[level])
+            steps[level] = lattice_steps(int(self.size[level]), cells)
         return steps
 
     def _slot(self, corner: jt.Var) -> jt.Var:
         """Integer corners (N, L, 2^D, D) -> rows of the table (N, L, 2^D)."""
         hashed = self.steps[:, 0] == 0
-        folded = self.hashed & ~hashed
-        if folded.any():
+        if self.folded.any():
             # a 0-d or scalar int64 would be narrowed to 32 bits by Jittor, an array is not
             slot = (corner.int64() * jt.array64(self.steps).unsqueeze(1)).sum(-1)
-            period = np.where(folded, self.size, 2**31)
-            slot = (slot % jt.array64(period).unsqueeze(-1)).int32()
+            slot = (slot % jt.array64(self.size).unsqueeze(-1)).int32()
         else:
             slot = (corner * jt.array(self.steps.astype(np.int32)).unsqueeze(1)).sum(-1)
         if hashed.any():
@@ -227,7 +246,7 @@ class GridIndex(AbstractIndex):
         return (hashed % jt.array64(self.size).unsqueeze(-1)).int32()
 
     def positions(self) -> np.ndarray:
-        """Where each node lies, (M, D) float32 in [0, 1]; a hashed slot serves many places and gets
+        """Where each node lies, (M, D) float32 in [0, 1]; a folded slot serves many places and gets
         a fixed one of the R-sequence."""
         memory.require(
             32 * self.dim * self.n_nodes,
@@ -235,8 +254,8 @@ class GridIndex(AbstractIndex):
             "`finest` or `table_size`",
         )
         parts = []
-        for cells, size, hashed in zip(self.cells, self.size, self.hashed):
-            if hashed:
+        for cells, size, folded in zip(self.cells, self.size, self.folded):
+            if folded:
                 parts.append(r_sequence(size, self.dim))
             else:
                 axes = np.meshgrid(*(np.arange(c + 1) / c for c in cells[::-1]), indexing="ij")

@@ -14,15 +14,17 @@ LEAST_EXPONENT = -20.0
 GATE = 0.01  # bound of a gate's weights at the start, over the root of its inputs
 
 
-def require_memory(sizes: Sequence[int], copies: int = 1) -> None:
-    """memory.NotEnough where layers of these sizes, in the order of the network, would not fit with
-    what training them takes."""
-    weights = copies * sum(a * b for a, b in zip(sizes[:-1], sizes[1:]))
-    memory.require(
-        24 * weights,
-        f"a network of {weights:,} weights",
-        "its width (`width`, `decoder.width`) or its depth",
-    )
+def weights_between(sizes: Sequence[int]) -> int:
+    """How many weights join layers of these sizes, in the order of the network."""
+    return sum(a * b for a, b in zip(sizes[:-1], sizes[1:]))
+
+
+def require_memory(
+    weights: int, lower: str = "its width (`width`, `decoder.width`) or its depth"
+) -> None:
+    """memory.NotEnough where a network of so many weights would not fit with what training it
+    takes; lower: what makes it smaller."""
+    memory.require(24 * weights, f"a network of {weights:,} weights", lower)
 
 
 def _uniform(shape: Sequence[int], bound: float) -> jt.Var:
@@ -31,7 +33,7 @@ def _uniform(shape: Sequence[int], bound: float) -> jt.Var:
 
 def _layers(sizes: Sequence[int]) -> nn.ModuleList:
     """Linear layers of these sizes, in the order of the network."""
-    require_memory(sizes)
+    require_memory(weights_between(sizes))
     return nn.ModuleList([nn.Linear(a, b) for a, b in zip(sizes[:-1], sizes[1:])])
 
 
@@ -61,7 +63,10 @@ class MLP(nn.Module):
         self.gated = gated
         self.fused = fused
         sizes = [n_in] + [width] * depth + [n_out]
-        require_memory(sizes, copies=2 if gated else 1)
+        if gated:
+            inputs = "its inputs (`channels`, `levels`, `kernels` or `rank`)"
+            require_memory(n_in * n_in, inputs)
+        require_memory((2 if gated else 1) * weights_between(sizes))
         # (inputs, outputs, bound of the weights, bias) of each matrix
         matrices = [(n_in, n_in, GATE / n_in**0.5, 1.0)] if gated else []
         for a in sizes[:-2]:
@@ -82,6 +87,16 @@ class MLP(nn.Module):
         n_out)."""
         error = fused_squared_error if self.fused else squared_error
         return error(z, target, *self._parameters(), gated=self.gated)
+
+    @property
+    def path(self) -> list[nn.Linear]:
+        """W of each hidden layer, and the last."""
+        return [*self.layers[1:-1:2], self.layers[-1]] if self.gated else list(self.layers)
+
+    @property
+    def gates(self) -> list[nn.Linear]:
+        """A, and M of each hidden layer; none where nothing is gated."""
+        return [self.layers[0], *self.layers[2:-1:2]] if self.gated else []
 
     def _parameters(self) -> list[jt.Var]:
         return [p for layer in self.layers for p in (layer.weight, layer.bias)]
@@ -203,7 +218,7 @@ class Wire(nn.Module):
         self.omega = omega
         self.scale = scale
         sizes = [dim] + [width] * depth + [n_out]
-        require_memory(sizes, copies=2)
+        require_memory(2 * weights_between(sizes))
         # [real, imaginary] rows of W, and b; the input has no imaginary part, and none of the first
         # W and the output is used
         rows = [width] + [2 * n for n in sizes[2:-1]] + [2 * n_out]

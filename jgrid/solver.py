@@ -204,7 +204,7 @@ def separable(grid: Grid, x: np.ndarray, y: np.ndarray) -> Optional[np.ndarray]:
     if (
         not (isinstance(index, GridIndex) and isinstance(kernel, InterpolationKernel))
         or index.n_levels > 1
-        or index.hashed[0]
+        or index.folded[0]
     ):
         return None
     axes = raster_axes(x)
@@ -274,7 +274,8 @@ def warm_start(field: Field, x: np.ndarray, y: np.ndarray, iterations: int = 12)
     """
     n = y.shape[1]
     grid = field.grid
-    layers = list(field.network.layers) if isinstance(field.network, MLP) else []
+    network = field.network
+    layers = network.path if isinstance(network, MLP) else []
     wide = len(layers) > 1 and layers[0].weight.shape[0] >= 2 * n
     kernels = (InterpolationKernel, MulFAKernel)
     mixes = isinstance(grid, Grid) and isinstance(grid.kernel, kernels) and grid.w.shape[1] >= n
@@ -295,8 +296,23 @@ def warm_start(field: Field, x: np.ndarray, y: np.ndarray, iterations: int = 12)
         mix = grid.kernel.mix.numpy()
         mix[:, 0, :, :n] = np.eye(1, mix.shape[2])[0][:, None]
         grid.kernel.mix.assign(mix)
-    _pass_on(layers, n, grid.groups, grid.n_out // grid.groups)
+    per_group = grid.n_out // grid.groups
+    _pass_on(layers, n, grid.groups, per_group)
+    _open(network.gates if isinstance(network, MLP) else [], n, grid.groups, per_group)
     return loss
+
+
+def _open(gates, n, groups, per_group):
+    """Make a decoder's gates ones where it sums and passes on."""
+    summed = (np.arange(groups)[:, None] * per_group + np.arange(n)).ravel()
+    for depth, gate in enumerate(gates):
+        rows = slice(2 * n) if depth else summed
+        weight = gate.weight.numpy()
+        bias = gate.bias.numpy()
+        weight[rows] = 0.0
+        bias[rows] = 1.0
+        gate.weight.assign(weight)
+        gate.bias.assign(bias)
 
 
 def _pass_on(layers, n, groups, per_group):

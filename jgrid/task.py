@@ -91,13 +91,13 @@ class Epochs:
     """Rows in random order, without repetition within an epoch: each epoch has an order of its own,
     by the seed and its number alone.
 
-    rows: N for 0 to N - 1, or the (N,) numbers themselves.
+    rows: N for 0 to N - 1, or the (N,) numbers themselves. Attribute epoch: of the last rows.
     """
 
     def __init__(self, rows: Union[int, np.ndarray], seed: int):
         self._rows = rows
         self._seed = seed
-        self._epoch = -1
+        self.epoch = -1
         self._order = np.empty(0, int)
 
     def rows(self, step: int, n: int) -> np.ndarray:
@@ -106,7 +106,7 @@ class Epochs:
         total = self._rows if isinstance(self._rows, int) else len(self._rows)
         n = min(n, total)
         epoch, batch = divmod(step, total // n)
-        if epoch != self._epoch:
-            self._epoch = epoch
+        if epoch != self.epoch:
+            self.epoch = epoch
             self._order = np.random.default_rng((self._seed, epoch)).permutation(self._rows)
         return self._order[batch * n :][:n]

@@ -78,7 +78,7 @@ def test_peers_start_from_jgrids_grids():
         assert (
             isinstance(index, GridIndex)
             and layout.n_nodes == index.n_nodes
-            and layout.n_dense == (~index.hashed).sum()
+            and layout.n_dense == (~index.folded).sum()
         )
         assert np.array_equal(layout.first, index.first) and np.array_equal(
             layout.cells, index.cells[:, 0]

@@ -80,20 +80,49 @@ def shortest(size, steps):
 def test_corners_that_share_a_slot_of_a_lattice_lie_far_apart(size, dim):
     """Nearly as far as the densest packing allows, the lengths of whose shortest vectors are known:
     size^(1/D) times (4/3)^(1/4) in the plane and 2^(1/6) in space."""
-    steps = lattice_steps(size, dim, 2**20)
+    steps = lattice_steps(size, (1000,) * dim)
     densest = size ** (1 / dim) * {2: (4 / 3) ** 0.25, 3: 2 ** (1 / 6)}[dim]
     assert 0.87 * densest < shortest(size, steps) <= densest * (1 + 1e-9)
 
 
 def test_a_lattice_stays_within_32_bits_and_a_table():
     index = GridIndex(3, [[2**20, 2**20, 2**20], [3, 3, 3]], 2**22, "lattice")
-    assert index.hashed.tolist() == [True, False]
+    assert index.folded.tolist() == [True, False]
     assert (index.steps[0] * (index.cells[0] + 1)).sum() < 2**32
     assert index.steps[1].tolist() == [1, 4, 16]
     node = index(jt.array(np.random.default_rng(0).uniform(size=(500, 3)).astype(np.float32)))[0]
     first, second = np.split(node.numpy(), 2, axis=1)
     assert 0 <= first.min() and first.max() < 2**22 <= second.min()
     assert second.max() < index.n_nodes
+
+
+@pytest.mark.parametrize(
+    "size, cells, steps",
+    [
+        (12913, (519, 346), (1, 3672)),
+        (12913, (424, 424), (1, 3672)),
+        (2**15, (192, 192, 192), (1, 15339, 27498)),
+        (2**22, (2**20, 2**20), (1, 2046)),
+    ],
+)
+def test_lattices_stay_what_they_are(size, cells, steps):
+    """Saved models do not hold them: with others they would be read wrongly."""
+    assert lattice_steps(size, cells) == steps
+
+
+@pytest.mark.parametrize("cells, apart", [((1, 10**5), 500), ((10**5, 1), 500), ((3, 10**4), 250)])
+def test_a_narrow_level_uses_its_whole_table(cells, apart):
+    """Across it nothing is shared, and along it what shares a slot lies as far apart as it can."""
+    size = 1000
+    index = GridIndex(2, [cells], size, "lattice")
+    across, along = np.argsort(cells)
+    corner = np.zeros((2, size), np.int64)
+    corner[along] = np.arange(size)
+    slots = []
+    for corner[across] in range(min(cells) + 1):
+        slots.append((corner * index.steps[0][:, None]).sum(0) % size)
+    near = np.array(slots)[:, : apart - 10]
+    assert len(np.unique(near)) == near.size
 
 
 def test_no_other_way_to_fold():
@@ -154,7 +183,7 @@ def test_hashed_positions_are_fixed_and_fill_the_square():
     """A hashed slot serves many places; its filters still want one that is spread evenly and always
     the same."""
     index = GridIndex(2, np.array([[2, 2], [200, 200]]), 1024)
-    assert index.hashed.tolist() == [False, True]
+    assert index.folded.tolist() == [False, True]
     places = index.positions()[9:]
     assert places.shape == (1024, 2) and places.min() >= 0 and places.max() <= 1
     assert len(np.unique(places, axis=0)) == 1024
@@ -166,8 +195,8 @@ def test_hashed_positions_are_fixed_and_fill_the_square():
 
 
 def test_a_level_that_fits_the_table_is_dense():
-    assert GridIndex(2, [9], 100).hashed.tolist() == [False]
-    assert GridIndex(2, [9], 99).hashed.tolist() == [True]
+    assert GridIndex(2, [9], 100).folded.tolist() == [False]
+    assert GridIndex(2, [9], 99).folded.tolist() == [True]
     assert GridIndex(2, [9], 99).n_nodes == 99
     assert GridIndex(2, [9, 4], None).n_nodes == 100 + 25
 

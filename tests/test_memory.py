@@ -137,7 +137,7 @@ def test_more_nodes_than_64_bits_count_are_no_few():
     """(2^32)^2 is 0 in 64 bits."""
     with pytest.raises(ValueError, match="32-bit"):
         GridIndex(2, [2**32 - 1])
-    assert GridIndex(3, [2**31], table_size=8).hashed.all()
+    assert GridIndex(3, [2**31], table_size=8).folded.all()
 
 
 def test_the_estimate_grows_with_what_it_is_of():

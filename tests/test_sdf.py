@@ -22,6 +22,7 @@ from jgrid.surface import task as sdf
 from jgrid.surface.isosurface import extract
 from jgrid.surface.mesh import load_mesh, make_mesh
 from jgrid.surface.task import (
+    SURFACES,
     SDFConfig,
     SDFTask,
     pointwise_loss,
@@ -125,12 +126,27 @@ def test_batches_repeat_and_use_the_pool_up(ball):
     task = SDFTask(ball, SDFConfig(pool=64, wander=0), seed=3)
     batches = [task.sample(step, 16) for step in range(8)]
     assert set(batches[0]) == {"x", "distance"} and batches[0]["x"].is_stop_grad()
-    epochs = [set().union(*(rows(b["x"]) for b in batches[i : i + 4])) for i in (0, 4)]
-    assert epochs[0] == epochs[1] and len(epochs[0]) == 64
+    first, second = (set().union(*(rows(b["x"]) for b in batches[i : i + 4])) for i in (0, 4))
+    assert len(first) == len(second) == 64 and len(first & second) == 32  # those off the surface
+    eight_on = set().union(*(rows(task.sample(step, 16)["x"]) for step in range(32, 36)))
+    assert eight_on == first
     np.testing.assert_array_equal(task.sample(2, 16)["x"].numpy(), batches[2]["x"].numpy())
     other = SDFTask(ball, SDFConfig(pool=64, wander=0), seed=4).sample(2, 16)
     assert not rows(other["x"]) & rows(batches[2]["x"])
     assert task.sample(0, 1000)["x"].shape == [64, 3]
+
+
+def test_points_on_the_surface_change_from_epoch_to_epoch(ball):
+    """Each epoch's lie on it, with their own normals."""
+    task = SDFTask(ball, SDFConfig(pool=400, wander=0, normal=1.0))
+    seen = set()
+    for step in range(SURFACES):
+        batch = {name: v.numpy() for name, v in task.sample(step, 400).items()}
+        on = batch["distance"] == 0
+        assert on.sum() == 200 and np.abs(ball.signed_distance(batch["x"][on])).max() < 1e-6
+        assert ((batch["normal"] * (batch["x"] - 0.5)).sum(1)[on] > 0.4).all()
+        seen |= {tuple(x) for x in batch["x"][on].tolist()}
+    assert len(seen) == 200 * SURFACES
 
 
 def test_points_anywhere_wander_as_far_as_their_distance_is_known(ball):

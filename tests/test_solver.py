@@ -443,6 +443,7 @@ def test_projection_needs_parameters():
 # Warm start
 
 
+@pytest.mark.parametrize("gated", [False, True])
 @pytest.mark.parametrize("depth", [1, 2, 3])
 @pytest.mark.parametrize(
     "config",
@@ -452,9 +453,10 @@ def test_projection_needs_parameters():
     ],
     ids=["dense", "mulfa"],
 )
-def test_a_warm_started_field_is_the_linear_fit(config, depth):
+def test_a_warm_started_field_is_the_linear_fit(config, depth, gated):
     """To the last decoder layer, and it trains: what is unheard is heard after a step."""
-    field = replace(config, decoder=DecoderConfig(width=9, depth=depth)).build(Domain(2, 3))
+    decoder = DecoderConfig(width=9, depth=depth, gated=gated)
+    field = replace(config, decoder=decoder).build(Domain(2, 3))
     task = ImageTask(PIXELS)
     x, y = task.samples()
     linear = Grid(field.grid.index, InterpolationKernel(config.profile), 3)

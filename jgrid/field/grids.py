@@ -50,8 +50,8 @@ class DecoderConfig:
     """Hidden layers; 0: no decoder, the levels are summed and the field is linear in its
     features."""
     gated: bool = False
-    """Whether each layer is multiplied by an affine function of its input: a multiplicative
-    network."""
+    """Whether the inputs and each hidden layer are multiplied by affine functions of what they
+    come from: a multiplicative network."""
 
 
 @config

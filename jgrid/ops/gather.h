@@ -19,7 +19,7 @@ enum Profile { nearest = 0, linear = 1, smooth = 2 };
 
 // What the index knows of one level: cells per axis, its slice of the table, the magic number of an exact 32-bit remainder by size
 // (Lemire 2019), 0 for a dense level, and how far along the table a step along each axis goes, 0 for a hash.
-struct Level { int32_t cells[3]; int32_t first; uint32_t size; uint64_t magic; uint32_t steps[4]; };
+struct Level { int32_t cells[3]; int32_t first; uint32_t size; uint64_t magic; uint32_t steps[3]; };
 
 JG_FUNCTION uint32_t remainder(uint32_t value, uint64_t magic, uint32_t size) {
     uint64_t low = magic * value;

@@ -2,7 +2,7 @@
 // (Under CUDA the plain twin's matrix products are the library's, and are left to it.)
 //
 //   z_{l+1} = relu(W_l z_l + b_l), last layer linear; W_l is (n_{l+1}, n_l), row-major;
-//   gated, z_0 = g * (A g + a) and z_{l+1} = relu(W_l z_l + b_l) * (M_l z_l + m_l). No Jittor symbol in here.
+//   gated, z_1 = (A z_0 + a) * z_0 and z_{l+1} = (M_l z_l + m_l) * relu(W_l z_l + b_l). No Jittor symbol in here.
 #pragma once
 #include <cstdint>
 #include <cstring>
@@ -103,8 +103,8 @@ inline void store(const float* tile, int rows, int n, float* values) {
     for (int r = 0; r < rows; r++) memcpy(values + (size_t)r * n, tile + (size_t)r * padded(n), n * sizeof(float));
 }
 
-// A step makes the buffer `to` of the buffer `from`: W z + b by a matrix, that through relu, or the product with the buffer `other`.
-struct Step { enum Kind { LINEAR, RELU, PRODUCT } kind; int matrix, from, other, to; };
+// A step makes the buffer `to` of the buffer `from`: W z + b by a matrix, that through relu, or its numbers times those of the buffer `other`.
+struct Step { enum Kind { LINEAR, RELU, GATE } kind; int matrix, from, other, to; };
 
 struct Mlp {
     std::vector<Matrix> matrices;
@@ -115,11 +115,11 @@ struct Mlp {
     Mlp(std::vector<Matrix> all, bool gated) : matrices(std::move(all)), width{matrices[0].in} {
         int z = 0, m = 0;
         const int last = (int)matrices.size() - 1;
-        if (gated) z = product_of(matrix_of(z, m++, Step::LINEAR), z);
+        if (gated) z = gated_by(matrix_of(z, m++, Step::LINEAR), z);
         while (m < last) {
             const int below = z;
             z = matrix_of(below, m++, Step::RELU);
-            if (gated) z = product_of(z, matrix_of(below, m++, Step::LINEAR));
+            if (gated) z = gated_by(z, matrix_of(below, m++, Step::LINEAR));
         }
         matrix_of(z, last, Step::LINEAR);
     }
@@ -129,9 +129,9 @@ struct Mlp {
         steps.push_back({kind, matrix, from, 0, (int)width.size() - 1});
         return steps.back().to;
     }
-    int product_of(int from, int other) {
+    int gated_by(int from, int other) {
         width.push_back(width[from]);
-        steps.push_back({Step::PRODUCT, 0, from, other, (int)width.size() - 1});
+        steps.push_back({Step::GATE, 0, from, other, (int)width.size() - 1});
         return steps.back().to;
     }
 
@@ -149,7 +149,7 @@ struct Mlp {
             const int from_pad = padded(width[step.from]), to_pad = padded(width[step.to]);
             const float* from = z[step.from].data();
             float* result = z[step.to].data();
-            if (step.kind == Step::PRODUCT) {
+            if (step.kind == Step::GATE) {
                 const float* other = z[step.other].data();
                 for (int i = 0; i < rows * to_pad; i++) result[i] = from[i] * other[i];
                 continue;
@@ -208,7 +208,7 @@ inline void mlp_backward(const Mlp& mlp, const float* input, int64_t points, int
                     const int m = step.matrix, to_pad = padded(mlp.width[step.to]);
                     const float* from = z[step.from].data();
                     float *above = g[step.to].data(), *below = g[step.from].data();
-                    if (step.kind == Step::PRODUCT) {
+                    if (step.kind == Step::GATE) {
                         const float* other = z[step.other].data();
                         float* beside = g[step.other].data();
                         for (int i = 0; i < rows * to_pad; i++) {

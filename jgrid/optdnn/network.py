@@ -2,7 +2,7 @@
 
 from typing import Any, Callable, Optional
 
-from jgrid.network import require_memory
+from jgrid.network import require_memory, weights_between
 from jgrid.optdnn.blocks import Affine, TwoLayer
 from jgrid.optdnn.implicit import FixedPointSolver
 from jgrid.optdnn.methods import (
@@ -116,7 +116,8 @@ def coordinate_network(
     last layer at the start: how far a step goes. reach: how far from the origin the hidden neurons'
     bends lie at the start: 1 for inputs about that large, 0 for the features of a grid, which start
     far smaller. bias: the last bias starts there."""
-    require_memory([width, hidden] * layers + [width], copies=int(np.prod(copies)))
+    weights = weights_between([width, hidden] * layers + [width])
+    require_memory(int(np.prod(copies)) * weights)
 
     def block(contract: bool = False) -> TwoLayer:
         return TwoLayer(

@@ -26,7 +26,9 @@ NEAR_SPREAD = 0.01  # their distance from it, a standard deviation
 SLICE = 384  # pixels along the sides of a slice
 BORDER = 0.01  # of the cube, in which no fitted surface lies
 ISO_LINES = 0.05  # apart, in units of the cube
-POINT_BYTES = 160  # of a point of the pool while it is drawn
+POINT_BYTES = 240  # of a point of the pool while it is drawn
+# pools of points on the surface, which cost nothing: their distance is known
+SURFACES = 8
 
 Noise = Literal["gaussian", "logistic"]
 Loss = Literal["l1", "relative", "mape", "clamp"]
@@ -38,8 +40,8 @@ class SDFConfig:
     it, one eighth anywhere."""
 
     pool: Annotated[int, Interval(ge=0, le=MOST)] = 2**19
-    """Points drawn once, whose distances are computed before training and used again; 0: fresh
-    points at every step, which is slow."""
+    """Points drawn once, whose distances are computed before training and used again, those on the
+    surface after eight epochs; 0: fresh points at every step, which is slow."""
     noise: Noise = "gaussian"
     """How points near the surface are spread about points on it."""
     spread: Positive = 0.01
@@ -85,8 +87,12 @@ class SDFTask(AbstractTask):
         self.config = config
         self.seed = seed
         self._pool: dict[str, np.ndarray] = {}
+        self._surfaces: list[dict[str, np.ndarray]] = []
         if config.pool:
             self._pool = self._draw(np.random.default_rng((seed, 2**32)), config.pool, progress)
+            rng = np.random.default_rng((seed, 2**36))
+            n_on = _shares(config.pool)[0]
+            self._surfaces = [self._on_surface(rng, n_on) for _ in range(SURFACES - 1)]
         self._epochs = Epochs(config.pool, seed)
 
     def place(self, n: int) -> np.ndarray:
@@ -116,9 +122,15 @@ class SDFTask(AbstractTask):
             for name, values in self._pool.items()
             if name != "normal" or self.config.normal
         }
+        n_on, n_near = _shares(self.config.pool)
+        turn = self._epochs.epoch % SURFACES
+        if turn:  # other points on the surface than in the epoch before
+            on = np.flatnonzero(chosen < n_on)
+            for name, values in self._surfaces[turn - 1].items():
+                if name in batch:
+                    batch[name][on] = values[chosen[on]]
         if self.config.wander:
             rng = np.random.default_rng((self.seed, 2**35, step))
-            n_on, n_near = _shares(self.config.pool)
             self._wander(rng, batch, np.flatnonzero(chosen >= n_on + n_near))
         return batch
 
@@ -140,16 +152,21 @@ class SDFTask(AbstractTask):
         """n points of the three kinds, in the order on, near, anywhere: x (n, 3), distance (n,),
         normal (n, 3), 0 off the surface."""
         n_on, n_near = _shares(n)
-        on, normal = self.mesh.sample(n_on, rng)
+        on = self._on_surface(rng, n_on)
         near = self._near(rng, n_near, self.config.spread, self.config.noise)
         anywhere = rng.uniform(size=(n - n_on - n_near, 3))
         off = np.clip(np.concatenate([near, anywhere]), 0, 1).astype(np.float32)
         arrays = {
-            "x": np.concatenate([on, off]),
+            "x": np.concatenate([on["x"], off]),
             "distance": np.concatenate([np.zeros(n_on), self.mesh.signed_distance(off, progress)]),
-            "normal": np.concatenate([normal, np.zeros((n - n_on, 3))]),
+            "normal": np.concatenate([on["normal"], np.zeros((n - n_on, 3))]),
         }
         return {name: values.astype(np.float32) for name, values in arrays.items()}
+
+    def _on_surface(self, rng: np.random.Generator, n: int) -> dict[str, np.ndarray]:
+        """n points on the surface and their normals."""
+        x, normal = self.mesh.sample(n, rng)
+        return {"x": x.astype(np.float32), "normal": normal.astype(np.float32)}
 
     def _near(
         self, rng: np.random.Generator, n: int, spread: float, noise: Noise = "gaussian"
