@@ -158,6 +158,14 @@ def test_every_kind_of_field_is_tested():
     assert {type(config) for config in SMALL} == set(FIELDS.values())
 
 
+def test_a_field_saved_before_there_were_lattices_and_gates_stays_as_it_was():
+    saved = field_to_dict(MulFAGridConfig(decoder=DecoderConfig()))
+    del saved["fold"], saved["decoder"]["gated"]
+    found = field_from_dict(saved)
+    assert found.fold == "hash" and not found.decoder.gated
+    assert field_from_dict(field_to_dict(MulFAGridConfig())) == MulFAGridConfig()
+
+
 def without_decoder(config):
     return dataclasses.replace(config, decoder=DecoderConfig(width=7, depth=0))
 

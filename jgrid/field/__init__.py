@@ -93,12 +93,13 @@ def field_to_dict(config: Any) -> dict[str, Any]:
 
 
 def field_from_dict(values: Any) -> Any:
-    """The inverse of `field_to_dict`. ValueError for an unknown kind or entry, or a value of
-    another type or beyond its limits."""
+    """The inverse of `field_to_dict`; a MulFAGrid without `fold`, as it was saved before there was
+    a choice, is hashed. ValueError for an unknown kind or entry, or a value of another type or
+    beyond its limits."""
     kind = values.get("kind") if isinstance(values, dict) else None
     if not isinstance(kind, str) or kind not in FIELDS:
         raise ValueError(f"unknown field {kind!r}; there are {', '.join(FIELDS)}")
     entries = {name: value for name, value in values.items() if name != "kind"}
     if kind == "grid:mulfa":
-        entries.setdefault("fold", "hash")  # files from before there was a choice do not say
+        entries.setdefault("fold", "hash")
     return config_from_dict(FIELDS[kind], entries, kind)
