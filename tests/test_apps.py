@@ -463,7 +463,7 @@ def test_the_command_reads_its_flags(photo, tmp_path, monkeypatch):
         "levels": 2,
         "table_size": 50,
     }.items() <= config["field"].items()
-    assert config["field"]["decoder"] == {"width": 8, "depth": 1}
+    assert config["field"]["decoder"] == {"width": 8, "depth": 1, "gated": False}
     assert load_image(tmp_path / "out" / "prediction_x3.png").shape == (3 * HEIGHT, 3 * WIDTH, 3)
 
 
