@@ -279,7 +279,7 @@ def warm_start(field: Field, x: np.ndarray, y: np.ndarray, iterations: int = 12)
     wide = len(layers) > 1 and layers[0].weight.shape[0] >= 2 * n
     kernels = (InterpolationKernel, MulFAKernel)
     mixes = isinstance(grid, Grid) and isinstance(grid.kernel, kernels) and grid.w.shape[1] >= n
-    if grid is None or not (wide and mixes):
+    if grid is None or not (isinstance(network, MLP) and wide and mixes):
         raise ValueError(
             f"a warm start needs a grid of at least {n} channels, with interpolation or MulFA"
             f" kernels, and a decoder with hidden layers of at least {2 * n} units"
@@ -298,7 +298,7 @@ def warm_start(field: Field, x: np.ndarray, y: np.ndarray, iterations: int = 12)
         grid.kernel.mix.assign(mix)
     per_group = grid.n_out // grid.groups
     _pass_on(layers, n, grid.groups, per_group)
-    _open(network.gates if isinstance(network, MLP) else [], n, grid.groups, per_group)
+    _open(network.gates, n, grid.groups, per_group)
     return loss
 
 

@@ -6,7 +6,7 @@ import signal
 import sys
 from pathlib import Path
 
-import jgrid  # noqa: F401  it prepares Jittor's installation, so it comes first
+from jgrid.field import DecoderConfig, HashGridConfig  # jgrid prepares Jittor: it comes first
 
 import jittor as jt
 import numpy as np
@@ -14,6 +14,17 @@ import pytest
 
 # the apps' and the tests'; test_ops.py runs the suite with "cuda"
 DEVICE = os.environ.get("JGRID_TEST_DEVICE", "cpu")
+# of scenes, small
+SCENE_FIELD = HashGridConfig(
+    finest=16,
+    coarsest=4,
+    levels=2,
+    channels=4,
+    table_size=2000,
+    decoder=DecoderConfig(width=16, depth=1),
+    lr_features=3e-2,
+    lr_network=1e-2,
+)
 REPOSITORY = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(REPOSITORY / "apps"))
 

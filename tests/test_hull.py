@@ -3,7 +3,6 @@
 import dataclasses
 import warnings
 
-from jgrid.field import DecoderConfig, HashGridConfig
 from jgrid.scene.camera import Box, Camera, sphere_poses
 from jgrid.scene.files import Views, load_views
 from jgrid.scene.hull import hull
@@ -17,17 +16,10 @@ import jittor as jt
 import numpy as np
 import pytest
 import trimesh
+from conftest import SCENE_FIELD
 
 CELLS = 24
 BOX = Box(1.5)
-FIELD = HashGridConfig(
-    finest=16,
-    coarsest=4,
-    levels=2,
-    channels=4,
-    table_size=2000,
-    decoder=DecoderConfig(width=16, depth=1),
-)
 
 
 @pytest.fixture(scope="module")
@@ -214,6 +206,6 @@ def test_training_looks_at_carved_cells_where_silhouettes_contradict(ball, monke
             warnings.simplefilter("ignore")
             task = ViewsTask(training, ball, BOX, views)
         train = TrainConfig(steps=256, batch=500, eval_every=256, warmup=1)
-        Trainer(task, task.build(FIELD), train, progress=False).fit()
+        Trainer(task, task.build(SCENE_FIELD), train, progress=False).fit()
         assert len(looked) == 16 and sum(looked) == expected
         assert not any(looked[:4]) and not any(looked[8:])

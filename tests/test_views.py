@@ -10,9 +10,7 @@ import sys
 import jgrid.scene.viewer
 from jgrid import checkpoint, cli, memory
 from jgrid.field import (
-    DecoderConfig,
     DenseGridConfig,
-    HashGridConfig,
     SirenConfig,
     check_memory,
     field_to_dict,
@@ -36,20 +34,9 @@ import jittor as jt
 import numpy as np
 import pytest
 import trimesh
-from conftest import DEVICE
+from conftest import DEVICE, SCENE_FIELD
 from PIL import Image
 
-DECODER = DecoderConfig(width=16, depth=1)
-FIELD = HashGridConfig(
-    finest=16,
-    coarsest=4,
-    levels=2,
-    channels=4,
-    table_size=2000,
-    decoder=DECODER,
-    lr_features=3e-2,
-    lr_network=1e-2,
-)
 TRAIN = TrainConfig(steps=4, batch=2000, eval_every=2, warmup=1)
 VIEWS = ViewsConfig(cells=16, samples=64, colour=RadianceConfig(width=8))
 SIZE = 24
@@ -162,7 +149,7 @@ def test_contraction_sees_what_a_box_cannot(tmp_path):
             Box(1.0, contracted=contracted),
             ViewsConfig(cells=16, samples=64),
         )
-        model = RadianceConfig(width=16).build(dataclasses.replace(FIELD, finest=24))
+        model = RadianceConfig(width=16).build(dataclasses.replace(SCENE_FIELD, finest=24))
         trainer = Trainer(
             task,
             model,
@@ -248,7 +235,7 @@ def test_spherical_harmonics_are_orthonormal():
 
 
 def test_density_is_that_of_the_whole_and_sees_no_direction():
-    model = RadianceConfig(features=3, width=8).build(FIELD)
+    model = RadianceConfig(features=3, width=8).build(SCENE_FIELD)
     rng = np.random.default_rng(0)
     x = jt.array(rng.uniform(size=(7, 3)).astype(np.float32))
     direction = jt.array(np.float32([[0, 0, 1], [0, 1, 0]]))
@@ -268,7 +255,7 @@ def test_density_is_that_of_the_whole_and_sees_no_direction():
 
 
 def test_plain_and_fused_fields_agree():
-    model = RadianceConfig(features=3, width=8).build(FIELD)
+    model = RadianceConfig(features=3, width=8).build(SCENE_FIELD)
     rng = np.random.default_rng(0)
     arguments = [
         jt.array(v)
@@ -307,7 +294,7 @@ def test_the_hull_holds_the_ball_and_little_more(tmp_path):
 def test_a_few_steps_fit_the_ball(ball):
     views = ViewsConfig(cells=16, samples=64, colour=RadianceConfig(width=16))
     task = ViewsTask(load_views(ball, "train"), load_views(ball, "test"), Box(1.5), views)
-    model = task.build(FIELD)
+    model = task.build(SCENE_FIELD)
     before = task.evaluate(model)["psnr"]
     trainer = Trainer(
         task, model, TrainConfig(steps=150, batch=4000, eval_every=150, warmup=5), progress=False
@@ -323,7 +310,7 @@ def test_a_few_steps_fit_the_ball(ball):
 def test_large_pictures_are_glanced_at_during_training(ball, monkeypatch):
     train, test = (load_views(ball, split) for split in ("train", "test"))
     task = ViewsTask(train, test, Box(1.5), VIEWS)
-    model = task.build(FIELD)
+    model = task.build(SCENE_FIELD)
     whole = task.evaluate(model)
     assert task.glanced == [0, 1] and task.glance(model) == whole
     monkeypatch.setattr("jgrid.scene.task.GLANCE", SIZE**2)
@@ -341,7 +328,7 @@ def test_an_evaluation_shows_how_far_it_is(ball, monkeypatch, capfd):
     for progress in (False, True):
         train, test = (load_views(ball, split) for split in ("train", "test"))
         task = ViewsTask(train, test, Box(1.5), VIEWS, progress=progress)
-        task.evaluate(task.build(FIELD))
+        task.evaluate(task.build(SCENE_FIELD))
         assert ("evaluating" in capfd.readouterr().err) == progress
 
 
@@ -366,7 +353,7 @@ RUN = sorted(
 
 
 def run(ball, out, **flags):
-    settings = {"scene": ball, "views": VIEWS, "train": TRAIN, "field": FIELD, **flags}
+    settings = {"scene": ball, "views": VIEWS, "train": TRAIN, "field": SCENE_FIELD, **flags}
     return fit_views.main(fit_views.Config(out=out, device=DEVICE, **settings))
 
 
@@ -394,7 +381,9 @@ def test_a_run_leaves_everything_behind(finished):
     } <= result.keys()
     assert result["steps"] == 4 and result["samples_per_second"] > 0
     config = json.loads((out / "config.json").read_text())
-    assert config["field"] == field_to_dict(FIELD) and config["views"]["background"] == "white"
+    assert (
+        config["field"] == field_to_dict(SCENE_FIELD) and config["views"]["background"] == "white"
+    )
     assert load_image(out / "test" / "001.png").shape == (SIZE, SIZE, 3)
     assert load_image(out / "comparison" / "000.png").shape[1] > 4 * SIZE
     with Image.open(out / "turntable.gif") as gif:
@@ -566,7 +555,7 @@ def test_what_was_rendered_to_evaluate_is_not_rendered_again(ball, tmp_path, mon
     monkeypatch.setattr(Viewer, "turntable", lambda self, model, path: path)
     train = load_views(ball, "train")
     task = ViewsTask(train, load_views(ball, "test"), Box(1.5), VIEWS)
-    model = task.build(FIELD)
+    model = task.build(SCENE_FIELD)
     task.evaluate(model)
     task.export(model, tmp_path)
     assert len(rendered) == 2
@@ -798,7 +787,7 @@ def test_cells_that_do_not_fit_into_memory_are_refused(ball, monkeypatch):
 def test_a_task_builds_its_radiance_field(ball):
     train = load_views(ball, "train")
     task = ViewsTask(train, train, Box(1.5), VIEWS)
-    assert list(task.build(FIELD).colour.layers[0].weight.shape) == [8, 15 + 16]
+    assert list(task.build(SCENE_FIELD).colour.layers[0].weight.shape) == [8, 15 + 16]
     tight = ViewsTask(train, train, Box(1.5), dataclasses.replace(VIEWS, tv=1.0))
     with pytest.raises(ValueError, match="`tv` needs a field of grids"):
         tight.build(SirenConfig(width=8, depth=1))

@@ -176,6 +176,31 @@ inline void mlp_forward(const Mlp& mlp, const float* input, int64_t points, floa
     }
 }
 
+// Adds to the gradients of what a step of a tile reads, z being the buffers and g their gradients, and to those of its matrix.
+inline void step_back(const Mlp& mlp, const Step& step, int rows, const std::vector<std::vector<float>>& z, std::vector<std::vector<float>>& g,
+                      float* d_weight, float* d_bias) {
+    const int to_pad = padded(mlp.width[step.to]);
+    const float *from = z[step.from].data(), *values = z[step.to].data();
+    float *above = g[step.to].data(), *below = g[step.from].data();
+    if (step.kind == Step::GATE) {
+        const float* other = z[step.other].data();
+        float* beside = g[step.other].data();
+        for (int i = 0; i < rows * to_pad; i++) {
+            below[i] += above[i] * other[i];
+            beside[i] += above[i] * from[i];
+        }
+        return;
+    }
+    if (step.kind == Step::RELU)
+        for (int i = 0; i < rows * to_pad; i++) above[i] = values[i] > 0.f ? above[i] : 0.f;
+    const Matrix& m = mlp.matrices[step.matrix];
+    const int in_pad = padded(m.in);
+    product<FROM_C, AS_IS>(m.to, in_pad, {rows, above, 1, to_pad, from, in_pad, d_weight, in_pad, nullptr});
+    for (int r = 0; r < rows; r++)
+        for (int j = 0; j < to_pad; j++) d_bias[j] += above[(size_t)r * to_pad + j];
+    product<FROM_C, AS_IS>(rows, in_pad, {m.to, above, to_pad, 1, m.back.data(), in_pad, below, in_pad, nullptr});
+}
+
 // Gradients for the input, the weights and the biases. The activations are computed again, which is cheaper than keeping them, by
 // the first `run` steps: what top(first point, rows, result, its gradient) needs to say the gradient of the result for a tile.
 template <class Top>
@@ -204,28 +229,8 @@ inline void mlp_backward(const Mlp& mlp, const float* input, int64_t points, int
                 top(first, rows, z.back().data(), g.back().data());
                 for (size_t i = 0; i + 1 < g.size(); i++) memset(g[i].data(), 0, (size_t)rows * padded(mlp.width[i]) * sizeof(float));
                 for (int s = (int)mlp.steps.size() - 1; s >= 0; s--) {
-                    const Step& step = mlp.steps[s];
-                    const int m = step.matrix, to_pad = padded(mlp.width[step.to]);
-                    const float* from = z[step.from].data();
-                    float *above = g[step.to].data(), *below = g[step.from].data();
-                    if (step.kind == Step::GATE) {
-                        const float* other = z[step.other].data();
-                        float* beside = g[step.other].data();
-                        for (int i = 0; i < rows * to_pad; i++) {
-                            below[i] += above[i] * other[i];
-                            beside[i] += above[i] * from[i];
-                        }
-                        continue;
-                    }
-                    if (step.kind == Step::RELU) {
-                        const float* values = z[step.to].data();
-                        for (int i = 0; i < rows * to_pad; i++) above[i] = values[i] > 0.f ? above[i] : 0.f;
-                    }
-                    const int in_pad = padded(mlp.matrices[m].in), to = mlp.matrices[m].to;
-                    product<FROM_C, AS_IS>(to, in_pad, {rows, above, 1, to_pad, from, in_pad, sums + weight_at[m], in_pad, nullptr});
-                    for (int r = 0; r < rows; r++)
-                        for (int j = 0; j < to_pad; j++) sums[bias_at[m] + j] += above[(size_t)r * to_pad + j];
-                    product<FROM_C, AS_IS>(rows, in_pad, {to, above, to_pad, 1, mlp.matrices[m].back.data(), in_pad, below, in_pad, nullptr});
+                    const int m = mlp.steps[s].matrix;
+                    step_back(mlp, mlp.steps[s], rows, z, g, sums + weight_at[m], sums + bias_at[m]);
                 }
                 store(g[0].data(), rows, n_in, d_input + first * n_in);
             }
