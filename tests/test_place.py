@@ -15,7 +15,7 @@ import fit_views
 import numpy as np
 import pytest
 import trimesh
-from conftest import DEVICE
+from conftest import DEVICE, SCENE_FIELD
 from scipy.spatial.transform import Rotation
 
 FLIP = np.diag([1.0, -1.0, -1.0, 1.0])
@@ -241,11 +241,11 @@ def ball(tmp_path_factory):
 
 
 def fitted(folder, out, **flags):
-    from test_views import FIELD, TRAIN, VIEWS
+    from test_views import TRAIN, VIEWS
 
     fit_views.main(
         fit_views.Config(
-            scene=folder, out=out, device=DEVICE, views=VIEWS, train=TRAIN, field=FIELD, **flags
+            scene=folder, out=out, device=DEVICE, views=VIEWS, train=TRAIN, field=SCENE_FIELD, **flags
         )
     )
     return load_viewer(out / "model.safetensors")[0].box
