@@ -149,15 +149,15 @@ class DenseGridConfig:
 class HashGridConfig:
     """Multi-resolution hash grid (Instant-NGP): levels too large for a table are hashed into it."""
 
-    finest: Count = 312
+    finest: Count = 600
     """Cells of the finest level along an axis of a square or cube."""
-    coarsest: Count = 13
+    coarsest: Count = 20
     """Cells of the coarsest level along an axis of a square or cube."""
-    levels: Levels = 8
+    levels: Levels = 6
     """Levels, growing geometrically."""
     channels: Channels = 4
     """Features per node; with no decoder always the output size."""
-    table_size: TableSize = 23857
+    table_size: TableSize = 22147
     """Most nodes a level may own; places are hashed modulo it, so a prime or a power of two spreads
     them best."""
     fold: Fold = "hash"
@@ -167,7 +167,7 @@ class HashGridConfig:
     decoder: DecoderConfig = DecoderConfig()
     lr_features: Positive = 8e-2
     """Learning rate of the features."""
-    lr_network: Positive = 4e-2
+    lr_network: Positive = 3e-2
     """Learning rate of the decoder."""
 
     def build(self, domain: AbstractDomain) -> Field:
@@ -187,7 +187,7 @@ class HashGridConfig:
 class MulFAGridConfig:
     """MulFAGrid: grids with the multiplicative Fourier adaptive kernel."""
 
-    finest: Count = 424
+    finest: Count = 600
     """Cells of the finest level along an axis of a square or cube."""
     coarsest: Count = 45
     """Cells of the coarsest level along an axis of a square or cube."""
@@ -195,7 +195,7 @@ class MulFAGridConfig:
     """Levels, growing geometrically."""
     channels: Channels = 8
     """Features per node; with no decoder always the output size."""
-    table_size: TableSize = 12913
+    table_size: TableSize = 11731
     """Most nodes a level may own; larger levels are folded."""
     fold: Fold = "lattice"
     """How larger levels share their table: lattice, as far apart as they can, or hash, anywhere."""
@@ -215,7 +215,7 @@ class MulFAGridConfig:
     filter: FilterConfig = FilterConfig()
     lr_features: Positive = 8e-2
     """Learning rate of the features."""
-    lr_network: Positive = 4e-2
+    lr_network: Positive = 3e-2
     """Learning rate of the decoder and of the kernels' coefficients, or, with no decoder, of the
     filter network."""
 

@@ -93,7 +93,9 @@ LINEAR = {
     "grid:mulfa-literal": LiteralMulFAGridConfig(
         finest=235, coarsest=30, levels=4, decoder=NO_DECODER
     ),
-    "grid:hash": HashGridConfig(table_size=20000, decoder=NO_DECODER),
+    "grid:hash": HashGridConfig(
+        finest=312, coarsest=13, levels=8, table_size=20000, decoder=NO_DECODER
+    ),
     "grid:dense": DenseGridConfig(finest=235, coarsest=30, levels=4, decoder=NO_DECODER),
     "grid:fourier": FourierGridConfig(decoder=NO_DECODER),
     "grid:radial": RadialGridConfig(decoder=NO_DECODER),
