@@ -12,7 +12,7 @@ import re
 import tempfile
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, Union
 
 from jgrid.ops import adam, channels, function, gather, mlp, norm, render, siren
 
@@ -55,9 +55,9 @@ class Emulation:
             raise AssertionError(f"an op without CUDA text: {arguments['cpu_src']}")
         source = self._planted(arguments.pop("cuda_src"))
         self.bodies.update(re.findall(r"(\w+)(?:<[^{]*>)? f\{", source))
-        headers = [self._launchable(path) for path in INCLUDE.findall(arguments["cuda_header"])]
-        arguments.pop("cuda_header")
-        arguments["cpu_header"] = "".join(f'#include "{path}"\n' for path in [DEVICE, *headers])
+        paths = [DEVICE, *INCLUDE.findall(arguments.pop("cuda_header"))]
+        headers = [self._launchable(path) for path in paths]
+        arguments["cpu_header"] = "".join(f'#include "{path}"\n' for path in headers)
         inputs = shapes_dtypes_inputs[2] if shapes_dtypes_inputs else arguments["inputs"]
         in_place = "outputs" in arguments
         results = arguments["outputs"] if in_place else shapes_dtypes_inputs[0]
@@ -73,8 +73,9 @@ class Emulation:
             text = text.replace(right, wrong)
         return text
 
-    def _launchable(self, path: str) -> Path:
-        """A copy of a header whose launches are calls of the emulation's."""
+    def _launchable(self, path: Union[str, Path]) -> Path:
+        """A copy of a header whose launches are calls of the emulation's; another text has another
+        name, by which Jittor knows that an op is another."""
         text = self._planted(Path(path).read_text())
         text = LAUNCH.sub(r"emulation::launch(\2, [&] { \1(\3); });", text)
         digest = hashlib.sha256(text.encode()).hexdigest()[:16]
