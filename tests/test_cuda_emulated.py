@@ -226,7 +226,7 @@ def gradient_of_a_grid():
 BEYOND = "beyond its memory"
 # {fault: what of the sources, in place of what, and the words it is caught by}
 FAULTS = {
-    "row out of range": ("return level.first + (Int)(", "return level.first + 1 + (Int)(", BEYOND),
+    "row out of range": ("return level.first + (Int)(", "return level.first + 8 + (Int)(", BEYOND),
     "threads beyond the points": ("if (i < n) f(", "f(", BEYOND),
     "too many blocks along y": ("(unsigned)tasks)", "(unsigned)tasks + 65535)", "a launch of"),
     "an input written": ("out0_p, nullptr, 0}", "in0_p, nullptr, 0}", "writes an input"),

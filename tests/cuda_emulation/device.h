@@ -76,7 +76,7 @@ public:
 
 private:
     static constexpr unsigned char POISON = 0xFF;  // four of them are a NaN
-    static constexpr char CANARY = 1;               // four of them are a tiny number, which any sum changes
+    static constexpr char CANARY = 1;              // four of them are a tiny number, which any sum changes
     void* host_;
     size_t size_, mapped_, slack_;
     Kind kind_;
