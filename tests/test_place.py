@@ -245,7 +245,13 @@ def fitted(folder, out, **flags):
 
     fit_views.main(
         fit_views.Config(
-            scene=folder, out=out, device=DEVICE, views=VIEWS, train=TRAIN, field=SCENE_FIELD, **flags
+            scene=folder,
+            out=out,
+            device=DEVICE,
+            views=VIEWS,
+            train=TRAIN,
+            field=SCENE_FIELD,
+            **flags,
         )
     )
     return load_viewer(out / "model.safetensors")[0].box
