@@ -41,6 +41,7 @@ from jgrid.solver import (
 import jittor as jt
 import numpy as np
 import pytest
+from conftest import drawn_on_the_cpu
 
 CHANNELS = 2
 POINTS = 70
@@ -109,7 +110,9 @@ def problem(name, fused=True):
     np.random.seed(2)
     index, kernel, concat = GRIDS[name]
     index = index()
-    grid = Grid(index, kernel(index), CHANNELS, concat=concat, fused=fused)
+    grid = drawn_on_the_cpu(
+        lambda: Grid(index, kernel(index), CHANNELS, concat=concat, fused=fused)
+    )
     random = np.random.default_rng(3)
     return (
         grid,
