@@ -21,10 +21,12 @@ import numpy as np
 import pytest
 
 ARCHITECTURES = ("75", "80", "90")
-# of a thread: with more registers a block of 256 threads would not start, and what does not fit
-# spills to memory
-REGISTERS = 255
-SPILLED = 128  # bytes; the widest kernels, which are taken along here, are at it
+# a thread of a kernel with two octaves has up to 255 registers, the most there are; others have few
+REGISTERS = 128
+# the widest: tangents' gradients in 3-D, two octaves, 8 channels; at most this many bytes of them
+# have no room and go to memory
+WIDEST = "BackwardILi3ELi2ELi1ELi8ELi1ELb1E"
+SPILLED = 152
 TYPES = {"float32": "float", "int32": "int", "uint8": "unsigned char"}
 
 
@@ -52,12 +54,12 @@ def recorded_sources(monkeypatch):
         return original(*shape_dtype_inputs, **arguments)
 
     monkeypatch.setattr(jt, "code", record)
-    for dim, channels in ((2, 2), (3, 8)):
+    for dim, channels, octaves in ((2, 2, 1), (3, 8, 2)):
         index = GridIndex(dim, [4, 8], table_size=60)
         for kernel in (
             InterpolationKernel("linear"),
-            MulFAKernel(dim, 2, channels),
-            MulFAGainKernel(index.positions(), channels),
+            MulFAKernel(dim, 2, channels, octaves=octaves),
+            MulFAGainKernel(index.positions(), channels, octaves),
         ):
             grid = Grid(index, kernel, channels)
             x = jt.array(np.full((3, dim), 0.3, np.float32))
@@ -144,8 +146,9 @@ def test_fused_ops_compile_for_cuda(tmp_path, monkeypatch):
     assert wanted and done.returncode == 0, done.stderr
     found = spills(done.stderr)
     assert len(found) >= len(wanted) * len(bodies)
-    for place, (registers, spilled) in found.items():
-        assert registers <= REGISTERS and spilled <= SPILLED, place
+    for (arch, kernel), (registers, spilled) in found.items():
+        assert spilled <= (SPILLED if WIDEST in kernel else 0), (arch, kernel, spilled)
+        assert registers <= REGISTERS or re.search(r"ILi3ELi2E", kernel), (arch, kernel, registers)
 
 
 # of Jittor's core, some that ask CUDA for something
