@@ -15,7 +15,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Annotated, Any, Callable, NoReturn, Optional, TypeVar, Union, get_type_hints
 
-from jgrid import command, memory, parallel
+from jgrid import command, memory, parallel, runtime
 from jgrid.field import FIELDS
 from jgrid.interrupt import Interrupted
 from jgrid.trainer import TrainingStopped
@@ -27,6 +27,19 @@ from typing_extensions import Literal, get_args
 
 T = TypeVar("T")
 NAMED: Any = type(tyro.conf.arg())  # what an entry's own flag name stands in
+# what CUDA's errors say in the messages of Jittor's, and what is to be said
+OF_THE_GPU = {
+    r"cudaErrorMemoryAllocation|Unable to alloc cuda|GPU memory is overflow|_ALLOC\w*_FAILED": (
+        "out of the GPU's memory: lower the batch or the size of the field, or end other programs"
+        " that use it"
+    ),
+    r"cudaErrorDevicesUnavailable|cudaErrorDeviceAlreadyInUse": (
+        "the GPU is busy: another process has it for itself; `device` cpu does without"
+    ),
+    r"cudaErrorNoDevice|cudaErrorDeviceUninitialized|No device found": (
+        "the GPU cannot be found any more; `device` cpu does without"
+    ),
+}
 OF_COMMANDS = r"__tyro-dummy-inner__\."  # before the name of a part of one of several configs
 
 
@@ -245,7 +258,10 @@ def run(config_class: type[T], main: Callable[[T], Any]) -> None:
         if parallel.n_processes > 1:
             leave(2)
         sys.exit(2)
-    except Exception:
+    except Exception as error:
+        for words, message in OF_THE_GPU.items():
+            if isinstance(error, RuntimeError) and re.search(words, str(error)):
+                fail(with_flags(message, config))
         if parallel.n_processes > 1:
             traceback.print_exc()
             leave(1)
@@ -254,7 +270,7 @@ def run(config_class: type[T], main: Callable[[T], Any]) -> None:
 
 def start(device: str, seed: int, several: bool = False) -> str:
     """Set Jittor's device and seed: auto takes CUDA where Jittor has it. Returns "cpu" or "cuda";
-    ValueError without a wanted CUDA.
+    ValueError without a wanted CUDA, or for several processes on GPUs without NCCL.
 
     several: whether what follows can be shared by several processes, of which the first alone
     prints; ValueError where it cannot."""
@@ -272,9 +288,11 @@ def start(device: str, seed: int, several: bool = False) -> str:
             file=sys.stderr,
         )
     if device == "cuda" and not jt.has_cuda:
-        raise ValueError(
-            "`device` cuda: Jittor has no usable CUDA here; python -m jgrid.runtime says why"
-        )
-    jt.flags.use_cuda = int(bool(jt.has_cuda) and device != "cpu")
+        trouble = runtime.gpu_trouble() or "Jittor has no usable CUDA here"
+        raise ValueError(f"`device` cuda: {trouble}; python -m jgrid.runtime says more")
+    wants_cuda = bool(jt.has_cuda) and device != "cpu"
+    if wants_cuda and parallel.n_processes > 1 and os.environ.get("use_nccl") == "0":
+        raise ValueError(f"{runtime.NO_NCCL}, or `device` cpu")
+    jt.flags.use_cuda = int(wants_cuda)
     jt.set_global_seed(seed, different_seed_for_mpi=False)
     return "cuda" if jt.flags.use_cuda else "cpu"

@@ -35,7 +35,7 @@ class Grid(nn.Module):
         super().__init__()
         if channels < 1:
             raise ValueError(f"a grid needs at least 1 channel, got {channels}")
-        memory.require(
+        memory.require_of_jittor(
             24 * index.n_nodes * channels,
             f"a grid of {index.n_nodes:,} nodes with {channels} channels",
             LOWER,

@@ -2,6 +2,7 @@
 Jittor's own do not say why it ends."""
 
 import contextlib
+import ctypes
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -21,20 +22,41 @@ class NotEnough(ValueError):
 
 def available() -> float:
     """Bytes that can be had: main memory that is free or can be freed, or what the control group
-    leaves of it; on CUDA the GPU's."""
-    if jt.flags.use_cuda:
-        info = jt.get_mem_info()
-        return info.total_cuda_ram - info.total_cuda_used
+    leaves of it."""
     return max(0, min(psutil.virtual_memory().available, _left()))
 
 
+def available_to_jittor() -> float:
+    """Bytes that can be had where Jittor computes: on CUDA what the GPU has free, of which other
+    processes have their part, once Jittor has given back the blocks that it keeps for later."""
+    if not jt.flags.use_cuda:
+        return available()
+    jt.gc()
+    free = ctypes.c_size_t(0)
+    total = ctypes.c_size_t(0)
+    # of CUDA's runtime, which Jittor has loaded for the whole process
+    error = ctypes.CDLL(None).cudaMemGetInfo(ctypes.byref(free), ctypes.byref(total))
+    if error:
+        raise OSError(f"the GPU does not say how much memory it has free (CUDA's error {error})")
+    return free.value
+
+
 def require(needed: float, what: str, lower: str) -> None:
-    """NotEnough where `what` needs more bytes than are available; `lower` names the
+    """NotEnough where `what` needs more bytes of main memory than are available; `lower` names the
     arguments, in backquotes, or the file that would need less."""
-    there = available()
+    _require(needed, available(), "memory", what, lower)
+
+
+def require_of_jittor(needed: float, what: str, lower: str) -> None:
+    """The same for what lies where Jittor computes."""
+    kind = "the GPU's memory" if jt.flags.use_cuda else "memory"
+    _require(needed, available_to_jittor(), kind, what, lower)
+
+
+def _require(needed, there, kind, what, lower):
     if needed > there:
         raise NotEnough(
-            f"{what} takes about {needed / 2**30:,.1f} GiB of memory, and {there / 2**30:,.1f} GiB"
+            f"{what} takes about {needed / 2**30:,.1f} GiB of {kind}, and {there / 2**30:,.1f} GiB"
             f" are free: lower {lower}"
         )
 

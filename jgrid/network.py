@@ -24,7 +24,7 @@ def require_memory(
 ) -> None:
     """memory.NotEnough where a network of so many weights would not fit with what training it
     takes; lower: what makes it smaller."""
-    memory.require(24 * weights, f"a network of {weights:,} weights", lower)
+    memory.require_of_jittor(24 * weights, f"a network of {weights:,} weights", lower)
 
 
 def _uniform(shape: Sequence[int], bound: float) -> jt.Var:

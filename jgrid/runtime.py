@@ -36,6 +36,18 @@ from jgrid import command
 ONEDNN = "dnnl_lnx_2.2.0_cpu_gomp"
 # Jittor's own order
 NVCC_PLACES = ("nvcc", "/usr/local/cuda/bin/nvcc", "/usr/bin/nvcc", "/opt/cuda/bin/nvcc")
+TOO_NEW = (14, 0)  # 13.0 has been seen to compile Jittor, with what NEWER makes up for
+NEWER = Path(__file__).with_name("cuda") / "newer.h"
+NPP = Path(__file__).with_name("cuda") / "npp.h"
+# what the driver answers where it will not open a GPU
+NOT_OPENED = {
+    2: "its memory is full",
+    46: "another process has it for itself, or its compute mode forbids it",
+}
+NO_NCCL = (
+    "several processes on GPUs need NCCL and its header (Debian: apt install libnccl-dev; or pip"
+    " install nvidia-nccl-cu12)"
+)
 FIRST_COMPILE = (
     "jgrid: first run in this environment: Jittor compiles its core, once. This takes 2 minutes on"
     " two idle cores, up to 9 on a busy machine; later runs start in a second."
@@ -90,13 +102,25 @@ def _default(name: str, value: str, why: str) -> None:
         notes.append(f"{name}={value!r}: {why}")
 
 
+def _add_flags(name: str, flags: str, why: str) -> None:
+    """Add flags to an environment variable of Jittor's, once, and remember why."""
+    before = os.environ.get(name, "")
+    if flags not in before:
+        os.environ[name] = f"{before} {flags} "
+        notes.append(f"{name} has {flags}: {why}")
+
+
 def _output(*command: str) -> Optional[str]:
-    """Standard output of a command, or None where it cannot run."""
+    """Standard output of a command, or None where it cannot run. It may take its time: on a busy
+    machine that can be a minute."""
     try:
         done = subprocess.run(
-            command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, timeout=30
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
         )
-    except (OSError, subprocess.TimeoutExpired):
+    except OSError:
         return None
     return done.stdout.decode(errors="replace") if done.returncode == 0 else None
 
@@ -176,21 +200,33 @@ def refuse_numpy_2() -> None:
         )
 
 
-def driver_has_gpu() -> bool:
-    """True if the NVIDIA driver loads and sees a device."""
+def gpu_trouble() -> Optional[str]:
+    """Why the NVIDIA driver gives this process no GPU; None where it does.
+
+    Jittor opens the GPU while it is imported, and aborts the process where it cannot."""
     try:
         cuda = ctypes.CDLL("libcuda.so.1")
     except OSError:
-        return False
+        return "no NVIDIA driver"
     count = ctypes.c_int(0)
-    return (
-        cuda.cuInit(0) == 0 and cuda.cuDeviceGetCount(ctypes.byref(count)) == 0 and count.value > 0
+    if cuda.cuInit(0) or cuda.cuDeviceGetCount(ctypes.byref(count)) or not count.value:
+        return "the NVIDIA driver sees no GPU"
+    device = ctypes.c_int(0)
+    context = ctypes.c_void_p()
+    number = int(os.environ.get("OMPI_COMM_WORLD_LOCAL_RANK", 0)) % count.value
+    code = cuda.cuDeviceGet(ctypes.byref(device), number) or cuda.cuDevicePrimaryCtxRetain(
+        ctypes.byref(context), device
     )
+    if code:
+        return f"GPU {number} cannot be used: {NOT_OPENED.get(code, f'error {code} of the driver')}"
+    cuda.cuDevicePrimaryCtxRelease_v2(device)
+    return None
 
 
 def find_nvcc() -> tuple[Optional[str], Optional[tuple[int, int]]]:
     """(path, (major, minor)) of the nvcc Jittor would take, or (None, None)."""
-    for place in NVCC_PLACES:
+    chosen = os.environ.get("nvcc_path")
+    for place in [chosen] if chosen else NVCC_PLACES:
         path = shutil.which(place)
         version = path and re.search(r"release (\d+)\.(\d+)", _output(path, "--version") or "")
         if version:
@@ -238,44 +274,104 @@ def _prepare_python_config():
 
 
 def _prepare_cuda():
-    if "nvcc_path" in os.environ:
+    if "nvcc_path" not in os.environ:
+        trouble = _cuda_trouble()
+        if trouble:
+            _default("nvcc_path", "", f"{trouble}: CPU only")
+    if os.environ.get("nvcc_path") == "":
         return
-    if not driver_has_gpu():  # Jittor built with CUDA aborts the process where no driver answers
-        _default("nvcc_path", "", "no usable NVIDIA driver: CPU only")
-        return
-    # else Jittor has fetched its own toolkit: leave it
-    if not (jittor_home() / ".cache/jittor/jtcuda").is_dir():
-        path, version = find_nvcc()
-        if path is None:
-            _say(
-                "a GPU is present but no CUDA toolkit: using the CPU. To use the GPU: python -m"
-                " jittor_utils.install_cuda"
-            )
-            _default("nvcc_path", "", "no CUDA toolkit")
-            return
-        if version >= (13, 0):
-            _say(
-                f"CUDA {version[0]}.{version[1]} at {path} cannot compile Jittor 1.3.11: using the"
-                " CPU. Install CUDA 12.2 (python -m jittor_utils.install_cuda) or point nvcc_path"
-                " to an older nvcc."
-            )
-            _default("nvcc_path", "", "CUDA 13 does not compile Jittor")
-            return
-        _prepare_cudnn(Path(os.path.realpath(path)).parent.parent)
     for name in ("use_cutt", "use_cutlass"):
         _default(name, "0", "not needed here; Jittor would download it")
+    _default(
+        "use_cuda_host_allocator",
+        "0",
+        "arrays go to the GPU without a copy and a wait on the way",
+    )
+    path, version = (None, None) if _has_jtcuda() else find_nvcc()
+    home = path and Path(os.path.realpath(path)).parent.parent
+    if home:
+        _prepare_toolkit(home, version)
+    if "OMPI_COMM_WORLD_SIZE" in os.environ:
+        _prepare_nccl(home)
 
 
-def _prepare_cudnn(cuda_home):
-    folders = [
-        cuda_home / "bin",
-        cuda_home / "lib64",
-        cuda_home / "targets/x86_64-linux/lib",
-        Path("/usr/lib/x86_64-linux-gnu"),
-        Path("/usr/lib"),
-    ]
-    if not any((folder / "libcudnn_ops_infer.so").exists() for folder in folders):
+def _has_jtcuda():
+    """Whether Jittor has fetched a toolkit of its own, which it takes and which has everything."""
+    return (jittor_home() / ".cache/jittor/jtcuda").is_dir()
+
+
+def _cuda_trouble() -> Optional[str]:
+    """Why there is no CUDA for Jittor here; said where a GPU is there."""
+    trouble = gpu_trouble()
+    if trouble:
+        if trouble.startswith("GPU"):
+            _say(f"{trouble}; using the CPU")
+        return trouble
+    if _has_jtcuda():
+        return None
+    path, version = find_nvcc()
+    if path is None or version is None:
+        _say(
+            "a GPU is present but no CUDA toolkit: using the CPU. To use the GPU: python -m"
+            " jittor_utils.install_cuda"
+        )
+        return "no CUDA toolkit"
+    if version >= TOO_NEW:
+        _say(
+            f"CUDA {version[0]}.{version[1]} at {path} is newer than what Jittor 1.3.11 has been"
+            " compiled with: using the CPU. Install CUDA 12.2 (python -m jittor_utils.install_cuda)"
+            " or point nvcc_path to an older nvcc."
+        )
+        return "a CUDA toolkit that is too new"
+    return None
+
+
+def _prepare_toolkit(home, version):
+    """Make up for what a toolkit lacks."""
+    if version >= (13, 0):
+        _add_flags("cc_flags", f'-include "{NEWER}"', "CUDA 13 has less than Jittor asks of it")
+        _default("NVCC_APPEND_FLAGS", "-std=c++17", "CUDA 13's headers need it")
+    system = Path("/usr/lib/x86_64-linux-gnu"), Path("/usr/lib")
+    headers = [home / "include", home / "targets/x86_64-linux/include", Path("/usr/include")]
+    if not any((folder / "npp.h").exists() for folder in headers):
+        _add_flags(
+            "nvcc_flags",
+            f'-I"{NPP.parent}"',
+            f"{home} has no NPP, whose header every kernel of Jittor's includes",
+        )
+    libraries = [home / "bin", home / "lib64", home / "targets/x86_64-linux/lib", *system]
+    if not any((folder / "libcudnn_ops_infer.so").exists() for folder in libraries):
         _default("conv_opt", "1", "no cuDNN 8: leave it out (convolutions then take another path)")
+
+
+def _prepare_nccl(home):
+    """Jittor would otherwise fetch NCCL 2.8.4 and compile it, and fail without internet."""
+    own = jittor_home() / ".cache/jittor/nccl"
+    if "use_nccl" in os.environ or (own / "nccl-2.8.4-1/build/lib/libnccl.so").is_file():
+        return
+    if {"nccl_include_path", "nccl_lib_path"} <= os.environ.keys():
+        return
+    wheel = Path(sysconfig.get_path("purelib"), "nvidia/nccl")
+    places = [(home / "include", home / "lib64")] if home else []
+    for include, folder in [
+        *places,
+        (Path("/usr/include"), Path("/usr/lib/x86_64-linux-gnu")),
+        (wheel / "include", wheel / "lib"),
+    ]:
+        library = next(
+            (folder / name for name in ("libnccl.so", "libnccl.so.2") if (folder / name).is_file()),
+            None,
+        )
+        if library is None or not (include / "nccl.h").is_file():
+            continue
+        if library.name != "libnccl.so":  # the one name that Jittor knows
+            (own / "lib").mkdir(parents=True, exist_ok=True)
+            _link(library, own / "lib/libnccl.so")
+            folder = own / "lib"
+        _default("nccl_include_path", str(include), "an NCCL that is installed")
+        _default("nccl_lib_path", str(folder), "an NCCL that is installed")
+        return
+    _default("use_nccl", "0", NO_NCCL)
 
 
 def _prepare_onednn():
@@ -419,7 +515,7 @@ def speed_up_compiling() -> None:
     cannot be made all is as Jittor has it."""
     import jittor as jt
 
-    if jt.flags.cc_type != "g++" or "-include" in jt.flags.cc_flags:
+    if jt.flags.cc_type != "g++" or f"{jt.compiler.cache_path}/jgrid-" in jt.flags.cc_flags:
         return
     # as Jittor's script compiles a kernel, with debug information; without it they are taken too
     flags = [
@@ -460,7 +556,8 @@ def speed_up_compiling() -> None:
     except (OSError, subprocess.CalledProcessError) as error:
         notes.append(f"kernels compile at Jittor's own speed: {error}")
     else:
-        jt.flags.cc_flags += f' -include "{header}" '
+        # what is precompiled must come before any other header
+        jt.flags.cc_flags = f' -include "{header}" {jt.flags.cc_flags}'
         jt.flags.python_path = f'"{compiler}"'
 
 
@@ -478,7 +575,7 @@ def report() -> int:
     compiler = _output(os.environ.get("cc_path", "g++"), "--version") or "no g++"
     print(f"compiler   {compiler.splitlines()[0]}")
     found = f"{cuda[0]}.{cuda[1]} at {nvcc}" if cuda else "none"
-    print(f"CUDA       driver with a GPU: {'yes' if driver_has_gpu() else 'no'}; nvcc: {found}")
+    print(f"CUDA       GPU: {gpu_trouble() or 'yes'}; nvcc: {found}")
     try:
         prepare()
         cache = _jittor_utils().cache_path

@@ -85,8 +85,8 @@ class Trainer:
     run: the config of the run as JSON-able data; with it, checkpoints go to
     out_dir/resume.safetensors, and a run that was killed goes on from there (`resume`) to the same
     weights, bit for bit, as one that was not: all that is random in it depends on the seed and the
-    step alone. Not so with `minutes`, which the clock decides, and only up to rounding with another
-    number of threads."""
+    step alone. Not so with `minutes`, which the clock decides, and only up to rounding under CUDA,
+    where the order of atomic sums is not fixed, or with another number of threads."""
 
     def __init__(
         self,

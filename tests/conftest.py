@@ -29,6 +29,21 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(REPOSITORY / "apps"))
 
 
+def drawn_on_the_cpu(build, *arguments):
+    """build(*arguments), a module, with the random weights that the seed gives on the CPU: CUDA
+    draws others, with which a short fit ends elsewhere."""
+    with jt.flag_scope(use_cuda=0):
+        module = build(*arguments)
+        jt.sync(list(module.state_dict().values()))
+    return module
+
+
+def alike(a, b):
+    """Whether two trainings have the same numbers: to the bit, but for CUDA, whose atomic sums have
+    no fixed order."""
+    return np.array_equal(a, b) if DEVICE == "cpu" else np.allclose(a, b, rtol=1e-3, atol=1e-4)
+
+
 @pytest.fixture(autouse=True)
 def seed():
     """Every test draws the same numbers and finds the same signal handlers, in whatever order the

@@ -1,10 +1,14 @@
-"""The CUDA side of the fused ops compiles, wherever there is an nvcc. Nothing here runs on a
-GPU."""
+"""The CUDA side compiles, wherever there is an nvcc: the fused ops, and Jittor itself with a
+toolkit newer than it knows. Nothing here runs on a GPU."""
 
+import os
 import re
+import shlex
 import shutil
 import subprocess
+from pathlib import Path
 
+from jgrid import runtime
 from jgrid.grid import Grid
 from jgrid.index import GridIndex
 from jgrid.kernel import InterpolationKernel, MulFAGainKernel, MulFAKernel
@@ -17,6 +21,12 @@ import numpy as np
 import pytest
 
 ARCHITECTURES = ("75", "80", "90")
+# a thread of a kernel with two octaves has up to 255 registers, the most there are; others have few
+REGISTERS = 128
+# the widest: tangents' gradients in 3-D, two octaves, 8 channels; at most this many bytes of them
+# have no room and go to memory
+WIDEST = "BackwardILi3ELi2ELi1ELi8ELi1ELb1E"
+SPILLED = 152
 TYPES = {"float32": "float", "int32": "int", "uint8": "unsigned char"}
 
 
@@ -44,14 +54,14 @@ def recorded_sources(monkeypatch):
         return original(*shape_dtype_inputs, **arguments)
 
     monkeypatch.setattr(jt, "code", record)
-    for dim in (2, 3):
+    for dim, channels, octaves in ((2, 2, 1), (3, 8, 2)):
         index = GridIndex(dim, [4, 8], table_size=60)
         for kernel in (
             InterpolationKernel("linear"),
-            MulFAKernel(dim, 2, 2),
-            MulFAGainKernel(index.positions(), 2),
+            MulFAKernel(dim, 2, channels, octaves=octaves),
+            MulFAGainKernel(index.positions(), channels, octaves),
         ):
-            grid = Grid(index, kernel, 2)
+            grid = Grid(index, kernel, channels)
             x = jt.array(np.full((3, dim), 0.3, np.float32))
             slope = jt.grad(grid(x).sum(), x)
             jt.grad((slope * slope).sum(), grid.w).sync()
@@ -75,8 +85,20 @@ def recorded_sources(monkeypatch):
     return sources
 
 
+def spills(messages):
+    """{(architecture, kernel): (registers, bytes spilled)} of what `nvcc -Xptxas -v` says."""
+    found = re.findall(
+        r"Compiling entry function '(\w+)' for 'sm_(\d+)'.*?(\d+) bytes spill stores.*?Used (\d+)"
+        " registers",
+        messages,
+        re.DOTALL,
+    )
+    return {(arch, kernel): (int(used), int(spilled)) for kernel, arch, spilled, used in found}
+
+
 @pytest.mark.skipif(not shutil.which("nvcc"), reason="no nvcc on this machine")
 def test_fused_ops_compile_for_cuda(tmp_path, monkeypatch):
+    """For every architecture, and their numbers stay in registers."""
     sources = {source: rest for source, *rest in recorded_sources(monkeypatch)}
     bodies = {re.search(r"(\w+)(<[^>]*>)? f\{", source)[0] for source in sources}
     assert {re.split("[< ]", body)[0] for body in bodies} == {
@@ -117,8 +139,91 @@ def test_fused_ops_compile_for_cuda(tmp_path, monkeypatch):
     wanted = [f"-gencode=arch=compute_{a},code=sm_{a}" for a in ARCHITECTURES if a in built]
     files = ["-I", ops.FOLDER, "-o", str(tmp_path / "ops.o"), str(tmp_path / "ops.cu")]
     done = subprocess.run(
-        ["nvcc", "-c", "-std=c++14", "--use_fast_math", *wanted, *files],
+        ["nvcc", "-c", "-std=c++14", "--use_fast_math", "-Xptxas", "-v", *wanted, *files],
         capture_output=True,
         text=True,
     )
     assert wanted and done.returncode == 0, done.stderr
+    found = spills(done.stderr)
+    assert len(found) >= len(wanted) * len(bodies)
+    for (arch, kernel), (registers, spilled) in found.items():
+        assert spilled <= (SPILLED if WIDEST in kernel else 0), (arch, kernel, spilled)
+        assert registers <= REGISTERS or re.search(r"ILi3ELi2E", kernel), (arch, kernel, registers)
+
+
+# of Jittor's core, some that ask CUDA for something
+CORE = ("src/init.cc", "src/mem/allocator.cc", "extern/cuda/src/helper_cuda.cc")
+# what every kernel of Jittor's includes, and what its sorting does
+KERNEL = """
+#include <cmath>
+#include <algorithm>
+#include "var.h"
+#include "fused_op.h"
+#include "misc/cuda_atomic.h"
+#include "misc/cuda_limits.h"
+#include "helper_cuda.h"
+#include <cub/cub.cuh>
+#include <thrust/execution_policy.h>
+#include <thrust/sort.h>
+using namespace jittor;
+__global__ void smallest(float* a, int* b) {
+    *a = numeric_max<float>();
+    *b = numeric_max<int>();
+    cuda_atomic_min(a, 1.0f);
+}
+void run(float* a, int* b) {
+    smallest<<<1, 1>>>(a, b);
+    thrust::sort(thrust::device, a, a + 1);
+    gpuGetMaxGflopsDeviceId();
+}
+"""
+
+
+def cuda_13():
+    """The nvcc of a toolkit of version 13, with its headers beside it, or None."""
+    for nvcc in filter(None, map(shutil.which, runtime.NVCC_PLACES)):
+        told = subprocess.run([nvcc, "--version"], capture_output=True, text=True).stdout
+        headers = Path(nvcc).resolve().parent.parent / "include"
+        if "release 13." in told and (headers / "cuda_runtime.h").exists():
+            return nvcc
+    return None
+
+
+@pytest.mark.skipif(not cuda_13(), reason="no toolkit of CUDA 13 on this machine")
+def test_jittor_compiles_with_cuda_13(tmp_path, monkeypatch):
+    """With what `runtime` makes up for, and not without."""
+    nvcc = cuda_13()
+    home = Path(nvcc).resolve().parent.parent
+    monkeypatch.setattr(runtime, "notes", [])
+    for name in ("cc_flags", "nvcc_flags", "NVCC_APPEND_FLAGS"):
+        monkeypatch.setenv(name, "")
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("conv_opt", "1")
+    runtime._prepare_toolkit(home, (13, 0))
+    folder = Path(jt.flags.jittor_path)
+    includes = [folder / "src", folder / "extern", folder / "extern/cuda/inc", home / "include"]
+    flags = [
+        "-DHAS_CUDA",
+        "-DIS_CUDA",
+        *(f"-I{path}" for path in includes),
+        *re.findall(r"-I\S*python\S+", jt.flags.cc_flags),
+    ]
+    made_up = shlex.split(os.environ["cc_flags"])
+    (tmp_path / "kernel.cu").write_text(KERNEL)
+
+    def compile_all(extra):
+        host = ["g++", "-fsyntax-only", "-std=c++14", *flags, *extra]
+        device = [nvcc, "-c", "-std=c++14", "-w", *flags, *extra]
+        device += shlex.split(os.environ.get("nvcc_flags", ""))
+        device += ["-o", str(tmp_path / "kernel.o"), str(tmp_path / "kernel.cu")]
+        return [
+            subprocess.run(command, capture_output=True, text=True)
+            for command in ([*host, *(str(folder / name) for name in CORE)], device)
+        ]
+
+    for done in compile_all(made_up):
+        assert done.returncode == 0, done.stderr
+    host, device = compile_all([])
+    assert "clockRate" in host.stderr and "clockRate" in device.stderr
+    monkeypatch.delenv("NVCC_APPEND_FLAGS")
+    assert "C++17" in compile_all(made_up)[1].stderr

@@ -4,6 +4,7 @@ it."""
 import gc
 import shutil
 import sys
+from types import SimpleNamespace
 
 from jgrid import cli, memory
 from jgrid.field import (
@@ -16,6 +17,7 @@ from jgrid.field import (
     RadialGridConfig,
     SirenConfig,
     VMGridConfig,
+    budget,
     check_memory,
     count_parameters,
 )
@@ -86,6 +88,45 @@ def test_a_control_group_may_leave_less(tmp_path, monkeypatch, version, names):
     assert memory.available() == 100
     group(root / "job", {limit: 8000})
     assert memory.available() == 0
+
+
+@pytest.fixture
+def gpu(monkeypatch):
+    """A GPU with 3 GiB free, 2 of them after Jittor has given back what it keeps, beside a main
+    memory with 100 GiB; none of it is real."""
+    free = [GIB]
+
+    def info(given, total):
+        given._obj.value = free[0]
+        return 0
+
+    def gc():
+        free[0] = 3 * GIB
+
+    jittor = SimpleNamespace(flags=SimpleNamespace(use_cuda=1), gc=gc)
+    for module in (memory, budget):
+        monkeypatch.setattr(module, "jt", jittor)
+    runtime = SimpleNamespace(cudaMemGetInfo=info)
+    monkeypatch.setattr(
+        memory, "ctypes", SimpleNamespace(**{**vars(memory.ctypes), "CDLL": lambda name: runtime})
+    )
+    monkeypatch.setattr(memory, "available", lambda: 100 * GIB)
+
+
+def test_the_gpus_memory_is_for_what_lies_on_it(gpu):
+    assert memory.available_to_jittor() == 3 * GIB
+    model = DenseGridConfig(finest=20, coarsest=10).build(Domain(2, 3))
+    assert check_memory(model, 1, 50 * GIB) > 50 * GIB  # pictures stay in main memory
+    memory.require(50 * GIB, "a picture", "its size")
+    for arguments, words in (
+        ((1, 101 * GIB), r"101\.\d GiB of memory, and 100.0 GiB are free"),
+        ((10**8,), "of the GPU's memory, and 3.0 GiB are free: lower `batch`"),
+        ((1, 4 * GIB, "`layers`", False), "4.0 GiB of the GPU's memory.*lower `layers`"),
+    ):
+        with pytest.raises(memory.NotEnough, match=words):
+            check_memory(model, *arguments)
+    with pytest.raises(memory.NotEnough, match="of the GPU's memory"):
+        DenseGridConfig(finest=7000).build(Domain(2, 3))
 
 
 def test_a_bound_ends_with_its_block():
@@ -239,14 +280,36 @@ def test_a_picture_or_a_scene_that_is_too_large_is_refused(scene, tmp_path, monk
         load_views(scene, "train")
 
 
-def test_memory_that_runs_out_is_one_line(monkeypatch, capfd):
+CUDA_ERROR = "[f 1130 05:23:44 96 helper_cuda.h:128] CUDA error at a.cc:3  code={}  f(x)"
+
+
+@pytest.mark.parametrize(
+    "error, message",
+    [
+        (MemoryError("Unable to allocate 8 GiB"), "out of memory: Unable to allocate 8 GiB"),
+        (RuntimeError("Unable to alloc cuda device memory for size 8"), "out of the GPU's memory"),
+        (RuntimeError(CUDA_ERROR.format("2( cudaErrorMemoryAllocation )")), "out of the GPU's"),
+        (RuntimeError(CUDA_ERROR.format("3( CUBLAS_STATUS_ALLOC_FAILED )")), "out of the GPU's"),
+        (RuntimeError(CUDA_ERROR.format("46( cudaErrorDevicesUnavailable )")), "the GPU is busy"),
+        (RuntimeError(CUDA_ERROR.format("100( cudaErrorNoDevice )")), "the GPU cannot be found"),
+    ],
+)
+def test_memory_or_a_gpu_that_runs_out_is_one_line(monkeypatch, capfd, error, message):
     def main(config):
-        raise MemoryError("Unable to allocate 8 GiB")
+        raise error
 
     monkeypatch.setattr(sys, "argv", ["app"])
     with pytest.raises(SystemExit) as ended:
         cli.run(fit_image.Config, main)
-    assert (
-        ended.value.code == 2
-        and capfd.readouterr().err == "error: out of memory: Unable to allocate 8 GiB\n"
-    )
+    said = capfd.readouterr().err
+    assert ended.value.code == 2 and len(said.splitlines()) == 1
+    assert said.startswith(f"error: {message}")
+
+
+def test_other_errors_keep_their_traceback(monkeypatch):
+    def main(config):
+        raise RuntimeError("a mistake of ours")
+
+    monkeypatch.setattr(sys, "argv", ["app"])
+    with pytest.raises(RuntimeError, match="a mistake of ours"):
+        cli.run(fit_image.Config, main)

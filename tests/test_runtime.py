@@ -1,13 +1,16 @@
 """The room that knows Jittor's installation: what it decides in an environment, and what it leaves
 alone."""
 
+import ctypes
 import importlib.metadata
 import os
 import re
 import shlex
 import subprocess
 import sys
+import sysconfig
 from pathlib import Path
+from types import SimpleNamespace
 
 from jgrid import runtime
 
@@ -30,7 +33,18 @@ OWN = (
     "use_mpi",
     "mpicc_path",
     "OMPI_COMM_WORLD_SIZE",
+    "OMPI_COMM_WORLD_LOCAL_RANK",
+    "use_cuda_host_allocator",
+    "use_nccl",
+    "nccl_include_path",
+    "nccl_lib_path",
+    "cc_flags",
+    "nvcc_flags",
+    "NVCC_APPEND_FLAGS",
 )
+
+
+REAL_GPU_TROUBLE = runtime.gpu_trouble  # `machine` stands in for it
 
 
 @pytest.fixture
@@ -51,7 +65,7 @@ def machine(monkeypatch, tmp_path):
     monkeypatch.setattr(runtime, "notes", [])
     for name, answer in (
         ("jittor_home", home),
-        ("driver_has_gpu", False),
+        ("gpu_trouble", "no NVIDIA driver"),
         ("find_nvcc", (None, None)),
         ("core_is_compiled", True),
         ("find_python_config", "/usr/bin/some-python-config"),
@@ -125,9 +139,11 @@ def test_the_users_variables_are_left_alone(machine):
         "OMP_WAIT_POLICY": "active",
         "python_config_path": "/my/python-config",
         "log_silent": "0",
+        "use_cuda_host_allocator": "1",
+        "NVCC_APPEND_FLAGS": "-std=c++20",
     }
     os.environ.update(mine)
-    machine.has(driver_has_gpu=True, find_nvcc=("/usr/bin/nvcc", (13, 0)))
+    machine.has(gpu_trouble=None, find_nvcc=("/usr/bin/nvcc", (13, 0)))
     runtime.prepare()
     assert {name: os.environ[name] for name in mine} == mine
     assert not machine.folder.exists()
@@ -164,13 +180,13 @@ def test_nvcc_without_a_driver_is_hidden(machine, capsys):
     assert capsys.readouterr().err == ""  # the common case needs no words
 
 
-def test_cuda_13_is_hidden_with_a_warning(machine, capsys):
-    machine.has(driver_has_gpu=True, find_nvcc=("/usr/local/cuda/bin/nvcc", (13, 0)))
+def test_a_cuda_that_is_too_new_is_hidden_with_a_warning(machine, capsys):
+    machine.has(gpu_trouble=None, find_nvcc=("/usr/local/cuda/bin/nvcc", runtime.TOO_NEW))
     runtime.prepare()
     assert os.environ["nvcc_path"] == ""
     warning = capsys.readouterr().err
     assert (
-        "13.0" in warning
+        "14.0" in warning
         and "/usr/local/cuda/bin/nvcc" in warning
         and len(warning.splitlines()) == 1
     )
@@ -178,23 +194,154 @@ def test_cuda_13_is_hidden_with_a_warning(machine, capsys):
 
 
 def test_a_driver_without_a_toolkit_is_said(machine, capsys):
-    machine.has(driver_has_gpu=True)
+    machine.has(gpu_trouble=None)
     runtime.prepare()
     assert os.environ["nvcc_path"] == "" and "install_cuda" in capsys.readouterr().err
 
 
+def driver(monkeypatch, **codes):
+    """An NVIDIA driver with two GPUs, whose functions answer with these error codes, else 0; ->
+    the numbers of the GPUs that were opened."""
+    opened = []
+
+    def count(number):
+        number._obj.value = 2
+        return codes.get("cuDeviceGetCount", 0)
+
+    def get(device, number):
+        device._obj.value = number
+        return 0
+
+    def retain(context, device):
+        opened.append(device.value)
+        return codes.get("cuDevicePrimaryCtxRetain", 0)
+
+    functions = SimpleNamespace(
+        cuInit=lambda flags: codes.get("cuInit", 0),
+        cuDeviceGetCount=count,
+        cuDeviceGet=get,
+        cuDevicePrimaryCtxRetain=retain,
+        cuDevicePrimaryCtxRelease_v2=lambda device: opened.append(-device.value),
+    )
+    monkeypatch.setattr(ctypes, "CDLL", lambda name: functions)
+    return opened
+
+
+@pytest.mark.parametrize(
+    "codes, words",
+    [
+        ({"cuInit": 100}, "sees no GPU"),
+        ({"cuDeviceGetCount": 3}, "sees no GPU"),
+        ({"cuDevicePrimaryCtxRetain": 2}, "its memory is full"),
+        ({"cuDevicePrimaryCtxRetain": 46}, "another process has it for itself"),
+        ({"cuDevicePrimaryCtxRetain": 999}, "error 999"),
+    ],
+)
+def test_a_gpu_that_cannot_be_opened_is_left_alone_and_said(
+    machine, monkeypatch, capsys, codes, words
+):
+    """Jittor would abort the process while it is imported."""
+    driver(monkeypatch, **codes)
+    trouble = REAL_GPU_TROUBLE()
+    assert words in trouble
+    machine.has(gpu_trouble=trouble, find_nvcc=("/usr/local/cuda/bin/nvcc", (12, 2)))
+    runtime.prepare()
+    said = capsys.readouterr().err
+    assert os.environ["nvcc_path"] == "" and len(said.splitlines()) == ("GPU 0" in trouble)
+
+
+def test_each_process_opens_its_own_gpu(monkeypatch):
+    opened = driver(monkeypatch)
+    for rank in "123":
+        monkeypatch.setenv("OMPI_COMM_WORLD_LOCAL_RANK", rank)
+        assert REAL_GPU_TROUBLE() is None
+    assert opened == [1, -1, 0, 0, 1, -1]
+
+
+def toolkit(folder, *files):
+    """A CUDA toolkit with these files; its nvcc."""
+    for file in ("bin/nvcc", *files):
+        (folder / file).parent.mkdir(parents=True, exist_ok=True)
+        (folder / file).touch()
+    return str(folder / "bin/nvcc")
+
+
 @pytest.mark.parametrize("cudnn", [True, False], ids=["cudnn", "no-cudnn"])
 def test_a_usable_cuda_is_kept_and_downloads_avoided(machine, tmp_path, cudnn):
-    toolkit = tmp_path / "cuda"
-    for file in ["bin/nvcc", *(["lib64/libcudnn_ops_infer.so"] if cudnn else [])]:
-        (toolkit / file).parent.mkdir(parents=True, exist_ok=True)
-        (toolkit / file).touch()
-    machine.has(driver_has_gpu=True, find_nvcc=(str(toolkit / "bin/nvcc"), (12, 2)))
+    files = ["lib64/libcudnn_ops_infer.so"] if cudnn else []
+    nvcc = toolkit(tmp_path / "cuda", "include/npp.h", *files)
+    machine.has(gpu_trouble=None, find_nvcc=(nvcc, (12, 2)))
     runtime.prepare()
     assert "nvcc_path" not in os.environ
     assert os.environ["use_cutt"] == os.environ["use_cutlass"] == "0"
+    assert os.environ["use_cuda_host_allocator"] == "0"
+    assert not {"cc_flags", "nvcc_flags", "NVCC_APPEND_FLAGS", "use_nccl"} & os.environ.keys()
     if not Path("/usr/lib/x86_64-linux-gnu/libcudnn_ops_infer.so").exists():
         assert os.environ.get("conv_opt") == (None if cudnn else "1")
+
+
+def test_a_toolkit_that_was_chosen_is_prepared_too(machine, tmp_path):
+    os.environ["nvcc_path"] = toolkit(tmp_path / "cuda")
+    machine.has(find_nvcc=(os.environ["nvcc_path"], (12, 2)))
+    runtime.prepare()
+    assert os.environ["use_cutt"] == "0" and os.environ["nvcc_flags"]
+
+
+def test_the_nvcc_that_was_chosen_is_found(monkeypatch, tmp_path):
+    nvcc = tmp_path / "nvcc"
+    nvcc.write_text("#!/bin/sh\necho Cuda compilation tools, release 12.2, V12.2.140\n")
+    nvcc.chmod(0o755)
+    monkeypatch.setenv("nvcc_path", str(nvcc))
+    assert runtime.find_nvcc() == (str(nvcc), (12, 2))
+
+
+def test_what_a_toolkit_lacks_is_made_up_for_once(machine, tmp_path):
+    """CUDA 13 without NPP: flags of the user's stay, and those of a parent process are enough."""
+    os.environ["cc_flags"] = "-DMINE"
+    machine.has(gpu_trouble=None, find_nvcc=(toolkit(tmp_path / "cuda"), (13, 0)))
+    runtime.prepare()
+    first = dict(os.environ)
+    assert first["cc_flags"].split() == ["-DMINE", "-include", f'"{runtime.NEWER}"']
+    assert first["NVCC_APPEND_FLAGS"] == "-std=c++17"
+    if not Path("/usr/include/npp.h").exists():
+        assert first["nvcc_flags"].split() == [f'-I"{runtime.NPP.parent}"']
+        assert any("no NPP" in note for note in runtime.notes)
+    runtime.prepare()
+    assert os.environ == first
+
+
+NCCL = {
+    "toolkit": ("cuda/include/nccl.h", "cuda/lib64/libnccl.so"),
+    "pip": ("site/nvidia/nccl/include/nccl.h", "site/nvidia/nccl/lib/libnccl.so.2"),
+    "no header": ("cuda/lib64/libnccl.so",),
+    "none": (),
+}
+
+
+@pytest.mark.skipif(Path("/usr/include/nccl.h").exists(), reason="NCCL is installed here")
+@pytest.mark.parametrize("where", NCCL)
+def test_an_installed_nccl_serves_several_processes(machine, monkeypatch, tmp_path, where):
+    """Jittor would fetch one, even for the CPU."""
+    os.environ["OMPI_COMM_WORLD_SIZE"] = "2"
+    nvcc = toolkit(tmp_path / "cuda")
+    toolkit(tmp_path, *NCCL[where])
+    monkeypatch.setattr(
+        sysconfig,
+        "get_path",
+        lambda name, real=sysconfig.get_path, **more: (
+            str(tmp_path / "site") if name == "purelib" else real(name, **more)
+        ),
+    )
+    machine.has(gpu_trouble=None, find_nvcc=(nvcc, (12, 2)), has_mpi=True)
+    runtime.prepare()
+    if where in ("toolkit", "pip"):
+        assert "use_nccl" not in os.environ
+        assert Path(os.environ["nccl_include_path"]) == (tmp_path / NCCL[where][0]).parent
+        assert os.path.samefile(
+            Path(os.environ["nccl_lib_path"]) / "libnccl.so", tmp_path / NCCL[where][1]
+        )
+    else:
+        assert os.environ["use_nccl"] == "0" and "nccl_lib_path" not in os.environ
 
 
 def onednn_files(machine):
@@ -283,6 +430,18 @@ def test_python_config_belongs_to_this_python():
         if Path(flag[2:], "patchlevel.h").is_file()
     )
     assert f'"{sys.version.split()[0]}"' in header.read_text()
+
+
+def test_a_slow_machine_is_waited_for(monkeypatch):
+    """A python-config can take longer than any limit, and is there all the same."""
+
+    def run(command, timeout=None, real=subprocess.run, **arguments):
+        if timeout is not None:
+            raise subprocess.TimeoutExpired(command, timeout)
+        return real(command, **arguments)
+
+    monkeypatch.setattr(subprocess, "run", run)
+    assert runtime.find_python_config() is not None
 
 
 def test_the_report_says_what_is_here():
@@ -394,8 +553,8 @@ def test_the_library_sets_no_flag_of_jittor(repository):
     """Only the apps' own cli may choose the device: what a library sets, its user's program
     inherits. Precompiled headers and the way to the compiler change no result."""
     setting = re.compile(
-        r"flags\.(?!cc_flags \+= f'"
-        r" -include|python_path)\w+\s*[+]?=(?!=)|flag_scope|setattr\([^)]*flags"
+        r"flags\.(?!cc_flags = f' -include|python_path)\w+\s*[+]?=(?!=)"
+        r"|flag_scope|setattr\([^)]*flags"
     )
     found = [
         f"{path.name}: {line.strip()}"

@@ -2,6 +2,7 @@
 meet it."""
 
 import dataclasses
+import functools
 import json
 import sys
 
@@ -37,7 +38,7 @@ import jittor as jt
 import numpy as np
 import pytest
 import trimesh
-from conftest import DEVICE
+from conftest import DEVICE, drawn_on_the_cpu
 
 BALL = trimesh.creation.icosphere(4)
 DECODER = DecoderConfig(width=8, depth=1)
@@ -311,9 +312,15 @@ def config(path, out, field, **changes):
     )
 
 
+def started(task, build, field):
+    """What the task builds, started alike on every device."""
+    return drawn_on_the_cpu(build, task, field)
+
+
 @pytest.mark.parametrize("field", SMALL, ids=lambda field: type(field).__name__)
 def test_a_run_leaves_everything_behind(ball_file, tmp_path, field, few, monkeypatch, capsys):
     monkeypatch.setattr(sdf.preview, "__defaults__", (48, 1, None, None))
+    monkeypatch.setattr(SDFTask, "build", functools.partialmethod(started, SDFTask.build))
     out = tmp_path / "out"
     paths = fit_sdf.main(config(ball_file, out, field))
     assert files(out) == RUN

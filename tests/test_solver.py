@@ -41,6 +41,7 @@ from jgrid.solver import (
 import jittor as jt
 import numpy as np
 import pytest
+from conftest import DEVICE, drawn_on_the_cpu
 
 CHANNELS = 2
 POINTS = 70
@@ -99,6 +100,9 @@ GRIDS = {
         False,
     ),
 }
+# how near features come, beside the largest: rounding decides in which iteration a solve stops, and
+# CUDA rounds otherwise
+NEAR = 1e-4 if DEVICE == "cpu" else 2e-4
 every_grid = pytest.mark.parametrize("name", GRIDS)
 both_ways = pytest.mark.parametrize("fused", [True, False], ids=["fused", "plain"])
 
@@ -109,7 +113,9 @@ def problem(name, fused=True):
     np.random.seed(2)
     index, kernel, concat = GRIDS[name]
     index = index()
-    grid = Grid(index, kernel(index), CHANNELS, concat=concat, fused=fused)
+    grid = drawn_on_the_cpu(
+        lambda: Grid(index, kernel(index), CHANNELS, concat=concat, fused=fused)
+    )
     random = np.random.default_rng(3)
     return (
         grid,
@@ -169,7 +175,7 @@ def test_tikhonov_equals_lstsq(name, fused):
     grid, x, y = problem(name, fused)
     solve(grid, x, y, iterations=200, tolerance=1e-5, tikhonov=0.3)
     wanted, _ = best(name, y, 0.3)
-    np.testing.assert_allclose(grid.w.numpy(), wanted, atol=1e-4 * np.abs(wanted).max())
+    np.testing.assert_allclose(grid.w.numpy(), wanted, atol=NEAR * np.abs(wanted).max())
     assert np.abs(grid.w.numpy()).sum() < np.abs(best(name, y)[0]).sum()
 
 

@@ -15,6 +15,7 @@ from jgrid.trainer import COMPILING_STEPS, TrainConfig, Trainer, TrainingStopped
 import jittor as jt
 import numpy as np
 import pytest
+from conftest import alike
 
 # 12 x 16, 2 channels
 PIXELS = np.stack(
@@ -41,7 +42,7 @@ def values(model):
 
 
 def same(a, b):
-    return a.keys() == b.keys() and all(np.array_equal(a[name], b[name]) for name in a)
+    return a.keys() == b.keys() and all(alike(a[name], b[name]) for name in a)
 
 
 class Watched(ImageTask):

@@ -4,6 +4,7 @@ from jgrid import memory
 from jgrid.field.base import count_parameters
 from jgrid.grid import LOWER, Grid
 
+import jittor as jt
 import numpy as np
 from jittor import nn
 
@@ -42,15 +43,27 @@ def training_bytes(model: nn.Module, batch: int) -> int:
 
 
 def check_memory(
-    model: nn.Module, batch: int, data: int = 0, lower_data: str = "the size of the data"
+    model: nn.Module,
+    batch: int,
+    data: int = 0,
+    lower_data: str = "the size of the data",
+    data_on_host: bool = True,
 ) -> int:
     """Bytes that training a model takes, beside `data` bytes; memory.NotEnough, with that number
-    and the arguments that lower it, where they are more than there are."""
+    and the arguments that lower it, where they are more than there are.
+
+    data_on_host: whether the data lie in main memory, which under CUDA is not the model's.
+    """
     sizes = {
         group["name"]: sum(int(np.prod(p.shape)) for p in group["params"])
         for group in model.parameter_groups()
     }
     total = sum(sizes.values())
+    what = f"training {total:,} parameters on {batch:,} points a step"
+    apart = 0
+    if jt.flags.use_cuda and data_on_host:
+        memory.require(data, f"the data for {what}", lower_data)
+        data, apart = 0, data
     needed = training_bytes(model, batch) + data
     if 2 * data > needed:
         lower = lower_data
@@ -60,5 +73,5 @@ def check_memory(
         lower = LOWER
     else:
         lower = "`width` or `decoder.width`"
-    memory.require(needed, f"training {total:,} parameters on {batch:,} points a step", lower)
-    return needed
+    memory.require_of_jittor(needed, what, lower)
+    return needed + apart

@@ -1,5 +1,5 @@
 // Vectors with a number per channel: arrays are (n, C) row by row, C known to the compiler. No Jittor symbol in here; CPU only.
-// (Under CUDA the plain twin's ops are as good.)
+// (Under CUDA Jittor's own ops do.)
 #pragma once
 #include <algorithm>
 #include <cstdint>

@@ -12,11 +12,12 @@ FUSED_CHANNELS = 32
 def dot(a: jt.Var, b: jt.Var) -> jt.Var:
     """The scalar product of each channel: (..., C) -> (C,), float32. Not differentiable on the CPU.
 
-    There sums of up to 256 rows in float32 are added up in float64.
+    Up to 256 rows are summed in float32 there, none under CUDA, the rest in float64: Jittor's own
+    sums add row after row in float32, which is too coarse for a solver.
     """
     c = a.shape[-1]
     if jt.flags.use_cuda or c > FUSED_CHANNELS:
-        return (a * b).reshape(-1, c).sum(0)
+        return (a * b).float64().reshape(-1, c).sum(0).float32()
     return jt.code(
         [c],
         "float32",

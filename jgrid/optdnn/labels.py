@@ -90,7 +90,8 @@ def train_classifier(
     model = Field(None, network, {"network": lr})
     some = jt.array(task.standardised(task.test[0][:16]))
     kept = activation_bytes(network, some[:1], config.batch)
-    check_memory(model, config.batch, kept, "`train.batch`, `channels` or `layers`")
+    lower = "`train.batch`, `channels` or `layers`"
+    check_memory(model, config.batch, kept, lower, data_on_host=False)
     result = Trainer(task, model, config).fit()
     return {
         "test_accuracy": result["test_accuracy"],

@@ -276,7 +276,7 @@ def psnr(errors: jt.Var) -> np.ndarray:
 def _require_memory(subject: AbstractSubject, fields: int, config: FitConfig) -> None:
     dim = subject.space(config).dim
     together = min(fields, subject.together)
-    memory.require(
+    memory.require_of_jittor(
         24 * together * dim + 4 * fields * dim,
         f"{together:,} fields of {dim:,} weights, fitted together",
         "`fit.hidden`",

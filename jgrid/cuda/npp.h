@@ -1,0 +1,11 @@
+// The bounds of integers that Jittor's kernels take from NVIDIA's NPP, for toolkits that come without it.
+#pragma once
+#include <climits>
+#define NPP_MIN_32U 0
+#define NPP_MAX_32U UINT_MAX
+#define NPP_MIN_32S INT_MIN
+#define NPP_MAX_32S INT_MAX
+#define NPP_MIN_64U 0
+#define NPP_MAX_64U ULLONG_MAX
+#define NPP_MIN_64S LLONG_MIN
+#define NPP_MAX_64S LLONG_MAX
