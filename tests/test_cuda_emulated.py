@@ -195,11 +195,11 @@ def test_the_solver(monkeypatch):
     def solved():
         grid = Grid(index, InterpolationKernel("linear"), 2)
         _, loss = solve(grid, x, y, 12)
-        return {"w": grid.w.numpy(), "loss": np.array(loss)}
+        return {"fit": grid(jt.array(x)).numpy(), "loss": np.array(loss)}
 
     wanted = solved()
     emulated(monkeypatch, "shuffled")
-    agree(solved(), wanted, rtol=1e-4)
+    agree(solved(), wanted, rtol=1e-4)  # iterations make much of roundings
 
 
 def test_networks_on_weights(monkeypatch):
