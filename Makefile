@@ -1,5 +1,6 @@
 # make demo: set everything up in .venv and fit a photograph.
 # make test: the same, then style, types and tests.
+# make test-cuda-emulated: of these, the CUDA text of the fused ops, run on the CPU.
 # make docs: the site, with the API reference and the lessons as notebooks, in out/site.
 # make coverage: the tests once more, a third slower, and how much of jgrid/ they run; it fails
 # below the figure in pyproject.toml.
@@ -8,7 +9,7 @@ VENV ?= .venv
 RUN = $(VENV)/bin/python
 INSTALL = $(RUN) -m pip install --quiet --disable-pip-version-check --editable
 
-.PHONY: coverage demo docs test
+.PHONY: coverage demo docs test test-cuda-emulated
 
 $(VENV)/ready: pyproject.toml setup.py
 	$(PYTHON) -m venv $(VENV)
@@ -23,6 +24,9 @@ test: $(VENV)/ready
 	$(RUN) -m ruff format --check .
 	$(RUN) -m mypy
 	$(RUN) -m pytest
+
+test-cuda-emulated: $(VENV)/ready
+	$(RUN) -m pytest -m cuda_emulated
 
 docs: $(VENV)/ready
 	NO_MKDOCS_2_WARNING=1 $(RUN) -m mkdocs build --strict

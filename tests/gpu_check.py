@@ -1,0 +1,193 @@
+"""What a machine with a GPU shows of jgrid, in a few minutes:
+
+    python -m tests.gpu_check --minutes 8 --out FILE.json
+
+The report of `jgrid.runtime`; the fused ops to second order, Adam and rendering, CUDA against the
+CPU; 100 steps on a picture, a surface and a scene likewise; the tests of interrupted runs; memory
+over 300 steps; the time of a step. The file is written after each check, so that a run that was cut
+still tells. `--device cpu` compares the CPU with itself: a trial of this script.
+"""
+
+import argparse
+import os
+import subprocess
+import sys
+import tempfile
+import time
+import traceback
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Callable
+
+from jgrid import checkpoint, memory
+from jgrid.field import HashGridConfig, MulFAGridConfig
+from jgrid.image.task import ImageTask
+from jgrid.trainer import TrainConfig, Trainer
+
+import jittor as jt
+import numpy as np
+
+TESTS = Path(__file__).resolve().parent
+sys.path.insert(0, str(TESTS))
+from two_devices import GRIDS, optimised, orders_of_a_grid, rendered, subjects  # noqa: E402
+
+OPS = 2e-5  # most that ops may differ by, as a part of the largest number
+LOSSES = 1e-3  # and losses of the first steps
+STEPS = 100
+TOGETHER = 10  # steps after which two devices' trainings part by roundings
+GROWTH = 64 * 2**20  # bytes that 250 steps may add
+
+
+def worst(found: dict[str, np.ndarray], wanted: dict[str, np.ndarray]) -> float:
+    """The largest difference, as a part of the largest number of its array."""
+    return max(float(abs(found[k] - w).max() / max(abs(w).max(), 1e-30)) for k, w in wanted.items())
+
+
+def on_both(device: str, compute: Callable[..., dict[str, np.ndarray]], *arguments: Any) -> float:
+    with jt.flag_scope(use_cuda=0):
+        wanted = compute(*arguments)
+    with jt.flag_scope(use_cuda=int(device == "cuda")):
+        return worst(compute(*arguments), wanted)
+
+
+def ops(device: str) -> dict[str, Any]:
+    found = {
+        "grid {}-D, {}, {}".format(*grid): on_both(device, orders_of_a_grid, *grid)
+        for grid in GRIDS
+    }
+    for lazy in (False, True):
+        found[f"Adam, lazy {lazy}"] = on_both(device, optimised, lazy)
+    for contract in (False, True):
+        found[f"rendering, contracted {contract}"] = on_both(device, rendered, contract)
+    return {"differences": found, "ok": max(found.values()) <= OPS}
+
+
+def trained(task: Any, field: Any, device: str, steps: int) -> tuple[np.ndarray, float]:
+    """The losses of the first steps and of the last, and milliseconds a step."""
+    jt.set_global_seed(0)
+    with jt.flag_scope(use_cuda=0):
+        model = task.build(field)
+        jt.sync(list(model.state_dict().values()))
+    train = TrainConfig(steps=steps, batch=2000, eval_every=TOGETHER)
+    with jt.flag_scope(use_cuda=int(device == "cuda")):
+        run = Trainer(task, model, train, progress=False)
+        seconds = run.fit()["seconds_train"]
+    return np.array([line["loss"] for line in run.history]), 1e3 * seconds / steps
+
+
+def fits(device: str) -> dict[str, Any]:
+    found = {}
+    with tempfile.TemporaryDirectory() as folder:
+        for subject, (make, field) in subjects(Path(folder)).items():
+            wanted, _ = trained(make(), field, "cpu", STEPS)
+            losses, pace = trained(make(), field, device, STEPS)
+            found[subject] = {
+                "first": float(abs(losses[0] / wanted[0] - 1)),
+                "losses": [losses.tolist(), wanted.tolist()],
+                "ms_a_step": pace,
+            }
+    return {"fits": found, "ok": all(f["first"] <= LOSSES for f in found.values())}
+
+
+def resume(device: str) -> dict[str, Any]:
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/test_resume.py"],
+        cwd=TESTS.parent,
+        env={**os.environ, "JGRID_TEST_DEVICE": device},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    return {"ok": done.returncode == 0, "said": done.stdout[-2000:]}
+
+
+def picture(seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).random((512, 768, 3)).astype(np.float32)
+
+
+def steps_of(field: Any, device: str) -> Iterator[None]:
+    """Steps on a picture of Kodak's size, each ended before the next."""
+    with jt.flag_scope(use_cuda=int(device == "cuda")):
+        task = ImageTask(picture())
+        run = Trainer(task, task.build(field), TrainConfig(steps=10**6), progress=False)
+        for step in range(10**6):
+            run.loss = run._step(step, 0.0)
+            run.step += 1
+            run.loss.sync()
+            yield
+
+
+def memory_over_steps(device: str) -> dict[str, Any]:
+    free = []
+    with jt.flag_scope(use_cuda=int(device == "cuda")):
+        for step, _ in zip(range(300), steps_of(MulFAGridConfig(), device)):
+            if step in (49, 299):
+                jt.sync_all(True)
+                free.append(memory.available_to_jittor())
+    return {"bytes_added": free[0] - free[1], "ok": free[0] - free[1] <= GROWTH}
+
+
+def paces(device: str) -> dict[str, Any]:
+    """Milliseconds a step of 65,536 points, the median of 50, and what it moves at least: the
+    parameters, their gradient and two moments, read and written."""
+    found = {}
+    for name, field in (("MulFAGrid", MulFAGridConfig()), ("hash grid", HashGridConfig())):
+        times = []
+        began = time.perf_counter()
+        for _ in zip(range(60), steps_of(field, device)):
+            jt.sync_all(True)
+            now = time.perf_counter()
+            times.append(now - began)
+            began = now
+        found[name] = {"ms": 1e3 * float(np.median(times[10:])), "bytes_at_least": 301_000 * 4 * 7}
+    return {"paces": found, "ok": True}
+
+
+def report(device: str) -> dict[str, Any]:
+    done = subprocess.run(
+        [sys.executable, "-m", "jgrid.runtime"], stdout=subprocess.PIPE, text=True
+    )
+    there = device == "cpu" or bool(jt.has_cuda)
+    return {"ok": there, "said": done.stdout, "has_cuda": bool(jt.has_cuda)}
+
+
+CHECKS = {
+    "report": report,
+    "ops": ops,
+    "fits": fits,
+    "paces": paces,
+    "memory": memory_over_steps,
+    "resume": resume,
+}
+
+
+def main(arguments: Any = None) -> int:
+    parser = argparse.ArgumentParser("python -m tests.gpu_check", description=__doc__)
+    parser.add_argument("--minutes", type=float, default=8, help="no check begins after these")
+    parser.add_argument("--out", type=Path, required=True, help="a JSON file of what was found")
+    parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda")
+    config = parser.parse_args(arguments)
+    began = time.time()
+    results: dict[str, Any] = {}
+    for name, check in CHECKS.items():
+        if time.time() - began > 60 * config.minutes:
+            results[name] = {"ok": False, "said": "no time was left"}
+            continue
+        started = time.time()
+        try:
+            results[name] = check(config.device)
+        except Exception:  # of one check: the others go on
+            results[name] = {"ok": False, "said": traceback.format_exc()[-3000:]}
+        results[name]["seconds"] = round(time.time() - started, 1)
+        checkpoint.write_json(config.out, results)
+        words = "ok" if results[name]["ok"] else "FAILED"
+        print(f"{name:8} {words} ({results[name]['seconds']:.0f} s)", flush=True)
+        if name == "report" and not results[name]["ok"]:
+            print("Jittor has no CUDA here; the report says why", flush=True)
+            return 1
+    checkpoint.write_json(config.out, results)
+    return int(not all(result["ok"] for result in results.values()))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
