@@ -17,7 +17,7 @@ import time
 import traceback
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Callable
+from typing import Any
 
 from jgrid import checkpoint, memory
 from jgrid.field import HashGridConfig, MulFAGridConfig
@@ -29,10 +29,11 @@ import numpy as np
 
 TESTS = Path(__file__).resolve().parent
 sys.path.insert(0, str(TESTS))
-from two_devices import GRIDS, optimised, orders_of_a_grid, rendered, subjects  # noqa: E402
+from conftest import drawn_on_the_cpu  # noqa: E402
+from two_devices import CASES, subjects  # noqa: E402
 
 OPS = 2e-5  # most that ops may differ by, as a part of the largest number
-LOSSES = 1e-3  # and losses of the first steps
+LOSSES = 1e-3  # and the loss after TOGETHER steps
 STEPS = 100
 TOGETHER = 10  # steps after which two devices' trainings part by roundings
 GROWTH = 64 * 2**20  # bytes that 250 steps may add
@@ -43,44 +44,33 @@ def worst(found: dict[str, np.ndarray], wanted: dict[str, np.ndarray]) -> float:
     return max(float(abs(found[k] - w).max() / max(abs(w).max(), 1e-30)) for k, w in wanted.items())
 
 
-def on_both(device: str, compute: Callable[..., dict[str, np.ndarray]], *arguments: Any) -> float:
-    with jt.flag_scope(use_cuda=0):
-        wanted = compute(*arguments)
-    with jt.flag_scope(use_cuda=int(device == "cuda")):
-        return worst(compute(*arguments), wanted)
-
-
 def ops(device: str) -> dict[str, Any]:
-    found = {
-        "grid {}-D, {}, {}".format(*grid): on_both(device, orders_of_a_grid, *grid)
-        for grid in GRIDS
-    }
-    for lazy in (False, True):
-        found[f"Adam, lazy {lazy}"] = on_both(device, optimised, lazy)
-    for contract in (False, True):
-        found[f"rendering, contracted {contract}"] = on_both(device, rendered, contract)
+    found = {}
+    for case, compute in CASES.items():
+        with jt.flag_scope(use_cuda=0):
+            wanted = compute()
+        with jt.flag_scope(use_cuda=int(device == "cuda")):
+            found[case] = worst(compute(), wanted)
     return {"differences": found, "ok": max(found.values()) <= OPS}
 
 
-def trained(task: Any, field: Any, device: str, steps: int) -> tuple[np.ndarray, float]:
-    """The losses of the first steps and of the last, and milliseconds a step."""
+def trained(task: Any, field: Any, device: str) -> tuple[np.ndarray, float]:
+    """The loss after every tenth step, and milliseconds a step."""
     jt.set_global_seed(0)
-    with jt.flag_scope(use_cuda=0):
-        model = task.build(field)
-        jt.sync(list(model.state_dict().values()))
-    train = TrainConfig(steps=steps, batch=2000, eval_every=TOGETHER)
+    model = drawn_on_the_cpu(task.build, field)
+    train = TrainConfig(steps=STEPS, batch=2000, eval_every=TOGETHER)
     with jt.flag_scope(use_cuda=int(device == "cuda")):
         run = Trainer(task, model, train, progress=False)
         seconds = run.fit()["seconds_train"]
-    return np.array([line["loss"] for line in run.history]), 1e3 * seconds / steps
+    return np.array([line["loss"] for line in run.history]), 1e3 * seconds / STEPS
 
 
 def fits(device: str) -> dict[str, Any]:
     found = {}
     with tempfile.TemporaryDirectory() as folder:
         for subject, (make, field) in subjects(Path(folder)).items():
-            wanted, _ = trained(make(), field, "cpu", STEPS)
-            losses, pace = trained(make(), field, device, STEPS)
+            wanted, _ = trained(make(), field, "cpu")
+            losses, pace = trained(make(), field, device)
             found[subject] = {
                 "first": float(abs(losses[0] / wanted[0] - 1)),
                 "losses": [losses.tolist(), wanted.tolist()],
@@ -101,14 +91,10 @@ def resume(device: str) -> dict[str, Any]:
     return {"ok": done.returncode == 0, "said": done.stdout[-2000:]}
 
 
-def picture(seed: int = 0) -> np.ndarray:
-    return np.random.default_rng(seed).random((512, 768, 3)).astype(np.float32)
-
-
 def steps_of(field: Any, device: str) -> Iterator[None]:
     """Steps on a picture of Kodak's size, each ended before the next."""
     with jt.flag_scope(use_cuda=int(device == "cuda")):
-        task = ImageTask(picture())
+        task = ImageTask(np.random.default_rng(0).random((512, 768, 3)).astype(np.float32))
         run = Trainer(task, task.build(field), TrainConfig(steps=10**6), progress=False)
         for step in range(10**6):
             run.loss = run._step(step, 0.0)
@@ -170,22 +156,21 @@ def main(arguments: Any = None) -> int:
     began = time.time()
     results: dict[str, Any] = {}
     for name, check in CHECKS.items():
-        if time.time() - began > 60 * config.minutes:
-            results[name] = {"ok": False, "said": "no time was left"}
-            continue
         started = time.time()
         try:
-            results[name] = check(config.device)
+            late = started - began > 60 * config.minutes
+            result = {"ok": False, "said": "no time was left"} if late else check(config.device)
         except Exception:  # of one check: the others go on
-            results[name] = {"ok": False, "said": traceback.format_exc()[-3000:]}
-        results[name]["seconds"] = round(time.time() - started, 1)
+            result = {"ok": False, "said": traceback.format_exc()[-3000:]}
+        result["seconds"] = round(time.time() - started, 1)
+        results[name] = result
         checkpoint.write_json(config.out, results)
-        words = "ok" if results[name]["ok"] else "FAILED"
-        print(f"{name:8} {words} ({results[name]['seconds']:.0f} s)", flush=True)
-        if name == "report" and not results[name]["ok"]:
+        print(
+            f"{name:8} {'ok' if result['ok'] else 'FAILED'} ({result['seconds']:.0f} s)", flush=True
+        )
+        if name == "report" and not result["ok"]:
             print("Jittor has no CUDA here; the report says why", flush=True)
             return 1
-    checkpoint.write_json(config.out, results)
     return int(not all(result["ok"] for result in results.values()))
 
 

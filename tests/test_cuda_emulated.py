@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from conftest import DEVICE
 from cuda_emulation import ORDERS, emulated
-from two_devices import GRIDS, POINTS, optimised, orders_of_a_grid, rendered, subjects
+from two_devices import BODIES, CASES, POINTS, subjects
 
 pytestmark = [
     pytest.mark.cuda_emulated,
@@ -30,37 +30,18 @@ def agree(found, wanted, rtol=2e-5):
 
 
 @pytest.mark.parametrize("order", ORDERS)
-@pytest.mark.parametrize("dim, fold, name", GRIDS)
-def test_grids_to_second_order(monkeypatch, dim, fold, name, order):
-    wanted = orders_of_a_grid(dim, fold, name)
-    emulation = emulated(monkeypatch, order)
-    agree(orders_of_a_grid(dim, fold, name), wanted)
-    assert {"Forward", "Backward", "Slope"} <= emulation.bodies
+@pytest.mark.parametrize("case", CASES)
+def test_ops_agree(monkeypatch, case, order):
+    wanted = CASES[case]()
+    emulated(monkeypatch, order)
+    agree(CASES[case](), wanted)
 
 
-@pytest.mark.parametrize("order", ORDERS)
-@pytest.mark.parametrize("lazy", (False, True))
-def test_adam(monkeypatch, lazy, order):
-    wanted = optimised(lazy)
-    emulation = emulated(monkeypatch, order)
-    agree(optimised(lazy), wanted)
-    assert emulation.bodies == {"Adam"}
-
-
-@pytest.mark.parametrize("order", ORDERS)
-@pytest.mark.parametrize("contract", (False, True))
-def test_rendering(monkeypatch, contract, order):
-    wanted = rendered(contract)
-    emulation = emulated(monkeypatch, order)
-    agree(rendered(contract), wanted)
-    assert emulation.bodies == {
-        "March",
-        "Visible",
-        "Composite",
-        "CompositeBackward",
-        "Distortion",
-        "DistortionBackward",
-    }
+def test_every_body_runs(monkeypatch):
+    emulation = emulated(monkeypatch)
+    for compute in CASES.values():
+        compute()
+    assert emulation.bodies == BODIES
 
 
 @pytest.fixture(scope="module")

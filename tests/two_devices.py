@@ -1,6 +1,7 @@
 """What runs on two devices and must agree: grids to second order, Adam, rendering, three small
 subjects."""
 
+from functools import partial
 from pathlib import Path
 from typing import Any, Callable
 
@@ -24,11 +25,20 @@ import trimesh
 from conftest import SCENE_FIELD, drawn_on_the_cpu
 
 POINTS = 700  # of more than two blocks, the last one not full
-GRIDS = tuple(
-    (dim, fold, name)
-    for dim, fold in ((1, "hash"), (2, "lattice"), (3, "hash"), (3, "lattice"))
-    for name in ("nearest", "linear", "smooth", "mulfa", "gain")
-)
+# of the fused ops that have CUDA text
+BODIES = {
+    "Forward",
+    "Backward",
+    "Slope",
+    "Squares",
+    "Adam",
+    "March",
+    "Visible",
+    "Composite",
+    "CompositeBackward",
+    "Distortion",
+    "DistortionBackward",
+}
 
 
 def kernels(dim, index):
@@ -102,6 +112,18 @@ def rendered(contract):
         results[f"composite {n}"] = g
     results["distortion"] = jt.grad(spread.sum(), density)
     return {k: np.asarray(v.numpy() if isinstance(v, jt.Var) else v) for k, v in results.items()}
+
+
+# {what: a function that computes it, without arguments -> {name: array}}
+CASES = {
+    **{
+        f"grid {dim}-D, {fold}, {name}": partial(orders_of_a_grid, dim, fold, name)
+        for dim, fold in ((1, "hash"), (2, "lattice"), (3, "hash"), (3, "lattice"))
+        for name in ("nearest", "linear", "smooth", "mulfa", "gain")
+    },
+    **{f"Adam, lazy {lazy}": partial(optimised, lazy) for lazy in (False, True)},
+    **{f"rendering, contracted {c}": partial(rendered, c) for c in (False, True)},
+}
 
 
 def subjects(folder: Path) -> dict[str, tuple[Callable[[], Any], Any]]:

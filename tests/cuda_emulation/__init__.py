@@ -8,8 +8,8 @@ reading the device's memory, speed, and all that the rest of Jittor does under C
 """
 
 import hashlib
+import os
 import re
-import tempfile
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, Union
@@ -79,9 +79,11 @@ class Emulation:
         text = self._planted(Path(path).read_text())
         text = LAUNCH.sub(r"emulation::launch(\2, [&] { \1(\3); });", text)
         digest = hashlib.sha256(text.encode()).hexdigest()[:16]
-        copy = Path(tempfile.gettempdir()) / f"jgrid-emulated-{digest}-{Path(path).name}"
+        copy = Path(jt.compiler.cache_path, f"emulated-{digest}-{Path(path).name}")
         if not copy.exists():
-            copy.write_text(text)
+            whole = copy.with_suffix(f".{os.getpid()}")  # others may write it at the same time
+            whole.write_text(text)
+            whole.replace(copy)
         return copy
 
 
