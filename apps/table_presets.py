@@ -28,15 +28,17 @@ OPTDNN = "OptDNN (Nesterov) on linear grids"
 SMALL = DecoderConfig()
 
 
-def _with_linear_kernel(field: MulFAGridConfig) -> HashGridConfig:
-    """The linear grid of the same index, with the hash grid's own decoder and rates."""
+def _with_linear_kernel(field: MulFAGridConfig, rival: HashGridConfig) -> HashGridConfig:
+    """The linear grid of the field's index, with the hash grid's own decoder and rates."""
     index = ("finest", "coarsest", "levels", "channels", "table_size", "fold", "profile")
-    return HashGridConfig(**{name: getattr(field, name) for name in index})
+    return replace(rival, **{name: getattr(field, name) for name in index})
 
 
 IMAGE = {
     MULFA: presets.IMAGE["grid:mulfa"],
-    "linear grid of the same index": _with_linear_kernel(presets.IMAGE["grid:mulfa"]),
+    "linear grid of the same index": _with_linear_kernel(
+        presets.IMAGE["grid:mulfa"], presets.IMAGE["grid:hash"]
+    ),
     "linear grid, 2 levels": presets.IMAGE["grid:dense"],
     "linear grid, 4 levels, two hidden layers": DenseGridConfig(
         finest=235, coarsest=30, levels=4, channels=4, decoder=DecoderConfig(depth=2)
@@ -58,13 +60,16 @@ PUBLISHED = {
 }
 # for crops of 128 pixels: as many parameters to a pixel as the others have on Kodak's pictures, and
 # networks a quarter as wide
-_MULFA_SMALL = MulFAGridConfig(finest=87, coarsest=9, table_size=376)
+_MULFA_SMALL = MulFAGridConfig(
+    finest=87, coarsest=9, table_size=376, decoder=DecoderConfig(width=32, gated=True)
+)
+_HASH_SMALL = HashGridConfig(finest=62, coarsest=6, levels=6, table_size=907, decoder=SMALL)
 IMAGE_SMALL = {
     MULFA: _MULFA_SMALL,
-    "linear grid of the same index": _with_linear_kernel(_MULFA_SMALL),
+    "linear grid of the same index": _with_linear_kernel(_MULFA_SMALL, _HASH_SMALL),
     "linear grid, 2 levels": DenseGridConfig(finest=37, coarsest=8),
     OPTDNN: OptDNNGridConfig(finest=46, coarsest=6),
-    "hash grid": HashGridConfig(finest=62, coarsest=6, levels=6, table_size=907),
+    "hash grid": _HASH_SMALL,
     "FourierGrid": FourierGridConfig(finest=20),
     "radial kernels": RadialGridConfig(nodes=960),
     "Fourier features": FourierNetConfig(features=64, sigma=5.0, width=64, lr=5e-3),

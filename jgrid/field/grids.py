@@ -157,14 +157,14 @@ class HashGridConfig:
     """Levels, growing geometrically."""
     channels: Channels = 4
     """Features per node; with no decoder always the output size."""
-    table_size: TableSize = 22147
+    table_size: TableSize = 22003
     """Most nodes a level may own; places are hashed modulo it, so a prime or a power of two spreads
     them best."""
     fold: Fold = "hash"
     """How larger levels share their table: lattice, as far apart as they can, or hash, anywhere."""
     profile: Profile = "linear"
     """Interpolation: nearest, linear or smooth."""
-    decoder: DecoderConfig = DecoderConfig()
+    decoder: DecoderConfig = DecoderConfig(width=128)
     lr_features: Positive = 8e-2
     """Learning rate of the features."""
     lr_network: Positive = 3e-2
@@ -195,7 +195,7 @@ class MulFAGridConfig:
     """Levels, growing geometrically."""
     channels: Channels = 8
     """Features per node; with no decoder always the output size."""
-    table_size: TableSize = 11731
+    table_size: TableSize = 11598
     """Most nodes a level may own; larger levels are folded."""
     fold: Fold = "lattice"
     """How larger levels share their table: lattice, as far apart as they can, or hash, anywhere."""
@@ -211,7 +211,7 @@ class MulFAGridConfig:
     plain interpolation, and wiggle less between the samples."""
     profile: Profile = "linear"
     """Window: nearest, linear or smooth."""
-    decoder: DecoderConfig = DecoderConfig(width=32, gated=True)
+    decoder: DecoderConfig = DecoderConfig(gated=True)
     filter: FilterConfig = FilterConfig()
     lr_features: Positive = 8e-2
     """Learning rate of the features."""

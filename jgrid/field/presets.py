@@ -20,6 +20,9 @@ from jgrid.field.networks import OptDNNGridConfig
 
 IMAGE = {kind: config() for kind, config in FIELDS.items()}
 
+# narrower than a picture's: their points are many more
+_GATED = DecoderConfig(width=32, gated=True)
+_ONE_LAYER = DecoderConfig()
 _TWO_LAYERS = DecoderConfig(depth=2)
 SURFACE = {
     "grid:mulfa": MulFAGridConfig(
@@ -29,6 +32,7 @@ SURFACE = {
         channels=4,
         table_size=2**15,
         spread=0.1,
+        decoder=_GATED,
         lr_features=1e-2,
         lr_network=5e-3,
     ),
@@ -64,6 +68,7 @@ SCENE = {
         channels=4,
         table_size=2**17,
         spread=0.1,
+        decoder=_GATED,
         lr_features=4e-2,
         lr_network=1e-2,
     ),
@@ -73,6 +78,7 @@ SCENE = {
         levels=4,
         channels=4,
         table_size=2**17,
+        decoder=_ONE_LAYER,
         lr_features=4e-2,
         lr_network=1e-2,
     ),
