@@ -12,7 +12,7 @@ import jittor as jt
 import numpy as np
 import pytest
 from conftest import DEVICE
-from cuda_emulation import ORDERS, emulated
+from cuda_emulation.light import ORDERS, emulated
 from two_devices import GRIDS, POINTS, optimised, orders_of_a_grid, rendered, subjects
 
 pytestmark = [
@@ -127,6 +127,7 @@ FAULTS = {
     "threads beyond the points": ("if (i < n) f(", "f(", BEYOND),
     "too many blocks along y": ("(unsigned)tasks)", "(unsigned)tasks + 65535)", "a launch of"),
     "an input written": ("out0_p, nullptr, 0}", "in0_p, nullptr, 0}", "writes an input"),
+    "a pointer of the host's": ("f{in0_p,", "f{in0->ptr<float>(),", "pointer of the host's"),
 }
 
 
@@ -141,6 +142,39 @@ def test_planted_faults_are_caught(monkeypatch, fault):
 def test_a_gradient_that_is_not_zeroed_is_not_a_number(monkeypatch):
     emulated(monkeypatch).broken = {"cudaMemsetAsync(out0_p, 0, out0->size);": ""}
     assert np.isnan(gradient_of_a_grid()).any()
+
+
+# blocks turn their rows around in memory that their threads share
+TURN = """
+#include <cstdint>
+__global__ void turn(const float* x, float* y) {
+    __shared__ float row[64];
+    row[threadIdx.x] = x[blockIdx.x * 64 + threadIdx.x];
+    __syncthreads();
+    y[blockIdx.x * 64 + threadIdx.x] = row[63 - threadIdx.x];
+}
+"""
+
+
+@pytest.mark.parametrize("order", ORDERS)
+def test_a_barrier_that_is_missing_shows(monkeypatch, tmp_path, order):
+    header = tmp_path / "turn.h"
+    header.write_text(TURN)
+    x = np.random.default_rng(0).random((5, 64)).astype(np.float32)
+    emulation = emulated(monkeypatch, order)
+
+    def turned():
+        return emulation.code(
+            x.shape,
+            "float32",
+            [jt.array(x)],
+            cuda_header=f'#include "{header}"\n',
+            cuda_src="turn<<<in0_shape0, 64>>>(in0_p, out0_p);",
+        ).numpy()
+
+    np.testing.assert_array_equal(turned(), x[:, ::-1])
+    emulation.broken = {"__syncthreads();": ""}
+    assert np.isnan(turned()).any()
 
 
 def test_an_op_without_cuda_text_is_named(monkeypatch):
