@@ -1,5 +1,5 @@
 // What the text of CUDA kernels names, on the CPU: launches run their threads one after the other, as fibers where they wait for
-// each other. nvcc.py rewrites the text for it: launches, and memory that a block shares. memory.h before it.
+// each other. nvcc.py rewrites the text for it: launches, and memory that a block shares. memory.h and vectors.h before it.
 #pragma once
 #include <setjmp.h>
 #include <signal.h>
@@ -22,10 +22,6 @@
 #define __forceinline__ inline __attribute__((always_inline))
 #define __launch_bounds__(...)
 
-struct dim3 {
-    unsigned x, y, z;
-    constexpr dim3(unsigned x = 1, unsigned y = 1, unsigned z = 1) : x(x), y(y), z(z) {}
-};
 static dim3 gridDim, blockDim, blockIdx, threadIdx;
 
 namespace emulation {

@@ -20,7 +20,9 @@ import jittor as jt
 
 from .nvcc import rewrite, waits
 
-HEADERS = tuple(Path(__file__).with_name(name) for name in ("memory.h", "device.h", "light.h"))
+HEADERS = tuple(
+    Path(__file__).with_name(f"{name}.h") for name in ("memory", "vectors", "device", "light")
+)
 OPS = (adam, channels, function, gather, mlp, norm, render, siren)
 ORDERS = ("forwards", "backwards", "shuffled")
 INCLUDE = re.compile(r'#include "([^"]+)"')

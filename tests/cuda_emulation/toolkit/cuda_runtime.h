@@ -10,6 +10,8 @@
 #include <cstdlib>
 #include <cstring>
 
+#include "vectors.h"
+
 #ifndef __CUDACC__
 #define __global__
 #define __device__
@@ -73,16 +75,8 @@ inline cudaError_t cudaEventElapsedTime(float* ms, cudaEvent_t, cudaEvent_t) { *
 template <class T> cudaError_t cudaMalloc(T** place, size_t size) { return cudaMalloc((void**)place, size); }
 #endif
 
-struct float2 { float x, y; };
-struct float3 { float x, y, z; };
-struct float4 { float x, y, z, w; };
-struct int2 { int x, y; };
-struct int3 { int x, y, z; };
-struct int4 { int x, y, z, w; };
-struct uint3 { unsigned x, y, z; };
-
 #ifdef __CUDACC__
 #include "memory.h"
-//
+
 #include "device.h"
 #endif
