@@ -291,6 +291,7 @@ template <class T> T __shfl_xor_sync(unsigned mask, T v, int by, int width = 32)
     }
 EMULATION_ATOMIC(atomicAdd, before + value)
 EMULATION_ATOMIC(atomicSub, before - value)
+EMULATION_ATOMIC(atomicInc, before >= value ? T(0) : T(before + 1))
 EMULATION_ATOMIC(atomicMax, before > value ? before : value)
 EMULATION_ATOMIC(atomicMin, before < value ? before : value)
 EMULATION_ATOMIC(atomicAnd, before & value)

@@ -11,7 +11,14 @@ from pathlib import Path
 from .nvcc import rewrite
 
 HERE = Path(__file__).resolve().parent
-LIBRARIES = ("cuda", "cudart", "cublas", "curand")
+# their sources, and what they are linked with; cudart, which Jittor loads first, brings the first
+LIBRARIES = {
+    "blocks": ("allocator", []),
+    "cudart": ("cudart", ["-Wl,--no-as-needed", "-lblocks", "-Wl,-rpath,$ORIGIN"]),
+    "cublas": ("cublas", ["-lcudart"]),
+    "curand": ("curand", ["-lcudart"]),
+    "cuda": ("cuda", []),
+}
 # headers that are others by another name
 NAMES = {
     "cublas.h": "cublas_v2.h",
@@ -24,6 +31,8 @@ INFINITIES = """#pragma once
 #define CUDART_INF_F std::numeric_limits<float>::infinity()
 #define CUDART_INF std::numeric_limits<double>::infinity()
 """
+# so that `blocks` comes before Jittor's own functions, and sanitizers can be loaded
+SITE = "import os\n\nos.RTLD_DEEPBIND = 0\n"
 # steps of a sum within a warp, whose threads Jittor takes to go in step
 IN_STEP = re.compile(r"sdata\[tid\] = (op\(sdata\[tid\], sdata\[tid \+ \d+\]\));")
 
@@ -36,31 +45,35 @@ def build(home: Path) -> None:
     done = home / "made_of"
     if done.is_file() and done.read_text() == made_of:
         return
-    for name in ("bin", "headers/misc", "include", "lib64", "sources"):
+    for name in ("bin", "headers/misc", "include", "lib64", "site", "sources"):
         (home / name).mkdir(parents=True, exist_ok=True)
     for header in (*HERE.glob("*.h"), *HERE.glob("toolkit/*.h")):
         shutil.copy(header, home / "include")
     for name, other in NAMES.items():
         (home / "include" / name).write_text(f"#pragma once\n#include <{other}>\n")
     (home / "include/math_constants.h").write_text(INFINITIES)
+    (home / "site/sitecustomize.py").write_text(SITE)
     (home / "headers/misc/cuda_atomic.h").write_text(atomics_of_jittor())
-    for name in LIBRARIES:
-        library = home / "lib64" / f"lib{name}.so"
-        flags = ["-std=c++14", "-O3", "-march=native", "-fPIC", "-shared", f"-I{home}/include"]
-        links = [] if name in ("cuda", "cudart") else [f"-L{home}/lib64", "-lcudart"]
-        source = HERE / "toolkit" / f"{name}.cc"
-        subprocess.run(["g++", *flags, str(source), "-o", str(library), *links], check=True)
+    headers = [f"-I{home}/include", f"-I{jittor() / 'src'}", "-DHAS_CUDA"]
+    flags = ["-std=c++14", "-O3", "-march=native", "-w", "-fPIC", "-shared", *headers]
+    for name, (source, links) in LIBRARIES.items():
+        files = [str(HERE / f"toolkit/{source}.cc"), "-o", str(home / f"lib64/lib{name}.so")]
+        subprocess.run(["g++", *flags, *files, f"-L{home}/lib64", *links], check=True)
     shutil.copy(home / "lib64/libcuda.so", home / "lib64/libcuda.so.1")
     shutil.copy(HERE / "nvcc.py", home / "bin/nvcc")
     (home / "bin/nvcc").chmod(0o755)
     done.write_text(made_of)
 
 
+def jittor() -> Path:
+    """The folder of the installed Jittor, which is not imported."""
+    return Path(importlib.util.find_spec("jittor").origin).parent
+
+
 def atomics_of_jittor() -> str:
     """Jittor's header of atomic operations and sums of a block, its launches rewritten and its
     steps within a warp made to wait for each other."""
-    jittor = Path(importlib.util.find_spec("jittor").origin).parent
-    text = (jittor / "src/misc/cuda_atomic.h").read_text()
+    text = (jittor() / "src/misc/cuda_atomic.h").read_text()
     text, steps = IN_STEP.subn(
         r"{ const T next = \1; __syncwarp(); sdata[tid] = next; __syncwarp(); }", text
     )
@@ -76,9 +89,10 @@ def environment(home: Path) -> dict[str, str]:
         "HOME": str(home / "home"),
         "PATH": f"{home}/bin:{os.environ['PATH']}",
         "LD_LIBRARY_PATH": f"{home}/lib64",
+        "PYTHONPATH": f"{home}/site:{os.environ.get('PYTHONPATH', '')}",
         "cache_name": "default",
         "nvcc_path": str(home / "bin/nvcc"),
-        # each variable lies in a block of its own
-        "use_sfrl_allocator": "0",
+        # it would keep blocks for the next variable
+        "use_temp_allocator": "0",
         "OMP_NUM_THREADS": "1",
     }

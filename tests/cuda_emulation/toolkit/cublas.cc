@@ -64,9 +64,10 @@ cublasStatus_t cublasDestroy_v2(cublasHandle_t) { return CUBLAS_STATUS_SUCCESS; 
 cublasStatus_t cublasGemmStridedBatchedEx(cublasHandle_t, cublasOperation_t turn_a, cublasOperation_t turn_b, int m, int n, int k,
                                           const void* alpha, const void* a, cudaDataType type_a, int lda, long long next_a, const void* b,
                                           cudaDataType type_b, int ldb, long long next_b, const void* beta, void* c, cudaDataType type_c, int ldc,
-                                          long long next_c, int batch, cublasComputeType_t, cublasGemmAlgo_t) {
+                                          long long next_c, int batch, cublasComputeType_t computed, cublasGemmAlgo_t) {
     const Sizes s = {turn_a != CUBLAS_OP_N, turn_b != CUBLAS_OP_N, m, n, k, lda, ldb, ldc, batch, next_a, next_b, next_c};
     if (type_a != type_b || type_a != type_c) return CUBLAS_STATUS_NOT_SUPPORTED;
+    if ((type_a == CUDA_R_64F) != (computed == CUBLAS_COMPUTE_64F)) return CUBLAS_STATUS_NOT_SUPPORTED;
     if (type_a == CUDA_R_32F) return products<float>(s, alpha, a, b, beta, c);
     if (type_a == CUDA_R_64F) return products<double>(s, alpha, a, b, beta, c);
     return CUBLAS_STATUS_NOT_SUPPORTED;
