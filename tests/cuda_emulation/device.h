@@ -217,7 +217,7 @@ template <bool WAITS, class Kernel> struct Launch {
     }
 
 private:
-    template <class Thread> void run(uint64_t blocks, uint64_t threads, Thread thread) const {
+    template <class Thread> void run(uint64_t blocks, uint64_t threads, const Thread& thread) const {
         gridDim = grid;
         blockDim = block;
         struct sigaction action, segv, bus;
@@ -239,20 +239,23 @@ private:
         if (fault) fail(std::string(name) + " " + memory().told(touched));
         if (error) std::rethrow_exception(error);
     }
-    template <class Thread> void each(uint64_t blocks, uint64_t threads, Thread thread) const {
-        const Order order_of_blocks(blocks), order(threads);
-        static Fibers fibers;
+    template <class Thread> void each(uint64_t blocks, uint64_t threads, const Thread& thread) const {
+        const Order order(blocks);
         for (uint64_t b = 0; b < blocks; b++) {
-            blockIdx = unflat(order_of_blocks(b), grid);
-            if (WAITS) {
-                shared.begin(dynamic);
-                fibers.run(block, thread);
-            } else {
-                for (uint64_t t = 0; t < threads; t++) {
-                    threadIdx = unflat(order(t), block);
-                    thread();
-                }
-            }
+            blockIdx = unflat(order(b), grid);
+            run_block(threads, thread, std::integral_constant<bool, WAITS>());
+        }
+    }
+    template <class Thread> void run_block(uint64_t, const Thread& thread, std::true_type) const {
+        static Fibers fibers;
+        shared.begin(dynamic);
+        fibers.run(block, thread);
+    }
+    template <class Thread> void run_block(uint64_t threads, const Thread& thread, std::false_type) const {
+        const Order order(threads);
+        for (uint64_t t = 0; t < threads; t++) {
+            threadIdx = unflat(order(t), block);
+            thread();
         }
     }
 };

@@ -89,11 +89,12 @@ public:
         --after;
         return p < after->first + after->second;
     }
-    // Whether p points to memory that the host alone has. Smaller numbers are no pointers.
+    // Whether p points to memory that the host alone has. What is no pointer: numbers below 2^32, and a small int or a float
+    // beside padding, in which anything may lie.
     bool is_hosts(const void* p) const {
         const uintptr_t number = (uintptr_t)p, page = sysconf(_SC_PAGESIZE);
         unsigned char there;
-        return number >> 32 && !(number >> 47) && !reaches(p) && !is_shared(p) && !mincore((void*)(number / page * page), 1, &there);
+        return number >> 32 && !(number >> 47) && (uint32_t)number >> 16 && number % 4 == 0 && !reaches(p) && !is_shared(p) && !mincore((void*)(number / page * page), 1, &there);
     }
 
     // What was wrong with touching p.

@@ -87,7 +87,7 @@ def command(words: list[str], home: Path) -> list[str]:
         Path(copies[-1]).write_text(text)
         folders.append(f"-I{source.resolve().parent}")
     own = [f"-I{home}/headers", f"-I{home}/include", "-include", "cuda_runtime.h"]
-    device = ["-D__CUDACC__=1", "-D__CUDA_ARCH__=900", "-O2", "-w", "-fpermissive"]
+    device = ["-D__CUDACC__=1", "-D__CUDA_ARCH__=900", "-O1", "-w", "-fpermissive"]
     return [os.environ.get("cc_path", "g++"), *own, *device, *copies, *folders, *flags]
 
 
