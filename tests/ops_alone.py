@@ -12,6 +12,7 @@ is 1 where that is more than 2e-5.
 import argparse
 import re
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -112,13 +113,13 @@ class Recorder:
         return made
 
 
-def recorded() -> list[dict[str, Any]]:
-    """The calls that grids to second order, Adam and rendering make, on the CPU."""
+def recorded(grids: Sequence[Any]) -> list[dict[str, Any]]:
+    """The calls that the grids to second order, Adam and rendering make, on the CPU."""
     recorder = Recorder()
     jt.code = recorder
     try:
         with jt.flag_scope(use_cuda=0):
-            for grid in GRIDS:
+            for grid in grids:
                 orders_of_a_grid(*grid)
             for each in (False, True):
                 optimised(each)
@@ -163,9 +164,9 @@ def numbers_of(n: int, call: dict[str, Any]) -> bytes:
     return b"".join([*parts, *(v.tobytes() for v in call["outputs"])])
 
 
-def write(folder: Path) -> None:
+def write(folder: Path, grids: Sequence[Any] = GRIDS) -> None:
     """ops.cu and numbers, in a folder that is made."""
-    calls = recorded()
+    calls = recorded(grids)
     sources = list(dict.fromkeys(function_of(0, call) for call in calls))
     headers = [Path(function.FOLDER, name).read_text() for name in HEADERS]
     text = [PROGRAM, *(h.replace("#pragma once", "") for h in headers)]

@@ -1,6 +1,9 @@
 """The CUDA text of every fused op runs, on the CPU: against the CPU's, in any order of the threads,
 in memory that ends at guard pages; and the faults it is there to find are found."""
 
+import os
+import subprocess
+
 from jgrid import fit
 from jgrid.grid import Grid
 from jgrid.index import GridIndex
@@ -12,7 +15,9 @@ import jittor as jt
 import numpy as np
 import pytest
 from conftest import DEVICE
+from cuda_emulation import toolkit
 from cuda_emulation.light import ORDERS, emulated
+from ops_alone import write
 from two_devices import GRIDS, POINTS, optimised, orders_of_a_grid, rendered, subjects
 
 pytestmark = [
@@ -175,6 +180,31 @@ def test_a_barrier_that_is_missing_shows(monkeypatch, tmp_path, order):
     np.testing.assert_array_equal(turned(), x[:, ::-1])
     emulation.broken = {"__syncthreads();": ""}
     assert np.isnan(turned()).any()
+
+
+def test_the_ops_as_a_program_without_jittor(tmp_path):
+    """By the toolkit that stands in for CUDA; a wrong number is found."""
+    write(tmp_path / "ops", GRIDS[3::7])
+    home = tmp_path / "toolkit"
+    toolkit.build(home)
+    program = tmp_path / "program"
+    run(home / "bin/nvcc", "-o", program, tmp_path / "ops/ops.cu")
+    numbers = tmp_path / "ops/numbers"
+    for order in ORDERS:
+        said = run(program, numbers, JGRID_CUDA_ORDER=order).splitlines()
+        assert len(said) > 50 and float(said[-1].split()[0]) < 2e-5
+    content = bytearray(numbers.read_bytes())
+    content[-4:] = np.float32(7).tobytes()
+    numbers.write_bytes(content)
+    with pytest.raises(subprocess.CalledProcessError):
+        run(program, numbers)
+
+
+def run(*command, **variables):
+    done = subprocess.run(
+        command, env={**os.environ, **variables}, stdout=subprocess.PIPE, text=True, check=True
+    )
+    return done.stdout
 
 
 def test_an_op_without_cuda_text_is_named(monkeypatch):

@@ -210,7 +210,7 @@ template <bool WAITS, class Kernel> struct Launch {
                  " blocks of " + std::to_string(threads) + " threads: " + name);
         Open open;
         using expand = int[];
-        (void)expand{0, (std::is_arithmetic<Arguments>::value ? 0 : (open.add_pointers(&arguments, sizeof arguments, name), 0))...};
+        (void)expand{0, (std::is_arithmetic<Arguments>::value ? 0 : (open.add_pointers(arguments, name), 0))...};
         counts().launches++;
         run(blocks, threads, [&] { kernel(arguments...); });
         if (!open.are_whole()) fail(std::string(name) + " writes beyond its memory");

@@ -89,12 +89,11 @@ public:
         --after;
         return p < after->first + after->second;
     }
-    // Whether p points to memory that the host alone has. What is no pointer: numbers below 2^32, and a small int or a float
-    // beside padding, in which anything may lie.
+    // Whether p points to memory that the host alone has. Numbers below 2^32 are no pointers.
     bool is_hosts(const void* p) const {
         const uintptr_t number = (uintptr_t)p, page = sysconf(_SC_PAGESIZE);
         unsigned char there;
-        return number >> 32 && !(number >> 47) && (uint32_t)number >> 16 && number % 4 == 0 && !reaches(p) && !is_shared(p) && !mincore((void*)(number / page * page), 1, &there);
+        return number >> 32 && !(number >> 47) && !reaches(p) && !is_shared(p) && !mincore((void*)(number / page * page), 1, &there);
     }
 
     // What was wrong with touching p.
@@ -169,10 +168,13 @@ public:
         add(block);
     }
     // The blocks of all pointers in what a kernel is given.
-    void add_pointers(const void* words, size_t n, const char* kernel) {
-        for (size_t i = 0; i + sizeof(void*) <= n; i += sizeof(void*)) {
+    template <class T> void add_pointers(T given, const char* kernel) {
+#if __GNUC__ >= 11
+        __builtin_clear_padding(&given);  // where old pointers may lie
+#endif
+        for (size_t i = 0; i + sizeof(void*) <= sizeof given; i += sizeof(void*)) {
             const void* p;
-            memcpy(&p, (const char*)words + i, sizeof p);
+            memcpy(&p, (const char*)&given + i, sizeof p);
             if (Block* block = memory().at(p)) add(block);
             else if (memory().reaches(p)) fail(std::string(kernel) + " is given a pointer to memory that has been given back");
             else if (memory().is_hosts(p)) fail(std::string(kernel) + " is given a pointer of the host's");

@@ -88,7 +88,8 @@ def command(words: list[str], home: Path) -> list[str]:
         folders.append(f"-I{source.resolve().parent}")
     own = [f"-I{home}/headers", f"-I{home}/include", "-include", "cuda_runtime.h"]
     device = ["-D__CUDACC__=1", "-D__CUDA_ARCH__=900", "-O1", "-w", "-fpermissive"]
-    return [os.environ.get("cc_path", "g++"), *own, *device, *copies, *folders, *flags]
+    runtime = [f"-L{home}/lib64", f"-Wl,-rpath,{home}/lib64", "-lcudart"]
+    return [os.environ.get("cc_path", "g++"), *own, *device, *copies, *folders, *flags, *runtime]
 
 
 if __name__ == "__main__":
