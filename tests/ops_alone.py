@@ -147,7 +147,7 @@ def function_of(n: int, call: dict[str, Any]) -> str:
         ]
     lines += [f"{{ {call['source']} }}", f'check(cudaDeviceSynchronize(), "{name}");']
     lines += [f'tell("{name}", compare<{kinds[f"out{i}"]}>(*out{i}, file));' for i in outputs]
-    lines += [f"check(cudaFree({v}->device), \"cudaFree\");" for v in kinds]
+    lines += [f'check(cudaFree({v}->device), "cudaFree");' for v in kinds]
     return "\n".join([*lines, "}"])
 
 

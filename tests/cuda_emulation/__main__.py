@@ -21,4 +21,6 @@ if __name__ == "__main__":
     words = sys.argv[1:]
     words = words[1:] if words[:1] == ["--run"] else ["-m", "pytest", *words]
     environment = {**toolkit.environment(HOME), "JGRID_TEST_DEVICE": "cuda"}
-    sys.exit(subprocess.run([sys.executable, "-X", "faulthandler", *words], env=environment).returncode)
+    sys.exit(
+        subprocess.run([sys.executable, "-X", "faulthandler", *words], env=environment).returncode
+    )

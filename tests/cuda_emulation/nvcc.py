@@ -20,7 +20,9 @@ WAITS = re.compile(r"__syncthreads|__syncwarp|__shfl|__shared__|\bshared_reduce\
 INCLUDE = re.compile(r'#include "(/[^"]+)"')
 # of nvcc's flags those that g++ does not know; the first ones take the next word with them
 WITH_A_WORD = ("-x", "-Xptxas", "-ccbin")
-NVCC_ALONE = re.compile(r"--cudart|-ccbin=|--use_fast_math|-arch=|-code=|-gencode|-G$|--ex|-maxrreg")
+NVCC_ALONE = re.compile(
+    r"--cudart|-ccbin=|--use_fast_math|-arch=|-code=|-gencode|-G$|--ex|-maxrreg"
+)
 FOR_THE_HOST = {"-Xcompiler": "", "-Xlinker": "-Wl,"}
 
 
