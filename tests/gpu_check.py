@@ -2,10 +2,11 @@
 
     python -m tests.gpu_check --minutes 8 --out FILE.json
 
-The report of `jgrid.runtime`; the fused ops in a program of their own, without Jittor, and by Jittor:
-grids to second order, Adam and rendering, CUDA against the CPU; 100 steps on a picture, a surface and a scene likewise; the tests of interrupted runs; memory
-over 300 steps; the time of a step. Where Jittor has no CUDA the first two are all. The file is written after each check, so that a run that was cut
-still tells. `--device cpu` compares the CPU with itself: a trial of this script.
+The report of `jgrid.runtime`; the fused ops in a program of their own, without Jittor, and by
+Jittor: grids to second order, Adam and rendering, CUDA against the CPU; 100 steps on a picture, a
+surface and a scene likewise; the time of a step; memory over 300 steps; the tests of interrupted
+runs. Where Jittor has no CUDA the first two are all. The file is written after each check, so that
+a run that was cut still tells. `--device cpu` compares the CPU with itself: a trial of this script.
 """
 
 import argparse

@@ -3,10 +3,10 @@
     python -m tests.ops_alone --out FOLDER      # on any machine
     nvcc -O3 --use_fast_math -o ops FOLDER/ops.cu && ./ops FOLDER/numbers
 
-The first writes every call of an op that `two_devices` makes: its CUDA text into ops.cu, which needs
-nothing else, and into `numbers` what it was given and what came out on the CPU. The second runs them
-on the GPU and prints for each the largest difference, as a part of the largest number; its exit code
-is 1 where that is more than 2e-5.
+The first writes every call of an op that `two_devices` makes: its CUDA text into ops.cu, which
+needs nothing else, and into `numbers` what it was given and what came out on the CPU. The second
+runs them on the GPU and prints for each the largest difference, as a part of the largest number;
+its exit code is 1 where that is more than 2e-5.
 """
 
 import argparse
@@ -50,7 +50,8 @@ struct Variable {
 static Variable read(FILE* file) {
     int64_t header[3];
     if (fread(header, sizeof header, 1, file) != 1) exit(2);
-    Variable v = {(size_t)header[0], (size_t)header[1], header[2], std::vector<char>(header[0]), nullptr};
+    const size_t size = header[0], num = header[1];
+    Variable v = {size, num, header[2], std::vector<char>(size), nullptr};
     if (v.size && fread(v.host.data(), v.size, 1, file) != 1) exit(2);
     check(cudaMalloc((void**)&v.device, v.size ? v.size : 1), "cudaMalloc");
     check(cudaMemcpy(v.device, v.host.data(), v.size, cudaMemcpyHostToDevice), "cudaMemcpy");

@@ -25,7 +25,7 @@ COUNTED = (
 
 
 def counts() -> dict[str, int]:
-    """What this process has done so far on the emulated device, which it must have (not `light`)."""
+    """What this process, which has Jittor on the emulated device, has done there so far."""
     emulation_counts = ctypes.CDLL("libcudart.so").emulation_counts
     emulation_counts.restype = ctypes.POINTER(ctypes.c_uint64)
     return {name: emulation_counts()[i] for i, name in enumerate(COUNTED)}

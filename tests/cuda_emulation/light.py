@@ -12,7 +12,7 @@ import re
 import tempfile
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, Union
+from typing import Any
 
 from jgrid.ops import adam, channels, function, gather, mlp, norm, render, siren
 

@@ -163,7 +163,8 @@ public:
     void add(const void* p, size_t n, const char* who) {
         if (!n) return;
         Block* block = memory().at(p);
-        if (!block) fail(std::string(who) + (memory().is_hosts(p) ? " is given a pointer of the host's" : " is given what is no memory of the device's"));
+        const bool hosts = !block && memory().is_hosts(p);
+        if (!block) fail(std::string(who) + (hosts ? " is given a pointer of the host's" : " is given what is no memory of the device's"));
         if ((const char*)p + n > block->data + block->size) fail(std::string(who) + " reads or writes beyond its memory");
         add(block);
     }

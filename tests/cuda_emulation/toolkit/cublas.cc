@@ -10,7 +10,10 @@ struct Sizes {
     int m, n, k, lda, ldb, ldc, batch;
     long long next_a, next_b, next_c;  // from one product of the batch to the next
 
-    bool fit() const { return m >= 0 && n >= 0 && k >= 0 && lda >= (turn_a ? k : m) && ldb >= (turn_b ? n : k) && ldc >= m && lda > 0 && ldb > 0 && ldc > 0; }
+    bool fit() const {
+        const bool sizes = m >= 0 && n >= 0 && k >= 0 && lda > 0 && ldb > 0 && ldc > 0;
+        return sizes && lda >= (turn_a ? k : m) && ldb >= (turn_b ? n : k) && ldc >= m;
+    }
     // Numbers from the first to behind the last.
     static size_t reach(int rows, int columns, int ld, long long next, int batch) {
         return rows && columns && batch ? next * (batch - 1) + (size_t)ld * (columns - 1) + rows : 0;
@@ -75,11 +78,13 @@ cublasStatus_t cublasGemmStridedBatchedEx(cublasHandle_t, cublasOperation_t turn
 cublasStatus_t cublasGemmEx(cublasHandle_t handle, cublasOperation_t turn_a, cublasOperation_t turn_b, int m, int n, int k, const void* alpha,
                             const void* a, cudaDataType type_a, int lda, const void* b, cudaDataType type_b, int ldb, const void* beta, void* c,
                             cudaDataType type_c, int ldc, cublasComputeType_t computed, cublasGemmAlgo_t algorithm) {
-    return cublasGemmStridedBatchedEx(handle, turn_a, turn_b, m, n, k, alpha, a, type_a, lda, 0, b, type_b, ldb, 0, beta, c, type_c, ldc, 0, 1, computed, algorithm);
+    return cublasGemmStridedBatchedEx(handle, turn_a, turn_b, m, n, k, alpha, a, type_a, lda, 0, b, type_b, ldb, 0, beta, c, type_c, ldc, 0, 1,
+                                      computed, algorithm);
 }
 cublasStatus_t cublasSgemm_v2(cublasHandle_t handle, cublasOperation_t turn_a, cublasOperation_t turn_b, int m, int n, int k, const float* alpha,
                               const float* a, int lda, const float* b, int ldb, const float* beta, float* c, int ldc) {
-    return cublasGemmEx(handle, turn_a, turn_b, m, n, k, alpha, a, CUDA_R_32F, lda, b, CUDA_R_32F, ldb, beta, c, CUDA_R_32F, ldc, CUBLAS_COMPUTE_32F, CUBLAS_GEMM_DEFAULT);
+    return cublasGemmEx(handle, turn_a, turn_b, m, n, k, alpha, a, CUDA_R_32F, lda, b, CUDA_R_32F, ldb, beta, c, CUDA_R_32F, ldc,
+                        CUBLAS_COMPUTE_32F, CUBLAS_GEMM_DEFAULT);
 }
 
 }

@@ -66,7 +66,9 @@ const char* cudaGetErrorString(cudaError_t);
 }
 // All is done in the order in which it is asked for: a stream has nothing to wait for.
 inline cudaError_t cudaMallocManaged(void** place, size_t size, unsigned = 1) { return cudaMallocHost(place, size); }
-inline cudaError_t cudaMemcpyAsync(void* to, const void* from, size_t size, cudaMemcpyKind kind, cudaStream_t = 0) { return cudaMemcpy(to, from, size, kind); }
+inline cudaError_t cudaMemcpyAsync(void* to, const void* from, size_t size, cudaMemcpyKind kind, cudaStream_t = 0) {
+    return cudaMemcpy(to, from, size, kind);
+}
 inline cudaError_t cudaMemsetAsync(void* to, int value, size_t size, cudaStream_t = 0) { return cudaMemset(to, value, size); }
 inline cudaError_t cudaEventCreate(cudaEvent_t* event, unsigned flags = 0) { return cudaEventCreateWithFlags(event, flags); }
 inline cudaError_t cudaEventRecord(cudaEvent_t, cudaStream_t = 0) { return cudaSuccess; }

@@ -65,7 +65,9 @@ cudaError_t cudaMalloc(void** place, size_t size) {
     *place = memory().take(size);
     return *place ? cudaSuccess : say(cudaErrorMemoryAllocation);
 }
-cudaError_t cudaFree(void* data) { return !data || memory().give_back(data) ? cudaSuccess : say(cudaErrorInvalidValue, "cudaFree of what is no block"); }
+cudaError_t cudaFree(void* data) {
+    return !data || memory().give_back(data) ? cudaSuccess : say(cudaErrorInvalidValue, "cudaFree of what is no block");
+}
 cudaError_t cudaMallocHost(void** place, size_t size) {
     *place = aligned_alloc(4096, (size + 4095) / 4096 * 4096);
     memory().share((char*)*place, size);

@@ -34,11 +34,26 @@ template <class T> static curandStatus_t normal(curandGenerator_t generator, T* 
 }
 
 extern "C" {
-curandStatus_t curandCreateGenerator(curandGenerator_t* generator, curandRngType_t) { *generator = new curandGenerator_st; return CURAND_STATUS_SUCCESS; }
-curandStatus_t curandDestroyGenerator(curandGenerator_t generator) { delete generator; return CURAND_STATUS_SUCCESS; }
-curandStatus_t curandSetPseudoRandomGeneratorSeed(curandGenerator_t generator, unsigned long long seed) { generator->engine.seed(seed); return CURAND_STATUS_SUCCESS; }
+
+curandStatus_t curandCreateGenerator(curandGenerator_t* generator, curandRngType_t) {
+    *generator = new curandGenerator_st;
+    return CURAND_STATUS_SUCCESS;
+}
+curandStatus_t curandDestroyGenerator(curandGenerator_t generator) {
+    delete generator;
+    return CURAND_STATUS_SUCCESS;
+}
+curandStatus_t curandSetPseudoRandomGeneratorSeed(curandGenerator_t generator, unsigned long long seed) {
+    generator->engine.seed(seed);
+    return CURAND_STATUS_SUCCESS;
+}
 curandStatus_t curandGenerateUniform(curandGenerator_t g, float* numbers, size_t n) { return uniform(g, numbers, n); }
-curandStatus_t curandGenerateNormal(curandGenerator_t g, float* numbers, size_t n, float mean, float deviation) { return normal(g, numbers, n, mean, deviation); }
 curandStatus_t curandGenerateUniformDouble(curandGenerator_t g, double* numbers, size_t n) { return uniform(g, numbers, n); }
-curandStatus_t curandGenerateNormalDouble(curandGenerator_t g, double* numbers, size_t n, double mean, double deviation) { return normal(g, numbers, n, mean, deviation); }
+curandStatus_t curandGenerateNormal(curandGenerator_t g, float* numbers, size_t n, float mean, float deviation) {
+    return normal(g, numbers, n, mean, deviation);
+}
+curandStatus_t curandGenerateNormalDouble(curandGenerator_t g, double* numbers, size_t n, double mean, double deviation) {
+    return normal(g, numbers, n, mean, deviation);
+}
+
 }
