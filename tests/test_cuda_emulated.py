@@ -182,11 +182,32 @@ def test_a_barrier_that_is_missing_shows(monkeypatch, tmp_path, order):
     assert np.isnan(turned()).any()
 
 
-def test_the_ops_as_a_program_without_jittor(tmp_path):
-    """By the toolkit that stands in for CUDA; a wrong number is found."""
+def test_too_much_shared_memory_is_refused(monkeypatch, tmp_path):
+    header = tmp_path / "wide.h"
+    header.write_text(TURN.replace("row[64]", "row[64 * 200]"))
+    emulation = emulated(monkeypatch)
+    y = emulation.code(
+        [1, 64],
+        "float32",
+        [jt.ones((1, 64))],
+        cuda_header=f'#include "{header}"\n',
+        cuda_src="turn<<<1, 64>>>(in0_p, out0_p);",
+    )
+    with pytest.raises(RuntimeError, match="more than 48 KiB"):
+        y.numpy()
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory):
+    """The toolkit that stands in for CUDA."""
+    folder = tmp_path_factory.mktemp("toolkit")
+    toolkit.build(folder)
+    return folder
+
+
+def test_the_ops_as_a_program_without_jittor(home, tmp_path):
+    """A wrong number is found."""
     write(tmp_path / "ops", GRIDS[3::7])
-    home = tmp_path / "toolkit"
-    toolkit.build(home)
     program = tmp_path / "program"
     run(home / "bin/nvcc", "-o", program, tmp_path / "ops/ops.cu")
     numbers = tmp_path / "ops/numbers"
@@ -198,6 +219,37 @@ def test_the_ops_as_a_program_without_jittor(tmp_path):
     numbers.write_bytes(content)
     with pytest.raises(subprocess.CalledProcessError):
         run(program, numbers)
+
+
+# {fault: the text of a program that has it, and the words with which it ends}
+PROGRAMS = {
+    "the host reads the device's memory": ("return (int)x[3];", "the host touches the device"),
+    "a kernel reads what was given back": ("cudaFree(x); add<<<1, 4>>>(x);", "been given back"),
+    "a copy of the wrong kind": (
+        "return cudaMemcpy(x, x, 4, cudaMemcpyHostToDevice);",
+        "whose kind is not",
+    ),
+    "a copy that is too long": (
+        "float y[5]; return cudaMemcpy(y, x, 20, cudaMemcpyDeviceToHost);",
+        "a copy reads or writes beyond its memory",
+    ),
+}
+
+
+@pytest.mark.parametrize("fault", PROGRAMS)
+def test_faults_of_a_program_end_it(home, tmp_path, fault):
+    text, words = PROGRAMS[fault]
+    kernel = "__global__ void add(float* x) { atomicAdd(x + threadIdx.x, 1.f); }"
+    for n, body in enumerate((text, "add<<<1, 4>>>(x); return cudaDeviceSynchronize();")):
+        source = tmp_path / f"{n}.cu"
+        source.write_text(f"{kernel}\nint main() {{ float* x; cudaMalloc(&x, 16); {body} }}")
+        program = tmp_path / f"program{n}"
+        run(home / "bin/nvcc", "-o", program, source)
+    # by a shell: Jittor ends this process where a child of its own is killed by a signal
+    shell = ["sh", "-c", '"$0" || exit 1', tmp_path / "program0"]
+    done = subprocess.run(shell, stderr=subprocess.PIPE, text=True)
+    assert done.returncode != 0 and words in done.stderr
+    run(tmp_path / "program1")
 
 
 def run(*command, **variables):
