@@ -19,12 +19,17 @@ LIBRARIES = {
     "curand": ("curand", ["-lcudart"]),
     "cuda": ("cuda", []),
 }
+SUFFIXES = (".cc", ".cuh", ".h", ".py")
 # headers that are others by another name
 NAMES = {
     "cublas.h": "cublas_v2.h",
     "cuda.h": "cuda_runtime.h",
     "cuda_runtime_api.h": "cuda_runtime.h",
     "driver_types.h": "cuda_runtime.h",
+    "cub/block/block_scan.cuh": "cub.cuh",
+    "cub/cub.cuh": "cub.cuh",
+    "cub/device/device_segmented_radix_sort.cuh": "cub.cuh",
+    "thrust/iterator/reverse_iterator.h": "cub.cuh",
 }
 INFINITIES = """#pragma once
 #include <limits>
@@ -40,29 +45,44 @@ IN_STEP = re.compile(r"sdata\[tid\] = (op\(sdata\[tid\], sdata\[tid \+ \d+\]\));
 def build(home: Path) -> None:
     """Set the toolkit up in `home`, unless it is there: bin, include, lib64; and `headers`, which
     replaces one of Jittor's."""
-    files = sorted(path for path in HERE.rglob("*") if path.suffix in (".py", ".h", ".cc"))
+    files = sorted(path for path in HERE.rglob("*") if path.suffix in SUFFIXES)
     made_of = hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest()
     done = home / "made_of"
     if done.is_file() and done.read_text() == made_of:
         return
-    for name in ("bin", "headers/misc", "include", "lib64", "site", "sources"):
+    for name in ("lib64", "sources"):
         (home / name).mkdir(parents=True, exist_ok=True)
-    for header in (*HERE.glob("*.h"), *HERE.glob("toolkit/*.h")):
-        shutil.copy(header, home / "include")
+    include = home / "include"
+    for header in (*HERE.glob("*.h"), *HERE.glob("toolkit/*.h"), *HERE.glob("toolkit/*.cuh")):
+        put(include / header.name, header.read_text())
     for name, other in NAMES.items():
-        (home / "include" / name).write_text(f"#pragma once\n#include <{other}>\n")
-    (home / "include/math_constants.h").write_text(INFINITIES)
-    (home / "site/sitecustomize.py").write_text(SITE)
-    (home / "headers/misc/cuda_atomic.h").write_text(atomics_of_jittor())
+        put(include / name, f"#pragma once\n#include <{other}>\n")
+    put(include / "math_constants.h", INFINITIES)
+    put(home / "site/sitecustomize.py", SITE)
+    put(home / "headers/misc/cuda_atomic.h", atomics_of_jittor())
+    put(home / "bin/nvcc", (HERE / "nvcc.py").read_text())
+    (home / "bin/nvcc").chmod(0o755)
     headers = [f"-I{home}/include", f"-I{jittor() / 'src'}", "-DHAS_CUDA"]
     flags = ["-std=c++14", "-O3", "-march=native", "-w", "-fPIC", "-shared", *headers]
     for name, (source, links) in LIBRARIES.items():
         files = [str(HERE / f"toolkit/{source}.cc"), "-o", str(home / f"lib64/lib{name}.so")]
         subprocess.run(["g++", *flags, *files, f"-L{home}/lib64", *links], check=True)
     shutil.copy(home / "lib64/libcuda.so", home / "lib64/libcuda.so.1")
-    shutil.copy(HERE / "nvcc.py", home / "bin/nvcc")
-    (home / "bin/nvcc").chmod(0o755)
+    # what Jittor has compiled with another toolkit
+    for made in [*home.glob("home/.cache/jittor/**/jit"), *home.glob("home/**/jgrid-*.gch")]:
+        remove = shutil.rmtree if made.is_dir() else os.remove
+        remove(made)
     done.write_text(made_of)
+
+
+def put(path: Path, text: str) -> None:
+    """Write a file, unless it is there: others may be reading it."""
+    if path.is_file() and path.read_text() == text:
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    new = path.with_name(f"{path.name}.{os.getpid()}")
+    new.write_text(text)
+    os.replace(new, path)
 
 
 def jittor() -> Path:
