@@ -16,7 +16,7 @@ Cuda compilation tools, release 12.2, V12.2.140
 """
 LAUNCH = re.compile(r"(\w[\w:]*(?:<[^<>;{}]*(?:<[^<>]*>[^<>;{}]*)*>)?)\s*<<<(.*?)>>>\s*\(", re.S)
 SHARED = re.compile(r"(extern\s+)?__shared__\s+([\w:<>, ]+?)\s+(\w+)\s*((?:\[[^\]]*\])*)\s*;")
-WAITS = re.compile(r"__syncthreads|__syncwarp|__shfl|__shared__|\bshared_reduce\b")
+WAITS = re.compile(r"__syncthreads|__syncwarp|__shfl|__shared__|\bshared_reduce\b|\bWarpReduce\b")
 INCLUDE = re.compile(r'#include "(/[^"]+)"')
 # of nvcc's flags those that g++ does not know; the first ones take the next word with them
 WITH_A_WORD = ("-x", "-Xptxas", "-ccbin")

@@ -62,6 +62,18 @@ private:
     T* sums_;
 };
 
+// Of the values of a warp's threads, all of which take part; the first has the result.
+template <class T> class WarpReduce {
+public:
+    struct TempStorage {};
+    explicit WarpReduce(TempStorage&) {}
+    T Sum(T value) {
+        for (unsigned by = emulation::WARP / 2; by; by /= 2) value += __shfl_down_sync(~0u, value, by);
+        return value;
+    }
+};
+inline unsigned LaneId() { return emulation::flat(threadIdx, blockDim) % emulation::WARP; }
+
 // Each is asked twice: for the bytes it works in, then to work.
 inline bool asks_for_bytes(void* storage, size_t& bytes) {
     bytes = 16;
