@@ -3,9 +3,9 @@
     python -m tests.cuda_emulation [arguments of pytest]
 
 The toolkit and Jittor's cache for it lie in out/emulated; the first run compiles Jittor's core,
-which takes minutes. JGRID_CUDA_ORDER=backwards or shuffled is the order of blocks and threads. With
-nvcc_flags='-fsanitize=address,undefined' and LD_PRELOAD of g++'s libasan.so kernels are sanitized.
-`--run FILE` or `--run -m MODULE` in place of pytest runs a program.
+which takes minutes. JGRID_CUDA_ORDER=backwards or shuffled is the order of blocks and threads.
+`--run FILE` or `--run -m MODULE` in place of pytest's arguments runs a program. For sanitizers,
+build what `tests.ops_alone` writes with out/emulated/bin/nvcc -fsanitize=address,undefined.
 """
 
 import subprocess

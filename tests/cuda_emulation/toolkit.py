@@ -19,7 +19,6 @@ LIBRARIES = {
     "curand": ("curand", ["-lcudart"]),
     "cuda": ("cuda", []),
 }
-SUFFIXES = (".cc", ".cuh", ".h", ".py")
 # headers that are others by another name
 NAMES = {
     "cublas.h": "cublas_v2.h",
@@ -45,7 +44,8 @@ IN_STEP = re.compile(r"sdata\[tid\] = (op\(sdata\[tid\], sdata\[tid \+ \d+\]\));
 def build(home: Path) -> None:
     """Set the toolkit up in `home`, unless it is there: bin, include, lib64; and `headers`, which
     replaces one of Jittor's."""
-    files = sorted(path for path in HERE.rglob("*") if path.suffix in SUFFIXES)
+    files = [HERE / "nvcc.py", HERE / "toolkit.py", *sorted(HERE.glob("toolkit/*"))]
+    files += sorted(HERE.glob("*.h"))
     made_of = hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest()
     done = home / "made_of"
     if done.is_file() and done.read_text() == made_of:
