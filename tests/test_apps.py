@@ -113,7 +113,7 @@ def test_a_run_leaves_everything_behind(photo, tmp_path, field, capsys):
         "seconds_total",
         "device",
     } <= result.keys()
-    assert result["steps"] == 4 and result["device"] == "cpu" and result["parameters"] > 0
+    assert result["steps"] == 4 and result["device"] == DEVICE and result["parameters"] > 0
     lines = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
     assert [line["step"] for line in lines] == [2, 4] and lines[-1]["psnr"] == result["psnr"]
     config = json.loads((out / "config.json").read_text())

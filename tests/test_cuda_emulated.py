@@ -1,6 +1,9 @@
 """The CUDA text of every fused op runs, on the CPU: against the CPU's, in any order of the threads,
 in memory that ends at guard pages; and the faults it is there to find are found."""
 
+import os
+import subprocess
+
 from jgrid import fit
 from jgrid.grid import Grid
 from jgrid.index import GridIndex
@@ -12,7 +15,9 @@ import jittor as jt
 import numpy as np
 import pytest
 from conftest import DEVICE
-from cuda_emulation import ORDERS, emulated
+from cuda_emulation import toolkit
+from cuda_emulation.light import ORDERS, emulated
+from ops_alone import write
 from two_devices import BODIES, CASES, POINTS, subjects
 
 pytestmark = [
@@ -108,6 +113,7 @@ FAULTS = {
     "threads beyond the points": ("if (i < n) f(", "f(", BEYOND),
     "too many blocks along y": ("(unsigned)tasks)", "(unsigned)tasks + 65535)", "a launch of"),
     "an input written": ("out0_p, nullptr, 0}", "in0_p, nullptr, 0}", "writes an input"),
+    "a pointer of the host's": ("f{in0_p,", "f{in0->ptr<float>(),", "pointer of the host's"),
 }
 
 
@@ -122,6 +128,116 @@ def test_planted_faults_are_caught(monkeypatch, fault):
 def test_a_gradient_that_is_not_zeroed_is_not_a_number(monkeypatch):
     emulated(monkeypatch).broken = {"cudaMemsetAsync(out0_p, 0, out0->size);": ""}
     assert np.isnan(gradient_of_a_grid()).any()
+
+
+# blocks turn their rows around in memory that their threads share
+TURN = """
+#include <cstdint>
+__global__ void turn(const float* x, float* y) {
+    __shared__ float row[64];
+    row[threadIdx.x] = x[blockIdx.x * 64 + threadIdx.x];
+    __syncthreads();
+    y[blockIdx.x * 64 + threadIdx.x] = row[63 - threadIdx.x];
+}
+"""
+
+
+@pytest.mark.parametrize("order", ORDERS)
+def test_a_barrier_that_is_missing_shows(monkeypatch, tmp_path, order):
+    header = tmp_path / "turn.h"
+    header.write_text(TURN)
+    x = np.random.default_rng(0).random((5, 64)).astype(np.float32)
+    emulation = emulated(monkeypatch, order)
+
+    def turned():
+        return emulation.code(
+            x.shape,
+            "float32",
+            [jt.array(x)],
+            cuda_header=f'#include "{header}"\n',
+            cuda_src="turn<<<in0_shape0, 64>>>(in0_p, out0_p);",
+        ).numpy()
+
+    np.testing.assert_array_equal(turned(), x[:, ::-1])
+    emulation.broken = {"__syncthreads();": ""}
+    assert np.isnan(turned()).any()
+
+
+def test_too_much_shared_memory_is_refused(monkeypatch, tmp_path):
+    header = tmp_path / "wide.h"
+    header.write_text(TURN.replace("row[64]", "row[64 * 200]"))
+    emulation = emulated(monkeypatch)
+    y = emulation.code(
+        [1, 64],
+        "float32",
+        [jt.ones((1, 64))],
+        cuda_header=f'#include "{header}"\n',
+        cuda_src="turn<<<1, 64>>>(in0_p, out0_p);",
+    )
+    with pytest.raises(RuntimeError, match="more than 48 KiB"):
+        y.numpy()
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory):
+    """The toolkit that stands in for CUDA."""
+    folder = tmp_path_factory.mktemp("toolkit")
+    toolkit.build(folder)
+    return folder
+
+
+def test_the_ops_as_a_program_without_jittor(home, tmp_path):
+    """A wrong number is found."""
+    write(tmp_path / "ops", list(CASES)[1::7])
+    program = tmp_path / "program"
+    run(home / "bin/nvcc", "-o", program, tmp_path / "ops/ops.cu")
+    numbers = tmp_path / "ops/numbers"
+    for order in ORDERS:
+        said = run(program, numbers, JGRID_CUDA_ORDER=order).splitlines()
+        assert len(said) > 20 and float(said[-1].split()[0]) < 2e-5
+    content = bytearray(numbers.read_bytes())
+    content[-4:] = np.float32(7).tobytes()
+    numbers.write_bytes(content)
+    with pytest.raises(subprocess.CalledProcessError):
+        run(program, numbers)
+
+
+# {fault: the text of a program that has it, and the words with which it ends}
+PROGRAMS = {
+    "the host reads the device's memory": ("return (int)x[3];", "the host touches the device"),
+    "a kernel reads what was given back": ("cudaFree(x); add<<<1, 4>>>(x);", "been given back"),
+    "a copy of the wrong kind": (
+        "return cudaMemcpy(x, x, 4, cudaMemcpyHostToDevice);",
+        "whose kind is not",
+    ),
+    "a copy that is too long": (
+        "float y[5]; return cudaMemcpy(y, x, 20, cudaMemcpyDeviceToHost);",
+        "a copy reads or writes beyond its memory",
+    ),
+}
+
+
+@pytest.mark.parametrize("fault", PROGRAMS)
+def test_faults_of_a_program_end_it(home, tmp_path, fault):
+    text, words = PROGRAMS[fault]
+    kernel = "__global__ void add(float* x) { atomicAdd(x + threadIdx.x, 1.f); }"
+    for n, body in enumerate((text, "add<<<1, 4>>>(x); return cudaDeviceSynchronize();")):
+        source = tmp_path / f"{n}.cu"
+        source.write_text(f"{kernel}\nint main() {{ float* x; cudaMalloc(&x, 16); {body} }}")
+        program = tmp_path / f"program{n}"
+        run(home / "bin/nvcc", "-o", program, source)
+    # by a shell: Jittor ends this process where a child of its own is killed by a signal
+    shell = ["sh", "-c", '"$0" || exit 1', tmp_path / "program0"]
+    done = subprocess.run(shell, stderr=subprocess.PIPE, text=True)
+    assert done.returncode != 0 and words in done.stderr
+    run(tmp_path / "program1")
+
+
+def run(*command, **variables):
+    done = subprocess.run(
+        command, env={**os.environ, **variables}, stdout=subprocess.PIPE, text=True, check=True
+    )
+    return done.stdout
 
 
 def test_an_op_without_cuda_text_is_named(monkeypatch):

@@ -141,7 +141,9 @@ def parse(words):
 
             cli.parse(benchmarks.Config, arguments)
         elif module not in ("pip", "pytest", "ruff", "jittor_utils.install_cuda"):
-            assert (REPOSITORY / (module.replace(".", "/") + ".py")).is_file(), module
+            place = REPOSITORY / module.replace(".", "/")
+            files = [place.with_suffix(".py"), place / "__main__.py"]
+            assert any(file.is_file() for file in files), module
         return
     script = REPOSITORY / words[0]
     assert script.is_file(), script

@@ -428,9 +428,13 @@ def test_convolve_is_jittors_convolution():
     b = jt.randn(4)
     target = jt.randn((2, 4, 4, 4))
     found = []
-    for function in (blocks.convolve, nn.conv2d):
-        y = function(x, w, b, stride=2, padding=1)
-        found.append([v.numpy() for v in (y, *jt.grad(((y - target) ** 2).sum(), [x, w, b]))])
+    values = [v.numpy() for v in (x, w, b)]
+    for function, use_cuda in ((blocks.convolve, jt.flags.use_cuda), (nn.conv2d, 0)):
+        with jt.flag_scope(use_cuda=use_cuda):
+            x, w, b = map(jt.array, values)
+            y = function(x, w, b, stride=2, padding=1)
+            slopes = jt.grad(((y - target) ** 2).sum(), [x, w, b])
+            found.append([v.numpy() for v in (y, *slopes)])
     for ours, plain in zip(*found):
         np.testing.assert_allclose(ours, plain, rtol=1e-4, atol=1e-4)
 

@@ -466,8 +466,9 @@ def test_a_warm_started_field_is_the_linear_fit(config, depth, gated):
     task = ImageTask(PIXELS)
     x, y = task.samples()
     linear = Grid(field.grid.index, InterpolationKernel(config.profile), 3)
-    solve(linear, x, y, 12)
-    loss = warm_start(field, x, y)
+    # few iterations: each makes more of roundings, which every device has its own of
+    solve(linear, x, y, 6)
+    loss = warm_start(field, x, y, 6)
     np.testing.assert_allclose(field(jt.array(x)).numpy(), value(linear, x), atol=1e-4)
     assert np.isclose(loss, np.square(field(jt.array(x)).numpy() - y).mean(), rtol=1e-3)
     parameters = [p for group in field.parameter_groups() for p in group["params"]]

@@ -96,9 +96,8 @@ def rendered(contract):
     width = 0.05 * jt.ones(t.shape)
     density = jt.array(rng.random(t.shape[0]).astype(np.float32)) * 5
     colour = jt.array(rng.random((t.shape[0], 3)).astype(np.float32))
-    weight = density / density.sum()
     seen = composite(density, colour, width, offsets)
-    spread = distortion(weight, t, width, offsets)
+    spread = distortion(density, t, width, offsets)
     results = {
         "count": np.diff(offsets),
         "x": x,
