@@ -4,9 +4,10 @@
 
 The report of `jgrid.runtime`; the fused ops in a program of their own, without Jittor, and by
 Jittor: grids to second order, Adam and rendering, CUDA against the CPU; 100 steps on a picture, a
-surface and a scene likewise; the time of a step; memory over 300 steps; the tests of interrupted
-runs. Where Jittor has no CUDA the first two are all. The file is written after each check, so that
-a run that was cut still tells. `--device cpu` compares the CPU with itself: a trial of this script.
+surface and a scene likewise; what a step does on an emulated device; the time of a step; memory
+over 300 steps; the tests of interrupted runs. Where Jittor has no CUDA the first two are all. The
+file is written after each check, so that a run that was cut still tells. `--device cpu` compares
+the CPU with itself: a trial of this script.
 """
 
 import argparse
@@ -31,9 +32,12 @@ import numpy as np
 TESTS = Path(__file__).resolve().parent
 sys.path.insert(0, str(TESTS))
 from conftest import drawn_on_the_cpu  # noqa: E402
+from cuda_emulation import COUNTED, counts  # noqa: E402
 from ops_alone import write  # noqa: E402
 from two_devices import CASES, subjects  # noqa: E402
 
+# most synchronisations of a step: rays say by them how many samples they have, and which are seen
+WAITS = {"picture": 0, "surface": 0, "views": 2}
 OPS = 2e-5  # most that ops may differ by, as a part of the largest number
 LOSSES = 1e-3  # and the loss after TOGETHER steps
 STEPS = 100
@@ -96,6 +100,30 @@ def fits(device: str) -> dict[str, Any]:
                 "ms_a_step": pace,
             }
     return {"fits": found, "ok": all(f["first"] <= LOSSES for f in found.values())}
+
+
+def waits(device: str) -> dict[str, Any]:
+    """What a step does on the emulated device, launches, copies and the host's waits for it among
+    it; no other device counts."""
+    try:
+        counts()
+    except (AttributeError, OSError):
+        return {"ok": True, "said": "not counted: no emulated device"}
+    steps = 40
+    found = {}
+    with tempfile.TemporaryDirectory() as folder, jt.flag_scope(use_cuda=1):
+        for subject, (make, field) in subjects(Path(folder)).items():
+            task = make()
+            train = TrainConfig(steps=10**6, batch=2000)
+            run = Trainer(task, task.build(field), train, progress=False)
+            run.advance(70)  # in which views have been looked at for the first time
+            before = counts()
+            run.advance(steps)
+            after = counts()
+            after["synchronisations"] -= 1  # at the end
+            found[subject] = {name: (after[name] - before[name]) / steps for name in COUNTED}
+    within = all(f["synchronisations"] <= WAITS[subject] + 0.1 for subject, f in found.items())
+    return {"a_step": found, "ok": within}
 
 
 def resume(device: str) -> dict[str, Any]:
@@ -183,6 +211,7 @@ CHECKS = {
     "ops alone": ops_alone,
     "ops": ops,
     "fits": fits,
+    "waits": waits,
     "paces": paces,
     "memory": memory_over_steps,
     "resume": resume,
