@@ -31,62 +31,45 @@ struct Network {
     size_t bytes() const { return (size_t)rows * line * sizeof(float); }
 };
 
-// Rows of a tile, all as many as the widest buffer has, that buffers take one after the other.
-struct Slots {
-    int first, size;
-    std::vector<bool> taken;
-    int take() {
-        size_t s = 0;
-        while (s < taken.size() && taken[s]) s++;
-        if (s == taken.size()) taken.push_back(false);
-        taken[s] = true;
-        return first + (int)s * size;
-    }
-    void give_back(int row) { taken[(row - first) / size] = false; }
-};
-
-// Going back the numbers of all steps stay, and gradients take turns; else the numbers do.
-inline Network network_of(const Mlp& mlp, bool back, float* const* d_weights = nullptr, float* const* d_biases = nullptr) {
+// With room for gradients where d_weights and d_biases say that they are wanted: they take turns, in places as long as the widest.
+inline Network network_of(const Mlp& mlp, float* const* d_weights = nullptr, float* const* d_biases = nullptr) {
     Network n = {};
     n.n_layers = (int)mlp.layers.size();
     n.n_steps = (int)mlp.steps.size();
     n.slice = (int)mlp.slice;
     for (int l = 0; l < n.n_layers; l++) {
         const Layer& w = mlp.layers[l];
-        n.layers[l] = {(int)w.to, (int)w.in, w.in % 4 == 0 && (uintptr_t)w.weight % 16 == 0, w.weight, w.bias, back ? d_weights[l] : nullptr,
-                       back ? d_biases[l] : nullptr, (int)mlp.weight_at[l], (int)mlp.bias_at[l], padded((int)w.in)};
+        const bool aligned = w.in % 4 == 0 && (uintptr_t)w.weight % 16 == 0;
+        n.layers[l] = {(int)w.to, (int)w.in, aligned, w.weight, w.bias, d_weights ? d_weights[l] : nullptr, d_biases ? d_biases[l] : nullptr,
+                       (int)mlp.weight_at[l], (int)mlp.bias_at[l], padded((int)w.in)};
     }
-    Slots slots = {0, 0, {}};
+    int widest = 0, buffers = 0;
     for (int i = 0; i <= n.n_steps; i++) {
         n.width[i] = mlp.width[i];
-        n.z[i] = n.g[i] = -1;
-        if (fours(n.width[i]) > slots.size) slots.size = fours(n.width[i]);
-        if (!back) continue;
-        n.z[i] = slots.first;
-        slots.first += fours(n.width[i]);
+        n.z[i] = buffers;
+        n.g[i] = -1;
+        buffers += fours(n.width[i]);
+        if (fours(n.width[i]) > widest) widest = fours(n.width[i]);
     }
-    std::vector<int> last_use(n.n_steps + 1, -1);
-    if (!back) n.z[0] = slots.take();
-    for (int s = 0; s < n.n_steps; s++) {
-        n.steps[s] = mlp.steps[s];
-        last_use[n.steps[s].from] = s;
-        if (n.steps[s].kind == Step::GATE) last_use[n.steps[s].other] = s;
-    }
-    for (int s = 0; !back && s < n.n_steps; s++) {
-        n.z[n.steps[s].to] = slots.take();
-        for (int i = 0; i < n.steps[s].to; i++)
-            if (last_use[i] == s) slots.give_back(n.z[i]);
-    }
-    if (back) n.g[n.n_steps] = slots.take();
-    for (int s = n.n_steps - 1; back && s >= 0; s--) {
-        const int below[] = {n.steps[s].from, n.steps[s].other};
-        for (int i = 0; i < (n.steps[s].kind == Step::GATE ? 2 : 1); i++) {
+    std::vector<bool> taken;
+    auto place = [&] {
+        size_t free = 0;
+        while (free < taken.size() && taken[free]) free++;
+        if (free == taken.size()) taken.push_back(false);
+        taken[free] = true;
+        return buffers + (int)free * widest;
+    };
+    if (d_weights) n.g[n.n_steps] = place();
+    for (int s = n.n_steps - 1; s >= 0; s--) {
+        const Step& step = n.steps[s] = mlp.steps[s];
+        const int below[] = {step.from, step.other};
+        for (int i = 0; d_weights && i < (step.kind == Step::GATE ? 2 : 1); i++) {
             n.adds[s][i] = n.g[below[i]] >= 0;
-            if (!n.adds[s][i]) n.g[below[i]] = slots.take();
+            if (!n.adds[s][i]) n.g[below[i]] = place();
         }
-        slots.give_back(n.g[n.steps[s].to]);
+        if (d_weights) taken[(n.g[step.to] - buffers) / widest] = false;
     }
-    n.rows = slots.first + (int)slots.taken.size() * slots.size;
+    n.rows = buffers + (int)taken.size() * widest;
     for (n.points = 64, n.line = 68; n.points > 8 && n.bytes() > MLP_SHARED; n.line = n.points + 4) n.points /= 2;
     return n;
 }
@@ -211,24 +194,25 @@ __device__ __forceinline__ void step_back(const Network& n, int s, bool begins, 
     }
 }
 
-template <int THREADS> __global__ void __launch_bounds__(THREADS, MLP_BLOCKS) mlp_run(Network n, const float* input, int64_t points, float* result) {
+template <int THREADS> __global__ void __launch_bounds__(THREADS, MLP_BLOCKS)
+mlp_run(Network n, const float* input, int64_t points, float* result) {
     extern __shared__ float4 shared[];
     float* tile = (float*)shared;
     const int64_t first = blockIdx.x * (int64_t)n.points;
     const int there = points - first < n.points ? (int)(points - first) : n.points;
     load_tile(n, input, n.width[0], first, there, tile + n.z[0] * n.line);
     for (int s = 0; s < n.n_steps; s++) {
-        __syncthreads();  // the step before is through
+        __syncthreads();  // what the step reads is there
         run_step(n, n.steps[s], tile);
     }
-    __syncthreads();  // the result is there
+    __syncthreads();  // all steps are through
     store_tile(n, tile + n.z[n.n_steps] * n.line, n.width[n.n_steps], first, there, result);
 }
 
 // top: the gradient of the result, or with ERROR the target of the squared error, whose gradient is scale times the difference.
 // Each block sums over tiles of its own, in order, into a slice of its own: the results do not depend on when they run.
-template <bool ERROR> __global__ void __launch_bounds__(MLP_THREADS, MLP_BLOCKS) mlp_back(Network n, const float* input, const float* top, int64_t points,
-                                                                              float scale, float* d_input, float* slices) {
+template <bool ERROR> __global__ void __launch_bounds__(MLP_THREADS, MLP_BLOCKS)
+mlp_back(Network n, const float* input, const float* top, int64_t points, float scale, float* d_input, float* slices) {
     extern __shared__ float4 shared[];
     float *tile = (float*)shared, *sums = slices + blockIdx.x * (int64_t)n.slice;
     const int n_to = n.width[n.n_steps];
@@ -241,7 +225,7 @@ template <bool ERROR> __global__ void __launch_bounds__(MLP_THREADS, MLP_BLOCKS)
         load_tile(n, input, n.width[0], first, there, tile + n.z[0] * n.line);
         load_tile(n, top, n_to, first, there, g);
         for (int s = 0; s < n.n_steps - (ERROR ? 0 : 1); s++) {
-            __syncthreads();  // what is read is there
+            __syncthreads();  // what the step reads has come
             run_step(n, n.steps[s], tile);
         }
         __syncthreads();  // the result is there
@@ -287,13 +271,13 @@ template <int GROUPS> __global__ void __launch_bounds__(32 * GROUPS) mlp_add(Net
 }
 
 inline void mlp_forward(const Mlp& mlp, const float* input, int64_t points, float* result) {
-    const Network n = network_of(mlp, false);
+    const Network n = network_of(mlp);
     if (points) mlp_run<MLP_THREADS><<<(unsigned)((points + n.points - 1) / n.points), MLP_THREADS, n.bytes()>>>(n, input, points, result);
 }
 
 template <bool ERROR> void mlp_backward(const Mlp& mlp, const float* input, const float* top, int64_t points, float* loss, float* d_input,
                                         float* const* d_weights, float* const* d_biases, float* slices, int64_t chunks) {
-    const Network n = network_of(mlp, true, d_weights, d_biases);
+    const Network n = network_of(mlp, d_weights, d_biases);
     const int64_t tiles = (points + n.points - 1) / n.points;
     const int parts = (int)(tiles < chunks ? tiles : chunks);
     const double count = (double)points * n.width[n.n_steps];
