@@ -129,7 +129,10 @@ def test_fused_ops_compile_for_cuda(tmp_path, monkeypatch):
         "std::map<std::string, double> data;",
     ]
     for n, (source, (types, results)) in enumerate(sources.items()):
-        inputs = ", ".join(f"const {t}* in{i}_p, int64_t in{i}_shape0, int64_t in{i}_shape1" for i, t in enumerate(types))
+        inputs = ", ".join(
+            f"const {t}* in{i}_p, int64_t in{i}_shape0, int64_t in{i}_shape1"
+            for i, t in enumerate(types)
+        )
         outputs = ", ".join(
             f"{t}* out{i}_p, int64_t out{i}_shape0, Bytes* out{i}" for i, t in enumerate(results)
         )

@@ -147,8 +147,9 @@ def rendered(contract):
     return {k: np.asarray(v.numpy() if isinstance(v, jt.Var) else v) for k, v in results.items()}
 
 
-# layers without padding and with it, of which CUDA's tiles have 64 points at most and 8 at least, and
-# blocks several tiles, the last one not full; the last two are the widest and the deepest
+# (widths, gated, points, parts): layers without padding and with it, of which CUDA's tiles have 64
+# points at most and 8 at least, and blocks several tiles, the last one not full; the last two are
+# the widest and the deepest
 NETWORKS = (
     ((16, 32, 3), False, 1000, 512),
     ((5, 33, 3), False, 333, 2),

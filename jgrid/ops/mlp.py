@@ -57,7 +57,8 @@ def squared_error(
 
 
 def fused_mlp(z: jt.Var, *weights_and_biases: jt.Var, gated: bool = False) -> jt.Var:
-    """`mlp` in one op per direction; the plain twin where it is too wide, or under CUDA too deep."""
+    """`mlp` in one op per direction; the plain twin where a layer is too wide or, under CUDA, the
+    network too deep."""
     if not _fusible(z, weights_and_biases, gated):
         return mlp(z, *weights_and_biases, gated=gated)
     return _Forward(gated)(z, *weights_and_biases)
