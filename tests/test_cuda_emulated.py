@@ -148,6 +148,15 @@ def test_an_mlp_needs_each_of_its_barriers(monkeypatch, barrier):
             agree(results, wanted)
 
 
+def test_an_mlp_has_the_same_bits_in_any_order(monkeypatch):
+    found = []
+    for order in ORDERS:
+        emulated(monkeypatch, order)
+        found.append(NETWORK())
+    for results in found[1:]:
+        agree(results, found[0], rtol=0)
+
+
 # {what guards an edge: what of the text in place of what}
 GUARDS = {
     "points read": ("p < there && j < width", "j < width"),

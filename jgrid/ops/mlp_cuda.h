@@ -177,8 +177,11 @@ __device__ __forceinline__ void step_back(const Network& n, int s, bool begins, 
             }
     }
     for (int j = threadIdx.x; j < w.to; j += MLP_THREADS) {
-        float sum = 0.f;
-        for (int p = 0; p < n.points; p++) sum += above[j * n.line + p];
+        float sum = 0.f, v[4];
+        for (int p = 0; p < n.points; p += 4) {
+            take(*(const float4*)(above + j * n.line + p), v);
+            sum += (v[0] + v[1]) + (v[2] + v[3]);
+        }
         sums[w.bias_at + j] = (begins ? 0.f : sums[w.bias_at + j]) + sum;
     }
     for (int b = threadIdx.x; b < columns * across; b += MLP_THREADS) {
