@@ -24,7 +24,7 @@ struct Network {
         int weight_at, bias_at, row;  // of a slice
     } layers[MLP_LAYERS];
     Step steps[MLP_STEPS];
-    bool adds[MLP_STEPS][2];  // whether the gradient of `from`, of `other`, has begun before the step going back
+    bool adds[MLP_STEPS];  // whether another step reads `from` too, and has begun its gradient, before this one going back
     int width[MLP_STEPS + 1], z[MLP_STEPS + 1], g[MLP_STEPS + 1];  // of buffers: the first rows of their numbers, of their gradients
     int n_layers, n_steps, slice, rows;
     int points, line;  // of a tile; from row to row, with four columns to spare so that rows begin in different banks
@@ -64,8 +64,8 @@ inline Network network_of(const Mlp& mlp, float* const* d_weights = nullptr, flo
         const Step& step = n.steps[s] = mlp.steps[s];
         const int below[] = {step.from, step.other};
         for (int i = 0; d_weights && i < (step.kind == Step::GATE ? 2 : 1); i++) {
-            n.adds[s][i] = n.g[below[i]] >= 0;
-            if (!n.adds[s][i]) n.g[below[i]] = place();
+            n.adds[s] = n.g[below[i]] >= 0;
+            if (!n.adds[s]) n.g[below[i]] = place();
         }
         if (d_weights) taken[(n.g[step.to] - buffers) / widest] = false;
     }
@@ -150,9 +150,9 @@ __device__ __forceinline__ void step_back(const Network& n, int s, bool begins, 
     if (step.kind == Step::GATE) {
         const float* other = tile + n.z[step.other] * n.line;
         float* beside = tile + n.g[step.other] * n.line;
-        for (int i = threadIdx.x; i < size; i += MLP_THREADS) {
-            below[i] = (n.adds[s][0] ? below[i] : 0.f) + above[i] * other[i];
-            beside[i] = (n.adds[s][1] ? beside[i] : 0.f) + above[i] * from[i];
+        for (int i = threadIdx.x; i < size; i += MLP_THREADS) {  // of steps that read these buffers a gate is the last
+            below[i] = above[i] * other[i];
+            beside[i] = above[i] * from[i];
         }
         return;
     }
@@ -187,7 +187,7 @@ __device__ __forceinline__ void step_back(const Network& n, int s, bool begins, 
     for (int b = threadIdx.x; b < columns * across; b += MLP_THREADS) {
         const int r = b / across * 4, p = b % across * 4;
         Four sum = {}, a, g;
-        if (n.adds[s][0]) get(below, n.line, r, 1, p, sum);
+        if (n.adds[s]) get(below, n.line, r, 1, p, sum);
         for (int k = 0; k < w.to; k += 4) {
             get(w, k, r, a);
             get(above, n.line, k, 1, p, g);
