@@ -24,7 +24,7 @@ struct Network {
         int weight_at, bias_at, row;  // of a slice
     } layers[MLP_LAYERS];
     Step steps[MLP_STEPS];
-    bool adds[MLP_STEPS];  // whether another step reads `from` too, and has begun its gradient, before this one going back
+    int adds[MLP_STEPS];  // whether another step reads `from` too, and has begun its gradient, before this one going back
     int width[MLP_STEPS + 1], z[MLP_STEPS + 1], g[MLP_STEPS + 1];  // of buffers: the first rows of their numbers, of their gradients
     int n_layers, n_steps, slice, rows;
     int points, line;  // of a tile; from row to row, with four columns to spare so that rows begin in different banks
