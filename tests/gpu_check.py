@@ -33,7 +33,6 @@ sys.path.insert(0, str(TESTS))
 from conftest import drawn_on_the_cpu  # noqa: E402
 from ops_alone import write  # noqa: E402
 from two_devices import CASES, subjects  # noqa: E402
-
 OPS = 2e-5  # most that ops may differ by, as a part of the largest number
 LOSSES = 1e-3  # and the loss after TOGETHER steps
 STEPS = 100
