@@ -22,9 +22,10 @@ import jittor as jt
 import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
+from cuda_emulation.light import LAUNCHED  # noqa: E402
 from two_devices import CASES  # noqa: E402
 
-HEADERS = ("launch.h", "gather.h", "adam.h", "render.h")
+HEADERS = ("launch.h", "gather.h", "adam.h", "render.h", "mlp_steps.h", "mlp_cuda.h")
 TYPES = {"float32": "float", "int32": "int32_t", "uint8": "uint8_t"}
 # what an op's text names of a variable, and a place for it on the device
 PROGRAM = """
@@ -43,15 +44,15 @@ static void check(cudaError_t error, const char* what) {
 }
 struct Variable {
     size_t size, num;      // bytes, numbers
-    int64_t shape0;
+    int64_t shape0, shape1;
     std::vector<char> host;
     char* device;
 };
 static Variable read(FILE* file) {
-    int64_t header[3];
+    int64_t header[4];
     if (fread(header, sizeof header, 1, file) != 1) exit(2);
     const size_t size = header[0], num = header[1];
-    Variable v = {size, num, header[2], std::vector<char>(size), nullptr};
+    Variable v = {size, num, header[2], header[3], std::vector<char>(size), nullptr};
     if (v.size && fread(v.host.data(), v.size, 1, file) != 1) exit(2);
     check(cudaMalloc((void**)&v.device, v.size ? v.size : 1), "cudaMalloc");
     check(cudaMemcpy(v.device, v.host.data(), v.size, cudaMemcpyHostToDevice), "cudaMemcpy");
@@ -127,13 +128,19 @@ def recorded(cases: Iterable[str]) -> list[dict[str, Any]]:
     return recorder.calls
 
 
+def results(call: dict[str, Any]) -> list[int]:
+    """The outputs that are results: the others are memory for sums."""
+    scratch = re.findall(r"scratch = out(\d+)_p", call["source"])
+    return [i for i in range(len(call["outputs"])) if str(i) not in scratch]
+
+
 def function_of(n: int, call: dict[str, Any]) -> str:
     """C++ that reads a call's numbers, runs its op and compares."""
     inputs = range(len(call["inputs"]))
     outputs = range(len(call["outputs"]))
     kinds = {f"in{i}": TYPES[str(call["inputs"][i].dtype)] for i in inputs}
     kinds.update({f"out{i}": TYPES[str(call["outputs"][i].dtype)] for i in outputs})
-    name = re.search(r"(\w+(<[^{]*>)?) f\{", call["source"])[1]
+    name = "".join(filter(None, LAUNCHED.search(call["source"]).groups()))
     lines = [f"static void op{n}(FILE* file) {{", "std::map<std::string, double> data;"]
     for key in call["data"]:
         lines.append(f'if (fread(&data["{key}"], sizeof(double), 1, file) != 1) exit(2);')
@@ -142,9 +149,11 @@ def function_of(n: int, call: dict[str, Any]) -> str:
         lines += [
             f"{kind}* {v}_p = ({kind}*){v}->device; (void){v}_p;",
             f"const int64_t {v}_shape0 = {v}->shape0; (void){v}_shape0;",
+            f"const int64_t {v}_shape1 = {v}->shape1; (void){v}_shape1;",
         ]
     lines += [f"{{ {call['source']} }}", f'check(cudaDeviceSynchronize(), "{name}");']
-    lines += [f'tell("{name}", compare<{kinds[f"out{i}"]}>(*out{i}, file));' for i in outputs]
+    compared = results(call)
+    lines += [f'tell("{name}", compare<{kinds[f"out{i}"]}>(*out{i}, file));' for i in compared]
     lines += [f'check(cudaFree({v}->device), "cudaFree");' for v in kinds]
     return "\n".join([*lines, "}"])
 
@@ -157,9 +166,9 @@ def numbers_of(n: int, call: dict[str, Any]) -> bytes:
     ]
     parts = [np.int32(n).tobytes(), *(np.float64(v).tobytes() for v in call["data"].values())]
     for array in (*call["inputs"], *before):
-        header = np.array([array.nbytes, array.size, array.shape[0]], np.int64)
+        header = np.array([array.nbytes, array.size, *array.shape, 1][:4], np.int64)
         parts += [header.tobytes(), array.tobytes()]
-    return b"".join([*parts, *(v.tobytes() for v in call["outputs"])])
+    return b"".join([*parts, *(call["outputs"][i].tobytes() for i in results(call))])
 
 
 def write(folder: Path, cases: Iterable[str] = CASES) -> None:

@@ -12,6 +12,7 @@ from jgrid import runtime
 from jgrid.grid import Grid
 from jgrid.index import GridIndex
 from jgrid.kernel import InterpolationKernel, MulFAGainKernel, MulFAKernel
+from jgrid.network import MLP
 from jgrid.ops import function as ops
 from jgrid.ops.render import composite, distances, distortion, march, marched, pack, visible
 from jgrid.optimizer import Adam
@@ -19,6 +20,8 @@ from jgrid.optimizer import Adam
 import jittor as jt
 import numpy as np
 import pytest
+from cuda_emulation.light import LAUNCHED
+from ops_alone import HEADERS
 from two_devices import BODIES
 
 ARCHITECTURES = ("75", "80", "90")
@@ -83,6 +86,11 @@ def recorded_sources(monkeypatch):
     jt.grad(distortion(t, t.detach(), t.detach(), first).sum(), t).sync()
     visible(t, t, first, 0.1).sync()
     jt.grad(composite(t, t.unsqueeze(1), t, first).sum(), t).sync()
+    for gated in (False, True):
+        network = MLP(5, 2, 8, 1, gated=gated)
+        x = jt.array(np.zeros((3, 5), np.float32))
+        jt.grad(network(x).sum(), x).sync()
+        network.squared_error(x, jt.zeros((3, 2)).stop_grad()).sync()
     return sources
 
 
@@ -109,19 +117,22 @@ def has_nvcc():
 def test_fused_ops_compile_for_cuda(tmp_path, monkeypatch):
     """For every architecture, and their numbers stay in registers."""
     sources = {source: rest for source, *rest in recorded_sources(monkeypatch)}
-    bodies = {re.search(r"(\w+)(<[^>]*>)? f\{", source)[0] for source in sources}
-    assert {re.split("[< ]", body)[0] for body in bodies} == BODIES
+    bodies = {LAUNCHED.search(source)[0] for source in sources}
+    assert {re.split(r"\W", body)[0] for body in bodies} == BODIES
     # tangents too
     assert {" true" in body for body in bodies if body.startswith("Forward")} == {True, False}
     lines = [
-        *(f'#include "{name}.h"' for name in ("launch", "gather", "adam", "render")),
+        *(f'#include "{name}"' for name in HEADERS),
         "#include <map>",
         "#include <string>",
         "struct Bytes { size_t size, num; };",
         "std::map<std::string, double> data;",
     ]
     for n, (source, (types, results)) in enumerate(sources.items()):
-        inputs = ", ".join(f"const {t}* in{i}_p, int64_t in{i}_shape0" for i, t in enumerate(types))
+        inputs = ", ".join(
+            f"const {t}* in{i}_p, int64_t in{i}_shape0, int64_t in{i}_shape1"
+            for i, t in enumerate(types)
+        )
         outputs = ", ".join(
             f"{t}* out{i}_p, int64_t out{i}_shape0, Bytes* out{i}" for i, t in enumerate(results)
         )

@@ -2,12 +2,16 @@
 in memory that ends at guard pages; and the faults it is there to find are found."""
 
 import os
+import re
 import subprocess
+from functools import partial
+from pathlib import Path
 
 from jgrid import fit
 from jgrid.grid import Grid
 from jgrid.index import GridIndex
 from jgrid.kernel import InterpolationKernel
+from jgrid.ops.function import FOLDER
 from jgrid.ops.norm import fused_norm_relu
 from jgrid.solver import solve
 
@@ -18,7 +22,7 @@ from conftest import DEVICE
 from cuda_emulation import toolkit
 from cuda_emulation.light import ORDERS, emulated
 from ops_alone import write
-from two_devices import BODIES, CASES, POINTS, subjects
+from two_devices import BODIES, CASES, POINTS, orders_of_a_network, subjects
 
 pytestmark = [
     pytest.mark.cuda_emulated,
@@ -123,6 +127,65 @@ def test_planted_faults_are_caught(monkeypatch, fault):
     emulated(monkeypatch).broken = {right: wrong}
     with pytest.raises(RuntimeError, match=words):
         gradient_of_a_grid()
+
+
+# tiles are not full, a block has several, and the input's gradient lies where the result's was
+NETWORK = CASES["MLP of (5, 33, 3)"]
+MLP_TEXT = Path(FOLDER, "mlp_cuda.h").read_text()
+BARRIERS = re.findall(r"__syncthreads\(\);.*", MLP_TEXT)
+
+
+@pytest.mark.parametrize("barrier", BARRIERS)
+def test_an_mlp_needs_each_of_its_barriers(monkeypatch, barrier):
+    assert MLP_TEXT.count(barrier) == 1  # the comment behind it tells which it is
+    wanted = NETWORK()
+    found = []
+    for order in ORDERS:
+        emulated(monkeypatch, order).broken = {barrier: ""}
+        found.append(NETWORK())
+    with pytest.raises(AssertionError):
+        for results in found:
+            agree(results, wanted)
+
+
+def test_an_mlp_has_the_same_bits_in_any_order(monkeypatch):
+    found = []
+    for order in ORDERS:
+        emulated(monkeypatch, order)
+        found.append(NETWORK())
+    for results in found[1:]:
+        agree(results, found[0], rtol=0)
+
+
+# {what guards an edge: what of the text in place of what}
+GUARDS = {
+    "points read": ("p < there && j < width", "j < width"),
+    "points written": ("i < there * width", "i < n.points * width"),
+    "rows of weights": ("r + i < w.to && c + j < w.in", "c + j < w.in"),
+    "columns of weights": ("r + i < w.to && c + j < w.in", "r + i < w.to"),
+    "errors": ("i < n_to * there", "i < n_to * n.points"),
+    "sums": ("weights + w.to)", "weights + w.to + 1)"),
+}
+
+
+@pytest.mark.parametrize("guard", GUARDS)
+def test_an_mlp_needs_each_of_its_guards(monkeypatch, guard):
+    right, wrong = GUARDS[guard]
+    assert MLP_TEXT.count(right) == 1
+    wanted = NETWORK()
+    emulated(monkeypatch).broken = {right: wrong}
+    with pytest.raises((AssertionError, RuntimeError), match=f"{BEYOND}|Not equal to tolerance"):
+        agree(NETWORK(), wanted)
+
+
+# one that is too wide, too deep, or for whose tile a block's memory is too small
+@pytest.mark.parametrize("widths, gated", [((129,), False), ((8,) * 13, False), ((128,) * 2, True)])
+def test_a_larger_mlp_is_left_to_its_plain_twin(monkeypatch, widths, gated):
+    compute = partial(orders_of_a_network, (8, *widths, 2), gated, 20, 2)
+    wanted = compute()
+    emulation = emulated(monkeypatch)
+    agree(compute(), wanted)
+    assert not emulation.bodies
 
 
 def test_a_gradient_that_is_not_zeroed_is_not_a_number(monkeypatch):

@@ -497,8 +497,7 @@ def test_every_flag_counts(finished, ball, tmp_path):
         same = (
             all(np.array_equal(v, tensors.get(k)) for k, v in base[0].items()) and saved == base[1]
         )
-        # on CUDA the network has its products from the library in any case
-        assert not same or (DEVICE == "cuda" and name == "ops"), name
+        assert not same, name
 
 
 def test_the_paper_size_is_one_flag():

@@ -1,15 +1,17 @@
-"""What runs on two devices and must agree: grids to second order, Adam, rendering, three small
-subjects."""
+"""What runs on two devices and must agree: grids and MLPs to second order, Adam, rendering, three
+small subjects."""
 
 from functools import partial
 from pathlib import Path
 from typing import Any, Callable
+from unittest import mock
 
 from jgrid.field import DecoderConfig, MulFAGridConfig
 from jgrid.grid import Grid
 from jgrid.image.task import ImageTask
 from jgrid.index import GridIndex
 from jgrid.kernel import InterpolationKernel, MulFAGainKernel, MulFAKernel
+from jgrid.ops import mlp
 from jgrid.ops.render import composite, distances, distortion, march, marched, pack, visible
 from jgrid.optimizer import Adam
 from jgrid.scene.camera import Box
@@ -38,6 +40,9 @@ BODIES = {
     "CompositeBackward",
     "Distortion",
     "DistortionBackward",
+    "mlp_forward",
+    "mlp_pull_back",
+    "mlp_squared_error",
 }
 
 
@@ -82,6 +87,35 @@ def optimised(lazy):
     return {"p": p.numpy()}
 
 
+def orders_of_a_network(widths, gated, points, parts):
+    """Values of an MLP and its gradients to second order, and those of its squared error; parts: of
+    the points, in which gradients are summed."""
+    rng = np.random.default_rng(0)
+    first, *hidden, last = widths
+    shapes = [(first, first)] if gated else []
+    for a, b in zip(widths, hidden):
+        shapes += [(b, a)] * (2 if gated else 1)
+    shapes.append((last, widths[-2]))
+    network = []
+    for to, n in shapes:
+        network.append(jt.array((rng.normal(size=(to, n)) / n**0.5).astype(np.float32)))
+        network.append(jt.array(rng.normal(size=to).astype(np.float32)))
+    z, target, along = (
+        jt.array(rng.normal(size=(points, n)).astype(np.float32)) for n in (first, last, last)
+    )
+    everything = [z, *network]
+    with mock.patch.dict(mlp.PARTS, dict.fromkeys(mlp.PARTS, parts)):
+        value = mlp.fused_mlp(*everything, gated=gated)
+        error = mlp.fused_squared_error(z, target.stop_grad(), *network, gated=gated)
+        results = {"value": value, "error": error}
+        slope, *rest = jt.grad((value * along).sum(), everything)
+        orders = {"first": [slope, *rest], "of the error": jt.grad(3 * error, everything)}
+        orders["second"] = jt.grad((slope * slope).sum(), everything[:-1])
+        for order, gradients in orders.items():
+            results.update({f"{order} {n}": g for n, g in enumerate(gradients)})
+        return {key: v.numpy() for key, v in results.items()}
+
+
 def rendered(contract):
     rng = np.random.default_rng(0)
     n = 300
@@ -113,6 +147,20 @@ def rendered(contract):
     return {k: np.asarray(v.numpy() if isinstance(v, jt.Var) else v) for k, v in results.items()}
 
 
+# (widths, gated, points, parts): layers without padding and with it, of which CUDA's tiles have 64
+# points at most and 8 at least, and blocks several tiles, the last one not full; the last two are
+# the widest and the deepest
+NETWORKS = (
+    ((16, 32, 3), False, 1000, 512),
+    ((5, 33, 3), False, 333, 2),
+    ((7, 20, 18, 2), False, 333, 3),
+    ((24, 32, 3), True, 333, 2),
+    ((5, 9, 12, 1), True, 77, 512),
+    ((128,) * 6, False, 21, 2),
+    ((4, *[8] * 11, 4), False, 50, 4),
+)
+
+
 # {what: a function that computes it, without arguments -> {name: array}}
 CASES = {
     **{
@@ -122,6 +170,10 @@ CASES = {
     },
     **{f"Adam, lazy {lazy}": partial(optimised, lazy) for lazy in (False, True)},
     **{f"rendering, contracted {c}": partial(rendered, c) for c in (False, True)},
+    **{
+        f"MLP of {widths}{', gated' * gated}": partial(orders_of_a_network, widths, gated, *rest)
+        for widths, gated, *rest in NETWORKS
+    },
 }
 
 

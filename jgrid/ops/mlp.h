@@ -1,13 +1,7 @@
-// A small ReLU MLP, forward and backward, tile by tile so that nothing but inputs and results touches memory: CPU only.
-// (Under CUDA the plain twin's matrix products are the library's, and are left to it.)
-//
-//   z_{l+1} = relu(W_l z_l + b_l), last layer linear; W_l is (n_{l+1}, n_l), row-major;
-//   gated, z_1 = (A z_0 + a) * z_0 and z_{l+1} = (M_l z_l + m_l) * relu(W_l z_l + b_l). No Jittor symbol in here.
+// The small ReLU MLP of mlp_steps.h, forward and backward, tile by tile so that nothing but inputs and results touches memory: CPU only
+// (mlp_cuda.h is CUDA's). No Jittor symbol in here; mlp_steps.h before it.
 #pragma once
-#include <cstdint>
 #include <cstring>
-#include <utility>
-#include <vector>
 
 namespace jgrid {
 
@@ -19,10 +13,7 @@ constexpr int LANES = 8, VECTORS = 2;
 #endif
 typedef float Lanes __attribute__((vector_size(LANES * 4), aligned(4), may_alias));
 
-constexpr int TILE = 96;     // points that go through all layers together: their activations stay in the cache
-constexpr int CHUNKS = 64;   // partial sums of the weight gradients: a fixed number, so that results do not depend on the threads
-
-inline int padded(int n) { return (n + 15) / 16 * 16; }
+constexpr int TILE = 96;  // points that go through all layers together: their activations stay in the cache
 
 // What a product is added to, and what becomes of the sum.
 enum Start { FROM_C, FROM_BIAS, FROM_ZERO };
@@ -103,36 +94,12 @@ inline void store(const float* tile, int rows, int n, float* values) {
     for (int r = 0; r < rows; r++) memcpy(values + (size_t)r * n, tile + (size_t)r * padded(n), n * sizeof(float));
 }
 
-// A step makes the buffer `to` of the buffer `from`: W z + b by a matrix, that through relu, or its numbers times those of the buffer `other`.
-struct Step { enum Kind { LINEAR, RELU, GATE } kind; int matrix, from, other, to; };
-
-struct Mlp {
+// The MLP with its weights as the products read them.
+struct Prepared : Mlp {
     std::vector<Matrix> matrices;
-    std::vector<Step> steps;
-    std::vector<int> width;  // of each buffer, the input first, the result last
 
-    // gated: the matrices are A, then W and M of each hidden layer, then the last; else W of each, then the last.
-    Mlp(std::vector<Matrix> all, bool gated) : matrices(std::move(all)), width{matrices[0].in} {
-        int z = 0, m = 0;
-        const int last = (int)matrices.size() - 1;
-        if (gated) z = gated_by(matrix_of(z, m++, Step::LINEAR), z);
-        while (m < last) {
-            const int below = z;
-            z = matrix_of(below, m++, Step::RELU);
-            if (gated) z = gated_by(z, matrix_of(below, m++, Step::LINEAR));
-        }
-        matrix_of(z, last, Step::LINEAR);
-    }
-
-    int matrix_of(int from, int matrix, Step::Kind kind) {
-        width.push_back(matrices[matrix].to);
-        steps.push_back({kind, matrix, from, 0, (int)width.size() - 1});
-        return steps.back().to;
-    }
-    int gated_by(int from, int other) {
-        width.push_back(width[from]);
-        steps.push_back({Step::GATE, 0, from, other, (int)width.size() - 1});
-        return steps.back().to;
+    explicit Prepared(const Mlp& mlp) : Mlp(mlp) {
+        for (const Layer& layer : layers) matrices.emplace_back(layer.to, layer.in, layer.weight, layer.bias);
     }
 
     // Buffers for one tile, rows padded.
@@ -154,7 +121,7 @@ struct Mlp {
                 for (int i = 0; i < rows * to_pad; i++) result[i] = from[i] * other[i];
                 continue;
             }
-            const Matrix& m = matrices[step.matrix];
+            const Matrix& m = matrices[step.layer];
             const Product p = {m.in, from, from_pad, 1, m.forward.data(), to_pad, result, to_pad, m.bias.data()};
             if (step.kind == Step::RELU) product<FROM_BIAS, RELU>(rows, to_pad, p);
             else product<FROM_BIAS, AS_IS>(rows, to_pad, p);
@@ -162,7 +129,8 @@ struct Mlp {
     }
 };
 
-inline void mlp_forward(const Mlp& mlp, const float* input, int64_t points, float* result) {
+inline void mlp_forward(const Mlp& steps, const float* input, int64_t points, float* result) {
+    const Prepared mlp(steps);
     const int n_in = mlp.width[0], n_to = mlp.width.back();
 #pragma omp parallel
     {
@@ -176,8 +144,8 @@ inline void mlp_forward(const Mlp& mlp, const float* input, int64_t points, floa
     }
 }
 
-// Adds to the gradients of what a step of a tile reads, z being the buffers and g their gradients, and to those of its matrix.
-inline void step_back(const Mlp& mlp, const Step& step, int rows, const std::vector<std::vector<float>>& z, std::vector<std::vector<float>>& g,
+// Adds to the gradients of what a step of a tile reads, z being the buffers and g their gradients, and to those of its layer.
+inline void step_back(const Prepared& mlp, const Step& step, int rows, const std::vector<std::vector<float>>& z, std::vector<std::vector<float>>& g,
                       float* d_weight, float* d_bias) {
     const int to_pad = padded(mlp.width[step.to]);
     const float *from = z[step.from].data(), *values = z[step.to].data();
@@ -193,7 +161,7 @@ inline void step_back(const Mlp& mlp, const Step& step, int rows, const std::vec
     }
     if (step.kind == Step::RELU)
         for (int i = 0; i < rows * to_pad; i++) above[i] = values[i] > 0.f ? above[i] : 0.f;
-    const Matrix& m = mlp.matrices[step.matrix];
+    const Matrix& m = mlp.matrices[step.layer];
     const int in_pad = padded(m.in);
     product<FROM_C, AS_IS>(m.to, in_pad, {rows, above, 1, to_pad, from, in_pad, d_weight, in_pad, nullptr});
     for (int r = 0; r < rows; r++)
@@ -203,50 +171,44 @@ inline void step_back(const Mlp& mlp, const Step& step, int rows, const std::vec
 
 // Gradients for the input, the weights and the biases. The activations are computed again, which is cheaper than keeping them, by
 // the first `run` steps: what top(first point, rows, result, its gradient) needs to say the gradient of the result for a tile.
+// Sums over chunks of the points take `chunks` slices: a fixed number, so that results do not depend on the threads.
 template <class Top>
-inline void mlp_backward(const Mlp& mlp, const float* input, int64_t points, int run, const Top& top,
-                         float* d_input, float* const* d_weights, float* const* d_biases) {
-    const int n_in = mlp.width[0], matrices = (int)mlp.matrices.size();
-    std::vector<size_t> weight_at, bias_at;
-    size_t size = 0;
-    for (int m = 0; m < matrices; m++) {
-        weight_at.push_back(size);
-        size += (size_t)mlp.matrices[m].to * padded(mlp.matrices[m].in);
-        bias_at.push_back(size);
-        size += padded(mlp.matrices[m].to);
-    }
-    const int64_t chunk = ((points + CHUNKS - 1) / CHUNKS + TILE - 1) / TILE * TILE;
-    std::vector<float> partial(size * CHUNKS, 0.f);
+inline void mlp_backward(const Mlp& steps, const float* input, int64_t points, int run, const Top& top,
+                         float* d_input, float* const* d_weights, float* const* d_biases, float* slices, int64_t chunks) {
+    const Prepared mlp(steps);
+    const int n_in = mlp.width[0];
+    const int64_t chunk = ((points + chunks - 1) / chunks + TILE - 1) / TILE * TILE;
 #pragma omp parallel
     {
         auto z = mlp.tile_buffers(), g = mlp.tile_buffers();
 #pragma omp for schedule(static)
-        for (int c = 0; c < CHUNKS; c++) {
-            float* sums = partial.data() + c * size;
+        for (int64_t c = 0; c < chunks; c++) {
+            float* sums = slices + c * mlp.slice;
+            memset(sums, 0, mlp.slice * sizeof(float));
             for (int64_t first = c * chunk; first < points && first < (c + 1) * chunk; first += TILE) {
                 const int rows = (int)(points - first < TILE ? points - first : TILE);
                 mlp.run_tile(input + first * n_in, rows, run, z);
                 top(first, rows, z.back().data(), g.back().data());
                 for (size_t i = 0; i + 1 < g.size(); i++) memset(g[i].data(), 0, (size_t)rows * padded(mlp.width[i]) * sizeof(float));
                 for (int s = (int)mlp.steps.size() - 1; s >= 0; s--) {
-                    const int m = mlp.steps[s].matrix;
-                    step_back(mlp, mlp.steps[s], rows, z, g, sums + weight_at[m], sums + bias_at[m]);
+                    const int m = mlp.steps[s].layer;
+                    step_back(mlp, mlp.steps[s], rows, z, g, sums + mlp.weight_at[m], sums + mlp.bias_at[m]);
                 }
                 store(g[0].data(), rows, n_in, d_input + first * n_in);
             }
         }
     }
-    for (int m = 0; m < matrices; m++) {
+    for (size_t m = 0; m < mlp.matrices.size(); m++) {
         const int in = mlp.matrices[m].in, in_pad = padded(in), to = mlp.matrices[m].to;
 #pragma omp parallel for schedule(static)
         for (int j = 0; j < to; j++) {
             float* row = d_weights[m] + (size_t)j * in;
             memset(row, 0, in * sizeof(float));
             d_biases[m][j] = 0.f;
-            for (int c = 0; c < CHUNKS; c++) {
-                const float* sums = partial.data() + c * size + weight_at[m] + (size_t)j * in_pad;
-                for (int k = 0; k < in; k++) row[k] += sums[k];
-                d_biases[m][j] += partial[c * size + bias_at[m] + j];
+            for (int64_t c = 0; c < chunks; c++) {
+                const float* sums = slices + c * mlp.slice;
+                for (int k = 0; k < in; k++) row[k] += sums[mlp.weight_at[m] + (int64_t)j * in_pad + k];
+                d_biases[m][j] += sums[mlp.bias_at[m] + j];
             }
         }
     }
@@ -254,15 +216,15 @@ inline void mlp_backward(const Mlp& mlp, const float* input, int64_t points, int
 
 // The gradients of sum(gradient * mlp(input)).
 inline void mlp_pull_back(const Mlp& mlp, const float* input, const float* gradient, int64_t points,
-                          float* d_input, float* const* d_weights, float* const* d_biases) {
+                          float* d_input, float* const* d_weights, float* const* d_biases, float* slices, int64_t chunks) {
     const int n_to = mlp.width.back();
     auto top = [&](int64_t first, int rows, const float*, float* g) { load(gradient + first * n_to, rows, n_to, g); };
-    mlp_backward(mlp, input, points, (int)mlp.steps.size() - 1, top, d_input, d_weights, d_biases);
+    mlp_backward(mlp, input, points, (int)mlp.steps.size() - 1, top, d_input, d_weights, d_biases, slices, chunks);
 }
 
 // The mean of (mlp(input) - target)^2 and its gradients, in one pass.
 inline void mlp_squared_error(const Mlp& mlp, const float* input, const float* target, int64_t points, float* loss,
-                              float* d_input, float* const* d_weights, float* const* d_biases) {
+                              float* d_input, float* const* d_weights, float* const* d_biases, float* slices, int64_t chunks) {
     const int n_to = mlp.width.back(), to_pad = padded(n_to);
     const double count = (double)points * n_to;
     const float scale = (float)(2.0 / count);
@@ -277,7 +239,7 @@ inline void mlp_squared_error(const Mlp& mlp, const float* input, const float* t
             }
         sums[first / TILE] = sum;
     };
-    mlp_backward(mlp, input, points, (int)mlp.steps.size(), top, d_input, d_weights, d_biases);
+    mlp_backward(mlp, input, points, (int)mlp.steps.size(), top, d_input, d_weights, d_biases, slices, chunks);
     double total = 0.0;
     for (double sum : sums) total += sum;
     *loss = (float)(total / count);

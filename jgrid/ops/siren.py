@@ -7,7 +7,7 @@ from jgrid.ops.function import Function, header
 
 import jittor as jt
 
-HEADER = header("mlp.h") + header("siren.h")
+HEADER = header("mlp_steps.h", "mlp.h", "siren.h")
 
 
 def sirens(x: jt.Var, omega: float, *weights_and_biases: jt.Var) -> jt.Var:

@@ -25,6 +25,8 @@ HEADERS = tuple(
 )
 OPS = (adam, channels, function, gather, mlp, norm, render, siren)
 ORDERS = ("forwards", "backwards", "shuffled")
+# what an op's source launches, with its template arguments: a body, or a function on an Mlp
+LAUNCHED = re.compile(r"(\w+)(<[^{]*>)?(?: f\{|\(mlp,)")
 INCLUDE = re.compile(r'#include "([^"]+)"')
 
 
@@ -57,7 +59,7 @@ class Emulation:
         if "cuda_src" not in arguments:
             raise AssertionError(f"an op without CUDA text: {arguments['cpu_src']}")
         source = self._planted(arguments.pop("cuda_src"))
-        self.bodies.update(re.findall(r"(\w+)(?:<[^{]*>)? f\{", source))
+        self.bodies.update(found[1] for found in LAUNCHED.finditer(source))
         headers = [Path(path) for path in INCLUDE.findall(arguments.pop("cuda_header"))]
         texts = {header: self._planted(header.read_text()) for header in headers}
         fibers = waits(source, *texts.values())
