@@ -2,7 +2,7 @@
 
 import os
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Union
 
@@ -16,14 +16,39 @@ from PIL import Image, ImageDraw, ImageFont
 
 MODES = {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}
 MARGIN = 8
+BAND = 2**22  # pixels that are worked on at a time
 Panels = Sequence[tuple[str, np.ndarray]]  # captions and pictures (H, W, C)
+
+
+def rows_of_bands(height: int, width: int) -> list[slice]:
+    """The rows of the bands in which a picture is worked on, so that what that takes does not grow
+    with the picture."""
+    rows = max(1, BAND // width)
+    return [slice(y, min(y + rows, height)) for y in range(0, height, rows)]
+
+
+def bands(*pictures: np.ndarray) -> Iterator[tuple[np.ndarray, ...]]:
+    """Bands of pictures of one size, side by side."""
+    for rows in rows_of_bands(*pictures[0].shape[:2]):
+        yield tuple(pixels[rows] for pixels in pictures)
+
+
+def largest_of_blocks(values: np.ndarray, n: int) -> np.ndarray:
+    """(H, W) -> the largest of each n x n, which are smaller at the end of a line or column."""
+    along = np.maximum.reduceat(values, np.arange(0, values.shape[0], n), axis=0)
+    return np.maximum.reduceat(along, np.arange(0, values.shape[1], n), axis=1)
 
 
 def save(path: Union[str, os.PathLike], pixels: np.ndarray) -> Path:
     """Write (H, W, C) values in [0, 1] as an 8-bit PNG of 1 to 4 channels; more are cut to three.
     Returns the path."""
     channels = pixels.shape[2] if pixels.shape[2] in MODES else 3
-    levels = np.round(np.clip(pixels[..., :channels], 0, 1) * 255).astype(np.uint8)
+    levels = np.concatenate(
+        [
+            np.round(np.clip(band, 0, 1) * 255).astype(np.uint8)
+            for (band,) in bands(pixels[..., :channels])
+        ]
+    )
     image = Image.fromarray(levels[..., 0] if channels == 1 else levels, MODES[channels])
     with atomic_path(path) as temporary:
         image.save(temporary)

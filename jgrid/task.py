@@ -87,6 +87,15 @@ class AbstractTask(ABC):
         return []
 
 
+def shuffled(rows: Union[int, np.ndarray], rng: np.random.Generator) -> np.ndarray:
+    """Rows, or 0 to rows - 1, in random order, in half of the memory where there are fewer than
+    2^32."""
+    order = np.arange(rows) if isinstance(rows, int) else rows
+    order = order.astype(np.uint32 if len(order) < 2**32 else np.int64)
+    rng.shuffle(order)
+    return order
+
+
 class Epochs:
     """Rows in random order, without repetition within an epoch: each epoch has an order of its own,
     by the seed and its number alone.
@@ -108,5 +117,5 @@ class Epochs:
         epoch, batch = divmod(step, total // n)
         if epoch != self.epoch:
             self.epoch = epoch
-            self._order = np.random.default_rng((self._seed, epoch)).permutation(self._rows)
+            self._order = shuffled(self._rows, np.random.default_rng((self._seed, epoch)))
         return self._order[batch * n :][:n]

@@ -4,6 +4,7 @@ import inspect
 
 from jgrid import memory, picture
 from jgrid.field import DecoderConfig, DenseGridConfig, Domain, Field, in_chunks
+from jgrid.image import task as image_task
 from jgrid.image.files import check_pixels, load_image
 from jgrid.image.metrics import psnr, ssim, ssim_gaussian
 from jgrid.image.task import ImageTask, pixel_centres, place_nodes, render
@@ -459,3 +460,32 @@ def test_the_published_ssim_is_that_of_a_gaussian_window():
     assert np.isnan(ssim_gaussian(target[:10], noisy[:10])) and np.isnan(
         ssim(target[:2], noisy[:2])
     )
+
+
+def test_a_picture_in_bands_is_the_same(monkeypatch):
+    """Rendered, measured and saved, with bands of whole windows, of few rows, of one."""
+    rng = np.random.default_rng(0)
+    target = rng.random((40, 20, 3)).astype(np.float32)
+    prediction = (target + 0.1 * rng.normal(size=target.shape)).astype(np.float32)
+
+    def found():
+        metrics = [f(target, prediction) for f in (psnr, ssim, ssim_gaussian)]
+        return [*metrics, render(ramp, 40, 20)]
+
+    wanted = found()
+    for rows in (13, 3, 1):
+        monkeypatch.setattr(picture, "BAND", 20 * rows)
+        for value, other in zip(found(), wanted):
+            np.testing.assert_allclose(value, other, rtol=1e-6)
+
+
+def test_a_large_picture_has_a_smaller_map_of_errors(tmp_path, monkeypatch):
+    monkeypatch.setattr(image_task, "SHOWN_WHOLE", 40)
+    target = np.zeros((9, 30, 3), np.float32)
+    ImageTask(target).export(ramp, tmp_path)
+    assert Image.open(tmp_path / "prediction.png").size == (30, 9)
+    error = render(ramp, 9, 30).max(axis=2)
+    worst = [[error[y : y + 3, x : x + 3].max() for x in range(0, 30, 3)] for y in range(0, 9, 3)]
+    np.testing.assert_array_equal(picture.largest_of_blocks(error, 3), worst)
+    whole = picture.heat_map(np.array(worst), 1.0)
+    assert Image.open(tmp_path / "error_map.png").size == whole.shape[1::-1]

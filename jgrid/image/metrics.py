@@ -2,6 +2,8 @@
 
 from typing import Any, Optional
 
+from jgrid import picture
+
 import numpy as np
 from skimage.metrics import structural_similarity
 
@@ -12,7 +14,9 @@ def psnr(target: np.ndarray, prediction: np.ndarray, counted: Optional[np.ndarra
     if counted is not None:
         target = target[counted]
         prediction = prediction[counted]
-    error = np.mean((np.clip(prediction, 0.0, 1.0).astype(np.float64) - target) ** 2)
+    pairs = picture.bands(np.atleast_2d(target), np.atleast_2d(prediction))
+    error = sum(np.sum((np.clip(p, 0.0, 1.0).astype(np.float64) - t) ** 2) for t, p in pairs)
+    error /= target.size
     return float("inf") if error == 0 else float(-10.0 * np.log10(error))
 
 
@@ -53,14 +57,24 @@ def _similarity(
     least: int,
     **window: Any,
 ) -> float:
-    if min(target.shape[:2]) < least:
+    height, width = target.shape[:2]
+    if min(height, width) < least:
         return float("nan")
-    window |= {"channel_axis": -1, "data_range": 1.0}
-    clipped = np.clip(prediction, 0.0, 1.0).astype(target.dtype)
-    if counted is None:
-        return float(structural_similarity(target, clipped, **window))
-    # alike in both where it does not count, so that it spoils no window of what does
-    pair = [
-        np.where(counted[..., None], values, 0).astype(target.dtype) for values in (target, clipped)
-    ]
-    return float(structural_similarity(*pair, full=True, **window)[1][counted].mean())
+    window |= {"channel_axis": -1, "data_range": 1.0, "full": True}
+    if counted is not None:
+        # alike in both where it does not count, so that it spoils no window of what does
+        clipped = np.clip(prediction, 0.0, 1.0)
+        pair = [np.where(counted[..., None], v, 0).astype(target.dtype) for v in (target, clipped)]
+        return float(structural_similarity(*pair, **window)[1][counted].mean())
+    total = 0.0
+    edge = window.get("win_size", least) // 2  # where windows would reach beyond the picture
+    for rows in picture.rows_of_bands(height, width):
+        # of the band whole windows alone, which reach into its neighbours
+        first, last = max(rows.start, edge), min(rows.stop, height - edge)
+        if first >= last:
+            continue
+        around = slice(first - edge, last + edge)
+        clipped = np.clip(prediction[around], 0.0, 1.0).astype(target.dtype)
+        similar = structural_similarity(target[around], clipped, **window)[1]
+        total += similar[edge : edge + last - first, edge : width - edge].sum(dtype=np.float64)
+    return float(total / ((height - 2 * edge) * (width - 2 * edge) * target.shape[2]))

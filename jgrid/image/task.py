@@ -1,5 +1,6 @@
 """Fitting an image: f(pixel centre) = colour."""
 
+import math
 import os
 from pathlib import Path
 from typing import Optional, Union
@@ -11,7 +12,7 @@ from jgrid.image.files import check_pixels
 from jgrid.image.light import Tone
 from jgrid.image.metrics import psnr, ssim, ssim_gaussian
 from jgrid.index import r_sequence
-from jgrid.task import AbstractTask, Epochs
+from jgrid.task import AbstractTask, Epochs, shuffled
 
 import jittor as jt
 import numpy as np
@@ -19,7 +20,8 @@ from jittor import nn
 from numpy.typing import ArrayLike
 from scipy.ndimage import distance_transform_edt
 
-PIXEL_BYTES = 80  # of a pixel, as point, colour, prediction and in the making of a picture of it
+PIXEL_BYTES = 56  # of a pixel, as colour, prediction, error and place in an epoch
+SHOWN_WHOLE = 2**24  # pixels of the largest picture whose map of errors is not made smaller
 
 
 class ImageTask(AbstractTask):
@@ -40,10 +42,11 @@ class ImageTask(AbstractTask):
         self.seed = seed
         self.height, self.width, self.n_out = self.pixels.shape
         self.aspect = _aspect(self.height, self.width)
-        self._centres = pixel_centres(self.height, self.width)
+        self._x = _centres_along(self.width)
+        self._y = _centres_along(self.height)
         self._colours = self.pixels.reshape(-1, self.n_out)
-        shuffled = np.random.default_rng((seed, 2**32)).permutation(len(self._colours))
-        self._held_out, self._trained = np.split(shuffled, [int(held_out * len(shuffled))])
+        order = shuffled(len(self._colours), np.random.default_rng((seed, 2**32)))
+        self._held_out, self._trained = np.split(order, [int(held_out * len(order))])
         self._epochs = Epochs(self._trained, seed)
 
     @property
@@ -61,17 +64,20 @@ class ImageTask(AbstractTask):
     def sample(self, step: int, n: int) -> dict[str, jt.Var]:
         chosen = self._epochs.rows(step, n)
         # indexing is several times slower
-        batch = {
-            "x": self._centres.take(chosen, axis=0),
-            "colour": self._colours.take(chosen, axis=0),
-        }
+        batch = {"x": self._centres(chosen), "colour": self._colours.take(chosen, axis=0)}
         return {name: jt.array(values).stop_grad() for name, values in batch.items()}
+
+    def _centres(self, rows: np.ndarray) -> np.ndarray:
+        """These rows of `pixel_centres`."""
+        y = rows // self.width
+        x = rows - y * self.width
+        return np.stack([self._x.take(x), self._y.take(y)], axis=1)
 
     def samples(self) -> tuple[np.ndarray, np.ndarray]:
         """All points that training sees and their colours, row by row: (N, 2) and (N, C) numpy
         arrays."""
         chosen = np.sort(self._trained)
-        return self._centres[chosen], self._colours[chosen]
+        return self._centres(chosen), self._colours[chosen]
 
     def loss(self, model: nn.Module, batch: dict[str, jt.Var]) -> dict[str, jt.Var]:
         return {"mse": model.squared_error(batch["x"], batch["colour"])}
@@ -90,14 +96,20 @@ class ImageTask(AbstractTask):
         return metrics
 
     def export(self, model: nn.Module, out_dir: Union[str, os.PathLike]) -> list[Path]:
-        """The fit, its error, and both beside the picture."""
+        """The fit, its error, and both beside the picture; of a picture of more than 2^24 pixels
+        the last two are smaller: every n-th pixel, and the largest error of n x n."""
         out_dir = Path(out_dir)
-        prediction = np.clip(render(model, self.height, self.width), 0, 1)
-        error = np.abs(prediction - self.pixels).max(axis=2)  # of the worst channel
+        prediction = render(model, self.height, self.width)
+        np.clip(prediction, 0, 1, out=prediction)
+        pairs = picture.bands(self.pixels, prediction)
+        error = np.concatenate([np.abs(p - t).max(axis=2) for t, p in pairs])  # the worst channel's
         top = float(np.quantile(error, 0.999))  # a handful of outliers would leave the rest dark
-        heat = picture.heat_map(error, top)
+        n = math.ceil(math.sqrt(error.size / SHOWN_WHOLE))
+        heat = picture.heat_map(picture.largest_of_blocks(error, n), top)
         title = f"prediction, {psnr(self.pixels, prediction):.2f} dB"
-        panels = [("target", self.pixels), (title, prediction), ("absolute error", heat)]
+        panels = [("target", self.pixels), (title, prediction)]
+        panels = [(caption, pixels[::n, ::n]) for caption, pixels in panels]
+        panels.append(("absolute error", heat))
         return [
             picture.save(out_dir / "prediction.png", prediction),
             picture.save(out_dir / "error_map.png", heat),
@@ -131,15 +143,24 @@ def load_tone(path: Union[str, os.PathLike]) -> Optional[Tone]:
 
 def render(model: nn.Module, height: int, width: int) -> np.ndarray:
     """The field at the pixel centres of a height x width picture -> (H, W, C), not clipped."""
-    return in_chunks(model, pixel_centres(height, width)).reshape(height, width, -1)
+    pixels = np.empty(0, np.float32)
+    for y in picture.rows_of_bands(height, width):
+        band = in_chunks(model, pixel_centres(height, width, y))
+        if not pixels.size:
+            pixels = np.empty((height, width, band.shape[1]), band.dtype)
+        pixels[y] = band.reshape(-1, width, band.shape[1])
+    return pixels
 
 
-def pixel_centres(height: int, width: int) -> np.ndarray:
-    """(H W, 2) centres (x, y) in [0, 1], row by row; x runs along the width."""
-    y, x = np.meshgrid(
-        (np.arange(height) + 0.5) / height, (np.arange(width) + 0.5) / width, indexing="ij"
-    )
-    return np.stack([x.ravel(), y.ravel()], axis=1).astype(np.float32)
+def pixel_centres(height: int, width: int, rows: slice = slice(None)) -> np.ndarray:
+    """(H W, 2) centres (x, y) in [0, 1], row by row; x runs along the width. rows: of these rows of
+    pixels alone."""
+    y, x = np.meshgrid(_centres_along(height)[rows], _centres_along(width), indexing="ij")
+    return np.stack([x.ravel(), y.ravel()], axis=1)
+
+
+def _centres_along(n: int) -> np.ndarray:
+    return ((np.arange(n) + 0.5) / n).astype(np.float32)
 
 
 def place_nodes(pixels: np.ndarray, n: int, seed: int = 0) -> np.ndarray:
