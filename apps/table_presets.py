@@ -61,7 +61,12 @@ PUBLISHED = {
 # for crops of 128 pixels: as many parameters to a pixel as the others have on Kodak's pictures, and
 # networks a quarter as wide
 _MULFA_SMALL = MulFAGridConfig(
-    finest=87, coarsest=9, table_size=376, decoder=DecoderConfig(width=32, gated=True)
+    finest=87,
+    coarsest=9,
+    levels=4,
+    channels=8,
+    table_size=376,
+    decoder=DecoderConfig(width=32, gated=True),
 )
 _HASH_SMALL = HashGridConfig(finest=62, coarsest=6, levels=6, table_size=907, decoder=SMALL)
 IMAGE_SMALL = {
