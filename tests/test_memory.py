@@ -153,7 +153,7 @@ REFUSED = [
     (HashGridConfig(table_size=10**8, finest=10**5), "`table_size`"),
     (
         MulFAGridConfig(finest=30000, table_size=2**31 - 1, decoder=DecoderConfig(depth=0)),
-        "a grid of 929,.* nodes .*`finest`",
+        "a grid of 912,.* nodes .*`finest`",
     ),
     (LiteralMulFAGridConfig(finest=30000), "a grid of 900,.* nodes .*`finest`"),
     (RadialGridConfig(nodes=10**8), "placing 100,000,000 nodes .*`nodes`"),

@@ -189,13 +189,13 @@ class MulFAGridConfig:
 
     finest: Count = 600
     """Cells of the finest level along an axis of a square or cube."""
-    coarsest: Count = 30
+    coarsest: Count = 45
     """Cells of the coarsest level along an axis of a square or cube."""
-    levels: Levels = 5
+    levels: Levels = 4
     """Levels, growing geometrically."""
-    channels: Channels = 6
+    channels: Channels = 8
     """Features per node; with no decoder always the output size."""
-    table_size: TableSize = 14762
+    table_size: TableSize = 11598
     """Most nodes a level may own; larger levels are folded."""
     fold: Fold = "lattice"
     """How larger levels share their table: lattice, as far apart as they can, or hash, anywhere."""
