@@ -70,7 +70,8 @@ def _similarity(
     edge = window.get("win_size", least) // 2  # where windows would reach beyond the picture
     for rows in picture.rows_of_bands(height, width):
         # of the band whole windows alone, which reach into its neighbours
-        first, last = max(rows.start, edge), min(rows.stop, height - edge)
+        first = max(rows.start, edge)
+        last = min(rows.stop, height - edge)
         if first >= last:
             continue
         around = slice(first - edge, last + edge)
