@@ -20,7 +20,7 @@ from jgrid.field.networks import OptDNNGridConfig
 
 IMAGE = {kind: config() for kind, config in FIELDS.items()}
 
-# narrower than a picture's: their points are many more
+# what surfaces and scenes were measured with: pictures' wider decoders were not tried there
 _GATED = DecoderConfig(width=32, gated=True)
 _ONE_LAYER = DecoderConfig()
 _TWO_LAYERS = DecoderConfig(depth=2)
