@@ -18,7 +18,8 @@ from safetensors.numpy import save_file
 
 AnyPath = Union[str, os.PathLike]
 
-FORMAT = "jgrid-2"  # jgrid-1 had no checksum
+# jgrid-1 had no checksum; jgrid-2 hashed pictures otherwise where a table is no power of two
+FORMAT = "jgrid-3"
 
 
 @contextlib.contextmanager
@@ -110,7 +111,8 @@ def read(path: AnyPath) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
             metadata = file.metadata() or {}
             if metadata.get("format") != FORMAT:
                 raise ValueError(
-                    f"{path}: not a jgrid model (format {metadata.get('format')!r}, not {FORMAT!r})"
+                    f"{path}: not a model of this version of jgrid (format"
+                    f" {metadata.get('format')!r}, not {FORMAT!r})"
                 )
             tensors = {name: file.get_tensor(name) for name in file.keys()}
         if digest(tensors, metadata["config"]) != metadata["sha256"]:

@@ -141,11 +141,18 @@ class GridIndex(AbstractIndex):
 
     By a lattice nodes that share a slot lie as far apart as they can, and neighbours share with
     neighbours: a level repeats itself, like a tiling, and levels of other cells repeat elsewhere.
-    By a hash (Mueller et al. 2022) they lie anywhere, side by side too.
+    By a hash (Mueller et al. 2022, eq. 4) they lie anywhere, side by side too. In the plane, with a
+    table that is no power of two, as theirs are, it could leave a third of the slots empty (600
+    cells, 23,424 slots). There rows of nodes along axis 0 stay whole and start where the prime
+    says:
+
+        slot(c) = floor(table_size frac((c_0 spread + c_1 prime_1) / 2^32))
+        spread  = floor(2^32 / table_size) + 1
 
     cells: (L, D) or (L,) cells along each axis; table_size: most nodes a level may own, None for no
-    limit. Attributes, one for each level: cells; size, its nodes; folded, whether it is;
-    first, its first node; steps (L, D), of a corner's slot, 0 where it is a hash."""
+    limit. Attributes, one for each level: cells; size, its nodes; folded, whether it is; first, its
+    first node; steps (L, D), of a corner's slot, 0 where it is a hash; spread, 0 where there is
+    none."""
 
     fusible = True
 
@@ -185,6 +192,8 @@ class GridIndex(AbstractIndex):
         self.n_nodes = int(size.sum())
         self.k = self.n_levels * 2**dim
         self.steps = self._steps(fold)
+        odd = (dim == 2) & (self.steps[:, 0] == 0) & (size & (size - 1) > 0)
+        self.spread = np.where(odd, 2**32 // size + 1, 0)
         corners = np.array(list(itertools.product((0, 1), repeat=dim)), np.int64)
         self._corners = corners[:, ::-1].copy()  # axis 0 fastest
 
@@ -223,13 +232,13 @@ class GridIndex(AbstractIndex):
 
     def _slot(self, corner: jt.Var) -> jt.Var:
         """Integer corners (N, L, 2^D, D) -> rows of the table (N, L, 2^D)."""
-        hashed = self.steps[:, 0] == 0
         if self.folded.any():
             # a 0-d or scalar int64 would be narrowed to 32 bits by Jittor, an array is not
             slot = (corner.int64() * jt.array64(self.steps).unsqueeze(1)).sum(-1)
             slot = (slot % jt.array64(self.size).unsqueeze(-1)).int32()
         else:
             slot = (corner * jt.array(self.steps.astype(np.int32)).unsqueeze(1)).sum(-1)
+        hashed = self.steps[:, 0] == 0
         if hashed.any():
             chosen = jt.array(hashed).unsqueeze(-1).broadcast(slot.shape)
             slot = jt.ternary(chosen, self._hash(corner), slot)
@@ -237,13 +246,20 @@ class GridIndex(AbstractIndex):
 
     def _hash(self, corner: jt.Var) -> jt.Var:
         """Integer corners (N, L, 2^D, D) -> slots of their levels' tables (N, L, 2^D)."""
+        size = jt.array64(self.size).unsqueeze(-1)
         primes = jt.array64(np.array(HASH_PRIMES[: self.dim]))
         mask = jt.array64(np.array([0xFFFFFFFF]))
         wide = (corner.int64() * primes) & mask
         hashed = wide[..., 0]
         for axis in range(1, self.dim):
             hashed = hashed ^ wide[..., axis]
-        return (hashed % jt.array64(self.size).unsqueeze(-1)).int32()
+        slot = hashed % size
+        if self.spread.any():
+            along = wide[..., 0] * jt.array64(self.spread).unsqueeze(-1)
+            share = (((along + wide[..., 1]) & mask) * size) >> jt.array64(np.array([32]))
+            chosen = jt.array(self.spread > 0).unsqueeze(-1).broadcast(slot.shape)
+            slot = jt.ternary(chosen, share, slot)
+        return slot.int32()
 
     def positions(self) -> np.ndarray:
         """Where each node lies, (M, D) float32 in [0, 1]; a folded slot serves many places and gets

@@ -37,6 +37,18 @@ def nearest_nodes(x, places, k):
     ]
 
 
+def hashed(corner, size):
+    """The slot of a corner: Instant-NGP's hash, or, in the plane, a share of a table that is no
+    power of two."""
+    if len(corner) == 2 and not math.log2(size).is_integer():
+        part = corner[0] * (2**32 // size + 1) + corner[1] * PRIMES[1]
+        return (part % 2**32) * size // 2**32
+    slot = 0
+    for c, prime in zip(corner, PRIMES):
+        slot ^= (c * prime) % 2**32
+    return slot % size
+
+
 def active_nodes(x, cells, table_size, warps=0, steps=None):
     """For each level the rows and offsets of the corners of the cell of the point x, in the
     precision of x.
@@ -57,10 +69,7 @@ def active_nodes(x, cells, table_size, warps=0, steps=None):
             if dense > size and steps is not None:
                 slot = sum(int(a) * c for a, c in zip(steps[level], corner)) % size
             elif dense > size:
-                slot = 0
-                for c, prime in zip(corner, PRIMES):
-                    slot ^= (c * prime) % 2**32
-                slot %= size
+                slot = hashed(corner, size)
             else:
                 slot = 0
                 stride = 1

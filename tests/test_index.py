@@ -22,6 +22,8 @@ HASHED = [
     (((100000, 99991, 65537), (17, 5, 9)), 1000003),
     (((100000, 70000, 3), (1000, 1000, 1000)), 99990),
     (((90000, 100000, 100000), (64, 64, 64)), 2**16),
+    (((100000, 99991), (17, 5), (300, 400)), 99990),
+    (((90000, 100000), (64, 64)), 2**12),
 ]
 
 
@@ -42,11 +44,12 @@ def points(cells, n):
 @pytest.mark.parametrize("cells, table_size", HASHED)
 def test_folded_slots_equal_the_reference_exactly(cells, table_size, fold):
     x = points(cells, 40)
-    index = GridIndex(3, np.array(cells), table_size, fold)
+    dim = len(cells[0])
+    index = GridIndex(dim, np.array(cells), table_size, fold)
     steps = index.steps if fold == "lattice" else None
     node, offset = (v.numpy() for v in index(jt.array(x)))
     assert node.dtype == np.int32
-    found = [set(map(int, row)) for row in node.reshape(len(x) * len(cells), 8)]
+    found = [set(map(int, row)) for row in node.reshape(len(x) * len(cells), 2**dim)]
     wanted = [
         {row for row, _ in level}
         for point in x
@@ -59,10 +62,10 @@ def test_folded_slots_equal_the_reference_exactly(cells, table_size, fold):
         for level in reference.active_nodes(point, cells, table_size, steps=steps)
     ]
     for rows, offsets, reference_offsets in zip(
-        node.reshape(-1, 8), offset.reshape(-1, 8, 3), by_row
+        node.reshape(-1, 2**dim), offset.reshape(-1, 2**dim, dim), by_row
     ):
         for row, u in zip(rows, offsets):
-            if len(reference_offsets) == 8:  # without collisions a row has one offset
+            if len(reference_offsets) == 2**dim:  # without collisions a row has one offset
                 np.testing.assert_allclose(u, reference_offsets[row], atol=1e-6)
     assert node.min() >= 0 and node.max() < index.n_nodes
 
@@ -125,6 +128,22 @@ def test_a_narrow_level_uses_its_whole_table(cells, apart):
     assert len(np.unique(near)) == near.size
 
 
+@pytest.mark.parametrize("size", [23424, 23225, 22003, 2**14, 2**15, 30000])
+@pytest.mark.parametrize("cells", [(330, 220), (600, 400)])
+def test_a_hash_of_the_plane_fills_tables_of_any_size(size, cells):
+    """As evenly as throwing the corners at random. By the remainder, 0.36 of 23,424 slots stayed
+    empty, and the standard deviation of their loads was 3.6 times what chance gives."""
+    index = GridIndex(len(cells), [cells], size, "hash")
+    axes = np.meshgrid(*[np.arange(c + 1) for c in cells], indexing="ij")
+    corner = np.stack([a.ravel() for a in axes], axis=1).astype(np.int32)
+    slot = index._slot(jt.array(corner[:, None, None])).numpy().ravel()
+    load = np.bincount(slot, minlength=size)
+    mean = len(corner) / size
+    assert len(load) == size
+    assert load.std() < 1.1 * mean**0.5
+    assert (load == 0).mean() < 1.1 * np.exp(-mean) + 0.001
+
+
 def test_no_other_way_to_fold():
     with pytest.raises(ValueError, match="lattice or hash, not by 'crease'"):
         GridIndex(2, [8], 20, "crease")
@@ -135,7 +154,10 @@ def test_fused_op_uses_the_same_slots_exactly(cells, table_size):
     """The features that have a gradient are those of the reference's slots, no others."""
     x = points(cells, 40)
     grid = Grid(
-        GridIndex(3, np.array(cells), table_size), InterpolationKernel("smooth"), 1, fused=True
+        GridIndex(len(cells[0]), np.array(cells), table_size),
+        InterpolationKernel("smooth"),
+        1,
+        fused=True,
     )
     touched = np.flatnonzero(jt.grad(grid(jt.array(x)).sum(), grid.w).numpy()[:, 0])
     wanted = {

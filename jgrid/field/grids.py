@@ -151,15 +151,14 @@ class HashGridConfig:
 
     finest: Count = 600
     """Cells of the finest level along an axis of a square or cube."""
-    coarsest: Count = 20
+    coarsest: Count = 16
     """Cells of the coarsest level along an axis of a square or cube."""
     levels: Levels = 6
     """Levels, growing geometrically."""
     channels: Channels = 4
     """Features per node; with no decoder always the output size."""
-    table_size: TableSize = 22003
-    """Most nodes a level may own; places are hashed modulo it, so a prime or a power of two spreads
-    them best."""
+    table_size: TableSize = 23970
+    """Most nodes a level may own; Instant-NGP's hash where it is a power of two."""
     fold: Fold = "hash"
     """How larger levels share their table: lattice, as far apart as they can, or hash, anywhere."""
     profile: Profile = "linear"

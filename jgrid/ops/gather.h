@@ -17,8 +17,9 @@ namespace jgrid {
 
 enum Profile { nearest = 0, linear = 1, smooth = 2 };
 
-// What the index knows of one level: cells per axis, its slice of the table, the magic number of an exact 32-bit remainder by size
-// (Lemire 2019), 0 for a dense level, and how far along the table a step along each axis goes, 0 for a hash.
+// What the index knows of one level: cells per axis, its slice of the table, and how far along the table a step along each axis goes. magic:
+// 0 for a dense level, else the magic number of an exact 32-bit remainder by size (Lemire 2019); but for a hash of the plane into a table
+// that is no power of two it is the 2^32nds of the table that a step along axis 0 goes. The steps of a hash are 0.
 struct Level { int32_t cells[3]; int32_t first; uint32_t size; uint64_t magic; uint32_t steps[3]; };
 
 JG_FUNCTION uint32_t remainder(uint32_t value, uint64_t magic, uint32_t size) {
@@ -54,17 +55,29 @@ JG_FUNCTION Kind<Lanes>::Bits remainder(Kind<Lanes>::Bits value, uint64_t magic,
 }
 #endif
 
+// Floor of size times value / 2^32.
+JG_FUNCTION uint32_t share(uint32_t value, uint32_t size) { return (uint32_t)(((uint64_t)value * size) >> 32); }
+#if !defined(JIT_cuda) && !defined(__CUDACC__)
+JG_FUNCTION Kind<Lanes>::Bits share(Kind<Lanes>::Bits value, uint32_t size) {
+    for (int i = 0; i < 8; i++) value[i] = share((uint32_t)value[i], size);
+    return value;
+}
+#endif
+
 template <int D, class Real> JG_FUNCTION typename Kind<Real>::Int slot(const Level& level, const typename Kind<Real>::Int* corner) {
     typedef typename Kind<Real>::Int Int;
     typedef typename Kind<Real>::Bits Bits;
     Bits at = (Bits)corner[0];
     if (level.steps[0]) {
         for (int d = 1; d < D; d++) at += (Bits)corner[d] * level.steps[d];
-    } else {
-        const uint32_t primes[3] = {1u, 2654435761u, 805459861u};
-        for (int d = 1; d < D; d++) at ^= (Bits)corner[d] * primes[d];
+        return level.first + (Int)(level.magic ? remainder(at, level.magic, level.size) : at);
     }
-    return level.first + (Int)(level.magic ? remainder(at, level.magic, level.size) : at);
+    const uint32_t primes[3] = {1u, 2654435761u, 805459861u};
+    if (D == 2 && (level.size & (level.size - 1))) {
+        return level.first + (Int)share(at * (uint32_t)level.magic + (Bits)corner[D - 1] * primes[D - 1], level.size);
+    }
+    for (int d = 1; d < D; d++) at ^= (Bits)corner[d] * primes[d];
+    return level.first + (Int)remainder(at, level.magic, level.size);
 }
 
 // A Number is a Real, or a Jet: a Real and its derivatives along the axes of x.

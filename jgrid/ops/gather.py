@@ -97,10 +97,11 @@ class CollapsedGather:
         level["cells"][:, : index.dim] = index.cells
         level["first"] = index.first
         level["size"] = index.size
-        # for the remainder by the size; a dense level has none
-        magic = [(2**64 - 1) // int(size) + 1 for size in index.size]
         level["steps"][:, : index.dim] = index.steps
-        level["magic"] = np.where(index.folded, np.array(magic, np.uint64), np.uint64(0))
+        # for the remainder by the size; a dense level has none
+        magic = np.array([(2**64 - 1) // int(size) + 1 for size in index.size], np.uint64)
+        level["magic"] = np.where(index.spread > 0, index.spread.astype(np.uint64), magic)
+        level["magic"][~index.folded] = 0
         self._levels = jt.array(level.view(np.int32).reshape(index.n_levels, -1)).stop_grad()
 
     def __call__(self, x: jt.Var, table: jt.Var, mix: Optional[jt.Var] = None) -> jt.Var:
