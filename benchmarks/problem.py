@@ -34,7 +34,7 @@ LITTLE_TABLE = {**LITTLE, "table_size": 256}
 # DVGO's shape: a dense grid and a colour network
 VIEWS = {"nodes": 128, "features": 12, "width": 64, "rays": 4096, "samples": 64}
 # the trainer's Adam
-BETAS = (0.9, 0.99)
+BETAS = (0.9, 0.95)
 EPS = 1e-15
 CHECK_STEPS = 3
 

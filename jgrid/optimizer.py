@@ -25,7 +25,7 @@ class Adam:
     def __init__(
         self,
         groups: Iterable[dict[str, Any]],
-        betas: tuple[float, float] = (0.9, 0.99),
+        betas: tuple[float, float] = (0.9, 0.95),
         eps: float = 1e-15,
         clip: float = 0.0,
         fused: bool = True,

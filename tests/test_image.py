@@ -8,6 +8,7 @@ from jgrid.image import task as image_task
 from jgrid.image.files import check_pixels, load_image
 from jgrid.image.metrics import psnr, ssim, ssim_gaussian
 from jgrid.image.task import ImageTask, pixel_centres, place_nodes, render
+from jgrid.image.tiles import in_strips
 from jgrid.trainer import TrainConfig, Trainer
 
 import jittor as jt
@@ -206,10 +207,28 @@ def test_an_epoch_holds_every_pixel_once():
         seen = np.concatenate([numbers(task, 5 * epoch + step, total // 5) for step in range(5)])
         assert sorted(seen) == list(range(total))
     # each epoch in another order
-    assert not np.array_equal(numbers(task, 0, total), numbers(task, 1, total))
+    assert not np.array_equal(numbers(task, 0, total // 5), numbers(task, 5, total // 5))
     # 40 = 3 x 11 + 7: some wait for the next epoch
     odd = np.concatenate([numbers(task, step, 11) for step in range(3)])
     assert len(set(odd)) == 33
+
+
+def test_a_step_sees_every_part_of_the_picture():
+    """One pixel of every 2 x 2 tile, another one at each of four steps, neighbours together."""
+    task = ImageTask(np.random.default_rng(0).uniform(size=(6, 8, 3)))
+    for step in range(12):
+        row, column = np.divmod(numbers(task, step, 12), 8)
+        np.testing.assert_array_equal(4 * (row // 2) + column // 2, np.arange(12))
+
+
+@pytest.mark.parametrize("shape", [(5, 8), (3, 4), (1, 7), (6, 1)])
+def test_strips_hold_every_pixel_once(shape):
+    seen = np.ones(shape, bool)
+    for rows in (1, 2, 4):
+        assert sorted(in_strips(seen, rows)) == list(range(seen.size))
+    assert in_strips(np.ones((3, 3), bool), 2).tolist() == [0, 3, 1, 4, 2, 5, 6, 7, 8]
+    seen.flat[2:4] = False
+    assert sorted(in_strips(seen, 2)) == np.flatnonzero(seen).tolist()
 
 
 def test_a_step_has_one_batch_in_every_run():
@@ -437,7 +456,7 @@ def test_held_out_pixels_do_not_place_nodes():
     pixels = np.random.default_rng(0).uniform(size=(8, 8, 1)).astype(np.float32)
     task = ImageTask(pixels, 1, 0.5)
     other = pixels.copy()
-    other.reshape(-1)[task._held_out] = 0
+    other.reshape(-1)[task.split[1]] = 0
     np.testing.assert_array_equal(ImageTask(other, 1, 0.5).place(50), task.place(50))
     assert not np.array_equal(ImageTask(other, 1).place(50), ImageTask(pixels, 1).place(50))
 

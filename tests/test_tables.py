@@ -272,7 +272,7 @@ def test_the_published_protocol_is_run_and_written(pictures, tmp_path, monkeypat
     protocol = result["protocol"]
     expected = {"batch": 2**10, "steps": 20, "parameters": 341000, "pictures": ["a", "b"]}
     assert expected.items() <= protocol.items()
-    assert protocol["betas"] == [0.9, 0.99] and protocol["eps"] == 1e-15
+    assert protocol["betas"] == [0.9, 0.95] and protocol["eps"] == 1e-15
     written = (tmp_path / "out" / "image.md").read_text()
     command = "image --preset published --pictures a.png b.png --parameters 341000 --steps 20`"
     assert f"`python apps/tables.py {command}, commit " in written

@@ -214,7 +214,7 @@ class MulFAGridConfig:
     filter: FilterConfig = FilterConfig()
     lr_features: Positive = 8e-2
     """Learning rate of the features."""
-    lr_network: Positive = 3e-2
+    lr_network: Positive = 5e-2
     """Learning rate of the decoder and of the kernels' coefficients, or, with no decoder, of the
     filter network."""
 

@@ -11,8 +11,9 @@ from jgrid.field import Domain, field_from_dict, in_chunks
 from jgrid.image.files import check_pixels
 from jgrid.image.light import Tone
 from jgrid.image.metrics import psnr, ssim, ssim_gaussian
+from jgrid.image.tiles import Tiles
 from jgrid.index import r_sequence
-from jgrid.task import AbstractTask, Epochs, shuffled
+from jgrid.task import AbstractTask, shuffled
 
 import jittor as jt
 import numpy as np
@@ -25,7 +26,8 @@ SHOWN_WHOLE = 2**24  # pixels of the largest picture whose map of errors is not 
 
 
 class ImageTask(AbstractTask):
-    """Mean squared error on random pixels, without replacement within an epoch.
+    """Mean squared error on pixels of every part of the picture, without replacement within an
+    epoch.
 
     pixels: (H, W, C) in [0, 1]; seed: of the order in which pixels come; held_out: the fraction of
     the pixels, chosen by the seed, that training never sees; `evaluate` then adds psnr_train and
@@ -45,24 +47,25 @@ class ImageTask(AbstractTask):
         self._x = _centres_along(self.width)
         self._y = _centres_along(self.height)
         self._colours = self.pixels.reshape(-1, self.n_out)
-        order = shuffled(len(self._colours), np.random.default_rng((seed, 2**32)))
-        self._held_out, self._trained = np.split(order, [int(held_out * len(order))])
-        self._epochs = Epochs(self._trained, seed)
+        self._seen = np.ones(len(self._colours), bool)
+        if held_out:
+            order = shuffled(len(self._seen), np.random.default_rng((seed, 2**32)))
+            self._seen[order[: int(held_out * len(order))]] = False
+        self._tiles = Tiles(self._seen.reshape(self.height, self.width), seed)
 
     @property
     def split(self) -> tuple[np.ndarray, np.ndarray]:
         """Rows of `pixel_centres` that are trained on and rows held out, rising."""
-        return np.sort(self._trained), np.sort(self._held_out)
+        return np.flatnonzero(self._seen), np.flatnonzero(~self._seen)
 
     def place(self, n: int) -> np.ndarray:
         """n nodes where the picture changes; held-out pixels look like the nearest others here."""
-        held_out = np.zeros((self.height, self.width), bool)
-        held_out.flat[self._held_out] = True
+        held_out = ~self._seen.reshape(self.height, self.width)
         nearest = distance_transform_edt(held_out, return_distances=False, return_indices=True)
         return place_nodes(self.pixels[tuple(nearest)], n, self.seed)
 
     def sample(self, step: int, n: int) -> dict[str, jt.Var]:
-        chosen = self._epochs.rows(step, n)
+        chosen = self._tiles.rows(step, n)
         # indexing is several times slower
         batch = {"x": self._centres(chosen), "colour": self._colours.take(chosen, axis=0)}
         return {name: jt.array(values).stop_grad() for name, values in batch.items()}
@@ -76,7 +79,7 @@ class ImageTask(AbstractTask):
     def samples(self) -> tuple[np.ndarray, np.ndarray]:
         """All points that training sees and their colours, row by row: (N, 2) and (N, C) numpy
         arrays."""
-        chosen = np.sort(self._trained)
+        chosen = np.flatnonzero(self._seen)
         return self._centres(chosen), self._colours[chosen]
 
     def loss(self, model: nn.Module, batch: dict[str, jt.Var]) -> dict[str, jt.Var]:
@@ -89,10 +92,11 @@ class ImageTask(AbstractTask):
             "ssim": ssim(self.pixels, prediction),
             "ssim_gaussian": ssim_gaussian(self.pixels, prediction),
         }
-        if len(self._held_out):
+        if not self._seen.all():
             flat = prediction.reshape(-1, self.n_out)
-            metrics["psnr_train"] = psnr(self._colours[self._trained], flat[self._trained])
-            metrics["psnr_held_out"] = psnr(self._colours[self._held_out], flat[self._held_out])
+            held_out = ~self._seen
+            metrics["psnr_train"] = psnr(self._colours[self._seen], flat[self._seen])
+            metrics["psnr_held_out"] = psnr(self._colours[held_out], flat[held_out])
         return metrics
 
     def export(self, model: nn.Module, out_dir: Union[str, os.PathLike]) -> list[Path]:
