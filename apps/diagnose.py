@@ -110,8 +110,8 @@ class Config:
     verify: bool = False
     """Train the fields and compare with what was predicted."""
     choose: bool = False
-    """Choose from a list of configurations; without --image, on four pictures, and trained as
-    well."""
+    """Choose from a list of configurations, for 300 steps of Adam; without --image, on four
+    pictures, and trained as well."""
     figure: Union[Literal["spectrum", "bound", "kernel", "regression", "fourier"], None] = None
     """Draw this figure of the theory instead."""
     seed: int = 0
@@ -166,6 +166,7 @@ def table(rows: list[dict[str, Any]]) -> str:
         "features",
         "fitted PSNR",
         "held-out PSNR",
+        "held-out PSNR, Adam",
         "norm",
         "fair",
         "bound",
@@ -185,6 +186,7 @@ def _cells(row):
         f"{row['features']:,}",
         f"{row['psnr']:.2f}",
         "-" if held_out is None else f"{held_out:.2f}",
+        f"{row['adam']['psnr_held_out'][-1]:.2f}" if "adam" in row else "-",
         *(f"{row[name]:.3g}" for name in ("norm", "fair", "bound", "delta", "condition")),
         *(f"{halving[band]:.3g}" if band in halving else "-" for band in BANDS),
         f"{row['predicted']['seconds']:.1f}",
@@ -248,8 +250,8 @@ def _say_verified(name, predicted, trained, error):
 
 
 def choose_best(config: Config, pixels: Optional[np.ndarray], out: Path) -> list[Path]:
-    """The best of CANDIDATES by the predicted held-out PSNR, of the user's picture or of four; what
-    is verified also says how well that agrees with training."""
+    """The best of CANDIDATES by the held-out PSNR predicted for Adam, of the user's picture or of
+    four; what is verified also says how well that agrees with training."""
     verified = config.verify or pixels is None
     pictures = {}
     for subject, crop in _crops(pixels).items():
@@ -278,9 +280,10 @@ def _crops(pixels):
 
 
 def _over_pictures(found):
-    """The mean rank correlation and the largest regret."""
-    result = {}
-    for suffix in ("", "_adam", "_bound"):
+    """The mean rank correlations, the largest regrets and the largest error for Adam."""
+    error = max(each["prediction_error_db_adam"] for each in found)
+    result = {"prediction_error_db_adam": error}
+    for suffix in ("", "_adam", "_adam_descent", "_adam_features", "_bound"):
         correlations = [each["spearman" + suffix] for each in found]
         result["spearman" + suffix] = float(np.mean(correlations))
         result["regret_db" + suffix] = max(each["regret_db" + suffix] for each in found)

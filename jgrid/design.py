@@ -54,6 +54,11 @@ class AbstractDesign(ABC):
         """Phi^T Phi w: (M, C) -> (M, C)."""
         return self.adjoint(self.apply(w))
 
+    @abstractmethod
+    def squares(self) -> Any:
+        """The squared lengths of Phi's columns, (M, C) or (M, 1) where all channels are alike.
+        Corners of one cell that share a slot may count apart."""
+
 
 class Design(AbstractDesign):
     """Phi that is never stored: products by the grid's fused op, where it has one. For Jittor
@@ -103,8 +108,6 @@ class Design(AbstractDesign):
         return scatter((self._phi * r).sum(2), self._node, self._n_nodes)
 
     def squares(self) -> jt.Var:
-        """The squared lengths of Phi's columns, (M, C) or (M, 1) where all channels are alike;
-        corners of one cell that share a slot count apart."""
         if self._gather and self._mix is None:
             unit = jt.ones([self._n_nodes, 1, 1]) if self._unit is None else self._unit
             return self._gather.squares(self._x, unit)
@@ -132,6 +135,10 @@ class NumpyDesign(AbstractDesign):
     def gram(self, w: np.ndarray) -> np.ndarray:
         return self._of(self._design.gram, w)
 
+    def squares(self) -> np.ndarray:
+        with jt.no_grad():
+            return self._design.squares().numpy().astype(np.float64)
+
     @staticmethod
     def _of(product, v):
         with jt.no_grad():
@@ -153,11 +160,33 @@ class SparseDesign(AbstractDesign):
     def adjoint(self, r: np.ndarray) -> np.ndarray:
         return self._each(self._columns, r)
 
+    def squares(self) -> np.ndarray:
+        return np.stack([phi.multiply(phi).sum(axis=1).A1 for phi in self._columns], axis=1)
+
     @staticmethod
     def _each(matrices, v):
         if len(matrices) == 1:
             return matrices[0] @ v
         return np.stack([m @ v[:, c] for c, m in enumerate(matrices)], axis=1)
+
+
+class ScaledDesign(AbstractDesign):
+    """Phi S of a diagonal S: a design for numpy's arrays, and S (M, C)."""
+
+    precision = np.float64
+
+    def __init__(self, design: AbstractDesign, scale: np.ndarray):
+        self._design = design
+        self._scale = scale
+
+    def apply(self, w: np.ndarray) -> np.ndarray:
+        return self._design.apply(self._scale * w)
+
+    def adjoint(self, r: np.ndarray) -> np.ndarray:
+        return self._scale * self._design.adjoint(r)
+
+    def squares(self) -> np.ndarray:
+        return self._scale**2 * self._design.squares()
 
 
 def numpy_design(grid: Grid, x: np.ndarray) -> AbstractDesign:

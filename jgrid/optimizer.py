@@ -7,6 +7,10 @@ from jgrid.ops.adam import adam, fused_adam
 
 import jittor as jt
 
+# of the running means. Squares are forgotten in 20 steps: while a residual falls by orders, a
+# longer memory makes steps too small (docs/mulfa.md: 1.2 to 1.5 dB of a picture after 600 steps)
+BETAS = (0.9, 0.95)
+
 
 class Adam:
     """Adam (Kingma and Ba 2015) with a rate for each group of parameters.
@@ -25,7 +29,7 @@ class Adam:
     def __init__(
         self,
         groups: Iterable[dict[str, Any]],
-        betas: tuple[float, float] = (0.9, 0.95),
+        betas: tuple[float, float] = BETAS,
         eps: float = 1e-15,
         clip: float = 0.0,
         fused: bool = True,

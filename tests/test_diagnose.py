@@ -96,11 +96,12 @@ def test_choose(photo, tmp_path, monkeypatch):
     """On the user's picture without training, unless that is asked for; then by how much the chosen
     is worse than the best."""
     plain = run(monkeypatch, photo, tmp_path / "a", choose=True)
-    rows = {row["name"]: row["psnr_held_out"] for row in plain["pictures"]["image"]["fields"]}
+    fields = plain["pictures"]["image"]["fields"]
+    rows = {row["name"]: row["adam"]["psnr_held_out"][-1] for row in fields}
     assert plain["chosen"]["image"] == max(rows, key=rows.get) and "spearman" not in plain
     verified = run(monkeypatch, photo, tmp_path / "b", choose=True, verify=True)
     assert verified["spearman"] == 1.0 and verified["regret_db"] < 1e-3
-    for label in ("adam", "bound"):
+    for label in ("adam", "adam_descent", "adam_features", "bound"):
         assert -1 <= verified[f"spearman_{label}"] <= 1 and verified[f"regret_db_{label}"] >= 0
 
 

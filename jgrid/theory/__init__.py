@@ -11,11 +11,17 @@ grid that is linear in its features, exact and constant."""
 
 from jgrid.field.presets import LINEAR
 from jgrid.theory.bounds import Complexity, bound, complexity
-from jgrid.theory.diagnosis import Prediction, predict, train
-from jgrid.theory.dynamics import Forecast, gradient_descent, predicted_outputs
+from jgrid.theory.diagnosis import Prediction, predict, predict_adam, train
+from jgrid.theory.dynamics import (
+    AdamForecast,
+    Forecast,
+    gradient_descent,
+    predicted_outputs,
+)
 from jgrid.theory.kernels import composed_ntk, empirical_ntk, gtk, kernel_regression
 
 __all__ = [
+    "AdamForecast",
     "Complexity",
     "Forecast",
     "LINEAR",
@@ -28,6 +34,7 @@ __all__ = [
     "gtk",
     "kernel_regression",
     "predict",
+    "predict_adam",
     "predicted_outputs",
     "train",
 ]

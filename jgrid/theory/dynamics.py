@@ -1,22 +1,28 @@
 """Training predicted (paper, Theorem 1): outputs after any number of steps, dense for few points,
-by Lanczos for pictures."""
+by Lanczos for pictures; and of Adam, by a kernel of its own."""
 
+import functools
 import time
 from collections.abc import Iterator, Sequence
 from typing import Any, Optional, Union
 
-from jgrid.design import AbstractDesign
+from jgrid.design import AbstractDesign, ScaledDesign
+from jgrid.optimizer import BETAS
 
 import jittor as jt
 import numpy as np
 from scipy.linalg import eigh_tridiagonal
 
 CHECK_EVERY = 5  # Lanczos steps between tests of convergence
+FLOW_TIMES = 80  # at which the residual of Adam's flow is known
 NOTHING = 1e-5  # part of the first residual that need not be resolved further: PSNR beyond 100 dB
 
 
 def learned_part(
-    eigenvalues: np.ndarray, lr: float, steps: Sequence[int], flow: bool = False
+    eigenvalues: np.ndarray,
+    lr: float,
+    steps: Union[Sequence[float], np.ndarray],
+    flow: bool = False,
 ) -> np.ndarray:
     """p_k(lambda) = (1 - (1 - lr lambda)^k) / lambda, and k lr at 0; under gradient flow
     (1 - exp(-lr lambda k)) / lambda.
@@ -72,8 +78,8 @@ class Forecast:
     output by more than `tolerance` of the residual then (a residual below NOTHING of the first
     counts as that).
 
-    design: for numpy's arrays; y (N, C); w0 (M, C); lr None: 1 / lambda_max, the largest over the
-    channels.
+    design: for numpy's arrays; y (N, C); w0 (M, C); steps: (S,), or (S, C) for steps of each
+    channel's own; lr None: 1 / lambda_max, the largest over the channels.
 
     Attributes: weights (S, M, C); lr; lambda_max; ritz: eigenvalues of the Krylov space, a list by
     channel; residual (S, C): the predicted |y - Phi w_k|; n_products: how many pairs of products
@@ -84,7 +90,7 @@ class Forecast:
         design: AbstractDesign,
         y: np.ndarray,
         w0: np.ndarray,
-        steps: Sequence[int],
+        steps: Union[Sequence[float], np.ndarray],
         lr: Optional[float] = None,
         flow: bool = False,
         tolerance: float = 5e-3,
@@ -94,7 +100,8 @@ class Forecast:
         channels = b.shape[1]
         size = np.linalg.norm(b, axis=0)
         energy = (residual**2).sum(0)
-        steps = list(steps)
+        steps = np.asarray(steps, np.float64)
+        self.steps = steps
         v = _unit(b, size, 0)
         before = np.zeros_like(b)
         beta = np.zeros(channels)
@@ -105,7 +112,7 @@ class Forecast:
         # rounding spoils the basis slowly, so a small space may need more than its dimension
         most = 4 * len(b)
         if lr is not None and not flow:
-            most = min(most, max(1, *steps))  # p_k is a polynomial of degree k - 1
+            most = min(most, max(1, int(steps.max())))  # p_k is a polynomial of degree k - 1
         for n in range(1, most + 1):
             u = design.gram(v) - beta * before
             alpha = (v * u).sum(0)
@@ -128,12 +135,91 @@ class Forecast:
         self.n_products = len(basis) + 1
         self.residual = left
         self.lambda_max = max(r.max() for r in self.ritz)
-        # (M, C, n)
-        space = np.stack(basis, axis=-1)
-        # (S, M, C)
-        self.weights = np.stack(
-            [w0[:, c] + (space[:, c] @ new[c]).T for c in range(channels)], axis=-1
-        )
+        self._w0 = w0
+        self._basis = np.stack(basis, axis=-1)  # (M, C, n)
+        self._problem = (alphas, betas, size, energy)
+        self._flow = flow
+
+    @functools.cached_property
+    def weights(self) -> np.ndarray:
+        return self.after(self.steps)
+
+    def after(self, steps: Union[Sequence[float], np.ndarray]) -> np.ndarray:
+        """Weights after other steps, (S,) or (S, C), none beyond those it was made for -> (S, M,
+        C)."""
+        steps = np.asarray(steps, np.float64)
+        coefficients = _small(*self._problem, steps, self.lr, self._flow)[2]
+        parts = [(self._basis[:, c] @ new).T for c, new in enumerate(coefficients)]
+        return self._w0 + np.stack(parts, axis=-1)
+
+
+class AdamForecast:
+    """Weights after steps of Adam, from products with Phi alone.
+
+    Adam divides by sqrt(v_j), which for a residual that is nearly white is |phi_j| sqrt(R), with
+    phi_j the column of Phi and R a running mean of the residual's mean square. So features follow
+    gradient flow under a kernel of Adam's own,
+
+        K_A = Phi diag(1 / |phi_j|) Phi^T,   dt = rate sqrt(n / N / R)   a step,
+
+    with n of N points in a batch: seldom seen features move as far as others. It leaves out
+    Adam's inertia, so the first tens of steps are not foretold, and that early residuals are
+    anything but white.
+
+    design: for numpy's arrays; y (N, C); w0 (M, C); rates: the learning rate of every step; steps:
+    those after which weights are asked for, at most len(rates); fraction: n / N; beta: Adam's
+    second.
+
+    Attributes: weights (S, M, C); times (S, C): the flow's, a channel each; n_products, as
+    Forecast's."""
+
+    def __init__(
+        self,
+        design: AbstractDesign,
+        y: np.ndarray,
+        w0: np.ndarray,
+        rates: Sequence[float],
+        steps: Sequence[int],
+        fraction: float = 1.0,
+        beta: float = BETAS[1],
+        tolerance: float = 5e-3,
+    ):
+        # a feature that no point sees stays where it is
+        squares = np.broadcast_to(design.squares(), w0.shape)
+        seen = squares > 1e-12 * squares.max()
+        scale = np.where(seen, np.where(seen, squares, 1.0) ** -0.25, 0.0)
+        scaled = ScaledDesign(design, scale)
+        speeds = np.sqrt(fraction) * np.asarray(rates, np.float64)
+        # of the flow from 0: what the start says is part of the target
+        target = y - design.apply(w0)
+        longest = 4 * speeds.sum() / np.sqrt(np.mean(target**2))
+        while True:
+            times = np.concatenate([[0.0], np.geomspace(1e-6 * longest, longest, FLOW_TIMES)])
+            flow = Forecast(
+                scaled, target, np.zeros_like(w0), times, lr=1.0, flow=True, tolerance=tolerance
+            )
+            reached = _adam_times(times, flow.residual**2 / len(y), speeds, beta)
+            if reached.max() <= longest:
+                break
+            longest = 2 * reached.max()
+        self.n_products = flow.n_products
+        self.times = reached[np.asarray(steps) - 1]
+        self.weights = w0 + scale * flow.after(self.times)
+
+
+def _adam_times(times, energy, rates, beta):
+    """The time of a flow after each step of Adam, (K, C): its mean square of the residual is energy
+    (T, C) at `times` (T,)."""
+    channels = range(energy.shape[1])
+    now = np.zeros(energy.shape[1])
+    mean = np.zeros(energy.shape[1])
+    reached = []
+    for k, rate in enumerate(rates):
+        left = np.array([np.interp(now[c], times, energy[:, c]) for c in channels])
+        mean = beta * mean + (1 - beta) * left
+        now = now + rate / np.sqrt(np.maximum(mean / (1 - beta ** (k + 1)), 1e-300))
+        reached.append(now)
+    return np.array(reached)
 
 
 def _unit(v, size, floor):
@@ -156,7 +242,8 @@ def _small(alphas, betas, size, energy, steps, lr, flow):
         values = np.maximum(values, 0)
         first = size[c] * vectors[0]
         # (S, n)
-        modes = learned_part(values, lr, steps, flow) * first
+        of_channel = steps if steps.ndim == 1 else steps[:, c]
+        modes = learned_part(values, lr, of_channel, flow) * first
         coefficients.append(vectors @ modes.T)
         left.append(np.sqrt(np.maximum(energy[c] - 2 * modes @ first + modes**2 @ values, 0)))
     return [values for values, _ in pairs], lr, coefficients, np.stack(left, axis=-1)
