@@ -381,8 +381,8 @@ def test_a_feature_that_no_point_sees_stays():
 
 
 def test_adam_is_foretold():
-    """The library's trainer, at held-out pixels too: to half a decibel, where the kernel of gradient
-    descent misses by 1.5 and 2.7."""
+    """The library's trainer, at held-out pixels too: to half a decibel, where the kernel of
+    gradient descent misses by 1.5 and 2.7."""
     task = jgrid.ImageTask(skimage.data.astronaut()[60:124, 190:254] / 255, held_out=0.25)
     config = dataclasses.replace(jgrid.theory.LINEAR["grid:dense"], finest=40, coarsest=6, levels=3)
     training = TrainConfig(steps=200, seed=0)

@@ -182,7 +182,7 @@ class AdamForecast:
         steps: Sequence[int],
         fraction: float = 1.0,
         beta: float = BETAS[1],
-        tolerance: float = 5e-3,
+        tolerance: float = 2e-2,
     ):
         # a feature that no point sees stays where it is
         squares = np.broadcast_to(design.squares(), w0.shape)
