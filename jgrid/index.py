@@ -141,10 +141,10 @@ class GridIndex(AbstractIndex):
 
     By a lattice nodes that share a slot lie as far apart as they can, and neighbours share with
     neighbours: a level repeats itself, like a tiling, and levels of other cells repeat elsewhere.
-    By a hash (Mueller et al. 2022, eq. 4) they lie anywhere, side by side too. In the plane, with a
-    table that is no power of two, as theirs are, it could leave a third of the slots empty (600
-    cells, 23,424 slots). There rows of nodes along axis 0 stay whole and start where the prime
-    says:
+    By a hash (Mueller et al. 2022, eq. 4) they lie anywhere, side by side too. Theirs is made for
+    tables of a power of two. In the plane other sizes could stay empty by a third (600 cells,
+    23,424 slots), so for them rows of nodes along axis 0 stay whole and start where the prime says,
+    which makes a lattice too, though not the best one:
 
         slot(c) = floor(table_size frac((c_0 spread + c_1 prime_1) / 2^32))
         spread  = floor(2^32 / table_size) + 1

@@ -7,7 +7,7 @@ import json
 from benchmarks import __main__ as benchmarks
 from benchmarks import problem, suite
 from benchmarks.race import race, summary
-from jgrid import GridIndex
+from jgrid import GridIndex, optimizer
 from jgrid.field import Domain, field_from_dict
 
 import numpy as np
@@ -69,6 +69,10 @@ def test_quick_form_fills_every_entry(tmp_path, capsys):
     ]
     assert entry["faces"]["sparse"] == entry["faces"]["dense"] > 0
     assert "### step" in capsys.readouterr().out
+
+
+def test_peers_have_the_trainers_adam():
+    assert problem.BETAS == optimizer.BETAS
 
 
 def test_peers_start_from_jgrids_grids():

@@ -221,6 +221,17 @@ def test_a_step_sees_every_part_of_the_picture():
         np.testing.assert_array_equal(4 * (row // 2) + column // 2, np.arange(12))
 
 
+@pytest.mark.parametrize("n", [7, 11, 24, 29])
+def test_no_pixel_is_seen_less_than_others(n):
+    """Also where n does not divide the picture: what an epoch leaves out is another part each
+    time."""
+    task = ImageTask(np.random.default_rng(0).uniform(size=(5, 8, 3)), seed=1)
+    steps = 2000
+    seen = sum(np.bincount(task._tiles.rows(step, n), minlength=40) for step in range(steps))
+    mean = n * steps / 40
+    assert seen.sum() == n * steps and np.abs(seen - mean).max() < 5 * mean**0.5
+
+
 @pytest.mark.parametrize("shape", [(5, 8), (3, 4), (1, 7), (6, 1)])
 def test_strips_hold_every_pixel_once(shape):
     seen = np.ones(shape, bool)

@@ -371,6 +371,22 @@ def test_adams_flow_equals_a_loop():
     assert (half.times[-1] < found.times[-1]).all()
 
 
+def test_a_channel_of_adam_does_not_depend_on_the_others():
+    """Though one has nothing to learn, and one is learned exactly."""
+    grid = Grid(GridIndex(1, [12]), InterpolationKernel(), 3, scale=0.0)
+    x = np.linspace(0, 1, 40, dtype=np.float32)[:, None]
+    y = np.concatenate([np.sin(20 * x), 0 * x, x], axis=1).astype(np.float64)
+    design = SparseDesign(grid, x)
+    found = AdamForecast(design, y, np.zeros((13, 3)), [0.02] * 60, [60]).weights[0]
+    alone = AdamForecast(design, y[:, :1], np.zeros((13, 1)), [0.02] * 60, [60]).weights[0]
+    close(found[:, :1], alone, 1e-3)
+    assert not found[:, 1].any() and np.abs(design.apply(found)[:, 2] - x[:, 0]).max() < 1e-3
+    assert not AdamForecast(design, 0 * y, np.zeros((13, 3)), [0.02], [1]).weights.any()
+    for step in (0, 61):
+        with pytest.raises(ValueError, match="from 1 to 60"):
+            AdamForecast(design, y, np.zeros((13, 3)), [0.02] * 60, [step])
+
+
 def test_a_feature_that_no_point_sees_stays():
     grid = Grid(GridIndex(1, [8]), InterpolationKernel(), 1, scale=0.5)
     x = np.linspace(0, 0.4, 9, dtype=np.float32)[:, None]
@@ -406,6 +422,9 @@ def test_what_cannot_be_predicted_is_refused():
     for steps in (0, [0, 5], []):
         with pytest.raises(ValueError, match="`steps` must be"):
             jgrid.theory.predict(task, linear, steps)
+    for unknown in ({"minutes": 1.0}, {"clip": 1.0}, {"ema": 0.9}):
+        with pytest.raises(ValueError, match="must be 0 for Adam"):
+            jgrid.theory.predict_adam(task, linear, TrainConfig(**unknown))
     with pytest.raises(ValueError, match="`subject` must be points"):
         jgrid.theory.predict((np.zeros((5, 2)), np.zeros((4, 3))), linear)
 

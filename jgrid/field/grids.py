@@ -158,7 +158,8 @@ class HashGridConfig:
     channels: Channels = 4
     """Features per node; with no decoder always the output size."""
     table_size: TableSize = 23970
-    """Most nodes a level may own; Instant-NGP's hash where it is a power of two."""
+    """Most nodes a level may own; in the plane the hash is Instant-NGP's where it is a power of
+    two."""
     fold: Fold = "hash"
     """How larger levels share their table: lattice, as far apart as they can, or hash, anywhere."""
     profile: Profile = "linear"

@@ -18,8 +18,9 @@ def in_strips(seen: np.ndarray, rows: int) -> np.ndarray:
 
 
 class Tiles:
-    """Pixels of a picture, one of every tile at a step: n tiles of k neighbours each, which take
-    turns in k steps, an epoch, each from a place of its own and by a stride of the epoch's own.
+    """Pixels of a picture, one of every tile at a step: n tiles of k neighbours each, whose pixels
+    take turns in k steps, an epoch. Every tile begins at a pixel of its own; all move on by the
+    same stride, the epoch's own.
 
     A step then sees all parts of the picture alike, so its gradient varies less than that of pixels
     drawn from all, and neighbours in the picture are neighbours in the batch, and so in the caches.
@@ -35,8 +36,8 @@ class Tiles:
         self._epoch = -1
 
     def rows(self, step: int, n: int) -> np.ndarray:
-        """The flat numbers of n pixels, or of all where there are fewer; an epoch leaves out, at
-        either end, the rest that n does not divide."""
+        """The flat numbers of n pixels, or of all where there are fewer. An epoch leaves out the
+        rest that n does not divide, in another place each time."""
         n = min(n, self._total)
         k = self._total // n
         if n != self._n:
@@ -47,7 +48,9 @@ class Tiles:
         if epoch != self._epoch:
             self._epoch = epoch
             rng = np.random.default_rng((self._seed, epoch))
-            self._first = rng.integers(self._total - n * k + 1) + k * np.arange(n)
+            begin = rng.integers(self._total) if self._total % n else 0
+            self._first = begin + k * np.arange(n)
             self._start = rng.integers(k, size=n)
             self._stride = rng.choice([s for s in range(1, k + 1) if math.gcd(s, k) == 1])
-        return self._order.take(self._first + (self._start + turn * self._stride) % k)
+        place = self._first + (self._start + turn * self._stride) % k
+        return self._order.take(place, mode="wrap")

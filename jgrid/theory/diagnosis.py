@@ -139,8 +139,12 @@ def predict_adam(
     frozen; nothing is trained. An approximation: see `AdamForecast`.
 
     training: None for TrainConfig(steps=ADAM_STEPS); the rest as for `predict`. Some 15 of the
-    steps are checked; lr is the features' rate before it decays."""
+    steps are checked; lr is the features' rate before it decays. ValueError also for training by
+    the clock, clipped or averaged."""
     training = training or TrainConfig(steps=ADAM_STEPS)
+    for name in ("minutes", "clip", "ema"):
+        if getattr(training, name):
+            raise ArgumentError(name, "must be 0 for Adam to be foretold")
     checked = checked_steps(training.steps)
 
     def forecast(design, y, w0, field):
@@ -283,7 +287,7 @@ def ranked(rows: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
 
     def score(row):
         if "adam" in row:
-            return row["adam"]["psnr_held_out"][-1]
+            return (row["adam"]["psnr_held_out"] or row["adam"]["psnr"])[-1]
         return row["psnr"] if row["psnr_held_out"] is None else row["psnr_held_out"]
 
     return sorted(rows, key=score, reverse=True)

@@ -163,12 +163,12 @@ class AdamForecast:
         K_A = Phi diag(1 / |phi_j|) Phi^T,   dt = rate sqrt(n / N / R)   a step,
 
     with n of N points in a batch: seldom seen features move as far as others. It leaves out
-    Adam's inertia, so the first tens of steps are not foretold, and that early residuals are
-    anything but white.
+    Adam's inertia, and early residuals are anything but white: the first tens of steps are not
+    foretold.
 
     design: for numpy's arrays; y (N, C); w0 (M, C); rates: the learning rate of every step; steps:
-    those after which weights are asked for, at most len(rates); fraction: n / N; beta: Adam's
-    second.
+    those after which weights are asked for, from 1 to len(rates); fraction: n / N; beta: Adam's
+    second. ValueError for other steps.
 
     Attributes: weights (S, M, C); times (S, C): the flow's, a channel each; n_products, as
     Forecast's."""
@@ -184,6 +184,8 @@ class AdamForecast:
         beta: float = BETAS[1],
         tolerance: float = 2e-2,
     ):
+        if min(steps) < 1 or max(steps) > len(rates):
+            raise ValueError(f"steps must be from 1 to {len(rates)}, got {list(steps)}")
         # a feature that no point sees stays where it is
         squares = np.broadcast_to(design.squares(), w0.shape)
         seen = squares > 1e-12 * squares.max()
@@ -192,32 +194,36 @@ class AdamForecast:
         speeds = np.sqrt(fraction) * np.asarray(rates, np.float64)
         # of the flow from 0: what the start says is part of the target
         target = y - design.apply(w0)
-        longest = 4 * speeds.sum() / np.sqrt(np.mean(target**2))
+        first = np.mean(target**2, axis=0)
+        first = np.where(first > 0, first, 1.0)  # a channel with nothing to learn
+        longest = 4 * speeds.sum() / np.sqrt(first)
         while True:
-            times = np.concatenate([[0.0], np.geomspace(1e-6 * longest, longest, FLOW_TIMES)])
+            shares = np.concatenate([[0.0], np.geomspace(1e-6, 1, FLOW_TIMES)])
+            times = shares[:, None] * longest
             flow = Forecast(
                 scaled, target, np.zeros_like(w0), times, lr=1.0, flow=True, tolerance=tolerance
             )
-            reached = _adam_times(times, flow.residual**2 / len(y), speeds, beta)
-            if reached.max() <= longest:
+            energy = np.maximum(flow.residual**2 / len(y), NOTHING**2 * first)
+            reached = _adam_times(times, energy, speeds, beta)
+            if not (reached[-1] > longest).any():
                 break
-            longest = 2 * reached.max()
+            longest = np.maximum(longest, 2 * reached[-1])
         self.n_products = flow.n_products
         self.times = reached[np.asarray(steps) - 1]
         self.weights = w0 + scale * flow.after(self.times)
 
 
 def _adam_times(times, energy, rates, beta):
-    """The time of a flow after each step of Adam, (K, C): its mean square of the residual is energy
-    (T, C) at `times` (T,)."""
+    """The time of a flow after each step of Adam, (K, C), where the residual's mean square is
+    energy (T, C) at `times` (T, C)."""
     channels = range(energy.shape[1])
     now = np.zeros(energy.shape[1])
     mean = np.zeros(energy.shape[1])
     reached = []
     for k, rate in enumerate(rates):
-        left = np.array([np.interp(now[c], times, energy[:, c]) for c in channels])
+        left = np.array([np.interp(now[c], times[:, c], energy[:, c]) for c in channels])
         mean = beta * mean + (1 - beta) * left
-        now = now + rate / np.sqrt(np.maximum(mean / (1 - beta ** (k + 1)), 1e-300))
+        now = now + rate / np.sqrt(mean / (1 - beta ** (k + 1)))
         reached.append(now)
     return np.array(reached)
 
