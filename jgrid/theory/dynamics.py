@@ -182,7 +182,7 @@ class AdamForecast:
         steps: Sequence[int],
         fraction: float = 1.0,
         beta: float = BETAS[1],
-        tolerance: float = 2e-2,
+        tolerance: float = 5e-3,
     ):
         if min(steps) < 1 or max(steps) > len(rates):
             raise ValueError(f"steps must be from 1 to {len(rates)}, got {list(steps)}")
