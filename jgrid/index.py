@@ -248,15 +248,15 @@ class GridIndex(AbstractIndex):
         """Integer corners (N, L, 2^D, D) -> slots of their levels' tables (N, L, 2^D)."""
         size = jt.array64(self.size).unsqueeze(-1)
         primes = jt.array64(np.array(HASH_PRIMES[: self.dim]))
-        mask = jt.array64(np.array([0xFFFFFFFF]))
-        wide = (corner.int64() * primes) & mask
+        wide = (corner.int64() * primes) % _two_to_the_32nd(self.dim)
         hashed = wide[..., 0]
         for axis in range(1, self.dim):
             hashed = hashed ^ wide[..., axis]
         slot = hashed % size
         if self.spread.any():
             along = wide[..., 0] * jt.array64(self.spread).unsqueeze(-1)
-            share = (((along + wide[..., 1]) & mask) * size) >> jt.array64(np.array([32]))
+            whole = _two_to_the_32nd(2**self.dim)
+            share = ((along + wide[..., 1]) % whole) * size // whole
             chosen = jt.array(self.spread > 0).unsqueeze(-1).broadcast(slot.shape)
             slot = jt.ternary(chosen, share, slot)
         return slot.int32()
@@ -277,6 +277,12 @@ class GridIndex(AbstractIndex):
                 axes = np.meshgrid(*(np.arange(c + 1) / c for c in cells[::-1]), indexing="ij")
                 parts.append(np.stack([a.ravel() for a in axes[::-1]], axis=-1))
         return np.concatenate(parts).astype(np.float32)
+
+
+def _two_to_the_32nd(n: int) -> jt.Var:
+    """2^32, n times. Jittor makes an array of one number a constant of its kernels, and in a process
+    that had run an app before, such a mask of 32 bits was seen to do nothing."""
+    return jt.array64(np.full(n, 2**32))
 
 
 class FourierIndex(AbstractIndex):

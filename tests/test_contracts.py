@@ -81,6 +81,7 @@ def test_an_index_gives_nodes_and_offsets(index):
     node, offset = in_numpy(index, x)
     assert node.shape == (len(x), index.k) and node.dtype == np.int32
     assert offset.shape == (len(x), index.k, index.dim) and offset.dtype == np.float32
+    # also after the apps' tests, which run before these in a process: see _two_to_the_32nd
     assert node.min() >= 0 and node.max() < index.n_nodes
     assert np.isfinite(offset).all()
 

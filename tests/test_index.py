@@ -136,7 +136,8 @@ def test_a_hash_of_the_plane_fills_tables_of_any_size(size, cells):
     index = GridIndex(len(cells), [cells], size, "hash")
     axes = np.meshgrid(*[np.arange(c + 1) for c in cells], indexing="ij")
     corner = np.stack([a.ravel() for a in axes], axis=1).astype(np.int32)
-    slot = index._slot(jt.array(corner[:, None, None])).numpy().ravel()
+    corner = np.repeat(corner[:, None, None], 2 ** len(cells), axis=2)
+    slot = index._slot(jt.array(corner)).numpy()[..., 0].ravel()
     load = np.bincount(slot, minlength=size)
     mean = len(corner) / size
     assert len(load) == size
