@@ -280,8 +280,8 @@ class GridIndex(AbstractIndex):
 
 
 def _two_to_the_32nd(n: int) -> jt.Var:
-    """2^32, n times. Jittor makes an array of one number a constant of its kernels, and in a process
-    that had run an app before, such a mask of 32 bits was seen to do nothing."""
+    """2^32, n times. Jittor makes an array of one number a constant of its kernels, and in a
+    process that had run an app before, such a mask of 32 bits was seen to do nothing."""
     return jt.array64(np.full(n, 2**32))
 
 
