@@ -10,15 +10,12 @@ result.json, tables and plots."""
 
 import os
 import platform
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, Optional, Union
 
 from jgrid import cli, picture, report
 from jgrid.checkpoint import write_json
 from jgrid.config import ArgumentError, Count, Share, config
-from jgrid.field import DenseGridConfig, FourierGridConfig, HashGridConfig, RadialGridConfig
-from jgrid.field.presets import LINEAR, NO_DECODER
 from jgrid.image.files import load_image
 from jgrid.image.task import ImageTask
 from jgrid.run import make_folder, write_run
@@ -35,60 +32,11 @@ from jgrid.theory.diagnosis import (
 
 import numpy as np
 import skimage.data
+from diagnose_fields import CANDIDATES, MODELS
 from typing_extensions import Literal
 
-MODELS = {
-    "linear grid": LINEAR["grid:dense"],
-    "hash grid": LINEAR["grid:hash"],
-    "smooth grid": replace(LINEAR["grid:dense"], profile="smooth"),
-    "FourierGrid": LINEAR["grid:fourier"],
-    "radial kernels": LINEAR["grid:radial"],
-    "MulFA, kernel frozen at its start (= a linear grid)": LINEAR["grid:mulfa"],
-    "MulFA, the literal random kernel frozen": LINEAR["grid:mulfa-literal"],
-}
-
-
-def _linear(cells: int) -> DenseGridConfig:
-    return DenseGridConfig(finest=cells, levels=1, decoder=NO_DECODER)
-
-
-def _levels(levels: int, cells: int) -> DenseGridConfig:
-    return DenseGridConfig(finest=cells, coarsest=10, levels=levels, decoder=NO_DECODER)
-
-
-def _hash(table: int) -> HashGridConfig:
-    return HashGridConfig(finest=120, coarsest=8, levels=6, table_size=table, decoder=NO_DECODER)
-
-
-def _fourier(cells: int, octaves: int) -> FourierGridConfig:
-    return FourierGridConfig(finest=cells, octaves=octaves, decoder=NO_DECODER)
-
-
-def _radial(nodes: int) -> RadialGridConfig:
-    return RadialGridConfig(nodes=nodes, decoder=NO_DECODER)
-
-
-# what --choose chooses from
-CANDIDATES = {
-    "linear, 20 cells": _linear(20),
-    "linear, 40 cells": _linear(40),
-    "linear, 60 cells": _linear(60),
-    "linear, 80 cells": _linear(80),
-    "linear, 120 cells": _linear(120),
-    "linear, 3 levels to 40 cells": _levels(3, 40),
-    "linear, 4 levels to 80 cells": _levels(4, 80),
-    "linear, 4 levels to 120 cells": _levels(4, 120),
-    "hash, tables of 500": _hash(500),
-    "hash, tables of 2000": _hash(2000),
-    "FourierGrid, 20 cells, 1 octaves": _fourier(20, 1),
-    "FourierGrid, 40 cells, 1 octaves": _fourier(40, 1),
-    "FourierGrid, 20 cells, 3 octaves": _fourier(20, 3),
-    "radial, 1000 nodes": _radial(1000),
-    "radial, 4000 nodes": _radial(4000),
-}
 PICTURES = ("astronaut", "chelsea", "coffee", "rocket")
 SIDE = 128  # of the crops of these
-ADAM_COLUMN = 4  # of the tables, where something foretold Adam
 FIGURES = {
     "spectrum": figures.spectrum,
     "bound": figures.bound,
@@ -175,7 +123,7 @@ def table(rows: list[dict[str, Any]]) -> str:
         "features",
         "fitted PSNR",
         "held-out PSNR",
-        f"held-out PSNR, {ADAM_STEPS} steps of Adam",
+        *([f"held-out PSNR, {ADAM_STEPS} steps of Adam"] if "adam" in rows[0] else []),
         "norm",
         "fair",
         "bound",
@@ -184,11 +132,7 @@ def table(rows: list[dict[str, Any]]) -> str:
         *(f"half of {band}" for band in BANDS),
         "seconds",
     ]
-    lines = [_cells(row) for row in ranked(rows)]
-    if not any("adam" in row for row in rows):
-        for line in [head, *lines]:
-            del line[ADAM_COLUMN]
-    return report.markdown(head, lines)
+    return report.markdown(head, [_cells(row) for row in ranked(rows)])
 
 
 def _cells(row):
@@ -199,7 +143,7 @@ def _cells(row):
         f"{row['features']:,}",
         f"{row['psnr']:.2f}",
         "-" if held_out is None else f"{held_out:.2f}",
-        f"{row['adam']['psnr_held_out'][-1]:.2f}" if "adam" in row else "-",
+        *([f"{row['adam']['psnr_held_out'][-1]:.2f}"] if "adam" in row else []),
         *(f"{row[name]:.3g}" for name in ("norm", "fair", "bound", "delta", "condition")),
         *(f"{halving[band]:.3g}" if band in halving else "-" for band in BANDS),
         f"{row['predicted']['seconds']:.1f}",

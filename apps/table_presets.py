@@ -20,8 +20,8 @@ from jgrid.field import (
 )
 from jgrid.field.presets import NO_DECODER, SCENE, SURFACE
 
-import diagnose
 import numpy as np
+from diagnose_fields import CANDIDATES, MODELS
 
 MULFA = "MulFAGrid"
 OPTDNN = "OptDNN (Nesterov) on linear grids"
@@ -118,7 +118,7 @@ VIEWS_SMALL = {
 }
 THEORY = {
     **{
-        name: diagnose.CANDIDATES[name]
+        name: CANDIDATES[name]
         for name in (
             "linear, 80 cells",
             "linear, 4 levels to 80 cells",
@@ -181,7 +181,7 @@ PRESETS = {
     },
     "theory": {
         "cpu": Preset(THEORY, 300, side=128, subjects=2),
-        "paper": Preset(diagnose.MODELS, 2000),
+        "paper": Preset(MODELS, 2000),
     },
     "fourier": {
         "cpu": Preset(ENCODINGS, 500, seeds=2, side=64),

@@ -72,6 +72,10 @@ class Prediction(NamedTuple):
     design: AbstractDesign
 
 
+def _curves(prediction: Prediction) -> Curves:
+    return Curves(prediction.psnr, prediction.psnr_held_out, prediction.seconds)
+
+
 def split_points(subject: Subject) -> Points:
     """The points of an ImageTask, or of a pair of points (N, D) in [0, 1] and values (N, C), of
     which none is held out."""
@@ -258,11 +262,7 @@ def diagnose(
         "lr": prediction.lr,
         "products": prediction.forecast.n_products,
         "steps": prediction.steps,
-        "predicted": {
-            "psnr": prediction.psnr,
-            "psnr_held_out": held_out,
-            "seconds": prediction.seconds,
-        },
+        "predicted": _curves(prediction)._asdict(),
         "psnr": prediction.psnr[-1],
         "psnr_held_out": held_out[-1] if held_out else None,
         **measures(task, prediction),
@@ -341,12 +341,7 @@ def choose(
     for name, config in candidates.items():
         row = diagnose(task, name, config, steps, seed)
         adam = predict_adam(task, config, seed=seed)
-        row["adam"] = {
-            "steps": adam.steps,
-            "psnr": adam.psnr,
-            "psnr_held_out": adam.psnr_held_out,
-            "seconds": adam.seconds,
-        }
+        row["adam"] = {"steps": adam.steps, **_curves(adam)._asdict()}
         if verified:
             verify(row, task, config, seed)
             row["psnr_held_out_adam"] = train_by_adam(task, config, seed)

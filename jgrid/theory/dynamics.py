@@ -83,7 +83,7 @@ class Forecast:
 
     Attributes: weights (S, M, C); lr; lambda_max; ritz: eigenvalues of the Krylov space, a list by
     channel; residual (S, C): the predicted |y - Phi w_k|; n_products: how many pairs of products
-    with Phi and Phi^T it took."""
+    with Phi and Phi^T it took. The Krylov space stays with it, about n_products M C numbers."""
 
     def __init__(
         self,
@@ -197,8 +197,8 @@ class AdamForecast:
         first = np.mean(target**2, axis=0)
         first = np.where(first > 0, first, 1.0)  # a channel with nothing to learn
         longest = 4 * speeds.sum() / np.sqrt(first)
+        shares = np.concatenate([[0.0], np.geomspace(1e-6, 1, FLOW_TIMES)])
         while True:
-            shares = np.concatenate([[0.0], np.geomspace(1e-6, 1, FLOW_TIMES)])
             times = shares[:, None] * longest
             flow = Forecast(
                 scaled, target, np.zeros_like(w0), times, lr=1.0, flow=True, tolerance=tolerance
