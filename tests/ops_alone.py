@@ -25,7 +25,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 from cuda_emulation.light import LAUNCHED  # noqa: E402
 from two_devices import CASES  # noqa: E402
 
-HEADERS = ("launch.h", "gather.h", "adam.h", "render.h", "mlp_steps.h", "mlp_cuda.h")
+HEADERS = ("launch.h", "gather.h", "adam.h", "scale.h", "render.h", "mlp_steps.h", "mlp_cuda.h")
 TYPES = {"float32": "float", "int32": "int32_t", "uint8": "uint8_t"}
 # what an op's text names of a variable, and a place for it on the device
 PROGRAM = """

@@ -9,6 +9,7 @@ import sys
 from jgrid import MLP, Grid, GridIndex, InterpolationKernel, MulFAGainKernel, MulFAKernel
 from jgrid.ops.channels import add_scaled, dot
 from jgrid.ops.norm import fused_norm_relu
+from jgrid.ops.scale import fused_scale
 from jgrid.ops.siren import fused_siren_errors
 from jgrid.optimizer import Adam
 from jgrid.weightspace.zoo import siren_start
@@ -125,3 +126,11 @@ def test_the_whole_suite_on_a_gpu(repository):
 
 if __name__ == "__main__":
     print(digest())
+
+
+def test_arrays_are_scaled_in_one_op():
+    rng = np.random.default_rng(0)
+    arrays = [rng.normal(size=shape).astype(np.float32) for shape in ((5000, 3), (7,), (1, 2, 3))]
+    scaled = fused_scale([jt.array(a) for a in arrays], jt.array([np.float32(-2.5)]))
+    for array, found in zip(arrays, scaled):
+        np.testing.assert_array_equal(found.numpy(), array * np.float32(-2.5))

@@ -34,6 +34,7 @@ BODIES = {
     "Slope",
     "Squares",
     "Adam",
+    "Scale",
     "March",
     "Visible",
     "Composite",

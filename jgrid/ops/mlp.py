@@ -4,6 +4,7 @@ import functools
 from collections.abc import Sequence
 
 from jgrid.ops.function import Function, header, pull_back_gradients
+from jgrid.ops.scale import fused_scale
 
 import jittor as jt
 from jittor import nn
@@ -200,7 +201,7 @@ class _Scaled(Function):
         self.gated = gated
 
     def execute(self, *inputs):
-        return tuple(g * inputs[-1] for g in self.gradients)
+        return tuple(fused_scale(self.gradients, inputs[-1]))
 
     def grad(self, *cotangents):
         def plain(z, *network):

@@ -14,7 +14,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from jgrid.ops import adam, channels, function, gather, mlp, norm, render, siren
+from jgrid.ops import adam, channels, function, gather, mlp, norm, render, scale, siren
 
 import jittor as jt
 
@@ -23,7 +23,7 @@ from .nvcc import rewrite, waits
 HEADERS = tuple(
     Path(__file__).with_name(f"{name}.h") for name in ("memory", "vectors", "device", "light")
 )
-OPS = (adam, channels, function, gather, mlp, norm, render, siren)
+OPS = (adam, channels, function, gather, mlp, norm, render, scale, siren)
 ORDERS = ("forwards", "backwards", "shuffled")
 # what an op's source launches, with its template arguments: a body, or a function on an Mlp
 LAUNCHED = re.compile(r"(\w+)(<[^{]*>)?(?: f\{|\(mlp,)")
