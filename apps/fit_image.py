@@ -44,6 +44,9 @@ class Config:
     """auto takes CUDA where it is usable."""
     held_out: Share = 0.0
     """Fraction of the pixels that training never sees; their PSNR is reported apart."""
+    prior: bool = True
+    """Where pixels are held out, learn there what a smooth function through the others would be,
+    its smoothness chosen by cross-validation; without it, nothing."""
     scale: Annotated[int, Interval(ge=1, le=64)] = 1
     """Also render the field at this many times the resolution."""
     from_: cli.From = None
@@ -100,6 +103,8 @@ def fit(config: Config, device: str) -> list[Path]:
             trainer = LeastSquares(task, model, config.solve, run.folder)
         else:
             trainer = run.trainer(task, model)
+        if config.prior:
+            fill(task)
         run.make_folder()
     if tone:
         explain(tone, pixels)
@@ -144,6 +149,16 @@ def render_again(config: Config) -> list[Path]:
     paths += measured(model, height, width, tone, out)
     print("\n".join(str(p) for p in paths))
     return paths
+
+
+def fill(task: ImageTask) -> None:
+    """Have a task learn, at the pixels that are held out, what the others let expect; say so."""
+    belief = task.believe()
+    if belief is not None and parallel.is_first:
+        print(
+            "held-out pixels are learned as the others let expect (--no-prior: not at all),"
+            f" {-10 * np.log10(max(belief.error, 1e-12)):.1f} dB by cross-validation"
+        )
 
 
 def explain(tone: Tone, pixels: np.ndarray) -> None:

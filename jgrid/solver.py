@@ -121,11 +121,13 @@ def conjugate_gradients(
     y: jt.Var,
     iterations: int,
     tolerance: float,
-    tikhonov: float = 0.0,
+    tikhonov: Union[float, jt.Var] = 0.0,
     callback: Optional[Callback] = None,
     progress: bool = False,
 ) -> tuple[int, float]:
-    """`solve` for Jittor variables, always by iterations."""
+    """`solve` for Jittor variables, always by iterations; tikhonov may be (M, 1), each node's
+    own."""
+    ridged = isinstance(tikhonov, jt.Var) or tikhonov > 0
     bar = tqdm(total=iterations, disable=not progress, unit="iteration", dynamic_ncols=True)
     with jt.no_grad(), bar:
         design = Design(grid, x)
@@ -139,11 +141,11 @@ def conjugate_gradients(
             """z = P s of s = Phi^T r - tikhonov w; <s, z>, but zero for a channel that is done,
             which halts it; and |r|^2."""
             s = design.adjoint(r)
-            s = s - tikhonov * w if tikhonov else s
+            s = s - tikhonov * w if ridged else s
             z = inverse * s
             gamma = dot(s, z)
             squared = dot(r, r)
-            whole = squared + tikhonov * dot(w, w) if tikhonov else squared
+            whole = squared + dot(w, tikhonov * w) if ridged else squared
             unsolved = (gamma > max(tolerance, ROUNDING) ** 2 * whole) & (squared > least)
             return z, gamma * unsolved, squared
 
@@ -151,7 +153,7 @@ def conjugate_gradients(
         p, gamma, squared = gradient()
         for iteration in range(1, iterations + 1):
             q = design.apply(p)
-            length = dot(q, q) + tikhonov * dot(p, p) if tikhonov else dot(q, q)
+            length = dot(q, q) + dot(p, tikhonov * p) if ridged else dot(q, q)
             alpha = gamma / jt.maximum(length, TINY)
             w = add_scaled(w, alpha, p)
             r = add_scaled(r, -alpha, q)

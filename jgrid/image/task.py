@@ -13,6 +13,7 @@ from jgrid.image.light import Tone
 from jgrid.image.metrics import psnr, ssim, ssim_gaussian
 from jgrid.image.tiles import Tiles
 from jgrid.index import r_sequence
+from jgrid.prior import Belief, believe
 from jgrid.task import AbstractTask, shuffled
 
 import jittor as jt
@@ -31,7 +32,7 @@ class ImageTask(AbstractTask):
 
     pixels: (H, W, C) in [0, 1]; seed: of the order in which pixels come; held_out: the fraction of
     the pixels, chosen by the seed, that training never sees; `evaluate` then adds psnr_train and
-    psnr_held_out.
+    psnr_held_out. Training passes them by, or after `believe` learns what the others let expect.
     """
 
     dim = 2
@@ -51,7 +52,27 @@ class ImageTask(AbstractTask):
         if held_out:
             order = shuffled(len(self._seen), np.random.default_rng((seed, 2**32)))
             self._seen[order[: int(held_out * len(order))]] = False
+        self._learned = self._seen
         self._tiles = Tiles(self._seen.reshape(self.height, self.width), seed)
+
+    def believe(self) -> Optional[Belief]:
+        """From now on learn at held-out pixels what the others let expect, by `jgrid.prior`;
+        returns that, in the order of `split`, or None where all pixels are seen."""
+        seen, held_out = self.split
+        if not len(held_out):
+            return None
+        belief = believe(
+            self._centres(seen),
+            self._colours[seen],
+            self._centres(held_out),
+            (self.width, self.height),
+            self.seed,
+        )
+        self._colours = self._colours.copy()
+        self._colours[held_out] = np.clip(belief.values, 0, 1)
+        self._learned = np.ones_like(self._seen)
+        self._tiles = Tiles(self._learned.reshape(self.height, self.width), self.seed)
+        return belief
 
     @property
     def split(self) -> tuple[np.ndarray, np.ndarray]:
@@ -77,9 +98,9 @@ class ImageTask(AbstractTask):
         return np.stack([self._x.take(x), self._y.take(y)], axis=1)
 
     def samples(self) -> tuple[np.ndarray, np.ndarray]:
-        """All points that training sees and their colours, row by row: (N, 2) and (N, C) numpy
+        """All points that training learns and their colours, row by row: (N, 2) and (N, C) numpy
         arrays."""
-        chosen = np.flatnonzero(self._seen)
+        chosen = np.flatnonzero(self._learned)
         return self._centres(chosen), self._colours[chosen]
 
     def loss(self, model: nn.Module, batch: dict[str, jt.Var]) -> dict[str, jt.Var]:
@@ -93,10 +114,11 @@ class ImageTask(AbstractTask):
             "ssim_gaussian": ssim_gaussian(self.pixels, prediction),
         }
         if not self._seen.all():
+            truth = self.pixels.reshape(-1, self.n_out)
             flat = prediction.reshape(-1, self.n_out)
             held_out = ~self._seen
-            metrics["psnr_train"] = psnr(self._colours[self._seen], flat[self._seen])
-            metrics["psnr_held_out"] = psnr(self._colours[held_out], flat[held_out])
+            metrics["psnr_train"] = psnr(truth[self._seen], flat[self._seen])
+            metrics["psnr_held_out"] = psnr(truth[held_out], flat[held_out])
         return metrics
 
     def export(self, model: nn.Module, out_dir: Union[str, os.PathLike]) -> list[Path]:
