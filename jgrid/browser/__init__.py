@@ -80,10 +80,11 @@ def serve(page: Page, canvas: Optional[Canvas]) -> None:
 
 
 def watch(page: Page, trainer: Trainer, viewer: Viewer, model: RadianceField, folder: Path) -> None:
-    """Show a scene on a page while it trains, and its step and PSNR."""
+    """Show a scene on a page while it trains, and its step and PSNR; print where that is."""
     status = page.server.gui.add_markdown("Training begins.")
     subject = SceneSubject(page, viewer, model, size="256 x 256")
     canvas = Canvas(page, subject, live=True)
     PathPanel(canvas, subject, folder, renders=False)
     canvas.warm()
     trainer.watch = Watch(canvas, status, "PSNR")
+    print(f"the scene is at {page.url} while it trains", flush=True)

@@ -4,6 +4,7 @@ viser answers browsers in threads of its own, and Jittor bears one thread alone:
 back only notes what is asked, and wakes whoever draws.
 """
 
+import atexit
 import contextlib
 import importlib
 import io
@@ -53,15 +54,16 @@ class Page:
         _check_free(host, port)
         with contextlib.redirect_stdout(io.StringIO()):  # its banner
             self.server: Any = viser.ViserServer(host, port, verbose=False)
+        self.closed = threading.Event()
         if self.server.get_port() != port:  # which somebody took in between
             self.close()
             raise ValueError(f"{host}:{port} was taken; choose another port")
         self.url = f"http://{'localhost' if host == '0.0.0.0' else host}:{port}"
-        self.closed = threading.Event()
         self.begins = np.eye(4)  # the pose of those who come
         self._stirred = threading.Event()
         self.server.gui.configure_theme(show_logo=False, show_share_button=False)
         self.server.on_client_connect(self._welcome)
+        atexit.register(self.close)
 
     def _welcome(self, client: Any) -> None:
         client.camera.on_update(lambda _: self.stir())
@@ -109,6 +111,7 @@ class Page:
 
     def close(self) -> None:
         """Leave the port to others."""
+        atexit.unregister(self.close)
         self.closed.set()
         with contextlib.redirect_stdout(io.StringIO()):
             self.server.stop()

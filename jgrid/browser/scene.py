@@ -4,7 +4,7 @@ import threading
 import time
 from collections.abc import Hashable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Optional
 
 from jgrid.browser.canvas import Canvas, camera_of
 from jgrid.browser.page import Look, Page, look_of, move
@@ -33,6 +33,7 @@ class SceneSubject:
     def __init__(self, page: Page, viewer: Viewer, model: RadianceField, size: str = "512 x 512"):
         self.viewer = viewer
         self.model = model
+        self._page = page
         self._centre = np.asarray(viewer.box.centre)
         self._half = viewer.box.half
         gui = page.server.gui
@@ -47,7 +48,7 @@ class SceneSubject:
             "/crop", (255, 140, 0), (2.0, 2.0, 2.0), wireframe=True, visible=False
         )
         for control in (self._mode, self._size, self._crop, *self._ranges):
-            control.on_update(lambda _: (self._draw_outline(), page.stir()))
+            control.on_update(self._changed)
         pose = circle_poses(1, viewer.distance / self._half)[0]
         camera = viewer.camera
         page.begin_at(pose, (0.0, 0.0, 1.0), 2 * float(np.arctan(camera.height / 2 / camera.fy)))
@@ -58,11 +59,13 @@ class SceneSubject:
         high = float(self._centre[axis] + self._half)
         return gui.add_multi_slider("xyz"[axis], low, high, (high - low) / 200, (low, high))
 
-    def _draw_outline(self) -> None:
+    def _changed(self, _: Any) -> None:
+        """Draw the crop's outline, and wake whoever draws the rest."""
         low, high = self._crop_box()
         self._outline.visible = self._crop.value
         self._outline.position = tuple((low + high) / 2)
         self._outline.dimensions = tuple(high - low)
+        self._page.stir()
 
     def _crop_box(self) -> tuple[np.ndarray, np.ndarray]:
         """The crop's corners in the page's units."""
@@ -117,7 +120,7 @@ class PathPanel:
         self.folder = folder
         self.keyframes: list[Keyframe] = []
         self._drawn: list[Any] = []
-        self._playing = threading.Lock()
+        self._playing: Optional[threading.Thread] = None
         gui = self.page.server.gui
         with gui.add_folder("Camera path", expand_by_default=False):
             self._seconds = gui.add_slider("Seconds a keyframe", 0.5, 10.0, 0.5, 2.0)
@@ -179,20 +182,20 @@ class PathPanel:
             )
 
     def play(self, client: Any) -> None:
-        """Let somebody fly along the path, in the thread that asks for it; ValueError where there
+        """Let somebody fly along the path, unless they or others do already; ValueError where there
         is none."""
         cameras = between(self.keyframes, self.frames)
-        if not self._playing.acquire(blocking=False):
-            return
-        try:
-            for camera in cameras:
-                if self.page.closed.is_set():
-                    return
-                move(client, self.subject.to_page(camera.pose), camera.angle)
-                self.page.stir()
-                time.sleep(1 / FPS)
-        finally:
-            self._playing.release()
+        if self._playing is None or not self._playing.is_alive():
+            self._playing = threading.Thread(target=self._fly, args=(client, cameras), daemon=True)
+            self._playing.start()
+
+    def _fly(self, client: Any, cameras: list[Keyframe]) -> None:
+        for camera in cameras:
+            if self.page.closed.is_set():
+                return
+            move(client, self.subject.to_page(camera.pose), camera.angle)
+            self.page.stir()
+            time.sleep(1 / FPS)
 
     def save(self) -> Path:
         """Write cameras.json, as nerfstudio does; returns the path. ValueError where there is no

@@ -1,7 +1,6 @@
 """A surface and a picture on a page."""
 
 from collections.abc import Hashable
-from pathlib import Path
 from typing import Any
 
 from jgrid import picture
