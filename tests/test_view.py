@@ -18,7 +18,7 @@ from jgrid.browser import Page, model_of, show, watch
 from jgrid.browser.canvas import Canvas, camera_of
 from jgrid.browser.live import SHARE, Watch
 from jgrid.browser.page import Look
-from jgrid.browser.path import Keyframe, between, save_path
+from jgrid.browser.path import Keyframe, between, load_path, save_path
 from jgrid.browser.scene import PathPanel, SceneSubject
 from jgrid.browser.still import OUTSIDE, PictureSubject
 from jgrid.field import DecoderConfig, DenseGridConfig, Domain, field_to_dict
@@ -226,6 +226,28 @@ def test_a_path_is_saved_as_nerfstudio_does(tmp_path):
     np.testing.assert_allclose([frame["fov"], frame["aspect"]], [np.degrees(0.6), 1.5])
     np.testing.assert_allclose(saved["keyframes"][0]["matrix"], frame["camera_to_world"], atol=1e-9)
     assert saved["render_width"] == 1080 and saved["render_height"] == 720
+    for found, keyframe in zip(load_path(tmp_path / "cameras.json"), keyframes()):
+        np.testing.assert_allclose(found.pose, keyframe.pose, atol=1e-12)
+        np.testing.assert_allclose(found[1:], keyframe[1:])
+
+
+@pytest.mark.parametrize(
+    "changed, words",
+    [
+        ({"keyframes": [{"fov": 50, "aspect": 1}]}, "matrix"),
+        ({"keyframes": [{"matrix": [0.0] * 16, "fov": 50, "aspect": 1}]}, "no pose"),
+        ({"keyframes": [{"matrix": [1.0] * 9, "fov": 50, "aspect": 1}]}, "not a camera's path"),
+        ({"keyframes": 3}, "not a camera's path"),
+        ([], "not a camera's path"),
+        (None, "No such file"),
+    ],
+)
+def test_another_file_is_no_path(tmp_path, changed, words):
+    path = tmp_path / "cameras.json"
+    if changed is not None:
+        path.write_text(json.dumps(changed))
+    with pytest.raises(ValueError, match=f"cameras.json.*{words}"):
+        load_path(path)
 
 
 def test_a_crop_hides_what_is_outside():
@@ -370,6 +392,9 @@ def test_keyframes_are_kept_in_the_worlds_units(page, served, tmp_path):
     frames = json.loads(panel.save().read_text())["camera_path"]
     assert len(frames) == 6
     np.testing.assert_allclose(frames[-1]["camera_to_world"][3], 12.0)
+    panel.delete()
+    panel.load()
+    assert len(panel.keyframes) == 2
     panel.render()
     gif = tmp_path / "path.gif"
     served(canvas, gif.exists, 60.0)

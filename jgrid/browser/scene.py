@@ -8,7 +8,7 @@ from typing import Any, Optional
 
 from jgrid.browser.canvas import Canvas, camera_of
 from jgrid.browser.page import Look, Page, look_of, move
-from jgrid.browser.path import Keyframe, between, save_path
+from jgrid.browser.path import Keyframe, between, load_path, save_path
 from jgrid.scene.camera import Camera, circle_poses
 from jgrid.scene.crop import Cropped
 from jgrid.scene.radiance import RadianceField
@@ -19,6 +19,7 @@ from scipy.spatial.transform import Rotation
 
 MODES = ("colour", "depth", "opacity")
 SIZES = {f"{2**n} x {2**n}": 4**n for n in range(7, 12)}  # pixels of the finest picture
+CAMERAS = "cameras.json"
 FPS = 12
 EVERYTHING = (np.full(3, -1e6), np.full(3, 1e6))  # corners of a crop that hides nothing
 
@@ -42,7 +43,7 @@ class SceneSubject:
             "Finest", tuple(SIZES), initial_value=size, hint="Pixels of a picture at rest"
         )
         with gui.add_folder("Crop", expand_by_default=False):
-            self._crop = gui.add_checkbox("Crop", False, hint="Hide what lies outside the box")
+            self._crop = gui.add_checkbox("On", False, hint="Hide what lies outside the box")
             self._ranges = [self._range(gui, axis) for axis in range(3)]
         self._outline = page.server.scene.add_box(
             "/crop", (255, 140, 0), (2.0, 2.0, 2.0), wireframe=True, visible=False
@@ -127,6 +128,7 @@ class PathPanel:
             gui.add_button("Add a keyframe here").on_click(lambda e: self.add(look_of(e.client)))
             gui.add_button("Delete the last").on_click(lambda _: self.delete())
             gui.add_button("Play").on_click(lambda e: self._told(self.play, e.client))
+            gui.add_button("Load cameras.json").on_click(lambda _: self._told(self.load))
             gui.add_button("Save cameras.json").on_click(lambda _: self._told(self.save))
             if renders:
                 gui.add_button("Render path.gif").on_click(lambda _: self._told(self.render))
@@ -153,12 +155,14 @@ class PathPanel:
         del self.keyframes[-1:]
         self._draw()
 
-    def _draw(self) -> None:
-        """The keyframes and the way between them, small, in the scene."""
+    def _draw(self, visible: bool = True) -> None:
+        """The keyframes and the way between them, small, in the scene, where they are visible."""
         scene = self.page.server.scene
         for node in self._drawn:
             node.remove()
         self._drawn = []
+        if not visible:
+            return
         for n, keyframe in enumerate(self.keyframes):
             pose = self.subject.to_page(keyframe.pose)
             turn = Rotation.from_matrix(pose[:3, :3] @ np.diag([1.0, -1.0, -1.0])).as_quat()
@@ -168,6 +172,7 @@ class PathPanel:
                     keyframe.angle,
                     keyframe.aspect,
                     scale=0.1,
+                    line_width=1.0,
                     color=(255, 140, 0),
                     wxyz=tuple(np.roll(turn, 1)),
                     position=tuple(pose[:3, 3]),
@@ -190,17 +195,25 @@ class PathPanel:
             self._playing.start()
 
     def _fly(self, client: Any, cameras: list[Keyframe]) -> None:
+        self._draw(visible=False)
         for camera in cameras:
             if self.page.closed.is_set():
                 return
             move(client, self.subject.to_page(camera.pose), camera.angle)
             self.page.stir()
             time.sleep(1 / FPS)
+        self._draw()
+
+    def load(self) -> None:
+        """Take the keyframes of cameras.json in the place of these; ValueError where there are
+        none."""
+        self.keyframes = load_path(self.folder / CAMERAS)
+        self._draw()
 
     def save(self) -> Path:
         """Write cameras.json, as nerfstudio does; returns the path. ValueError where there is no
         path."""
-        path = save_path(self.folder / "cameras.json", self.keyframes, self.frames, FPS)
+        path = save_path(self.folder / CAMERAS, self.keyframes, self.frames, FPS)
         self.page.say("Saved", str(path))
         return path
 
