@@ -3,8 +3,8 @@
 import math
 import queue
 import time
-from collections.abc import Hashable, Iterator
-from dataclasses import dataclass, field, replace
+from collections.abc import Generator, Hashable, Iterator
+from dataclasses import dataclass, replace
 from typing import Optional, Protocol
 
 from jgrid.browser.page import Look, Page
@@ -16,6 +16,8 @@ PIECE = 0.15  # seconds that a piece of work may take, about
 RAYS = (2**10, 2**18)  # of a piece, at least and at most
 FINER = 4  # times as many pixels in each next picture
 GUESS = 2**14 / PIECE  # rays a second, before any have been measured
+
+Drawing = Generator[None, None, np.ndarray]  # returns a picture (H, W, 3), after some pieces
 
 
 class Subject(Protocol):
@@ -38,13 +40,13 @@ class Subject(Protocol):
 
 @dataclass
 class _Sheet:
-    """Somebody's next picture, as far as it is drawn. seen: of what; pixels: how many, about; done:
-    of the picture that is shown."""
+    """Somebody's pictures of what they see: the size of the next one, about; of the one that is
+    shown; and what draws the next, when it is begun."""
 
     seen: Hashable
     pixels: int
-    bands: list[np.ndarray] = field(default_factory=list)
     done: int = 0
+    drawing: Optional[Drawing] = None
 
 
 class Canvas:
@@ -93,13 +95,12 @@ class Canvas:
         return True
 
     def _wants(self, sheet: _Sheet, look: Look, most: int) -> bool:
-        """Whether there is something to add; the pixels of a picture to come are at most those of
-        the window."""
+        """Whether there is something to add; a picture to come has at most the window's pixels."""
         most = min(most, look.width * look.height)
         if sheet.done >= most and not self.live:
             return False
-        if not sheet.bands:
-            sheet.pixels = min(sheet.done * FINER, most) if sheet.done else min(sheet.pixels, most)
+        if sheet.drawing is None:
+            sheet.pixels = min(sheet.done * FINER or sheet.pixels, most)
         return True
 
     def _go_on_with_job(self) -> bool:
@@ -121,18 +122,32 @@ class Canvas:
     def _draw(self, number: int, look: Look) -> None:
         """The next band of a sheet, which is shown when it is whole."""
         sheet = self._sheets[number]
-        camera = camera_of(look, sheet.pixels)
-        row = sum(len(band) for band in sheet.bands)
-        rows = min(max(1, self.piece // camera.width), camera.height - row)
-        began = time.perf_counter()
-        band = self.subject.values(look.pose, replace(camera, height=rows, cy=camera.cy - row))
-        rate = rows * camera.width / max(time.perf_counter() - began, 1e-6)
-        self._rate = math.sqrt(self._rate * rate)
-        sheet.bands.append(band)
-        if row + rows == camera.height:
-            self.page.show(number, self.subject.colours(np.concatenate(sheet.bands)))
-            sheet.bands = []
+        if sheet.drawing is None:
+            sheet.drawing = self.picture(look.pose, camera_of(look, sheet.pixels))
+        try:
+            next(sheet.drawing)
+        except StopIteration as whole:
+            self.page.show(number, whole.value)
+            sheet.drawing = None
             sheet.done = sheet.pixels
+
+    def picture(self, pose: np.ndarray, camera: Camera) -> Drawing:
+        """What a camera at a pose of the page's units sees, (H, W, 3): a band of about a piece at a
+        time."""
+        bands = []
+        row = 0
+        while row < camera.height:
+            if row:
+                yield
+            rows = min(max(1, self.piece // camera.width), camera.height - row)
+            began = time.perf_counter()
+            bands.append(
+                self.subject.values(pose, replace(camera, height=rows, cy=camera.cy - row))
+            )
+            rate = rows * camera.width / max(time.perf_counter() - began, 1e-6)
+            self._rate = math.sqrt(self._rate * rate)
+            row += rows
+        return self.subject.colours(np.concatenate(bands))
 
 
 def camera_of(look: Look, pixels: int) -> Camera:

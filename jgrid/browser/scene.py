@@ -19,6 +19,7 @@ from scipy.spatial.transform import Rotation
 
 MODES = ("colour", "depth", "opacity")
 SIZES = {f"{2**n} x {2**n}": 4**n for n in range(7, 12)}  # pixels of the finest picture
+ORANGE = (255, 140, 0)  # of what is laid over the scene
 CAMERAS = "cameras.json"
 FPS = 12
 EVERYTHING = (np.full(3, -1e6), np.full(3, 1e6))  # corners of a crop that hides nothing
@@ -46,7 +47,7 @@ class SceneSubject:
             self._crop = gui.add_checkbox("On", False, hint="Hide what lies outside the box")
             self._ranges = [self._range(gui, axis) for axis in range(3)]
         self._outline = page.server.scene.add_box(
-            "/crop", (255, 140, 0), (2.0, 2.0, 2.0), wireframe=True, visible=False
+            "/crop", ORANGE, (2.0, 2.0, 2.0), wireframe=True, visible=False
         )
         for control in (self._mode, self._size, self._crop, *self._ranges):
             control.on_update(self._changed)
@@ -172,8 +173,9 @@ class PathPanel:
                     keyframe.angle,
                     keyframe.aspect,
                     scale=0.1,
-                    line_width=1.0,
-                    color=(255, 140, 0),
+                    thickness=2.0,
+                    thickness_units="screen",
+                    color=ORANGE,
                     wxyz=tuple(np.roll(turn, 1)),
                     position=tuple(pose[:3, 3]),
                 )
@@ -183,7 +185,13 @@ class PathPanel:
             places = np.stack([self.subject.to_page(camera.pose)[:3, 3] for camera in cameras])
             lines = np.stack([places[:-1], places[1:]], axis=1)
             self._drawn.append(
-                scene.add_line_segments("/path/way", lines.astype(np.float32), (255, 140, 0))
+                scene.add_line_segments(
+                    "/path/way",
+                    lines.astype(np.float32),
+                    ORANGE,
+                    thickness=2.0,
+                    thickness_units="screen",
+                )
             )
 
     def play(self, client: Any) -> None:
@@ -225,16 +233,14 @@ class PathPanel:
 
     def _rendered(self, cameras: list[Keyframe]) -> Iterator[None]:
         pictures = []
-        height = int(np.sqrt(FRAME_PIXELS / cameras[0].aspect))
-        size = (max(1, int(height * cameras[0].aspect)), max(1, height))
-        for n, camera in enumerate(cameras):
-            pose = self.subject.to_page(camera.pose)
-            look = Look((), (), camera.angle, *size)
-            pictures.append(
-                self.subject.colours(self.subject.values(pose, camera_of(look, FRAME_PIXELS)))
-            )
-            if n % FPS == FPS - 1:
-                self.page.say("Rendering", f"{n + 1} of {len(cameras)} frames", 2.0)
+        height = max(1, int(np.sqrt(FRAME_PIXELS / cameras[0].aspect)))
+        width = max(1, int(height * cameras[0].aspect))
+        for n, keyframe in enumerate(cameras):
+            if n % FPS == 0:
+                self.page.say("Rendering", f"frame {n + 1} of {len(cameras)}", 3.0)
+            camera = camera_of(Look((), (), keyframe.angle, width, height), FRAME_PIXELS)
+            pose = self.subject.to_page(keyframe.pose)
+            pictures.append((yield from self.canvas.picture(pose, camera)))
             yield
         self.page.say("Rendered", str(write_video(self.folder, pictures)))
 
