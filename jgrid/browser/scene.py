@@ -22,6 +22,8 @@ SIZES = {f"{2**n} x {2**n}": 4**n for n in range(7, 12)}  # pixels of the finest
 ORANGE = (255, 140, 0)  # of what is laid over the scene
 CAMERAS = "cameras.json"
 FPS = 12
+CORNERS = np.indices((2, 2, 2)).reshape(3, 8).T.astype(np.float32)  # of the unit cube
+EDGES = np.stack([(a, b) for a in CORNERS for b in CORNERS if (b - a).sum() == 1 == (b != a).sum()])
 EVERYTHING = (np.full(3, -1e6), np.full(3, 1e6))  # corners of a crop that hides nothing
 
 
@@ -46,9 +48,7 @@ class SceneSubject:
         with gui.add_folder("Crop", expand_by_default=False):
             self._crop = gui.add_checkbox("On", False, hint="Hide what lies outside the box")
             self._ranges = [self._range(gui, axis) for axis in range(3)]
-        self._outline = page.server.scene.add_box(
-            "/crop", ORANGE, (2.0, 2.0, 2.0), wireframe=True, visible=False
-        )
+        self._outline = page.server.scene.add_line_segments("/crop", EDGES, ORANGE, visible=False)
         for control in (self._mode, self._size, self._crop, *self._ranges):
             control.on_update(self._changed)
         pose = circle_poses(1, viewer.distance / self._half)[0]
@@ -65,8 +65,7 @@ class SceneSubject:
         """Draw the crop's outline, and wake whoever draws the rest."""
         low, high = self._crop_box()
         self._outline.visible = self._crop.value
-        self._outline.position = tuple((low + high) / 2)
-        self._outline.dimensions = tuple(high - low)
+        self._outline.points = (low + EDGES * (high - low)).astype(np.float32)
         self._page.stir()
 
     def _crop_box(self) -> tuple[np.ndarray, np.ndarray]:
