@@ -22,13 +22,15 @@ from jgrid.browser.path import Keyframe, between, load_path, save_path
 from jgrid.browser.scene import PathPanel, SceneSubject
 from jgrid.browser.still import OUTSIDE, PictureSubject
 from jgrid.field import DecoderConfig, DenseGridConfig, Domain, field_to_dict
-from jgrid.image.task import pixel_centres
+from jgrid.image.task import ImageTask, pixel_centres
+from jgrid.interrupt import Interrupted
 from jgrid.run import save_model
 from jgrid.scene.camera import Box, Camera, circle_poses, look_at
 from jgrid.scene.crop import Cropped
 from jgrid.scene.occupancy import Occupancy
 from jgrid.scene.viewer import Viewer
 from jgrid.surface.task import write_surface
+from jgrid.trainer import TrainConfig, Trainer
 
 import fit_views
 import jittor as jt
@@ -455,8 +457,7 @@ def test_a_picture_and_a_surface_are_shown(page, runs, served):
     assert show(page, model_of(runs / "surface")) is None
     first = visitor.wait_for("GlbMessage")
     (choice,) = (h for h in page.server.gui._gui_input_handle_from_uuid.values())
-    names = ("surface", "distance to the target")
-    assert choice.options == tuple(name + end for name in names for end in ("", ", normals"))
+    assert choice.options == ("surface", "distance to the target", "normals")
 
     def vertex_colours(message):
         data = io.BytesIO(message["props"]["glb_data"])
@@ -465,7 +466,7 @@ def test_a_picture_and_a_surface_are_shown(page, runs, served):
         return np.asarray(mesh.visual.vertex_colors)[:, :3]
 
     assert np.ptp(vertex_colours(first), axis=0).max() == 0
-    page.server.gui._gui_input_handle_from_uuid[choice._impl.uuid].value = "surface, normals"
+    choice.value = "normals"
     assert np.ptp(vertex_colours(visitor.wait_for("GlbMessage")), axis=0).min() > 200
     choice.value = "distance to the target"
     assert abs(vertex_colours(visitor.wait_for("GlbMessage")).mean() - 128) < 1
@@ -569,6 +570,46 @@ def test_a_watched_run_has_the_same_numbers(ball, tmp_path, monkeypatch, capsys)
         assert (tmp_path / "watched" / file).exists()
     results = [json.loads((tmp_path / n / "result.json").read_text()) for n in ("plain", "watched")]
     assert results[0]["psnr"] == pytest.approx(results[1]["psnr"], abs=1e-3)
+
+
+def test_what_a_watch_does_is_no_training(tmp_path):
+    task = ImageTask(np.full((8, 8, 3), 0.5))
+    model = task.build(field_of(2, 3)[0])
+    trainer = Trainer(task, model, TrainConfig(steps=6, batch=64))
+    seen = []
+
+    def look(trainer):
+        seen.append(trainer.step)
+        with trainer.paused():
+            time.sleep(0.2)
+
+    trainer.watch = look
+    result = trainer.fit()
+    assert seen == [2, 3, 4, 5, 6]
+    assert result["seconds_train"] < 0.5 < 1.0 < result["seconds_total"]
+
+
+def test_a_run_goes_on_watched_or_not(ball, tmp_path, monkeypatch):  # noqa: F811
+    settings = dict(scene=ball, views=VIEWS, field=SCENE_FIELD, device=DEVICE, train=TRAIN)
+    plain = Trainer._step
+
+    def interrupted(self, step, seconds=0.0):
+        if step == 3:
+            signal.raise_signal(signal.SIGINT)
+        return plain(self, step, seconds)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "_step", interrupted)
+        with pytest.raises(Interrupted):
+            fit_views.main(fit_views.Config(out=tmp_path, **settings))
+    flags = {"resume": True, "view": True, "view_port": free_port()}
+    fit_views.main(fit_views.Config(out=tmp_path, **settings, **flags))
+    assert json.loads((tmp_path / "result.json").read_text())["steps"] == TRAIN.steps
+
+
+def test_view_is_for_trainings():
+    with pytest.raises(ValueError, match="view.*apps/view.py"):
+        fit_views.Config(view=True, from_="model.safetensors")
 
 
 def ends_with_one_line(arguments, words, monkeypatch, capfd):

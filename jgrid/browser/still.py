@@ -14,7 +14,7 @@ import trimesh
 ANGLE = 0.7  # radians that those who come see
 AWAY = 3.2  # how far they are from the middle, by half of what is shown
 GREY = 190  # of a surface without colours, of 255
-NORMALS = ", normals"
+NORMALS = "normals"
 UP = (0.0, 1.0, 0.0)
 MOST = 2**20  # pixels of the finest picture
 OUTSIDE = 0.93  # grey around a picture
@@ -51,19 +51,19 @@ class PictureSubject:
 
 def show_surface(page: Page, meshes: dict[str, trimesh.Trimesh]) -> None:
     """Lay one of several meshes, by their names, on the page: lit, in its own colours where it has
-    such, or coloured by its normals n as (n + 1) / 2. The first one's half size is the page's
-    unit."""
-    bounds = next(iter(meshes.values())).bounds
+    such; or the first one, coloured by its normals n as (n + 1) / 2. That one's half size is the
+    page's unit."""
+    first = next(iter(meshes.values()))
+    bounds = first.bounds
     half = float(np.ptp(bounds, axis=0).max() / 2)
-    choices = [end for name in meshes for end in (name, name + NORMALS)]
-    choice = page.server.gui.add_dropdown("Show", tuple(choices))
+    choice = page.server.gui.add_dropdown("Show", (*meshes, NORMALS))
 
     def lay(_: Any = None) -> None:
-        mesh = meshes[choice.value.removesuffix(NORMALS)]
+        mesh = meshes.get(choice.value, first)
         colours = np.asarray(mesh.visual.vertex_colors)[:, :3]
         if mesh.visual.kind != "vertex":
             colours = np.full((len(mesh.vertices), 3), GREY)
-        if choice.value.endswith(NORMALS):
+        if choice.value == NORMALS:
             colours = np.round(255 * (np.asarray(mesh.vertex_normals) + 1) / 2)
         vertices = (np.asarray(mesh.vertices) - bounds.mean(0)) / half
         laid = trimesh.Trimesh(
