@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from scipy.spatial.transform import Rotation
 
+WIDEST = 2**14  # pixels of a window
 JPEG = 85  # quality of the pictures that are sent
 FLIP = np.diag([1.0, -1.0, -1.0])  # between OpenCV's axes, which are viser's, and OpenGL's
 
@@ -36,6 +37,18 @@ class Look(NamedTuple):
         pose[:3, :3] = Rotation.from_quat(np.roll(self.turn, -1)).as_matrix() @ FLIP
         pose[:3, 3] = self.place
         return pose
+
+    @property
+    def possible(self) -> bool:
+        """Whether a camera can look so; browsers may send anything."""
+        numbers = np.array([*self.place, *self.turn, self.angle])
+        return bool(
+            np.isfinite(numbers).all()
+            and any(self.turn)
+            and 0.01 < self.angle < 3.1
+            and 0 < self.width <= WIDEST
+            and 0 < self.height <= WIDEST
+        )
 
     @property
     def aspect(self) -> float:
@@ -88,13 +101,10 @@ class Page:
         self.server.initial_camera.fov = angle
 
     def looks(self) -> dict[int, Look]:
-        """Those who look at the page, by their numbers; without those whose window has no size."""
-        found = {}
-        for number, client in self.server.get_clients().items():
-            look = look_of(client)
-            if min(look.width, look.height) > 0 and np.isfinite(look[0] + look[1]).all():
-                found[number] = look
-        return found
+        """Those who look at the page, by their numbers; without those whose look is impossible,
+        such as in a window without a size."""
+        found = {n: look_of(client) for n, client in self.server.get_clients().items()}
+        return {n: look for n, look in found.items() if look.possible}
 
     def show(self, number: int, pixels: np.ndarray) -> None:
         """Lay a picture (H, W, 3) in [0, 1] behind what somebody sees."""

@@ -24,7 +24,7 @@ CAMERAS = "cameras.json"
 FPS = 12
 CORNERS = np.indices((2, 2, 2)).reshape(3, 8).T.astype(np.float32)  # of the unit cube
 EDGES = np.stack([(a, b) for a in CORNERS for b in CORNERS if (b - a).sum() == 1 == (b != a).sum()])
-EVERYTHING = (np.full(3, -1e6), np.full(3, 1e6))  # corners of a crop that hides nothing
+EVERYTHING = np.array([[-1e6] * 3, [1e6] * 3])  # corners of a crop that hides nothing
 
 
 class SceneSubject:
@@ -63,16 +63,15 @@ class SceneSubject:
 
     def _changed(self, _: Any) -> None:
         """Draw the crop's outline, and wake whoever draws the rest."""
-        low, high = self._crop_box()
+        low, high = (self._corners - self._centre) / self._half
         self._outline.visible = self._crop.value
         self._outline.points = (low + EDGES * (high - low)).astype(np.float32)
         self._page.stir()
 
-    def _crop_box(self) -> tuple[np.ndarray, np.ndarray]:
-        """The crop's corners in the page's units."""
-        ends = np.array([control.value for control in self._ranges], float)
-        low, high = ((ends[:, n] - self._centre) / self._half for n in range(2))
-        return low, high
+    @property
+    def _corners(self) -> np.ndarray:
+        """The crop's lowest and highest, (2, 3), in the world's units."""
+        return np.array([control.value for control in self._ranges], float).T
 
     @property
     def settings(self) -> Hashable:
@@ -85,10 +84,8 @@ class SceneSubject:
 
     def values(self, pose: np.ndarray, camera: Camera) -> np.ndarray:
         """Colour, depth, opacity: (H, W, 5)."""
-        corners = self._crop_box() if self._crop.value else EVERYTHING
-        # a page's unit is this much of the unit cube
-        unit = self._half / self.viewer.box.side
-        model = Cropped(self.model, *(0.5 + unit * corner for corner in corners))
+        corners = self.viewer.box.to_unit(self._corners) if self._crop.value else EVERYTHING
+        model = Cropped(self.model, *corners)
         colour, *layers = self.viewer.picture(model, self.to_world(pose), camera)
         return np.concatenate([colour, *(layer[..., None] for layer in layers)], axis=2)
 
