@@ -496,6 +496,10 @@ def test_a_taken_port_and_a_missing_viser_are_said(page, monkeypatch):
         Page(port=port)
     with pytest.raises(ValueError, match="host"):
         Page(host="no.such.host.invalid", port=port)
+    with monkeypatch.context() as patch:  # somebody takes the port just then
+        patch.setattr("jgrid.browser.page._check_free", lambda host, port: None)
+        with pytest.raises(ValueError, match=f":{port} was taken"):
+            Page(port=port)
     monkeypatch.setitem(sys.modules, "viser", None)
     with pytest.raises(ValueError, match=r"jgrid\[viewer\]"):
         Page(port=free_port())
