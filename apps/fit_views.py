@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Annotated, Optional
 
 from jgrid import cli, parallel, picture
+from jgrid.browser import Page, watch
 from jgrid.config import ArgumentError, Positive, config
 from jgrid.data import find
 from jgrid.field import check_memory, field_to_dict
@@ -29,6 +30,7 @@ from jgrid.trainer import COMPILING_STEPS, TrainConfig
 
 import numpy as np
 import tyro
+from annotated_types import Interval
 from typing_extensions import Literal
 
 FILLS = 0.3  # of a camera's view, at least, by the box
@@ -78,6 +80,10 @@ class Config:
     look inside."""
     outside: bool = False
     """Read pictures that the scene's files name outside its folder."""
+    view: bool = False
+    """Show the scene while it trains, in the browser; with viser, of the extra `viewer`."""
+    view_port: Annotated[int, Interval(ge=1, le=65535)] = 8080
+    """Where on this machine that page is."""
     train: TrainConfig = field(
         default_factory=lambda: TrainConfig(steps=6000, batch=2**14, eval_every=2000)
     )
@@ -98,6 +104,8 @@ class Config:
             raise ArgumentError("resume", "goes on with training, which `from_` does not do")
         if self.path is not None and self.from_ is None:
             raise ArgumentError("path", "says what to render of a model that `from_` names")
+        if self.view and self.from_ is not None:
+            raise ArgumentError("view", "shows a training; apps/view.py shows a fitted scene")
 
 
 def main(config: Config) -> list[Path]:
@@ -124,6 +132,7 @@ def paper_size(config: Config) -> Config:
 def fit(config: Config, device: str) -> list[Path]:
     config = paper_size(config) if config.paper else config
     with cli.user_errors(config):
+        page = Page(port=config.view_port) if config.view and parallel.is_first else None
         run, train, test = begin(config)
         train, test = without_astray(train, test)
         background = BACKGROUNDS[config.views.background]
@@ -163,6 +172,8 @@ def fit(config: Config, device: str) -> list[Path]:
         )
     configs = {"field": field_to_dict(config.field), "colour": asdict(config.views.colour)}
     save = partial(task.viewer.save, run.folder / "model.safetensors", model, configs)
+    if page:
+        watch(page, trainer, task.viewer, model, run.folder)
     result = {**run.fit(trainer, save), "device": device}
     if not parallel.is_first:
         return []

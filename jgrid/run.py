@@ -31,7 +31,7 @@ import numpy as np
 from jittor import nn
 
 # entries that change no weight may differ; the subject is no entry of the user's
-FREE = ("out", "resume", "train.save_every", "subject")
+FREE = ("out", "resume", "train.save_every", "subject", "view", "view_port")
 
 Saved = tuple[dict[str, np.ndarray], dict[str, Any]]  # a checkpoint's tensors, and how far it was
 

@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import fields
 from pathlib import Path
-from typing import IO, Annotated, Any, NamedTuple, NoReturn, Optional, Union
+from typing import IO, Annotated, Any, Callable, NamedTuple, NoReturn, Optional, Union
 
 from jgrid import checkpoint, parallel
 from jgrid.clock import Clock
@@ -113,6 +113,7 @@ class Trainer:
         self.loss: jt.Var = None  # of the last step
         self.history: list[dict[str, float]] = []
         self.advanced = 0
+        self.watch: Optional[Callable[[Trainer], None]] = None  # called after each step
         self._clock = Clock()
         self._good: list[np.ndarray] = []  # weights, where the loss was finite
         self._began = 0  # the step with which this process began, or begins
@@ -150,6 +151,8 @@ class Trainer:
                 if self.step - self._began == COMPILING_STEPS and not self._is_last(0.0):
                     jt.sync_all()
                     self._clock.start()  # compiling does not count
+                if self.watch and self.step - self._began >= COMPILING_STEPS:
+                    self.watch(self)
         if self.average:
             self._restore([a.numpy() for a in self.average])
         return {
@@ -159,6 +162,14 @@ class Trainer:
             "seconds_train": round(self._clock.seconds, 3),
             "seconds_total": round(time.time() - started, 3),
         }
+
+    @contextlib.contextmanager
+    def paused(self) -> Iterator[None]:
+        """What happens inside the block, once all steps so far are done, is no training: its time
+        does not count."""
+        jt.sync_all()
+        with self._clock.paused():
+            yield
 
     def _begin(self, now: float) -> None:
         self._good = self._weights()

@@ -486,6 +486,8 @@ def test_every_flag_counts(finished, ball, tmp_path):
         "from_",
         "path",
         "train",
+        "view",
+        "view_port",
         "field",
     }
     assert flags == {"box", "centre", "ops", "contract", "views", *others}

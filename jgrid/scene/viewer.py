@@ -13,7 +13,7 @@ from jgrid.image.task import PIXEL_BYTES
 from jgrid.scene.camera import Box, Camera, circle_poses
 from jgrid.scene.occupancy import Occupancy
 from jgrid.scene.radiance import RadianceField, radiance_from_dict
-from jgrid.scene.render import render_view
+from jgrid.scene.render import Radiance, render_view
 
 import numpy as np
 from PIL import Image
@@ -44,7 +44,7 @@ class Viewer:
         self.distance = distance
 
     def picture(
-        self, model: RadianceField, pose: np.ndarray, camera: Optional[Camera] = None
+        self, model: Radiance, pose: np.ndarray, camera: Optional[Camera] = None
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Colours (H, W, 3), depth (H, W) and opacity (H, W)."""
         return render_view(
