@@ -20,12 +20,13 @@ from jgrid.field import check_memory, field_to_dict
 from jgrid.field.presets import SCENE
 from jgrid.run import Run, again_folder, cost, make_folder
 from jgrid.scene.camera import Box, Number
-from jgrid.scene.files import Views, load_views
+from jgrid.scene.files import load_views
 from jgrid.scene.made import knot, load_scene_mesh, make_scene
 from jgrid.scene.place import choose, point_text, without_astray
 from jgrid.scene.task import ViewsConfig, ViewsTask
 from jgrid.scene.transforms import read_transforms
 from jgrid.scene.viewer import BACKGROUNDS, load_viewer, save_gif
+from jgrid.scene.views import Views, described
 from jgrid.trainer import COMPILING_STEPS, TrainConfig
 
 import numpy as np
@@ -44,9 +45,10 @@ class Config:
     turntable and the model to a folder."""
 
     scene: Optional[Path] = None
-    """Folder with transforms_train.json and transforms_test.json (NeRF-synthetic) or
-    transforms.json (instant-ngp), or such a file; a name that is not here is looked for in scenes/
-    of $JGRID_DATA or data/. Without it, a scene that the app makes."""
+    """Folder with transforms_train.json and transforms_test.json (NeRF-synthetic), transforms.json
+    (instant-ngp, nerfstudio), a COLMAP model or poses_bounds.npy (LLFF), or a transforms file; a
+    name that is not here is looked for in scenes/ of $JGRID_DATA or data/. Without it, a scene that
+    the app makes."""
     make_scene: Optional[Path] = None
     """A mesh to make a scene of, which is then fitted and kept in the folder of results."""
     surroundings: bool = False
@@ -147,17 +149,15 @@ def fit(config: Config, device: str) -> list[Path]:
         needed = check_memory(
             model,
             config.train.batch,
-            train.pixels.nbytes + test.pixels.nbytes + 16 * config.views.cells**3,
+            4 * (train.n_pixels + test.n_pixels) + 16 * config.views.cells**3,
             "`cells` or the number or size of the pictures",
         )
         run.make_folder()
         trainer = run.trainer(task, model)
     if parallel.is_first:
         warn_of_size(train, box)
-    print(
-        f"{len(train.poses)} views of {train.camera.width} x {train.camera.height} pixels; about"
-        f" {needed / 2**30:.2f} GiB of memory"
-    )
+    print(described(train, test))
+    print(f"about {needed / 2**30:.2f} GiB of memory")
     reason = cli.with_flags(reason, config)
     print(
         f"box: half its side {box.half:.12g}, centre {point_text(box.centre)}, {reason};"
@@ -207,11 +207,11 @@ def begin(config: Config) -> tuple[Run, Views, Views]:
         train, test = both(folder, config)
         arrays = {}
         for split, views in (("train", train), ("test", test)):
-            camera = np.frombuffer(repr(views.camera).encode(), np.uint8)
-            values = {"pixels": views.pixels, "poses": views.poses, "camera": camera}
-            if views.kept is not None:
-                values["kept"] = views.kept
-            arrays.update({f"{split}.{name}": value for name, value in values.items()})
+            cameras = np.frombuffer(repr(list(views.cameras)).encode(), np.uint8)
+            arrays.update({f"{split}.poses": views.poses, f"{split}.cameras": cameras})
+            for name, pictures in (("pixels", views.pixels), ("kept", views.kept)):
+                for n, values in enumerate(() if pictures is None else pictures):
+                    arrays[f"{split}.{name}.{n}"] = values
         return Run("fit_views", subject(config), arrays, config), train, test
     mesh = load_scene_mesh(config.make_scene) if config.make_scene else knot()
     arrays = {"vertices": np.asarray(mesh.vertices), "faces": np.asarray(mesh.faces)}
@@ -245,9 +245,8 @@ def warn_of_size(views: Views, box: Box) -> None:
 def filled(views: Views, box: Box) -> float:
     """The box's angle, seen from the cameras, by the angle that they see: medians of the ball
     around it by half the shorter side."""
-    camera = views.camera
     away = float(np.median(np.linalg.norm(views.poses[:, :3, 3] - box.centre, axis=1)))
-    seen = min(camera.width / camera.fx, camera.height / camera.fy) / 2
+    seen = float(np.median([camera.tangent for camera in views.cameras]))
     return 3**0.5 * box.half / max(away, 1e-9) / seen
 
 

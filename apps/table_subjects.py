@@ -3,7 +3,6 @@ sets."""
 
 import functools
 import hashlib
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, Optional
 
@@ -96,7 +95,7 @@ def find_scenes(config: Any, sizes: Preset) -> dict[str, MakeTask]:
         train = load_views(folder, "train")
         test = load_views(folder, "test")
         every = max(1, len(test.poses) // 4) if small else 1
-        return train, replace(test, pixels=test.pixels[::every], poses=test.poses[::every])
+        return train, test.chosen(np.arange(0, len(test.poses), every))
 
     def make_task(seed: int, folder: Optional[Path]) -> ViewsTask:
         return ViewsTask(*load(folder), Box(1.5), views, seed)

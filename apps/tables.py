@@ -272,7 +272,7 @@ def views(config: Config, sizes: Preset, scenes: dict[str, MakeTask]) -> Table:
     """Fields on scenes."""
 
     def keep(task: Any, model: Any, folder: Path) -> dict[str, Any]:
-        seen = task.viewer.picture(model, task.test.poses[0], task.test.camera)[0]
+        seen = task.viewer.picture(model, task.test.poses[0], task.test.cameras[0])[0]
         picture.save(folder / "prediction.png", seen)
         return {}
 

@@ -33,11 +33,12 @@ from jgrid.network import MFN, MLP, FourierFilter, GaborFilter, Siren, Wire
 from jgrid.optdnn.methods import METHODS, Method, analyse, find_method
 from jgrid.optdnn.network import OptDNN
 from jgrid.scene.camera import Box, Camera
-from jgrid.scene.files import Views, load_views
+from jgrid.scene.files import load_views
 from jgrid.scene.made import make_scene
 from jgrid.scene.occupancy import Occupancy
 from jgrid.scene.radiance import RadianceConfig, RadianceField
 from jgrid.scene.task import ViewsConfig, ViewsTask
+from jgrid.scene.views import Views
 from jgrid.solver import LeastSquares, SolveConfig, project, solve, warm_start
 from jgrid.surface.mesh import Mesh, load_mesh, make_mesh
 from jgrid.surface.task import SDFConfig, SDFTask

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import jgrid
 from jgrid import cli
+from jgrid.scene.camera import Camera
 from jgrid.trainer import Trainer
 
 import fit_views
@@ -137,7 +138,7 @@ class Capture:
 
 def rays(views, n):
     """(origin (3,), directions (H, W, 3)) of view n."""
-    origin, direction = views.camera.rays(views.poses[n])
+    origin, direction = views.cameras[n].rays(views.poses[n])
     return origin[0], direction.reshape(*views.pixels[n].shape[:2], 3)
 
 
@@ -654,7 +655,35 @@ def meaning():
         agree(views, capture.points)
         return "x_fov is honoured"
 
-    fisheye = ("fisheye", "pinhole", "camera_model", "is_fisheye")
+    def seen_through(camera, say):
+        """The pictures as another camera of frame n sees them: camera(n, focal length); say(frame,
+        n, focal length): in the file."""
+
+        def change(capture):
+            focal = capture.meta.pop("fl_x")
+            for n, frame in enumerate(capture.frames):
+                row, column = np.indices((SIZE, SIZE)) + 0.5
+                x, y, z = np.moveaxis(camera(n, focal).directions(column, row), -1, 0)
+                u, v = (np.floor(focal * side / -z + SIZE / 2).astype(int) for side in (x, -y))
+                inside = (u >= 0) & (u < SIZE) & (v >= 0) & (v < SIZE)
+                pixels = capture.pixels[n][v.clip(0, SIZE - 1), u.clip(0, SIZE - 1)]
+                capture.pixels[n] = np.where(inside[..., None], pixels, 0).astype(np.uint8)
+                say(frame, n, focal)
+
+        return change
+
+    def bent(fisheye, *k, **entries):
+        """All pictures through one lens, which each frame names."""
+        return seen_through(
+            lambda n, focal: Camera(SIZE, SIZE, focal, focal, SIZE / 2, SIZE / 2, k, fisheye),
+            lambda frame, n, focal: frame.update(fl_x=focal, **entries),
+        )
+
+    zoomed = seen_through(
+        lambda n, focal: Camera(SIZE, SIZE, focal * (1 - 0.01 * n), focal, SIZE / 2, SIZE / 2),
+        lambda frame, n, focal: frame.update(fl_x=focal * (1 - 0.01 * n)),
+    )
+    odd = ("fisheye", "pinhole", "camera_model", "is_fisheye")
     masks = ("mask",)
     trackers = "nerfstudio: colmap_im_id and applied_transform"
     return [
@@ -668,18 +697,21 @@ def meaning():
               seen="nerfstudio: masks of COLMAP's GUI"),
         habit("train_filenames and test_filenames", split_names, (), "~ nerfstudio: own splits",
               train=22, test=6, also=split_is_right),
-        lens("the lens is named in each frame: is_fisheye", each(is_fisheye=True), fisheye,
+        habit("a fisheye, is_fisheye in each frame",
+              bent(True, 1.0, 0.5, 0.0, 0.0, is_fisheye=True, k1=1.0, k2=0.5), (),
               "instant-ngp: is_fisheye made no difference"),
-        lens("the model is named in each frame", each(camera_model="OPENCV_FISHEYE"), fisheye,
-              "nerfstudio: fisheye data with nerfacto"),
+        habit("a fisheye, OPENCV_FISHEYE in each frame",
+              bent(True, 1.0, 0.5, 3.0, 0.0, camera_model="OPENCV_FISHEYE", k1=1.0, k2=0.5, k3=3.0),
+              (), "nerfstudio: fisheye data with nerfacto"),
         lens("k3 and k4 in each frame", each(k3=0.4, k4=-0.2), ("k3", "k4")),
-        lens("k3 of a pinhole", update(k3=0.1), ("k3", "k1, k2, p1")),
+        habit("k3 of OpenCV's", bent(False, 1.0, 0, 0, 0, 9.0, 0, 0, 0, k1=1.0, k3=9.0)),
         lens("distortion_params", update(distortion_params=[0.3, 0, 0, 0, 0, 0]),
               ("distortion_params",), "~ nerfstudio: distortion_params"),
-        lens("is_fisheye", update(is_fisheye=True), fisheye),
-        lens("OPENCV_FISHEYE", update(camera_model="OPENCV_FISHEYE"), fisheye),
-        lens("FULL_OPENCV, with k1 to k6", update(camera_model="FULL_OPENCV", k1=0.1, k5=0.2),
-              ("model", "k5", "FULL_OPENCV"), "~ COLMAP: FULL_OPENCV"),
+        lens("a fisheye of another model", update(camera_model="THIN_PRISM_FISHEYE"), odd),
+        lens("a fisheye with p1", update(camera_model="OPENCV_FISHEYE", p1=0.01), ("p1",)),
+        habit("FULL_OPENCV, with k1 to k6",
+              bent(False, 2.0, 0, 0, 0, 0, 0, 2.0, 0, camera_model="FULL_OPENCV", k1=2.0, k5=2.0),
+              (), "~ COLMAP: FULL_OPENCV"),
         lens("k5 and k6 without a model", update(k5=0.3, k6=0.1), ("k5", "k6")),
         lens("a panorama: is_equirectangular", update(is_equirectangular=True, latlong=True),
               ("equirectangular", "latlong"), "~ nerfstudio: equirectangular"),
@@ -694,9 +726,7 @@ def meaning():
         habit("the same intrinsics in each frame", per_frame_same, (),
               "nerfstudio: per-frame intrinsics"),
         habit("intrinsics that differ in the ninth digit", per_frame_rounded),
-        habit("fl_x of each frame its own",
-              lambda c: c.each(lambda f, n: f.update(fl_x=c.meta["fl_x"] * (1 + 0.01 * n))),
-              ("fl_x",), "nerfstudio: several cameras in one file"),
+        habit("fl_x of each frame its own", zoomed, (), "nerfstudio: several cameras in one file"),
         habit("only fl_y", only_fl_y, (), "~ nerfstudio: fl_y alone"),
         habit("only camera_angle_x", angles(camera_angle_x=1)),
         habit("only camera_angle_y", angles(camera_angle_y=1)),
@@ -1053,8 +1083,6 @@ def evaluation():
         """A signal during the evaluation: no more than the picture at hand is rendered."""
 
         def ask(folder):
-            from jgrid.scene.camera import Camera
-
             Capture().save(folder)
             usual = Camera.rays
             rendered = []

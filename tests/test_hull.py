@@ -4,12 +4,13 @@ import dataclasses
 import warnings
 
 from jgrid.scene.camera import Box, Camera, sphere_poses
-from jgrid.scene.files import Views, load_views
+from jgrid.scene.files import load_views
 from jgrid.scene.hull import hull
 from jgrid.scene.made import make_scene
 from jgrid.scene.occupancy import Occupancy
 from jgrid.scene.radiance import RadianceConfig
 from jgrid.scene.task import ViewsConfig, ViewsTask
+from jgrid.scene.views import Views
 from jgrid.trainer import TrainConfig, Trainer
 
 import jittor as jt
@@ -117,7 +118,7 @@ def ellipsoids(axes, *centres, distance, width=40, height=40, tangent=0.36):
             along = -(start * ray).sum(1) / (ray**2).sum(1)
             near = np.linalg.norm(start + along[:, None] * ray, axis=1) < 1
             pixels[n].reshape(-1, 4)[near & (along > 0)] = 255
-    return Views(pixels, poses, camera)
+    return Views(pixels, poses, [camera] * len(poses))
 
 
 def test_a_box_that_cuts_off_the_ends_says_so():

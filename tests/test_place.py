@@ -5,11 +5,12 @@ import json
 import shutil
 
 from jgrid.scene.camera import Box, Camera, circle_poses, look_at, sphere_poses
-from jgrid.scene.files import Views, load_views
+from jgrid.scene.files import load_views
 from jgrid.scene.made import make_scene
 from jgrid.scene.place import aim, check_poses, choose, met, misread, without_astray
 from jgrid.scene.task import ViewsConfig, ViewsTask
 from jgrid.scene.viewer import load_viewer
+from jgrid.scene.views import Views
 
 import fit_views
 import numpy as np
@@ -32,7 +33,7 @@ def views(poses, angle=0.35, alpha=0, colour=255, stated=None):
     focal = SIZE / 2 / np.tan(angle)
     camera = Camera(SIZE, SIZE, focal, focal, SIZE / 2, SIZE / 2)
     names = tuple(f"images/{n:04}.png" for n in range(len(poses)))
-    return Views(pixels, poses, camera, names=names, stated=stated)
+    return Views(pixels, poses, [camera] * len(poses), names=names, stated=stated)
 
 
 def moved(poses, scale=1.0, shift=(0.0, 0.0, 0.0)):

@@ -10,10 +10,11 @@ from jgrid import cli
 from jgrid.image.files import load_image
 from jgrid.image.metrics import psnr, ssim, ssim_gaussian
 from jgrid.scene.camera import Box, Camera, look_at, sphere_poses
-from jgrid.scene.files import Views, load_views
+from jgrid.scene.files import load_views
 from jgrid.scene.made import load_scene_mesh
 from jgrid.scene.task import ViewsConfig, ViewsTask
 from jgrid.scene.transforms import read_transforms
+from jgrid.scene.views import Views
 
 import fit_views
 import numpy as np
@@ -221,18 +222,17 @@ def test_a_split_that_overlaps_is_warned_of_and_a_wrong_one_refused(tmp_path):
 
 
 REFUSED = {
-    "is_fisheye": True,
     "fisheye": True,
     "latlong": True,
     "equirectangular": True,
     "is_equirectangular": True,
     "is_orthographic": True,
-    "k3": 0.1,
+    "k4": 0.1,
     "k5": 0.1,
     "distortion_params": [0.3, 0, 0, 0, 0, 0],
     "ftheta_p1": 0.1,
     "rolling_shutter": [0, 0, 0.3, 0],
-    "camera_model": "OPENCV_FISHEYE",
+    "camera_model": "THIN_PRISM_FISHEYE",
     "white_transparent": True,
     "from_na": True,
     "transform_matrix_end": np.eye(4).tolist(),
@@ -254,8 +254,8 @@ def test_another_camera_is_refused_by_its_name(tmp_path, key, each):
 
 
 def test_a_lens_of_one_frame_is_enough(tmp_path):
-    folder = capture(tmp_path / "a", lambda n: {"is_fisheye": n == 4})
-    with pytest.raises(ValueError, match="frame 4: is_fisheye is True"):
+    folder = capture(tmp_path / "a", lambda n: {"latlong": n == 4})
+    with pytest.raises(ValueError, match="frame 4: latlong is True"):
         load_views(folder, "train")
 
 
@@ -286,19 +286,55 @@ def test_unknown_entries_that_sound_like_cameras_or_masks_are_named(tmp_path):
     the_one(heard, "'lens_model', 'coordinate_system', 'time', 'segmentation_mask' may say")
 
 
-def test_intrinsics_of_each_frame_are_one_cameras(tmp_path):
+def test_intrinsics_that_are_alike_are_one_cameras(tmp_path):
     own = {"fl_x": FOCAL, "cx": 5.5, "k1": 0.01, "w": WIDTH, "camera_model": "OPENCV"}
     nothing = dict.fromkeys(INTRINSICS)
     train, _, heard = both(capture(tmp_path / "a", lambda n: own, **nothing))
     wanted = Camera(WIDTH, HEIGHT, FOCAL, FOCAL, 5.5, HEIGHT / 2, (0.01, 0.0, 0.0, 0.0))
-    assert train.camera == wanted and not heard
-    both(capture(tmp_path / "b", lambda n: {"fl_x": FOCAL * (1 + 1e-9 * n)}, **nothing))
-    for name, frame in (
-        ("c", lambda n: {"k1": 0.01 * n}),
-        ("d", lambda n: {"k1": 0.1} if n else {}),
-    ):
-        with pytest.raises(ValueError, match="k1 is not the same for all frames"):
-            load_views(capture(tmp_path / name, frame), "train")
+    assert set(train.cameras) == {wanted} and not heard
+    nearly = capture(tmp_path / "b", lambda n: {"fl_x": FOCAL * (1 + 1e-9 * n)}, **nothing)
+    assert len(set(both(nearly)[0].cameras)) == 1
+
+
+def test_each_frame_may_have_a_camera_of_its_own(tmp_path):
+    """Else the file's entries are its own."""
+    own = {"camera_model": "OPENCV_FISHEYE", "fl_x": 9.0, "k4": 1e-3}
+    folder = capture(tmp_path / "a", lambda n: own if n == 3 else {"k1": 0.01 * n}, k3=1e-4)
+    train, test, heard = both(folder)
+    assert not heard
+    for n, camera in zip((1, 2, 3, 4, 5, 6, 7, 0, 8), (*train.cameras, *test.cameras)):
+        k = (0.0, 0.0, 1e-4, 1e-3) if n == 3 else (0.01 * n, 0, 0, 0, 1e-4, 0, 0, 0)
+        focal = 9.0 if n == 3 else FOCAL
+        wanted = Camera(WIDTH, HEIGHT, focal, FOCAL, WIDTH / 2, HEIGHT / 2, k, n == 3)
+        assert camera == wanted
+
+
+@pytest.mark.parametrize("entries", [{"is_fisheye": True}, {"camera_model": "OPENCV_FISHEYE"}])
+def test_a_fisheye_is_read(tmp_path, entries):
+    train, _, heard = both(capture(tmp_path / "a", k1=0.1, k3=0.01, **entries))
+    wanted = (0.1, 0.0, 0.01, 0.0)
+    assert not heard and train.camera.fisheye and train.camera.distortion == wanted
+    assert train.model == "OPENCV_FISHEYE"
+    with pytest.raises(ValueError, match="p1 is 0.1; only cameras"):
+        load_views(capture(tmp_path / "b", p1=0.1, **entries), "train")
+
+
+def test_pictures_of_several_sizes_need_theirs_stated(tmp_path):
+    def of_two_sizes(folder, stated):
+        own = {"w": 2 * WIDTH, "h": 2 * HEIGHT, "fl_x": 2 * FOCAL, "fl_y": 2 * FOCAL}
+        capture(folder, lambda n: own if n == 3 and stated else {}, w=None, h=None)
+        large = np.kron(pixels(3), np.ones((2, 2, 1), np.uint8))
+        Image.fromarray(large).save(folder / "images/0003.png")
+        return folder
+
+    train, test, heard = both(of_two_sizes(tmp_path / "a", True))
+    assert [picture.shape[:2] for picture in train.pixels] == [
+        (16, 24) if n == 2 else (8, 12) for n in range(7)
+    ]
+    assert train.cameras[2] == train.cameras[0].resized(24, 16) and not heard
+    np.testing.assert_array_equal(train.pixels[2][::2, ::2, :3], pixels(3))
+    with pytest.raises(ValueError, match="0003.png: 24 x 16 pixels, the pictures before it 12 x 8"):
+        load_views(of_two_sizes(tmp_path / "b", False), "train")
 
 
 ANGLE_X = 2 * np.arctan(WIDTH / 2 / FOCAL)
@@ -468,7 +504,7 @@ def test_masks_of_some_pictures_are_counted(tmp_path):
 def test_nothing_left_to_learn_is_refused():
     nothing = np.zeros((1, 4, 4), bool)
     camera = Camera(4, 4, 4.0, 4.0, 2.0, 2.0)
-    views = Views(np.zeros((1, 4, 4, 4), np.uint8), np.eye(4)[None], camera, nothing)
+    views = Views(np.zeros((1, 4, 4, 4), np.uint8), np.eye(4)[None], [camera], nothing)
     with pytest.raises(ValueError, match="no pixel to train on"):
         ViewsTask(views, views, Box(1.5), ViewsConfig(cells=4, samples=16, carve=False))
 
@@ -477,7 +513,7 @@ def test_masked_pixels_do_not_carve():
     clear = np.zeros((1, 4, 4, 4), np.uint8)
     kept = np.ones((1, 4, 4), bool)
     kept[0, 1] = False
-    views = Views(clear, np.eye(4)[None], Camera(4, 4, 4.0, 4.0, 2.0, 2.0), kept)
+    views = Views(clear, np.eye(4)[None], [Camera(4, 4, 4.0, 4.0, 2.0, 2.0)], kept)
     np.testing.assert_array_equal(views.empty(0), kept[0])
 
 
@@ -568,7 +604,7 @@ def test_each_pixel_comes_back_or_is_left_out(distortion, all_reached):
 
 def test_no_direction_beyond_the_fold_lands_in_the_picture():
     camera = Camera(96, 72, 120.0, 120.0, 48.0, 36.0, (-0.2, 0.0, 0.0, 0.0))
-    assert np.isclose(camera.reach, np.sqrt(1 / 0.6))
+    assert np.isclose(camera.lens.reach, np.sqrt(1 / 0.6))
     angle = np.radians([0, 10, 51, 53, 62, 80])
     points = np.stack([np.sin(angle), 0 * angle, -np.cos(angle)], axis=1)
     seen = np.isfinite(camera.project(points)).all(1)

@@ -19,14 +19,16 @@ from jgrid.field.presets import SCENE
 from jgrid.image.files import load_image
 from jgrid.interrupt import Interrupted
 from jgrid.scene.camera import Box, Camera, circle_poses, look_at, sphere_poses
-from jgrid.scene.files import Views, load_views, read_transforms
+from jgrid.scene.files import load_views
 from jgrid.scene.hull import hull
 from jgrid.scene.made import MeshScene, make_scene
 from jgrid.scene.occupancy import Occupancy
 from jgrid.scene.radiance import RadianceConfig, spherical_harmonics
 from jgrid.scene.surroundings import CENTRE, GROUND, RADIUS, surroundings
 from jgrid.scene.task import ViewsConfig, ViewsTask
+from jgrid.scene.transforms import read_transforms
 from jgrid.scene.viewer import Viewer, load_viewer, save_gif
+from jgrid.scene.views import Views
 from jgrid.trainer import CHECKPOINT, TrainConfig, Trainer
 
 import fit_views
@@ -221,7 +223,7 @@ def test_pictures_are_those_the_file_names(ball, tmp_path):
 def test_views_lie_over_the_background():
     pixels = np.zeros((1, 1, 2, 4), np.uint8)
     pixels[0, 0, 0] = [255, 0, 0, 51]
-    views = Views(pixels, np.eye(4)[None], Camera(2, 1, 1.0, 1.0, 1.0, 0.5))
+    views = Views(pixels, np.eye(4)[None], [Camera(2, 1, 1.0, 1.0, 1.0, 0.5)])
     np.testing.assert_allclose(views.on(0, 1.0), [[[1, 0.8, 0.8], [1, 1, 1]]], atol=1e-6)
     np.testing.assert_allclose(views.on(0, 0.0), [[[0.2, 0, 0], [0, 0, 0]]], atol=1e-6)
 
@@ -317,7 +319,7 @@ def test_large_pictures_are_glanced_at_during_training(ball, monkeypatch):
     some = task.glance(model)
     assert task.glanced == [1] and some.pop("views") == 1
     assert some.keys() == whole.keys() and some != whole
-    one = Views(test.pixels[1:], test.poses[1:], test.camera)
+    one = test.chosen(np.array([1]))
     assert some == ViewsTask(train, one, Box(1.5), VIEWS).evaluate(model)
     monkeypatch.setattr("jgrid.scene.task.GLANCE", 1)
     assert task.glanced == [1] and task.evaluate(model) == whole
@@ -631,12 +633,12 @@ SPOILED = {
     "stretched pose": (spoil_pose(np.diag([2.0, 1, 1, 1]).tolist()), "orthonormal"),
     "mirrored pose": (spoil_pose(np.diag([-1.0, 1, 1, 1]).tolist()), "right-handed"),
     "no focal length": (lambda f: rewritten(f, camera_angle_x=None), "fl_x nor camera_angle_x"),
-    "fish-eye": (lambda f: rewritten(f, is_fisheye=True), "pinhole"),
-    "another camera": (lambda f: rewritten(f, camera_model="OPENCV_FISHEYE"), "pinhole"),
-    "more distortion": (lambda f: rewritten(f, k3=0.1), "k1, k2, p1 and p2"),
-    "two cameras": (
-        lambda f: rewritten(f, frames=first_frame(f, fl_x=31.0)),
-        "fl_x is not the same",
+    "fish-eye": (lambda f: rewritten(f, fisheye=True), "fisheye is True; only"),
+    "another camera": (lambda f: rewritten(f, camera_model="EQUIRECTANGULAR"), "only cameras of"),
+    "more distortion": (lambda f: rewritten(f, k4=0.1), "k4 is 0.1; only cameras of"),
+    "a camera without focal length": (
+        lambda f: rewritten(f, frames=first_frame(f, fl_x=-31.0)),
+        "focal length must be positive",
     ),
     "zero focal length": (lambda f: rewritten(f, fl_x=0.0), "focal length must be positive"),
     "flat angle": (lambda f: rewritten(f, camera_angle_x=0), "camera_angle_x must be between"),

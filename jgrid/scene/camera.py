@@ -1,18 +1,19 @@
 """Cameras, their rays and poses, and the box of the world that a field covers; plain numpy."""
 
+from collections.abc import Sequence
 from dataclasses import replace
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Annotated, Optional
 
-from jgrid.config import HUGE, Positive, config
+from jgrid.config import HUGE, ArgumentError, Positive, config
+from jgrid.scene.lens import Lens, reach_of
 
 import numpy as np
 from annotated_types import Interval
 from numpy.typing import ArrayLike
 
-NEWTON = 8  # iterations against a lens's distortion
-TABLE = 2**12  # radii among which they start
-RESIDUAL = 1e-3  # of a pixel, at most, after them
+LATTICE = 16  # pixels between those that tell whether a lens reaches a picture
+WIDEST = 1.2  # half an angle, in radians, of which a tangent is of use
 
 Pixels = Annotated[int, Interval(ge=1, le=2**16)]
 Number = Annotated[float, Interval(ge=-HUGE, le=HUGE)]
@@ -20,8 +21,10 @@ Number = Annotated[float, Interval(ge=-HUGE, le=HUGE)]
 
 @config
 class Camera:
-    """A pinhole with OpenCV's distortion (k1, k2, p1, p2), all lengths in pixels; pixel centres lie
-    at halves."""
+    """A pinhole behind a lens, all lengths in pixels; pixel centres lie at halves.
+
+    distortion: OpenCV's (k1, k2, p1, p2), or these and k3, k4, k5, k6; of a fisheye (k1, k2, k3,
+    k4): see `jgrid.scene.lens`."""
 
     width: Pixels
     height: Pixels
@@ -29,108 +32,76 @@ class Camera:
     fy: Positive
     cx: Number
     cy: Number
-    distortion: tuple[Number, Number, Number, Number] = (0.0, 0.0, 0.0, 0.0)
+    distortion: tuple[Number, ...] = (0.0, 0.0, 0.0, 0.0)
+    fisheye: bool = False
+
+    def check(self) -> None:
+        if len(self.distortion) not in ((4,) if self.fisheye else (4, 8)):
+            raise ArgumentError("distortion", f"has {len(self.distortion)} numbers, wanted 4 or 8")
+
+    @cached_property
+    def lens(self) -> Lens:
+        """What bends its rays."""
+        k = np.zeros(8)
+        k[: len(self.distortion)] = self.distortion
+        return Lens(k, reach_of(k, self.fisheye), self.fisheye)
 
     @property
-    def reach(self) -> float:
-        """The radius r, tangent of the angle to the axis, up to which the lens's
-        r (1 + k1 r^2 + k2 r^4) grows: beyond it the polynomial folds back, which no lens does."""
-        k1, k2, _, _ = self.distortion
-        # the slope 1 + 3 k1 r^2 + 5 k2 r^4 is 0 first at the largest 1/r^2
-        square = 9 * k1 * k1 - 20 * k2
-        inverse = (square**0.5 - 3 * k1) / 2 if square >= 0 else 0.0
-        return inverse**-0.5 if inverse > 0 else np.inf
+    def bent(self) -> bool:
+        """Whether its lens is no mere pinhole."""
+        return self.fisheye or any(self.distortion)
+
+    @property
+    def tangent(self) -> float:
+        """Of half the angle that it sees along the shorter side of its picture, about."""
+        half = min(self.width / self.fx, self.height / self.fy) / 2
+        return float(np.tan(min(half, WIDEST))) if self.fisheye else half
+
+    @cached_property
+    def reaches_all(self) -> bool:
+        """Whether the lens maps some direction to each pixel."""
+        if not self.bent:
+            return True
+        # what it reaches has no holes: a lattice to the picture's edges tells
+        lattice = [np.append(np.arange(0, n, LATTICE), n - 1) for n in (self.height, self.width)]
+        row, column = np.meshgrid(*lattice, indexing="ij")
+        return bool(np.isfinite(self.directions(column + 0.5, row + 0.5)).all())
 
     @lru_cache(maxsize=2)  # noqa: B019 - two cameras of numbers stay alive, no more
     def reached(self) -> np.ndarray:
         """The pixels (H, W) onto which the lens maps some direction; not to be written to."""
-        shape = (self.height, self.width)
-        if not any(self.distortion):
-            return np.ones(shape, bool)
-        row, column = np.indices(shape)
+        if self.reaches_all:
+            return np.ones((self.height, self.width), bool)
+        row, column = np.indices((self.height, self.width))
         return np.isfinite(self.directions(column + 0.5, row + 0.5)).all(-1)
 
     def directions(self, u: np.ndarray, v: np.ndarray) -> np.ndarray:
         """Directions (N, 3) of length 1 in the camera's axes (right, up, back) through the points
         (u, v) of its picture; not finite where the lens maps none there."""
         point = np.stack([(u - self.cx) / self.fx, (v - self.cy) / self.fy], axis=-1)
-        if any(self.distortion):
-            point = self._undistort(point)
-        direction = np.stack([point[..., 0], -point[..., 1], -np.ones_like(point[..., 0])], axis=-1)
-        return direction / np.linalg.norm(direction, axis=-1, keepdims=True)
-
-    def _distort(self, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, ...]:
-        """OpenCV's map d of points (x, y) at depth 1: d_x, d_y and its slopes d_x/dx, d_x/dy =
-        d_y/dx, d_y/dy.
-
-            d(p) = p (1 + k1 r^2 + k2 r^4)
-                   + (2 p1 x y + p2 (r^2 + 2 x^2), p1 (r^2 + 2 y^2) + 2 p2 x y)
-        """
-        k1, k2, p1, p2 = self.distortion
-        square = x * x + y * y
-        radial = 1 + square * (k1 + k2 * square)
-        steeper = 2 * (k1 + 2 * k2 * square)
-        return (
-            x * radial + 2 * p1 * x * y + p2 * (square + 2 * x * x),
-            y * radial + p1 * (square + 2 * y * y) + 2 * p2 * x * y,
-            radial + x * x * steeper + 2 * p1 * y + 6 * p2 * x,
-            x * y * steeper + 2 * p1 * x + 2 * p2 * y,
-            radial + y * y * steeper + 6 * p1 * y + 2 * p2 * x,
-        )
-
-    def _undistort(self, point: np.ndarray) -> np.ndarray:
-        """The points (..., 2) that d maps to these: Newton's method, from where the radial part
-        alone would lead; not finite where it does not arrive, or arrives beyond the fold."""
-        k1, k2, _, _ = self.distortion
-        away = np.linalg.norm(point, axis=-1)
-        most = away.max(initial=1.0)
-        end = min(most, self.reach)
-        while end < self.reach and end * (1 + end**2 * (k1 + k2 * end**2)) < most:
-            end = min(2 * end, self.reach)
-        radius = np.linspace(0, end, TABLE)
-        start = np.interp(away, radius * (1 + radius**2 * (k1 + k2 * radius**2)), radius)
-        x, y = np.moveaxis(point * (start / np.maximum(away, 1e-30))[..., None], -1, 0)
-        with np.errstate(all="ignore"):
-            for _ in range(NEWTON):
-                u, v, u_x, u_y, v_y = self._distort(x, y)
-                u = u - point[..., 0]
-                v = v - point[..., 1]
-                det = u_x * v_y - u_y * u_y
-                x = x - (v_y * u - u_y * v) / det
-                y = y - (u_x * v - u_y * u) / det
-            u, v, u_x, u_y, v_y = self._distort(x, y)
-            off = np.hypot((u - point[..., 0]) * self.fx, (v - point[..., 1]) * self.fy)
-            arrived = (off < RESIDUAL) & self._before_fold(x, y, u_x * v_y - u_y * u_y)
-        return np.where(arrived[..., None], np.stack([x, y], axis=-1), np.nan)
-
-    def _before_fold(self, x: np.ndarray, y: np.ndarray, det: np.ndarray) -> np.ndarray:
-        """Whether points are within the lens's reach, and d, whose slopes have this determinant,
-        mirrors nothing there."""
-        return (np.hypot(x, y) < self.reach) & (det > 0)
+        if not self.bent:
+            return _unit(point[..., 0], point[..., 1], np.ones_like(point[..., 0]))
+        ahead = self.lens.directions(point.reshape(-1, 2), np.array([self.fx, self.fy]))
+        return _unit(*np.moveaxis(ahead.reshape(*point.shape[:-1], 3), -1, 0))
 
     def project(self, points: np.ndarray) -> np.ndarray:
         """Points (N, 3) in the camera's axes -> (u, v) in its picture, (N, 2); not finite behind
-        the camera, and beyond the reach of its lens."""
-        with np.errstate(all="ignore"):
-            x = points[:, 0] / -points[:, 2]
-            y = points[:, 1] / points[:, 2]
-            u, v, u_x, u_y, v_y = self._distort(x, y)
-            seen = points[:, 2] < 0
-            if any(self.distortion):
-                seen &= self._before_fold(x, y, u_x * v_y - u_y * u_y)
-            return np.where(
-                seen[:, None],
-                np.stack([u * self.fx + self.cx, v * self.fy + self.cy], axis=1),
-                np.nan,
-            )
+        the camera (a fisheye may see them), and beyond the reach of its lens."""
+        point = self.lens.project(points[:, 0], -points[:, 1], -points[:, 2])
+        return point * [self.fx, self.fy] + [self.cx, self.cy]
 
-    def smaller(self, pixels: int) -> "Camera":
-        """The same camera, with a picture of no more than about so many pixels."""
-        shrink = np.sqrt(pixels / (self.width * self.height))
-        if shrink >= 1:
-            return self
-        width = max(1, int(self.width * shrink))
-        height = max(1, int(self.height * shrink))
+    def magnification(self, points: np.ndarray) -> np.ndarray:
+        """Pixels (N,) in which a short length at points (N, 3) in the camera's axes, that it sees,
+        appears, by the length: at most, but for the distortion."""
+        if not self.fisheye:
+            return max(self.fx, self.fy) / -points[:, 2]
+        away = np.hypot(points[:, 0], points[:, 1])
+        wider = np.arctan2(away, -points[:, 2]) / np.maximum(away, 1e-30)  # around the axis
+        along = 1 / np.linalg.norm(points, axis=1)
+        return max(self.fx, self.fy) * np.maximum(wider, along)
+
+    def resized(self, width: int, height: int) -> "Camera":
+        """The same camera, with a picture of this size."""
         x = width / self.width
         y = height / self.height
         return replace(
@@ -143,6 +114,13 @@ class Camera:
             cy=self.cy * y,
         )
 
+    def smaller(self, pixels: int) -> "Camera":
+        """The same camera, with a picture of no more than about so many pixels."""
+        shrink = np.sqrt(pixels / (self.width * self.height))
+        if shrink >= 1:
+            return self
+        return self.resized(max(1, int(self.width * shrink)), max(1, int(self.height * shrink)))
+
     def rays(
         self, pose: np.ndarray, pixel: Optional[np.ndarray] = None
     ) -> tuple[np.ndarray, np.ndarray]:
@@ -153,10 +131,56 @@ class Camera:
         pose: camera-to-world (4, 4), or (N, 4, 4) one for each pixel.
         """
         pixel = np.arange(self.width * self.height) if pixel is None else pixel
-        direction = self.directions(pixel % self.width + 0.5, pixel // self.width + 0.5)
-        turned = np.einsum("...ij,...j->...i", pose[..., :3, :3], direction)
-        origin = np.broadcast_to(pose[..., :3, 3], turned.shape)
-        return origin, turned.astype(np.float32)
+        return posed(pose, self.directions(pixel % self.width + 0.5, pixel // self.width + 0.5))
+
+
+class Cameras:
+    """Some cameras side by side, for rays of many at once: one for each picture."""
+
+    def __init__(self, cameras: Sequence[Camera]):
+        distinct = list(dict.fromkeys(cameras))
+        number = {camera: n for n, camera in enumerate(distinct)}
+        self._only = distinct[0] if len(distinct) == 1 else None
+        self._of = np.array([number[camera] for camera in cameras])
+        self._width = np.array([camera.width for camera in distinct])
+        self._focal = np.array([(camera.fx, camera.fy) for camera in distinct])
+        self._centre = np.array([(camera.cx, camera.cy) for camera in distinct])
+        self._k = np.stack([camera.lens.k for camera in distinct], axis=1)
+        self._reach = np.array([camera.lens.reach for camera in distinct])
+        self._kind = np.array([camera.bent + camera.fisheye for camera in distinct])
+
+    def rays(
+        self, which: np.ndarray, poses: np.ndarray, pixel: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """`Camera.rays` of pixels (N,) of pictures (N,), both by number, from poses (N, 4, 4)."""
+        if self._only:
+            return self._only.rays(poses, pixel)
+        camera = self._of[which]
+        row, column = np.divmod(pixel, self._width[camera])
+        point = np.stack([column, row], axis=1) + 0.5
+        point = (point - self._centre[camera]) / self._focal[camera]
+        ahead = np.concatenate([point, np.ones_like(point[:, :1])], axis=1)
+        for kind in (1, 2):  # a bent one, a fisheye
+            these = np.flatnonzero(self._kind[camera] == kind)
+            if len(these):
+                own = camera[these]
+                lens = Lens(self._k[:, own], self._reach[own], kind == 2)
+                ahead[these] = lens.directions(point[these], self._focal[own])
+        return posed(poses, _unit(*ahead.T))
+
+
+def posed(pose: np.ndarray, direction: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Origin (N, 3), as exact as the pose, and direction (N, 3), float32, in the world, of
+    directions in the axes of cameras at a pose (4, 4), or one for each (N, 4, 4)."""
+    turned = np.einsum("...ij,...j->...i", pose[..., :3, :3], direction)
+    origin = np.broadcast_to(pose[..., :3, 3], turned.shape)
+    return origin, turned.astype(np.float32)
+
+
+def _unit(x: np.ndarray, y: np.ndarray, z: np.ndarray) -> np.ndarray:
+    """Directions (right, down, ahead) as ones of length 1 (right, up, back): (..., 3)."""
+    direction = np.stack([x, -y, -z], axis=-1)
+    return direction / np.linalg.norm(direction, axis=-1, keepdims=True)
 
 
 @config

@@ -5,7 +5,7 @@ from functools import partial
 from typing import NamedTuple, Optional
 
 from jgrid.scene.camera import Box
-from jgrid.scene.files import Views
+from jgrid.scene.views import Views, edges
 
 import numpy as np
 from scipy.ndimage import distance_transform_edt
@@ -92,11 +92,12 @@ def _culprits(look: "_Silhouettes", keep: np.ndarray, gone: list[np.ndarray]) ->
 
 def inverted(views: Views) -> bool:
     """Whether nearly all pictures are opaque all along their edges, and transparent inside."""
-    shown = views.pixels[..., 3] > 127
-    edges = [shown[:, 0], shown[:, -1], shown[:, :, 0], shown[:, :, -1]]
-    framed = np.concatenate(edges, axis=1).mean(1) > 0.99
-    middle = [slice(size // 4, size - size // 4) for size in shown.shape[1:]]
-    return bool((framed & (shown[:, middle[0], middle[1]].mean((1, 2)) < 0.5)).mean() > 0.9)
+    wrong = 0
+    for picture in views.pixels:
+        shown = picture[..., 3] > 127
+        middle = shown[tuple(slice(size // 4, size - size // 4) for size in shown.shape)]
+        wrong += edges(shown).mean() > 0.99 and middle.mean() < 0.5
+    return wrong > 0.9 * len(views.pixels)
 
 
 class _Balls(NamedTuple):
@@ -108,13 +109,13 @@ class _Balls(NamedTuple):
     def project(self, views: Views, n: int, chosen: np.ndarray) -> tuple[np.ndarray, ...]:
         """Those of the chosen balls whose centres lie in picture n; their rows, columns, and radii
         in pixels."""
-        camera = views.camera
+        camera = views.cameras[n]
         pose = views.poses[n]
         local = (self.centres[chosen] - pose[:3, 3]) @ pose[:3, :3]
         with np.errstate(invalid="ignore"):
             u, v = np.floor(camera.project(local)).T
             seen = (u >= 0) & (u < camera.width) & (v >= 0) & (v < camera.height)
-        reach = 1 + self.radius * max(camera.fx, camera.fy) / -local[seen, 2]
+        reach = 1 + self.radius * camera.magnification(local[seen])
         return chosen[seen], v[seen].astype(int), u[seen].astype(int), reach
 
     def cover(self, views: Views, n: int, keep: Optional[np.ndarray] = None) -> np.ndarray:
@@ -122,7 +123,7 @@ class _Balls(NamedTuple):
         chosen = np.arange(len(self.centres)) if keep is None else np.flatnonzero(keep)
         _, row, column, reach = self.project(views, n, chosen)
         octave = np.floor(2 * np.log2(reach))  # of like radii, each as large as their least
-        covered = np.zeros(views.pixels.shape[1:3], bool)
+        covered = np.zeros(views.pixels[n].shape[:2], bool)
         for of in np.unique(octave):
             these = octave == of
             hit = np.zeros_like(covered)

@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import Union
 
 from jgrid.scene.camera import Camera, sphere_poses
-from jgrid.scene.files import Views, save_views
+from jgrid.scene.files import save_views
 from jgrid.scene.surroundings import surroundings as seen_around
+from jgrid.scene.views import Views
 from jgrid.surface.files import read_mesh
 
 import igl
@@ -37,7 +38,7 @@ def make_scene(
     for split, n, turn in (("train", train, 0.0), ("test", test, 1.0)):
         poses = sphere_poses(n, distance, turn=turn)
         pixels = np.stack([scene.render(camera, pose) for pose in poses])
-        save_views(folder, split, Views(pixels, poses, camera))
+        save_views(folder, split, Views(pixels, poses, [camera] * len(poses)))
     return Path(folder)
 
 
@@ -135,15 +136,7 @@ class MeshScene:
 
     def render(self, camera: Camera, pose: np.ndarray, samples: int = 2) -> np.ndarray:
         """(H, W, 4) uint8 with straight alpha, samples x samples rays a pixel."""
-        fine = Camera(
-            camera.width * samples,
-            camera.height * samples,
-            camera.fx * samples,
-            camera.fy * samples,
-            camera.cx * samples,
-            camera.cy * samples,
-            camera.distortion,
-        )
+        fine = camera.resized(camera.width * samples, camera.height * samples)
         # as cameras of files see them: in float32
         origin, direction = (a.astype(np.float32).astype(float) for a in fine.rays(pose))
         face, t, _ = self._tree.intersect_ray_first(

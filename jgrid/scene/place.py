@@ -6,8 +6,8 @@ from dataclasses import replace
 from typing import NamedTuple, Optional
 
 from jgrid.scene.camera import Box
-from jgrid.scene.files import Views
-from jgrid.scene.transforms import listed
+from jgrid.scene.locate import listed
+from jgrid.scene.views import Views, edges
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -15,6 +15,9 @@ from numpy.typing import ArrayLike
 USUAL = Box(1.5)  # NeRF-synthetic's, and that of made scenes
 FILL = 1.25  # half the side of a box, over the radius of what the cameras see there
 FILL_CONTRACTED = 1.6  # the same of one around which all else is contracted
+ENOUGH = 50  # points of a scene, at least, that say where it is
+INLIERS = (5.0, 95.0)  # percentiles of the points along an axis, between which the scene is
+NEAR = 90.0  # the same of their distances from what the cameras look at
 KEPT = (0.9, 2.5)  # the same of a box that is the usual one, or the file's, and is kept
 ROUNDS = 20  # of the search for the point that the cameras look at
 WAYS = 0.02  # mean square of a sine: cameras whose axes differ less say nothing of a distance
@@ -170,7 +173,9 @@ def choose(
 ) -> Choice:
     """The box of a scene: half its side as given, around the origin or the centre given; else the
     one that the scene's file states, or the usual one, where the cameras agree with it; else one
-    around what they look at, as large as what they see of it.
+    around what they look at, as large as what they see of it. Where the scene comes with points,
+    the box is around most of those near what the cameras look at, if that is smaller, or around
+    most of all where these look at no one point.
 
     It is contracted where that is asked for, and, of a box whose size is not given, where the scene
     has no end: the pictures are opaque, and their edges are not of the background's colour, or the
@@ -184,12 +189,15 @@ def choose(
     found = aim(views.poses)
     endless = not views.transparent and not plain(views, background)
     why = _backdrop(views) if endless and not contract else ""
+    points = views.points if views.points is not None and len(views.points) >= ENOUGH else None
+    if not found.shared and points is not None:
+        return _around_points(points, centre, contract or not views.transparent)
     if not found.shared:
         return _around(views, centre, contract)
     seen = float(np.median(found.distance)) * _tangent(views)
     stated = views.stated
     for box, reason in ((stated, "as the scene's file states"), (USUAL, "the usual one")):
-        if box and not centre and _agrees(box, found.point, seen):
+        if box and not centre and points is None and _agrees(box, found.point, seen):
             return Choice(replace(box, contracted=contract or endless), reason + why)
     reason = "what the cameras look at"
     if stated and stated.half > KEPT[1] * seen:
@@ -197,7 +205,13 @@ def choose(
         endless = not views.transparent
     contracted = contract or endless
     half = (FILL_CONTRACTED if contracted else FILL) * seen
-    return Choice(_box(half, centre or found.point, contracted), reason + why)
+    middle = np.asarray(centre or found.point)
+    if points is not None:
+        around = FILL * float(np.percentile(np.abs(points - middle).max(1), NEAR))
+        if around < half:
+            half = around
+            reason = "the scene's points around what the cameras look at"
+    return Choice(_box(half, middle, contracted), reason + why)
 
 
 def _backdrop(views: Views) -> str:
@@ -208,6 +222,19 @@ def _backdrop(views: Views) -> str:
                 f"; the pictures' edges are all {name}, `background` {name} keeps it uncontracted"
             )
     return ""
+
+
+def _around_points(
+    points: np.ndarray, centre: Optional[tuple[float, float, float]], contracted: bool
+) -> Choice:
+    """The box around most points of a scene (P, 3)."""
+    low, high = np.percentile(points, INLIERS, axis=0)
+    middle = (low + high) / 2 if centre is None else np.asarray(centre)
+    half = FILL * float(np.maximum(high - middle, middle - low).max())
+    return Choice(
+        _box(half, middle, contracted),
+        "the scene's points, for the cameras look at no one point",
+    )
 
 
 def _around(views: Views, centre: Optional[tuple[float, float, float]], contract: bool) -> Choice:
@@ -237,24 +264,20 @@ def _agrees(box: Box, point: np.ndarray, seen: float) -> bool:
 def plain(views: Views, background: float) -> bool:
     """Whether nearly all pixels along the edges of the pictures, of those that count, have the
     background's colour."""
-
-    def edges(images: np.ndarray) -> np.ndarray:
-        sides = [images[:, 0], images[:, -1], images[:, :, 0], images[:, :, -1]]
-        return np.concatenate(sides, axis=1)
-
-    off = np.abs(edges(views.pixels[..., :3]) / 255 - background).max(-1)
-    if views.counted is not None:
-        off = off[edges(views.counted)]
-    return bool((off < PLAIN).mean() > 0.95) if len(off) else True
+    alike = []
+    for n, picture in enumerate(views.pixels):
+        off = np.abs(edges(picture[..., :3]) / 255 - background).max(-1)
+        alike.append((off if views.counted is None else off[edges(views.counted[n])]) < PLAIN)
+    together = np.concatenate(alike)
+    return bool(together.mean() > 0.95) if len(together) else True
 
 
 def met(views: Views, box: Box) -> float:
     """Of the rays of the pictures, the share that meet the box: of a few pixels of each."""
-    camera = views.camera
     row, column = np.divmod(np.arange(17 * 17), 17)
-    pixel = (row * (camera.height - 1) // 16) * camera.width + column * (camera.width - 1) // 16
     hits = []
-    for pose in views.poses:
+    for camera, pose in zip(views.cameras, views.poses):
+        pixel = (row * (camera.height - 1) // 16) * camera.width + column * (camera.width - 1) // 16
         origin, direction = camera.rays(pose, pixel)
         start = box.to_unit(origin)
         with np.errstate(divide="ignore", invalid="ignore"):
@@ -266,9 +289,8 @@ def met(views: Views, box: Box) -> float:
 
 
 def _tangent(views: Views) -> float:
-    """Of half the angle that the cameras see along the shorter side of their pictures."""
-    camera = views.camera
-    return min(camera.width / camera.fx, camera.height / camera.fy) / 2
+    """`Camera.tangent`, the median of the cameras'."""
+    return float(np.median([camera.tangent for camera in views.cameras]))
 
 
 def _short(point: np.ndarray) -> str:

@@ -15,14 +15,14 @@ from jgrid.image.metrics import psnr, ssim, ssim_gaussian
 from jgrid.index import GridIndex
 from jgrid.ops.render import distortion
 from jgrid.scene.camera import Box
-from jgrid.scene.files import Views
 from jgrid.scene.hull import DOUBT, hull, inverted
+from jgrid.scene.locate import listed
 from jgrid.scene.occupancy import Occupancy
 from jgrid.scene.place import check_box, point_text
 from jgrid.scene.radiance import RadianceConfig, RadianceField
 from jgrid.scene.render import Samples, render_rays
-from jgrid.scene.transforms import listed
 from jgrid.scene.viewer import BACKGROUNDS, Background, Viewer, depth_picture
+from jgrid.scene.views import Views, values_at
 from jgrid.task import AbstractTask
 
 import jittor as jt
@@ -118,9 +118,7 @@ class ViewsTask(AbstractTask):
         self.viewer = Viewer(
             self.occupancy, train.camera, box, config.background, float(np.median(away))
         )
-        self._pixels = train.pixels.reshape(-1, 4)
-        self._learnt = None if train.counted is None else train.counted.reshape(-1)
-        if self._learnt is not None and not self._learnt.any():
+        if train.counted is not None and not any(counted.any() for counted in train.counted):
             raise ValueError("masks and lens leave no pixel to train on")
         self.step_samples: list[int] = []  # how many samples each step had
         self._per_ray = 32.0  # samples, lately
@@ -198,14 +196,9 @@ class ViewsTask(AbstractTask):
         """Rays that together have about n samples."""
         rng = np.random.default_rng((self.seed, step))
         n_rays = int(np.clip(n / max(self._per_ray, 1.0), 1, MOST_RAYS))
-        camera = self.train.camera
-        chosen = rng.integers(0, len(self._pixels), n_rays)
-        while self._learnt is not None and not self._learnt[chosen].all():
-            others = ~self._learnt[chosen]
-            chosen[others] = rng.integers(0, len(self._pixels), others.sum())
-        view, pixel = np.divmod(chosen, camera.width * camera.height)
-        origin, direction = camera.rays(self.train.poses[view], pixel)
-        rgba = self._pixels[chosen].astype(np.float32) / 255
+        view, pixel = self._draw(rng, n_rays)
+        origin, direction = self.train.rays(view, pixel)
+        rgba = values_at(self.train.pixels, view, pixel).astype(np.float32) / 255
         if self._transparent:
             behind = rng.uniform(size=(n_rays, 3))
         else:
@@ -220,6 +213,20 @@ class ViewsTask(AbstractTask):
         return {
             name: jt.array(values.astype(np.float32)).stop_grad() for name, values in batch.items()
         }
+
+    def _draw(self, rng: np.random.Generator, n: int) -> tuple[np.ndarray, np.ndarray]:
+        """n pixels at random, of those to learn: their pictures (n,), and their numbers there."""
+        train = self.train
+        chosen = rng.integers(0, train.n_pixels, n)
+        view, pixel = train.which(chosen)
+        if train.counted is None:
+            return view, pixel
+        others = ~values_at(train.counted, view, pixel)
+        while others.any():
+            chosen[others] = rng.integers(0, train.n_pixels, others.sum())
+            view, pixel = train.which(chosen)
+            others = ~values_at(train.counted, view, pixel)
+        return view, pixel
 
     def prepare(self, model: nn.Module, progress: float) -> None:
         """Fade in the levels, and say when doubtful carving is looked at again."""
@@ -320,7 +327,7 @@ class ViewsTask(AbstractTask):
     def glanced(self) -> list[int]:
         """Test pictures, evenly spread, that together have GLANCE pixels; at least one."""
         views = len(self.test.poses)
-        n = min(max(1, GLANCE // (self.test.camera.width * self.test.camera.height)), views)
+        n = min(max(1, GLANCE * views // self.test.n_pixels), views)
         return [(2 * k + 1) * views // (2 * n) for k in range(n)]
 
     def _measure(self, model: RadianceField, chosen: Sequence[int]) -> dict[str, float]:
@@ -351,7 +358,7 @@ class ViewsTask(AbstractTask):
             self._rendered = {}
         if n in self._rendered:
             return self._rendered[n]
-        colour, depth, _ = self.viewer.picture(model, self.test.poses[n], self.test.camera)
+        colour, depth, _ = self.viewer.picture(model, self.test.poses[n], self.test.cameras[n])
         if (len(self._rendered) + 1) * (colour.nbytes + depth.nbytes) <= KEPT_BYTES:
             self._rendered[n] = (colour, depth)
         return colour, depth

@@ -1,6 +1,5 @@
-"""What a transforms.json says (NeRF-synthetic, instant-ngp, nerfstudio): poses, one camera, which
-frames are held out, where the pictures are. Meaning that is not understood is refused by its name,
-or warned of."""
+"""What a transforms.json says (NeRF-synthetic, instant-ngp, nerfstudio): poses, cameras, which
+frames are held out. Meaning that is not understood is refused by its name, or warned of."""
 
 import json
 import os
@@ -8,36 +7,40 @@ import posixpath
 import re
 import unicodedata
 import warnings
-from collections.abc import Callable, Iterable, Sequence
-from pathlib import Path, PurePosixPath
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, Optional, Union
-from urllib.parse import unquote
 
 from jgrid.scene.camera import Box, Camera
+from jgrid.scene.capture import Capture, held_out
+from jgrid.scene.locate import listed, locate
 
 import numpy as np
 
 LARGEST_JSON = 2**26  # bytes
 LONGEST = 1e9  # number of a camera
-LISTED = 20  # names in a message, at most
 NGP_SCALE = 0.33  # of the world, in instant-ngp, where a file does not say
-HELD_OUT = 8  # of a capture without splits every eighth picture is for testing
 OFF_CENTRE = 0.2  # of the picture's side: so far a camera's axis seldom is from its middle
 DISAGREE = 0.02  # between two statements of a focal length
 SKEWED = 1e-2  # a rotation may be, each product of its axes
-ENDINGS = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp", ".exr")
 
+SPLIT_FILES = ("transforms_train.json", "transforms_val.json", "transforms_test.json")
 PINHOLES = ("OPENCV", "PINHOLE", "SIMPLE_PINHOLE", "RADIAL", "SIMPLE_RADIAL", "PERSPECTIVE")
-DISTORTION = ("k1", "k2", "p1", "p2")
+FULL = "FULL_OPENCV"
+FISHEYE = "OPENCV_FISHEYE"
+DISTORTION = ("k1", "k2", "p1", "p2", "k3", "k4", "k5", "k6")
+# what a camera of a model has no number for
+WITHOUT = {FISHEYE: ("p1", "p2", "k5", "k6"), FULL: (), "": ("k4", "k5", "k6")}
 ANGLES = ("camera_angle_x", "camera_angle_y", "x_fov", "y_fov")  # the latter two in degrees
 NUMBERS = ("fl_x", "fl_y", "cx", "cy", "w", "h", *DISTORTION, *ANGLES)
 MASKS = ("mask_path", "mask_filename", "mask_file_path")  # of a frame: 0 where a pixel is left out
 SPLITS = ("train_filenames", "val_filenames", "test_filenames")
-UNDERSTOOD = {*NUMBERS, *MASKS, *SPLITS, "camera_model", "transform_matrix"}
+LENS = ("camera_model", "is_fisheye")
+UNDERSTOOD = {*NUMBERS, *MASKS, *SPLITS, *LENS, "transform_matrix"}
 
 # Entries with a meaning that would make the rays, the axes or the pictures wrong
 LENSES = re.compile(
-    r"(is_)?(fish_?eye|latlong|equirectangular|panorama|orthographic)|k[3-6]|distortion_params"
+    r"fish_?eye|(is_)?(latlong|equirectangular|panorama|orthographic)|distortion_params"
     r"|rolling_shutter\w*|ftheta\w*"
 )
 OTHERS = {
@@ -67,6 +70,62 @@ SOUNDING = re.compile(
 )
 
 Frames = list[dict[str, Any]]
+
+
+def find_transforms(scene: Path, split: str) -> Optional[Path]:
+    """The transforms file of a scene, itself or a folder, and a split; None: it has none."""
+    if scene.is_file() and scene.name not in SPLIT_FILES:
+        return scene
+    folder = scene.parent if scene.is_file() else scene
+    whole = folder / "transforms.json"
+    # a capture's file beside one of a split would hold pictures of both
+    if any((folder / name).is_file() for name in SPLIT_FILES):
+        return folder / f"transforms_{split}.json"
+    return whole if whole.is_file() else None
+
+
+def read_capture(path: Path, split: str, outside: bool) -> Capture:
+    """What a transforms file says; ValueError where it is none, or not understood."""
+    frames, poses, read = read_transforms(path)
+    check_meaning(read, path)
+    names = frame_names(frames, path)
+    entries = [camera_entries(read, frame) for frame in frames]
+    made: dict[tuple, Camera] = {}
+
+    def camera(n: int, width: int, height: int) -> Camera:
+        key = (width, height, *map(_rounded, entries[n].items()))
+        if key not in made:
+            made[key] = frame_camera(entries[n], width, height, path)
+        return made[key]
+
+    return Capture(
+        path,
+        "NeRF-synthetic scene" if path.name in SPLIT_FILES else path.name,
+        names,
+        locate(path, names, outside),
+        poses,
+        camera,
+        split_frames(read, names, split, path.name not in SPLIT_FILES, path),
+        [_stated_size(entry, path) for entry in entries],
+        [_masks(frame, path, outside) for frame in frames],
+        ", ".join(dict.fromkeys(map(model_name, entries))),
+        stated_box(read),
+    )
+
+
+def _rounded(entry: tuple[str, Any]) -> tuple[str, str]:
+    """An entry of a camera, which frames repeat to the sixth digit."""
+    name, value = entry
+    return name, f"{value:.6g}" if isinstance(value, float) else repr(value)
+
+
+def _masks(frame: dict[str, Any], path: Path, outside: bool) -> list[Path]:
+    """The masks that a frame names."""
+    names = [str(frame[key]) for key in MASKS if frame.get(key)]
+    found = [file for file in locate(path, names, outside) if file]
+    if len(found) < len(names):
+        raise ValueError(f"{path}: the mask {names[0]!r:.200} is missing")
+    return found
 
 
 def read_transforms(path: Union[str, os.PathLike]) -> tuple[Frames, np.ndarray, dict[str, Any]]:
@@ -192,40 +251,33 @@ def _says_nothing(value: Any) -> bool:
 
 def _not_understood(name: str, key: str, value: Any) -> ValueError:
     return ValueError(
-        f"{name}: {key} is {value!r:.60}; only cameras with a pinhole and the distortions k1, k2,"
-        f" p1 and p2 are understood, of the models {', '.join(PINHOLES)}; undistort the pictures"
-        " first"
+        f"{name}: {key} is {value!r:.60}; only cameras of the models {', '.join(PINHOLES)} (k1, k2,"
+        f" p1, p2, k3), {FULL} (k1 to k6, p1, p2) and {FISHEYE} (k1 to k4) are understood;"
+        " undistort the pictures first"
     )
 
 
-def listed(names: Iterable[str]) -> str:
-    """Names as the file writes them, in quotes, not too many."""
-    names = list(names)
-    more = f" and {len(names) - LISTED} more" if len(names) > LISTED else ""
-    return ", ".join(f"{name!r:.200}" for name in names[:LISTED]) + more
+# --- the cameras
 
 
-# --- the camera
-
-
-def read_camera(read: dict[str, Any], width: int, height: int, path: Path) -> Camera:
-    """The camera of a transforms file, for pictures of this size; ValueError where there are
-    several, or none that is understood."""
-    model = _common(read, "camera_model", path) or "OPENCV"
-    if str(model).upper() not in PINHOLES:
-        raise _not_understood(str(path), "camera_model", model)
-    values = {}
-    for name in NUMBERS:
-        value = _common(read, name, path)
-        if value is not None:
-            values[name] = _number(value, name, path)
+def frame_camera(entries: dict[str, Any], width: int, height: int, path: Path) -> Camera:
+    """The camera of a frame, for a picture of this size, by `camera_entries`; ValueError where
+    there is none, or none that is understood."""
+    model = model_name(entries)
+    if model not in (*PINHOLES, FULL, FISHEYE):
+        raise _not_understood(str(path), "camera_model", entries.get("camera_model"))
+    values = {name: _number(entries[name], name, path) for name in NUMBERS if name in entries}
+    for name in WITHOUT.get(model, WITHOUT[""]):
+        if values.get(name):
+            raise _not_understood(str(path), name, values[name])
     scale_x, scale_y = _scales(values, width, height, path)
     fx = _focal_length(values, "x", width, scale_x, path)
     fy = _focal_length(values, "y", height, scale_y, path)
     focal = fx or fy
     if focal is None:
         raise ValueError(f"{path}: neither fl_x nor camera_angle_x says how wide the camera sees")
-    k1, k2, p1, p2 = (values.get(name, 0.0) for name in DISTORTION)
+    names = ("k1", "k2", "k3", "k4") if model == FISHEYE else DISTORTION
+    distortion = tuple(values.get(name, 0.0) for name in names)
     return Camera(
         width,
         height,
@@ -233,37 +285,30 @@ def read_camera(read: dict[str, Any], width: int, height: int, path: Path) -> Ca
         fy or focal,
         _centre(values, "cx", "w", width, scale_x, path),
         _centre(values, "cy", "h", height, scale_y, path),
-        (k1, k2, p1, p2),
+        distortion if any(distortion[4:]) else distortion[:4],
+        model == FISHEYE,
     )
 
 
-def picture_size(read: dict[str, Any], path: Path) -> Optional[tuple[float, float]]:
-    """(w, h) that a transforms file states, None where it does not."""
-    width = _common(read, "w", path)
-    height = _common(read, "h", path)
-    if width is None or height is None:
+def camera_entries(read: dict[str, Any], frame: dict[str, Any]) -> dict[str, Any]:
+    """What a transforms file says of a frame's camera: the frame's own entries, or the file's."""
+    found = {name: frame.get(name, read.get(name)) for name in (*NUMBERS, *LENS)}
+    return {name: value for name, value in found.items() if value is not None}
+
+
+def model_name(entries: dict[str, Any]) -> str:
+    """The camera's model, in capitals."""
+    if entries.get("is_fisheye"):
+        return FISHEYE
+    bent = any(entries.get(name) for name in DISTORTION)
+    return str(entries.get("camera_model") or ("OPENCV" if bent else "PINHOLE")).upper()
+
+
+def _stated_size(entries: dict[str, Any], path: Path) -> Optional[tuple[float, float]]:
+    """(w, h) of a frame's picture, None where the file does not say."""
+    if "w" not in entries or "h" not in entries:
         return None
-    return _number(width, "w", path), _number(height, "h", path)
-
-
-def _common(read: dict[str, Any], name: str, path: Path) -> Any:
-    """An entry of the camera, which each frame may repeat; None where there is none."""
-    values = [frame.get(name, read.get(name)) for frame in read["frames"]]
-    first = read.get(name, values[0])
-    for n, value in enumerate(values):
-        if value is not first and not _alike(value, first):
-            raise ValueError(
-                f"{path}: {name} is not the same for all frames, as one camera's must be"
-                f" ({first!r:.40}, of frame {n} {value!r:.40})"
-            )
-    return first
-
-
-def _alike(a: Any, b: Any) -> bool:
-    """Whether two entries are equal, numbers to the sixth digit."""
-    if isinstance(a, (int, float)) and isinstance(b, (int, float)):
-        return a == b or abs(a - b) <= 1e-6 * max(abs(a), abs(b))
-    return a == b
+    return _number(entries["w"], "w", path), _number(entries["h"], "h", path)
 
 
 def _number(value: Any, name: str, path: Path) -> float:
@@ -358,18 +403,12 @@ def frame_names(frames: Frames, path: Path) -> list[str]:
 
 def split_frames(
     read: dict[str, Any], names: list[str], split: str, whole: bool, path: Path
-) -> list[int]:
+) -> Sequence[int]:
     """The frames of the split "train" or "test": those that the file's own lists name; else, of a
     whole capture, all but every eighth, or every eighth; else all."""
     lists = {name: _listed_frames(read, name, names, path) for name in SPLITS if read.get(name)}
     if not lists:
-        every = range(len(names))
-        chosen = [n for n in every if not whole or (n % HELD_OUT == 0) == (split != "train")]
-        if not chosen:
-            raise ValueError(
-                f"{path}: {len(names)} frames are too few to hold some out for testing"
-            )
-        return chosen
+        return held_out(len(names), split, path) if whole else range(len(names))
     train = lists.get("train_filenames")
     test = lists.get("test_filenames") or lists.get("val_filenames")
     if train and test and set(train) & set(test):
@@ -399,85 +438,3 @@ def _listed_frames(read: dict[str, Any], key: str, names: list[str], path: Path)
 def _plain(name: str) -> str:
     """A file's name with slashes, without "./", its letters composed."""
     return posixpath.normpath(unicodedata.normalize("NFC", name).replace("\\", "/"))
-
-
-def locate(path: Path, names: Sequence[str], outside: bool) -> list[Optional[Path]]:
-    """The files that a transforms file names, None for those that are missing.
-
-    A name may lack its ending, have backslashes, %20, other capitals, letters composed otherwise;
-    where no name leads anywhere, they may begin with folders of another machine.
-    """
-    find = _finder(path.parent)
-    files = [find(name) for name in names]
-    if not any(files):
-        files = [_without_folders(find, name) for name in names]
-        first = next((n for n, file in enumerate(files) if file), None)
-        if first is not None:
-            warnings.warn(
-                f"{path}: no file is where it says; {names[first]!r:.200} is taken for"
-                f" {os.path.relpath(str(files[first]), path.parent)}, and others alike",
-                stacklevel=3,
-            )
-    for name, file in zip(names, files):
-        if file is not None and not outside and not _is_inside(file, path.parent):
-            raise ValueError(
-                f"{path}: names {name!r:.200}, which is not in its folder; `outside` allows that"
-            )
-    return files
-
-
-def _is_inside(file: Path, folder: Path) -> bool:
-    return Path(os.path.realpath(folder)) in Path(os.path.realpath(file)).parents
-
-
-def _finder(folder: Path) -> Callable[[str], Optional[Path]]:
-    """A function from a name to the file of a folder that it means; it lists each folder once."""
-    listings: dict[str, dict[str, list[str]]] = {}
-
-    def listing(place: str) -> dict[str, list[str]]:
-        if place not in listings:
-            entries: dict[str, list[str]] = {}
-            for entry in os.listdir(place) if os.path.isdir(place) else []:
-                entries.setdefault(_folded(entry), []).append(entry)
-            listings[place] = entries
-        return listings[place]
-
-    def alike(name: str) -> Optional[Path]:
-        place = str(folder)
-        for part in PurePosixPath(name).parts:
-            entries = [part] if part == ".." else listing(place).get(_folded(part), [])
-            if len(entries) != 1:
-                return None
-            place = os.path.join(place, entries[0])
-        return Path(place) if os.path.isfile(place) else None
-
-    def find(name: str) -> Optional[Path]:
-        slashes = name.replace("\\", "/")
-        spellings = dict.fromkeys([name, slashes, unquote(slashes)])
-        for spelling in spellings:
-            for ending in ("", *ENDINGS):
-                file = folder / (spelling + ending)
-                if os.path.isfile(file):
-                    return file
-        for spelling in spellings:
-            for ending in ("", *ENDINGS):
-                found = None if spelling.startswith("/") else alike(spelling + ending)
-                if found:
-                    return found
-        return None
-
-    return find
-
-
-def _folded(name: str) -> str:
-    return unicodedata.normalize("NFC", name).casefold()
-
-
-def _without_folders(find: Callable[[str], Optional[Path]], name: str) -> Optional[Path]:
-    """The file that a name means without its first folders, as few of them as possible."""
-    parts = PurePosixPath(name.replace("\\", "/")).parts
-    for n in range(1, len(parts)):
-        found = None if ".." in parts[n:] else find("/".join(parts[n:]))
-        if found:
-            return found
-    return None
