@@ -20,6 +20,7 @@ from jgrid.scene.glb import coloured, require_texture, save_glb, textured
 from jgrid.scene.path import (
     FPS,
     CameraPath,
+    all_pictures,
     import_ffmpeg,
     pictures,
     read_path,
@@ -37,6 +38,7 @@ from typing_extensions import Literal
 
 KINDS = (".glb", ".ply", ".npz", ".mp4", ".gif")
 FILMS = (".mp4", ".gif")
+TEXTURED_FACES = 30_000  # whose charts take xatlas ten seconds
 
 
 @config
@@ -62,8 +64,11 @@ class Config:
     parts: Share = 0.02
     """Drop parts of the mesh whose area is less than this share of the largest one's; 0 keeps
     all."""
+    hollow: bool = False
+    """Keep the inner surface of what nobody sees into, about which the pictures say nothing."""
     faces: Optional[Count] = None
-    """Simplify the mesh to so many faces."""
+    """Simplify the mesh to so many faces; with --texture, which takes long where they are many,
+    30,000 if not given."""
     texture: Optional[Annotated[int, Interval(ge=64, le=2**14)]] = None
     """Of a GLB: lay a picture of so many pixels along a side over the mesh, in place of the
     vertices' colours."""
@@ -85,7 +90,8 @@ class Config:
         for path in self.to:
             if path.suffix.lower() not in KINDS:
                 raise ArgumentError(
-                    "to", f"{path}: what to write follows from the ending, one of {', '.join(KINDS)}"
+                    "to",
+                    f"{path}: what to write follows from the ending, one of {', '.join(KINDS)}",
                 )
         if not self.wants(".glb"):
             for name in ("texture", "linear"):
@@ -136,9 +142,10 @@ class Export:
     def surface(self) -> Surface:
         config = self.config
         level = config.level or self.solid.level()
+        faces = config.faces or (TEXTURED_FACES if config.texture else None)
         print(f"surface at a density of {level:.4g} per unit of length (--level says otherwise)")
         return self.solid.surface(
-            level, config.resolution, config.watertight, config.parts, config.faces
+            level, config.resolution, config.watertight, config.parts, faces, config.hollow
         )
 
     @cached_property
@@ -162,11 +169,11 @@ class Export:
         return self._glb(path)
 
     def _film(self, path: Path) -> str:
-        frames = pictures(self.solid.viewer, self.solid.model, self.way, progress=True)
+        shown = (self.solid.viewer, self.solid.model, self.way, True)
         if path.suffix.lower() == ".mp4":
-            save_mp4(path, frames, self.way.fps)
+            save_mp4(path, pictures(*shown), self.way.fps)
         else:
-            save_gif(path, list(frames), self.way.fps)
+            save_gif(path, all_pictures(*shown), self.way.fps)
         return f"{len(self.way.poses)} pictures, {self.way.fps:g} in a second"
 
     def _glb(self, path: Path) -> str:
@@ -184,7 +191,9 @@ class Export:
         mesh = trimesh.Trimesh(surface.vertices, surface.faces, process=False)
         dropped = f", {surface.dropped} small parts dropped" if surface.dropped else ""
         closed = "closed" if mesh.is_watertight else "open"
-        return f"{len(surface.vertices):,} vertices, {len(surface.faces):,} faces, {closed}{dropped}"
+        return (
+            f"{len(surface.vertices):,} vertices, {len(surface.faces):,} faces, {closed}{dropped}"
+        )
 
 
 def main(config: Config) -> list[Path]:

@@ -18,11 +18,13 @@ import igl
 import jittor as jt
 import numpy as np
 import trimesh
+from scipy import ndimage
 from tqdm import tqdm
 
 CLIP = 4.0  # of a logarithm: beyond it a density is as good as none, or as any
 LOOKS = 12  # from all around, to find the level
 LOOK_PIXELS = 2**12  # of each
+HOLLOWS = 128  # cells along an axis, in which hollows are looked for
 AROUND = 8  # directions from which a point's colour is looked at
 AHEAD = 2  # sampling steps before a point, where that look begins
 CHUNK = 2**15  # points at once
@@ -119,14 +121,16 @@ class Solid:
         watertight: bool = False,
         parts: float = 0.0,
         faces: Optional[int] = None,
+        hollow: bool = False,
     ) -> Surface:
         """Where the density is `level`: marching cubes of its logarithm on resolution^3 cells of
         the box.
 
         watertight: closed at the box's border too; parts: ones whose area is less than this share
         of the largest one's are left out; faces: how many of them are left, by quadrics (Garland
-        and Heckbert 1997). ValueError where there is no surface; NotEnough before it takes more
-        memory than there is.
+        and Heckbert 1997); hollow: whether what nobody sees into keeps its inner surface, about
+        which pictures say nothing. ValueError where there is no surface; NotEnough before it takes
+        more memory than there is.
         """
         blocks = self._blocks(resolution)
         memory.require(
@@ -135,9 +139,14 @@ class Solid:
             "`resolution`",
         )
 
+        filled = None if hollow else self._hollows(level)
+
         def below(points: np.ndarray) -> np.ndarray:
             density = np.maximum(self.density(points), 1e-30)
-            value = np.clip(np.log(level / density), -CLIP, CLIP)
+            value = np.clip(np.log(level) - np.log(density), -CLIP, CLIP)
+            if filled is not None:
+                cell = np.minimum((points * HOLLOWS).astype(int), HOLLOWS - 1)
+                value[filled[tuple(cell.T)]] = -CLIP
             if watertight:  # half a cell before the border
                 past = (np.abs(points - 0.5).max(1) - 0.5) * resolution + 0.5
                 value = np.maximum(value, 2 * CLIP * past)
@@ -154,6 +163,31 @@ class Solid:
         if faces is not None and faces < len(triangles):
             world, triangles = igl.qslim(world, triangles.astype(np.int32), faces)[:2]
         return Surface(*_used(world, triangles), dropped)
+
+    def _hollows(self, level: float) -> np.ndarray:
+        """Cells, of HOLLOWS^3, of air that neither the box's border nor the cameras' distance
+        reaches, and next to it."""
+        air = self._lattice(HOLLOWS) < level
+        part = ndimage.label(air)[0]
+        open_ = np.zeros(part.max() + 1, bool)
+        for axis in range(3):
+            open_[part.take([0, -1], axis)] = True
+        places = sphere_poses(LOOKS, self.viewer.distance / (2 * self.box.half), lowest=-0.9)
+        cell = np.floor((places[:, :3, 3] + 0.5) * HOLLOWS).astype(int)
+        cell = cell[((cell >= 0) & (cell < HOLLOWS)).all(1)]
+        open_[part[tuple(cell.T)]] = True
+        outside = air & open_[part]
+        return ndimage.binary_dilation(air & ~outside) & ~ndimage.binary_dilation(outside)
+
+    def _lattice(self, n: int) -> np.ndarray:
+        """The density in the middles of n^3 cells of the box, (n, n, n) in x, y and z."""
+        middle = ((np.arange(n) + 0.5) / n).astype(np.float32)
+        plane = np.stack(np.meshgrid(middle, middle, indexing="ij"), -1).reshape(-1, 2)
+        density = np.empty([n] * 3, np.float32)
+        for i in tqdm(range(n), "density", disable=not self.progress, leave=False, delay=2):
+            points = np.concatenate([np.full((len(plane), 1), middle[i]), plane], 1)
+            density[i] = self.density(points).reshape(n, n)
+        return density
 
     def _blocks(self, resolution: int) -> np.ndarray:
         """Blocks (B, 3) of BLOCK^3 cells of the box that occupied cells overlap."""
@@ -193,9 +227,7 @@ class Solid:
     def _look(self, rays: jt.Var) -> jt.Var:
         """Colour and opacity (R, 4) along rays (R, 6)."""
         jitter = jt.full((rays.shape[0],), 0.5)
-        return render_rays(
-            self.model, self.viewer.occupancy, rays[:, :3], rays[:, 3:], jitter
-        )[0]
+        return render_rays(self.model, self.viewer.occupancy, rays[:, :3], rays[:, 3:], jitter)[0]
 
     def volume(self, resolution: int) -> dict[str, Any]:
         """{"density" (N, N, N) float32 per unit of length, "origin" (3,), "spacing", "axes"}:
@@ -204,16 +236,9 @@ class Solid:
         memory.require(
             CELL_BYTES * resolution**3, f"a density of {resolution}^3 cells", "`resolution`"
         )
-        middle = ((np.arange(resolution) + 0.5) / resolution).astype(np.float32)
-        density = np.empty([resolution] * 3, np.float32)
-        rows = tqdm(range(resolution), "density", disable=not self.progress, leave=False, delay=2)
-        plane = np.stack(np.meshgrid(middle, middle, indexing="ij"), -1).reshape(-1, 2)
-        for i in rows:
-            points = np.concatenate([np.full((len(plane), 1), middle[i]), plane], 1)
-            density[i] = self.density(points).reshape(resolution, resolution)
         spacing = 2 * self.box.half / resolution
         return {
-            "density": density,
+            "density": self._lattice(resolution),
             "origin": np.asarray(self.box.centre) - self.box.half + spacing / 2,
             "spacing": spacing,
             "axes": "density[i, j, k] is at origin + spacing * (i, j, k) = (x, y, z)",
@@ -228,9 +253,7 @@ class Solid:
         return points, self.colours(points, mesh.face_normals[face])
 
 
-def _large(
-    vertices: np.ndarray, faces: np.ndarray, parts: float
-) -> tuple[np.ndarray, int]:
+def _large(vertices: np.ndarray, faces: np.ndarray, parts: float) -> tuple[np.ndarray, int]:
     """The faces of parts with at least this share of the largest one's area; how many have less."""
     part = igl.facet_components(faces)[1]
     area = np.bincount(part, trimesh.triangles.area(vertices[faces]))

@@ -73,7 +73,9 @@ def textured(surface: Surface, size: int, colours: Colours) -> trimesh.Trimesh:
         baseColorTexture=Image.fromarray(picture), metallicFactor=0.0, roughnessFactor=1.0
     )
     # trimesh counts v from below, glTF and pictures from above
-    visual = trimesh.visual.TextureVisuals(uv=np.stack([uv[:, 0], 1 - uv[:, 1]], 1), material=material)
+    visual = trimesh.visual.TextureVisuals(
+        uv=np.stack([uv[:, 0], 1 - uv[:, 1]], 1), material=material
+    )
     return trimesh.Trimesh(points, faces, visual=visual, process=False)
 
 
@@ -90,7 +92,9 @@ def rasterised(triangles: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray
     group = np.cumsum(count) // CANDIDATES
     for rows in np.split(np.arange(len(count)), np.flatnonzero(np.diff(group)) + 1):
         which = np.repeat(rows, count[rows])
-        number = np.arange(len(which)) - np.repeat(np.cumsum(count[rows]) - count[rows], count[rows])
+        number = np.arange(len(which)) - np.repeat(
+            np.cumsum(count[rows]) - count[rows], count[rows]
+        )
         texel = low[which] + np.stack(
             [number % np.maximum(extent[which, 0], 1), number // np.maximum(extent[which, 0], 1)], 1
         )

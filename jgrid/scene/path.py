@@ -6,17 +6,19 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple, Optional, Union
 
-from jgrid import checkpoint
+from jgrid import checkpoint, memory
 from jgrid.config import config_from_dict
-from jgrid.scene.camera import Camera, circle_poses
+from jgrid.image.task import PIXEL_BYTES
+from jgrid.scene.camera import Camera
 from jgrid.scene.transforms import LARGEST_JSON, LONGEST, read_transforms
-from jgrid.scene.viewer import FRAME_PIXELS, Viewer
+from jgrid.scene.viewer import Viewer
 
 import numpy as np
 from tqdm import tqdm
 
 MOST_FRAMES = 10**5
 FPS = 24.0
+PICTURE_BYTES = 16  # of a pixel of many pictures, with what a GIF makes of them
 SKEWED = 1e-2  # the axes of a pose may be, each product of them
 
 
@@ -52,14 +54,18 @@ def read_path(path: Union[str, os.PathLike], camera: Camera) -> CameraPath:
     cameras = [_camera(frame, read, camera, f"{path}: frame {n}") for n, frame in enumerate(frames)]
     if len({(one.width, one.height) for one in cameras}) > 1:
         raise ValueError(f"{path}: frames have several sizes; give render_width and render_height")
+    memory.require(
+        PIXEL_BYTES * cameras[0].width * cameras[0].height,
+        f"{path}: a picture of {cameras[0].width} x {cameras[0].height} pixels",
+        "its size",
+    )
     return CameraPath(poses, cameras, _fps(read, len(frames), path))
 
 
 def turntable(viewer: Viewer, frames: int) -> CameraPath:
-    """Once around a scene, in so many pictures of at most FRAME_PIXELS."""
-    poses = circle_poses(frames, viewer.distance)
-    poses[:, :3, 3] += viewer.box.centre
-    return CameraPath(poses, [viewer.camera.smaller(FRAME_PIXELS)] * frames)
+    """Once around a scene, in so many pictures."""
+    poses, camera = viewer.around(frames)
+    return CameraPath(poses, [camera] * frames)
 
 
 def _read_json(path: Path) -> dict[str, Any]:
@@ -79,9 +85,7 @@ def _pose(frame: Any, name: str) -> np.ndarray:
     turn = pose[:3, :3]
     skew = np.abs(turn.T @ turn - np.eye(3)).max()
     if not np.abs(pose).max() < LONGEST or not skew < SKEWED or np.linalg.det(turn) < 0:
-        raise ValueError(
-            f"{name}: camera_to_world is no pose: a rotation and a place, row by row"
-        )
+        raise ValueError(f"{name}: camera_to_world is no pose: a rotation and a place, row by row")
     return pose
 
 
@@ -117,13 +121,28 @@ def _number(values: dict[str, Any], key: str, name: str, default: Optional[float
     return float(value)
 
 
-def pictures(viewer: Viewer, model: Any, way: CameraPath, progress: bool = False) -> Iterable[np.ndarray]:
+def pictures(
+    viewer: Viewer, model: Any, way: CameraPath, progress: bool = False
+) -> Iterable[np.ndarray]:
     """What is seen on a way: (H, W, 3) in [0, 1], one after the other."""
     frames = zip(way.poses, way.cameras)
     for pose, camera in tqdm(
         frames, "frames", len(way.poses), disable=not progress, leave=False, delay=2
     ):
         yield viewer.picture(model, pose, camera)[0]
+
+
+def all_pictures(
+    viewer: Viewer, model: Any, way: CameraPath, progress: bool = False
+) -> list[np.ndarray]:
+    """The same, all at once; NotEnough before they take more memory than there is."""
+    camera = way.cameras[0]
+    memory.require(
+        PICTURE_BYTES * camera.width * camera.height * len(way.poses),
+        f"{len(way.poses)} pictures of {camera.width} x {camera.height} pixels",
+        "their number or size",
+    )
+    return list(pictures(viewer, model, way, progress))
 
 
 def import_ffmpeg() -> Any:
@@ -135,9 +154,7 @@ def import_ffmpeg() -> Any:
     return imageio_ffmpeg
 
 
-def save_mp4(
-    path: Union[str, os.PathLike], frames: Iterable[np.ndarray], fps: float = FPS
-) -> Path:
+def save_mp4(path: Union[str, os.PathLike], frames: Iterable[np.ndarray], fps: float = FPS) -> Path:
     """Write pictures (H, W, 3) in [0, 1], all of one size, as a film (H.264); returns the path. A
     row or column is repeated where their number is odd, which such films cannot have."""
     ffmpeg = import_ffmpeg()
