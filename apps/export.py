@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Annotated, Optional
 
 from jgrid import cli
-from jgrid.config import ArgumentError, Count, Positive, Share, config
+from jgrid.config import MOST, ArgumentError, Count, Positive, Share, config
 from jgrid.run import make_folder
 from jgrid.scene.export import Solid, Surface, save_points, save_volume
 from jgrid.scene.glb import coloured, require_texture, save_glb, textured
@@ -46,7 +46,7 @@ class Config:
     """Take a fitted scene home: as a mesh with colours, as points, as a volume of its density, as a
     film."""
 
-    run: Annotated[Path, tyro.conf.Positional]
+    run: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
     """A run's folder of fit_views, or its model.safetensors."""
     to: tuple[Path, ...] = ()
     """Files to write: NAME.glb or NAME.ply, a mesh with colours; points.ply, or a name that ends
@@ -66,7 +66,7 @@ class Config:
     all."""
     hollow: bool = False
     """Keep the inner surface of what nobody sees into, about which the pictures say nothing."""
-    faces: Optional[Count] = None
+    faces: Optional[Annotated[int, Interval(ge=4, le=MOST)]] = None
     """Simplify the mesh to so many faces; with --texture, which takes long where they are many,
     30,000 if not given."""
     texture: Optional[Annotated[int, Interval(ge=64, le=2**14)]] = None

@@ -138,7 +138,6 @@ class Solid:
             f"a surface of {resolution}^3 cells",
             "`resolution`",
         )
-
         filled = None if hollow else self._hollows(level)
 
         def below(points: np.ndarray) -> np.ndarray:
