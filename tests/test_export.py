@@ -323,6 +323,7 @@ def test_a_film_has_every_picture(tmp_path, caplog):
 @pytest.fixture(scope="module")
 def fitted(tmp_path_factory):
     """A run of fit_views on a painted ball."""
+    pytest.importorskip("tensorboardX")
     folder = tmp_path_factory.mktemp("fitted")
     ball = trimesh.creation.icosphere(subdivisions=4)
     ball.visual.vertex_colors = np.round(255 * (0.5 + 0.45 * np.asarray(ball.vertices)))
@@ -330,6 +331,7 @@ def fitted(tmp_path_factory):
     config = fit_views.Config(
         scene=folder / "scene",
         out=folder / "run",
+        log="tensorboard",
         box=1.3,
         views=ViewsConfig(cells=32, samples=96),
         train=TRAIN,
@@ -471,6 +473,7 @@ def test_a_fitted_surface_has_the_colours_of_its_mesh(tmp_path, capsys):
     config = fit_sdf.Config(
         mesh=tmp_path / "ball.ply",
         out=tmp_path / "out",
+        log="tensorboard",
         resolution=24,
         sdf=fit_sdf.SDFConfig(pool=2**12),
         train=TrainConfig(steps=60, batch=2**12, eval_every=60),
@@ -481,6 +484,7 @@ def test_a_fitted_surface_has_the_colours_of_its_mesh(tmp_path, capsys):
     colours = np.asarray(fitted.visual.vertex_colors)[:, 0]
     assert (colours[fitted.vertices[:, 2] > 2] == 250).all()
     assert (colours[fitted.vertices[:, 2] < -2] == 10).all()
+    assert [step for step, _ in scalars(tmp_path / "out" / "tensorboard")["evaluation/iou"]] == [60]
 
 
 def scalars(folder):
@@ -521,6 +525,11 @@ def test_tensorboard_has_the_scalars_of_a_run(tmp_path, capsys):
         (line["step"], pytest.approx(line["psnr"], rel=1e-5)) for line in lines
     ]
     assert [step for step, _ in found["train/loss"]] == [1, 21, 41]
+
+
+def test_tensorboard_has_the_scalars_of_a_scene(fitted):
+    found = scalars(fitted / "run" / "tensorboard")
+    assert {"train/loss", "evaluation/psnr", "evaluation/ssim"} <= found.keys()
 
 
 def test_what_an_interrupted_run_wrote_after_its_checkpoint_is_hidden(tmp_path):
