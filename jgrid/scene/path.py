@@ -99,7 +99,10 @@ def _camera(frame: dict[str, Any], read: dict[str, Any], camera: Camera, name: s
     focal = float(height / 2 / np.tan(np.radians(angle) / 2))
     values = {"width": round(width), "height": round(height), "fx": focal, "fy": focal,
               "cx": round(width) / 2, "cy": round(height) / 2}  # fmt: skip
-    return config_from_dict(Camera, values, name)
+    try:
+        return config_from_dict(Camera, values, name)
+    except ValueError as error:  # about entries of the file, not arguments
+        raise ValueError(f"{name}: {str(error).replace('`', '')}") from None
 
 
 def _fps(read: dict[str, Any], frames: int, path: Path) -> Optional[float]:
