@@ -18,6 +18,7 @@ from jgrid.scene.occupancy import Occupancy
 from jgrid.scene.path import CameraPath, pictures, read_path, save_mp4
 from jgrid.scene.task import ViewsConfig
 from jgrid.scene.viewer import Viewer, load_viewer
+from jgrid.surface.files import read_mesh
 from jgrid.surface.mesh import load_mesh
 from jgrid.trainer import TrainConfig
 
@@ -38,10 +39,10 @@ FIELD = HashGridConfig(coarsest=4, finest=32, levels=4, table_size=2**13)
 
 
 class Balls:
-    """Balls (x, y, z, radius) in units of the box's half side, dense inside, whose colour is that
-    of the direction from the box's middle, and nothing of it in what is behind."""
+    """Balls (x, y, z, radius) in units of the box's half side, of density exp(5) per side of the
+    cube at their surface, more inside; the colour is that of the direction from the middle."""
 
-    def __init__(self, *balls, share=1.0, sharpness=400.0):
+    def __init__(self, *balls, share=1.0, sharpness=100.0):
         self.balls = np.array(balls, float)
         self.share = share
         self.sharpness = sharpness
@@ -55,7 +56,7 @@ class Balls:
         nearest = far[0]
         for other in far[1:]:
             nearest = jt.minimum(nearest, other)
-        return jt.exp(jt.clamp(-self.sharpness * nearest, -12.0, 7.0))
+        return jt.exp(jt.clamp(5.0 - self.sharpness * nearest, -12.0, 9.0))
 
     def __call__(self, x, direction, ray):
         p = x - 0.5
@@ -66,10 +67,13 @@ class Balls:
 def solid(*balls, half=2.0, centre=CENTRE, contracted=False, **density):
     box = Box(half, centre, contracted)
     model = Balls(*balls, share=0.5 if contracted else 1.0, **density)
-    occupancy = Occupancy(16, 1 / 256, contracted=contracted)
-    for _ in range(8):  # random points may miss what is in a cell
-        occupancy.update(lambda x: model.density(x) + 1e-3, everything=True)
+    occupancy = Occupancy(16, 1 / 256, contracted=contracted)  # all cells are occupied
     return Solid(Viewer(occupancy, CAMERA, box, "white", 3.2 * half), model)
+
+
+def level_of(made):
+    """The density at the balls' surface, per unit of the world."""
+    return np.exp(5) / made.box.side
 
 
 def colours_at(points, centre=CENTRE):
@@ -80,7 +84,7 @@ def colours_at(points, centre=CENTRE):
 @pytest.mark.parametrize("contracted", [False, True])
 def test_a_ball_keeps_its_place_scale_and_colours(contracted):
     ball = solid((0, 0, 0, 0.6), contracted=contracted)
-    surface = ball.surface(ball.level(), 64)
+    surface = ball.surface(level_of(ball), 64)
     radius = np.linalg.norm(surface.vertices - CENTRE, axis=1)
     assert np.abs(radius / 1.2 - 1).max() < 0.01
     mesh = trimesh.Trimesh(surface.vertices, surface.faces, process=False)
@@ -105,9 +109,9 @@ def test_the_level_is_where_the_renderings_have_their_edge():
 
 def test_only_watertight_closes_at_the_border_of_the_box():
     wall = solid((0, 0, -1, 0.8))  # half of the ball is below the box
-    level = wall.level()
+    level = level_of(wall)
     meshes = [
-        trimesh.Trimesh(*wall.surface(level, 40, watertight=closed)[:2], process=False)
+        trimesh.Trimesh(*wall.surface(level, 100, watertight=closed)[:2], process=False)
         for closed in (False, True)
     ]
     assert [mesh.is_watertight for mesh in meshes] == [False, True]
@@ -116,7 +120,7 @@ def test_only_watertight_closes_at_the_border_of_the_box():
 
 def test_small_parts_are_dropped():
     two = solid((0, 0, 0, 0.5), (0.8, 0.8, 0.8, 0.06))
-    level = two.level()
+    level = level_of(two)
     assert two.surface(level, 64, parts=0.02).dropped == 1
     every = two.surface(level, 64)
     assert every.dropped == 0
@@ -140,14 +144,14 @@ def test_hollows_are_filled_unless_the_cameras_are_in_them():
         (6.4, True, outer - inner),
         (0.5, False, outer - inner),
     ):
-        surface = shell(distance).surface(100.0, 48, hollow=hollow)
+        surface = shell(distance).surface(np.exp(5) / 4, 48, hollow=hollow)
         mesh = trimesh.Trimesh(surface.vertices, surface.faces, process=False)
         assert mesh.is_watertight and mesh.volume == pytest.approx(wanted, rel=0.03)
 
 
 def test_fewer_faces_are_the_same_surface():
     ball = solid((0, 0, 0, 0.6))
-    surface = ball.surface(ball.level(), 64, faces=500)
+    surface = ball.surface(level_of(ball), 64, faces=500)
     mesh = trimesh.Trimesh(surface.vertices, surface.faces, process=False)
     assert len(mesh.faces) <= 500 and mesh.is_watertight
     assert mesh.extents == pytest.approx([2.4] * 3, rel=0.02)
@@ -157,7 +161,7 @@ def test_a_glb_stands_upright_in_the_units_of_the_capture(tmp_path):
     """y is up there; vertices far from the origin keep their digits."""
     far = (1e6, 2e6, 500.0)
     ball = solid((0.2, 0, 0.3, 0.4), half=0.01, centre=far)
-    surface = ball.surface(ball.level(), 32)
+    surface = ball.surface(level_of(ball), 32)
     colours = ball.colours(surface.vertices, surface.normals)
     for up, turned in {"z": [0, 2, -1], "y": [0, 1, 2]}.items():
         path = save_glb(tmp_path / "a.glb", coloured(surface, colours), up)
@@ -174,8 +178,7 @@ def test_linear_colours_are_for_viewers_that_add_no_light(tmp_path):
     surface = Surface(np.eye(3), np.array([[0, 1, 2]]))
     colours = np.array([[0.2, 0.5, 1.0]] * 3)
     path = save_glb(tmp_path / "a.glb", coloured(surface, colours), linear=True)
-    read = trimesh.load(path, force="mesh", process=False)
-    found = np.asarray(read.visual.vertex_attributes["color"])[:, :3]
+    found = np.asarray(read_mesh(path).visual.vertex_colors)[:, :3]
     assert np.abs(found / 255 - to_linear(colours)).max() < 0.003
     assert to_linear(np.array(0.5)) == pytest.approx(0.2140, abs=1e-4)
     assert b"KHR_materials_unlit" in path.read_bytes()
@@ -194,7 +197,7 @@ def test_triangles_fill_their_texels_once():
 
 def test_a_texture_shows_the_colours(tmp_path):
     ball = solid((0, 0, 0, 0.6))
-    surface = ball.surface(ball.level(), 32, faces=400)
+    surface = ball.surface(level_of(ball), 32, faces=400)
     path = save_glb(tmp_path / "a.glb", textured(surface, 256, ball.colours), "y")
     read = trimesh.load(path, force="mesh", process=False)
     image = np.asarray(read.visual.material.baseColorTexture.convert("RGB"))
@@ -209,7 +212,7 @@ def test_a_texture_shows_the_colours(tmp_path):
 
 def test_points_lie_on_the_surface(tmp_path):
     ball = solid((0, 0, 0, 0.6))
-    points, colours = ball.cloud(ball.surface(ball.level(), 64), 2000)
+    points, colours = ball.cloud(ball.surface(level_of(ball), 64), 2000)
     assert np.abs(np.linalg.norm(points - CENTRE, axis=1) / 1.2 - 1).max() < 0.01
     read = trimesh.load(save_points(tmp_path / "points.ply", points, colours))
     assert isinstance(read, trimesh.PointCloud) and len(read.vertices) == 2000
@@ -219,15 +222,16 @@ def test_points_lie_on_the_surface(tmp_path):
 
 def test_a_volume_holds_the_density_of_the_world(tmp_path):
     one = solid((0.5, 0, 0, 0.4))
+    one.viewer.occupancy.carve(one.viewer.occupancy.centres()[:, 0] > 0.5)
     path = save_volume(tmp_path / "d.npz", one.volume(20))
     read = np.load(path)
     place = read["origin"] + read["spacing"] * np.array([14, 10, 9])
     assert place == pytest.approx(np.add(CENTRE, [0.9, 0.1, -0.1]))
     density = read["density"]
     assert density.shape == (20, 20, 20) and str(read["axes"]).startswith("density[i, j, k]")
-    # exp(7) per side of the cube, which is 4 long
-    assert density[14, 10, 9] == pytest.approx(np.exp(7) / 4, rel=1e-3)
-    assert density[5, 10, 9] == 0
+    # exp(9) per side of the cube, which is 4 long
+    assert density[14, 10, 9] == pytest.approx(np.exp(9) / 4, rel=1e-3)
+    assert (density[:10] == 0).all() and (density[10:] > 0).all()
 
 
 def test_what_memory_cannot_hold_is_refused_first(monkeypatch):
