@@ -17,7 +17,7 @@ from jgrid.field import Field, MulFAGridConfig, check_memory, field_to_dict
 from jgrid.image.files import load_image
 from jgrid.image.light import MU, Tone, save_tiff, tone_of
 from jgrid.image.task import PIXEL_BYTES, ImageTask, load_model, load_tone, render
-from jgrid.run import Run, again_folder, cost, make_folder, save_model
+from jgrid.run import Log, Run, again_folder, cost, make_folder, save_model
 from jgrid.solver import LeastSquares, SolveConfig
 from jgrid.trainer import TrainConfig
 
@@ -42,6 +42,9 @@ class Config:
     """Go on with the run of --out from its last checkpoint; the other flags must be the same."""
     device: cli.Device = "auto"
     """auto takes CUDA where it is usable."""
+    log: Log = "jsonl"
+    """metrics.jsonl is always written; tensorboard: also what TensorBoard shows, in the folder
+    tensorboard of the results."""
     held_out: Share = 0.0
     """Fraction of the pixels that training never sees; their PSNR is reported apart."""
     prior: bool = True
@@ -68,6 +71,8 @@ class Config:
             raise ArgumentError(
                 "resume", "goes on with training, which `from_` and `solver` cg do not do"
             )
+        if self.log == "tensorboard" and self.solver == "cg":
+            raise ArgumentError("log", "tensorboard is of training, which `solver` cg does not do")
 
 
 def main(config: Config) -> list[Path]:
@@ -102,7 +107,7 @@ def fit(config: Config, device: str) -> list[Path]:
         if config.solver == "cg":
             trainer = LeastSquares(task, model, config.solve, run.folder)
         else:
-            trainer = run.trainer(task, model)
+            trainer = run.trainer(task, model, config.log)
         if config.prior:
             fill(task)
         run.make_folder()

@@ -17,7 +17,7 @@ from jgrid import cli, parallel, picture
 from jgrid.config import ArgumentError, config
 from jgrid.field import Domain, check_memory, field_to_dict
 from jgrid.field.presets import SURFACE
-from jgrid.run import Run, again_folder, cost, make_folder, save_model
+from jgrid.run import Log, Run, again_folder, cost, make_folder, save_model
 from jgrid.surface.isosurface import preview
 from jgrid.surface.mesh import gyroid_ball, load_mesh
 from jgrid.surface.task import (
@@ -50,6 +50,9 @@ class Config:
     """Go on with the run of --out from its last checkpoint; the other flags must be the same."""
     device: cli.Device = "auto"
     """auto takes CUDA where it is usable."""
+    log: Log = "jsonl"
+    """metrics.jsonl is always written; tensorboard: also what TensorBoard shows, in the folder
+    tensorboard of the results."""
     resolution: Annotated[int, Interval(ge=8, le=4096)] = 256
     """Cells of the marching cubes along each axis, of which only those near the surface are looked
     at."""
@@ -109,7 +112,7 @@ def fit(config: Config, device: str) -> list[Path]:
         model.use_plain_ops()
     seconds_data = time.time() - started
     with cli.user_errors(config):
-        trainer = run.trainer(task, model)
+        trainer = run.trainer(task, model, config.log)
     model_config = {
         "field": field_to_dict(config.field),
         "scale": mesh.scale,

@@ -18,14 +18,14 @@ from jgrid.config import ArgumentError, Positive, config
 from jgrid.data import find
 from jgrid.field import check_memory, field_to_dict
 from jgrid.field.presets import SCENE
-from jgrid.run import Run, again_folder, cost, make_folder
+from jgrid.run import Log, Run, again_folder, cost, make_folder
 from jgrid.scene.camera import Box, Number
 from jgrid.scene.files import load_views
 from jgrid.scene.made import knot, load_scene_mesh, make_scene
+from jgrid.scene.path import all_pictures, read_path
 from jgrid.scene.place import choose, point_text, without_astray
 from jgrid.scene.task import ViewsConfig, ViewsTask
-from jgrid.scene.transforms import read_transforms
-from jgrid.scene.viewer import BACKGROUNDS, load_viewer, save_gif
+from jgrid.scene.viewer import BACKGROUNDS, GIF_FPS, load_viewer, save_gif
 from jgrid.scene.views import Views, described
 from jgrid.trainer import COMPILING_STEPS, TrainConfig
 
@@ -60,6 +60,9 @@ class Config:
     """Go on with the run of --out from its last checkpoint; the other flags must be the same."""
     device: cli.Device = "auto"
     """auto takes CUDA where it is usable."""
+    log: Log = "jsonl"
+    """metrics.jsonl is always written; tensorboard: also what TensorBoard shows, in the folder
+    tensorboard of the results."""
     box: Optional[Positive] = None
     """Half the side of the cube that holds the scene, in the units of the poses. Without it, 1.5
     around the origin where the cameras see that, or what the scene's file states, or what they look
@@ -76,7 +79,8 @@ class Config:
     from_: cli.From = None
     """A model.safetensors of an earlier run: render it again, without training."""
     path: Optional[Path] = None
-    """With --from: a transforms file whose poses to render; without it, a turntable."""
+    """With --from: a transforms file whose poses to render, or nerfstudio's camera_path; without
+    it, a turntable."""
     ops: Literal["fused", "plain"] = "fused"
     """fused: one op for a grid or an MLP, the fast way; plain: Jittor's own ops, to compare or to
     look inside."""
@@ -153,7 +157,7 @@ def fit(config: Config, device: str) -> list[Path]:
             "`cells` or the number or size of the pictures",
         )
         run.make_folder()
-        trainer = run.trainer(task, model)
+        trainer = run.trainer(task, model, config.log)
     if parallel.is_first:
         warn_of_size(train, box)
     print(described(train, test))
@@ -253,17 +257,17 @@ def filled(views: Views, box: Box) -> float:
 def render_again(config: Config) -> list[Path]:
     with cli.user_errors(config):
         viewer, model = load_viewer(config.from_)
-        poses = read_transforms(config.path)[1] if config.path else None
+        way = read_path(config.path, viewer.camera) if config.path else None
         out = make_folder(config.out or again_folder("fit_views", config.from_, "rendered"))
-    if poses is None:
+    if way is None:
         paths = [viewer.turntable(model, out / "turntable.gif")]
     else:
-        pictures = [viewer.picture(model, pose)[0] for pose in poses]
+        seen = all_pictures(viewer, model, way, progress=True)
         (out / "path").mkdir(exist_ok=True)
         paths = [
-            picture.save(out / "path" / f"{n:03d}.png", pixels) for n, pixels in enumerate(pictures)
+            picture.save(out / "path" / f"{n:03d}.png", pixels) for n, pixels in enumerate(seen)
         ]
-        paths.append(save_gif(out / "path.gif", pictures))
+        paths.append(save_gif(out / "path.gif", seen, way.fps or GIF_FPS))
     print("\n".join(str(p) for p in paths))
     return paths
 

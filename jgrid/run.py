@@ -16,8 +16,10 @@ import json
 import platform
 import sys
 import tempfile
+import time
 import warnings
 from collections.abc import Iterable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, Callable, Optional, Union
 
@@ -29,10 +31,12 @@ from jgrid.trainer import CHECKPOINT, Trainer, TrainingStopped
 
 import numpy as np
 from jittor import nn
+from typing_extensions import Literal
 
 # entries that change no weight may differ; the subject is no entry of the user's
-FREE = ("out", "resume", "train.save_every", "subject", "view", "view_port")
+FREE = ("out", "resume", "log", "train.save_every", "subject", "view", "view_port")
 
+Log = Literal["jsonl", "tensorboard"]
 Saved = tuple[dict[str, np.ndarray], dict[str, Any]]  # a checkpoint's tensors, and how far it was
 
 
@@ -59,10 +63,16 @@ class Run:
         """As `make_folder`."""
         make_folder(self.folder)
 
-    def trainer(self, task: AbstractTask, model: nn.Module) -> Trainer:
+    def trainer(self, task: AbstractTask, model: nn.Module, log: Log = "jsonl") -> Trainer:
         """A trainer with the files of this run, which goes on from its checkpoint, if it has one;
-        ValueError where that does not fit."""
-        trainer = Trainer(task, model, self.config.train, self.folder, run=self._entries)
+        ValueError where that does not fit.
+
+        log: metrics.jsonl is always written, for TensorBoard its folder `tensorboard` too."""
+        scalars = None
+        if log == "tensorboard":
+            scalars = TensorBoard(self.folder / "tensorboard", anew=not self._saved)
+        train = self.config.train
+        trainer = Trainer(task, model, train, self.folder, run=self._entries, scalars=scalars)
         if self._saved:
             trainer.resume(*self._saved)
         return trainer
@@ -98,6 +108,46 @@ class Run:
     def show(self, summary: str, paths: Iterable[Path]) -> None:
         """Print a summary, and where the results are, but for those in folders of their own."""
         print("\n".join([summary, *(str(path) for path in paths if path.parent == self.folder)]))
+
+
+class TensorBoard:
+    """Scalars over steps, in a folder that TensorBoard reads; anew: what an earlier run left there
+    goes. ValueError without tensorboardX."""
+
+    def __init__(self, folder: Path, anew: bool):
+        try:
+            # its SummaryWriter would write in a thread, which an interrupt would cut short
+            from tensorboardX import event_file_writer, summary
+            from tensorboardX.proto import event_pb2
+        except ImportError:
+            raise ValueError(
+                "`log` tensorboard needs tensorboardX: pip install tensorboardX"
+            ) from None
+        self._open = partial(event_file_writer.EventsWriter, str(folder / "events"))
+        self._scalar = summary.scalar
+        self._proto = event_pb2
+        self._folder = folder
+        self._anew = anew
+        self._writer: Any = None
+
+    def __call__(self, step: int, values: dict[str, float]) -> None:
+        if self._writer is None:
+            self._begin(step)
+        for name, value in values.items():
+            self._write(step, summary=self._scalar(name, value))
+        self._writer.flush()
+
+    def _begin(self, step: int) -> None:
+        self._folder.mkdir(exist_ok=True)
+        for old in self._folder.glob("events.out.tfevents.*") if self._anew else []:
+            old.unlink()
+        self._writer = self._open()
+        # TensorBoard then leaves out what an interrupted session wrote after its checkpoint
+        start = self._proto.SessionLog(status=self._proto.SessionLog.START)
+        self._write(step, session_log=start)
+
+    def _write(self, step: int, **content: Any) -> None:
+        self._writer.write_event(self._proto.Event(wall_time=time.time(), step=step, **content))
 
 
 def cost(result: Mapping[str, Any]) -> str:

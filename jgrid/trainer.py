@@ -28,6 +28,8 @@ COMPILING_STEPS = 2  # the first steps compile kernels; they are left out of sec
 CHECK_EVERY = 20  # steps between looks at the loss
 CHECKPOINT = "resume.safetensors"  # in the folder of a run
 
+Scalars = Callable[[int, dict[str, float]], object]  # of a step: {name: value}
+
 
 class TrainingStopped(RuntimeError):
     """Training could not go on; the message says why, and the model holds its last good weights."""
@@ -80,7 +82,8 @@ class TrainConfig:
 
 class Trainer:
     """Fits `model` to `task`; metrics go to out_dir/metrics.jsonl, one line per evaluation. out_dir
-    None: no files. progress: whether a bar is shown.
+    None: no files. progress: whether a bar is shown. scalars: is given the loss of every 20th step
+    or so, "train/loss", and each evaluation, "evaluation/psnr" and the like.
 
     run: the config of the run as JSON-able data; with it, checkpoints go to
     out_dir/resume.safetensors, and a run that was killed goes on from there (`resume`) to the same
@@ -96,10 +99,12 @@ class Trainer:
         out_dir: Optional[Union[str, os.PathLike]] = None,
         progress: bool = True,
         run: Optional[dict[str, Any]] = None,
+        scalars: Optional[Scalars] = None,
     ):
         self.task = task
         self.model = model
         self.config = config
+        self.scalars = scalars if parallel.is_first else None
         self.progress = progress and parallel.is_first
         if run is not None and out_dir is None:
             raise ValueError("`run` needs `out_dir`, the folder of its checkpoints")
@@ -224,6 +229,8 @@ class Trainer:
             if log:
                 log.write(checkpoint.to_json(line) + "\n")
                 log.flush()
+            if self.scalars:
+                self.scalars(self.step, {f"evaluation/{k}": v for k, v in metrics.items()})
 
     def _bar(self) -> tqdm:
         return tqdm(
@@ -240,6 +247,8 @@ class Trainer:
         if self.step % CHECK_EVERY != 1:
             return
         self._check_loss()
+        if self.scalars:
+            self.scalars(self.step, {"train/loss": self.loss.item()})
         shown = {"loss": f"{self.loss.item():.3g}", **self.task.status()}
         if self.history and self.task.metric in self.history[-1]:
             shown[self.task.metric] = f"{self.history[-1][self.task.metric]:.2f}"

@@ -230,6 +230,7 @@ def test_the_app_has_no_other_flags():
         "out",
         "resume",
         "device",
+        "log",
         "held_out",
         "scale",
         "from_",

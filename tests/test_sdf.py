@@ -404,6 +404,7 @@ def test_the_app_has_no_other_flags():
         "out",
         "resume",
         "device",
+        "log",
         "resolution",
         "up",
         "from_",

@@ -484,6 +484,7 @@ def test_every_flag_counts(finished, ball, tmp_path):
         "out",
         "resume",
         "device",
+        "log",
         "paper",
         "from_",
         "path",

@@ -23,6 +23,7 @@ BACKGROUNDS = {"white": 1.0, "black": 0.0}
 Background = Literal["white", "black"]
 FRAMES = 36  # of a turntable
 FRAME_PIXELS = 2**18
+GIF_FPS = 12.0
 
 
 class Viewer:
@@ -56,13 +57,17 @@ class Viewer:
             BACKGROUNDS[self.background],
         )
 
+    def around(self, frames: int) -> tuple[np.ndarray, Camera]:
+        """Poses (frames, 4, 4) once around the scene, and a camera of at most FRAME_PIXELS."""
+        poses = circle_poses(frames, self.distance)
+        poses[:, :3, 3] += self.box.centre
+        return poses, self.camera.smaller(FRAME_PIXELS)
+
     def turntable(
         self, model: RadianceField, path: Union[str, os.PathLike], frames: int = FRAMES
     ) -> Path:
-        """A GIF once around the scene, of at most FRAME_PIXELS a frame; returns the path."""
-        poses = circle_poses(frames, self.distance)
-        poses[:, :3, 3] += self.box.centre
-        camera = self.camera.smaller(FRAME_PIXELS)
+        """A GIF `around` the scene; returns the path."""
+        poses, camera = self.around(frames)
         return save_gif(path, [self.picture(model, pose, camera)[0] for pose in poses])
 
     def save(
@@ -113,7 +118,7 @@ def depth_picture(depth: np.ndarray) -> np.ndarray:
 
 
 def save_gif(
-    path: Union[str, os.PathLike], pictures: Sequence[np.ndarray], fps: float = 12
+    path: Union[str, os.PathLike], pictures: Sequence[np.ndarray], fps: float = GIF_FPS
 ) -> Path:
     """Write (H, W, 3) pictures in [0, 1] as a GIF that repeats; returns the path."""
     frames = [

@@ -45,21 +45,23 @@ def extract(
     sparse: bool = True,
     steepness: float = STEEPNESS,
     progress: bool = False,
+    blocks: Optional[np.ndarray] = None,
 ) -> Surface:
     """Marching cubes of function = 0 on resolution^3 cells of the unit cube: vertices (V, 3)
     float64 and faces (F, 3), turned outwards.
 
     sparse: evaluate only blocks of 8^3 cells near the surface, found from coarse to fine by
     |f(centre)| <= steepness * half a diagonal, and those next to them into which the surface goes
-    on, so that what is found is found whole; else all of them. (scikit-image's marching cubes, to
-    which each block is given, knows only whole arrays.)
+    on, so that what is found is found whole; else all of them. blocks: those (B, 3) to begin with,
+    by their numbers along the axes, where they are known. (scikit-image's marching cubes, to which
+    each block is given, knows only whole arrays.)
     """
     if resolution < 2:
         raise ValueError(f"marching cubes needs a `resolution` of at least 2, got {resolution}")
     per_side = -(-resolution // BLOCK)
-    if sparse:
+    if blocks is None and sparse:
         blocks = _near(function, resolution, per_side, steepness)
-    else:
+    elif blocks is None:
         blocks = _lattice(per_side)
     known = np.zeros([per_side + 2] * 3, bool)  # a block that was taken, or lies outside the cube
     known[[0, -1]] = known[:, [0, -1]] = known[:, :, [0, -1]] = True

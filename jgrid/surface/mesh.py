@@ -4,8 +4,8 @@ apart."""
 import functools
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, Union
+from dataclasses import dataclass, replace
+from typing import Any, Optional, Union
 
 from jgrid.surface.files import read_mesh
 from jgrid.surface.mend import drop_copies, drop_degenerate, orient, weld
@@ -37,7 +37,7 @@ class Mesh:
     A point x in the cube is at scale x + offset in the user's units. simple: closed and not through
     itself, so that pseudonormals give the sign of the distance; else the winding number does, of
     `hull`, all faces, while `faces` are those of it that part inside from outside. notes: what was
-    mended or found, for people.
+    mended or found, for people; painted: the mesh as its file has it, where that has colours.
     """
 
     vertices: np.ndarray
@@ -47,6 +47,20 @@ class Mesh:
     offset: np.ndarray
     simple: bool
     notes: tuple[str, ...] = ()
+    painted: Optional[trimesh.Trimesh] = None
+
+    def colours(self, points: np.ndarray) -> Optional[np.ndarray]:
+        """The file's colours (N, 3) in [0, 1] at the nearest point of its faces, for points (N, 3)
+        in the user's units; None where it has none."""
+        if self.painted is None:
+            return None
+        corners = np.asarray(self.painted.faces, np.int64)
+        places = np.asarray(self.painted.vertices, np.float64)
+        _, face, near = igl.point_mesh_squared_distance(points, places, corners)
+        share = trimesh.triangles.points_to_barycentric(places[corners[face]], near)
+        share = np.where(np.isfinite(share).all(1, keepdims=True), share, 1 / 3)
+        own = np.asarray(self.painted.visual.vertex_colors)[corners[face], :3] / 255
+        return np.clip(np.einsum("nc,ncx->nx", share, own), 0, 1)
 
     def signed_distance(self, points: ArrayLike, progress: bool = False) -> np.ndarray:
         """Distances (N,) float64 from points (N, 3) in the cube, negative inside; libigl's exact
@@ -143,7 +157,8 @@ def load_mesh(path: Union[str, os.PathLike], progress: bool = False) -> Mesh:
     """A mesh file as `read_mesh` reads it -> Mesh; progress: bars show what takes long. Raises
     ValueError, saying what is wrong with the file."""
     loaded = read_mesh(path, progress)
-    return make_mesh(loaded.vertices, loaded.faces, path, loaded.metadata["notes"], progress)
+    mesh = make_mesh(loaded.vertices, loaded.faces, path, loaded.metadata["notes"], progress)
+    return replace(mesh, painted=loaded if loaded.visual.kind == "vertex" else None)
 
 
 def make_mesh(

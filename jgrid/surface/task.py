@@ -229,8 +229,9 @@ class SDFTask(AbstractTask):
         surface: Optional[Surface] = None,
         up: int = 1,
     ) -> list[Path]:
-        """The surface in the user's units, the same coloured by its error, pictures of both and of
-        a slice; surface: None extracts it; up: the axis that points up in the pictures."""
+        """The surface in the user's units, with the colours of the mesh's file where it has any,
+        the same coloured by its error, pictures of both and of a slice; surface: None extracts it;
+        up: the axis that points up in the pictures."""
         out_dir = Path(out_dir)
         function = values_of(model)
         mesh = self.mesh
@@ -253,7 +254,7 @@ class SDFTask(AbstractTask):
         outside = vertices * mesh.scale + mesh.offset
         coloured = picture.heat(error, top)
         return [
-            write_surface(out_dir / "mesh.ply", outside, faces),
+            write_surface(out_dir / "mesh.ply", outside, faces, mesh.colours(outside)),
             write_surface(out_dir / "error_map.ply", outside, faces, coloured),
             picture.save(out_dir / "prediction.png", fit),
             picture.save_panels(out_dir / "comparison.png", panels),
