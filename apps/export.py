@@ -27,6 +27,7 @@ from jgrid.scene.path import (
     save_mp4,
     turntable,
 )
+from jgrid.scene.place import point_text
 from jgrid.scene.viewer import load_viewer, save_gif
 from jgrid.surface.task import write_surface
 
@@ -36,6 +37,7 @@ import tyro
 from annotated_types import Interval
 from typing_extensions import Literal
 
+AXES = {"x": (1.0, 0.0, 0.0), "y": (0.0, 1.0, 0.0), "z": (0.0, 0.0, 1.0)}
 KINDS = (".glb", ".ply", ".npz", ".mp4", ".gif")
 FILMS = (".mp4", ".gif")
 TEXTURED_FACES = 30_000  # whose charts take xatlas ten seconds
@@ -75,8 +77,9 @@ class Config:
     linear: bool = False
     """Of a GLB without a texture: the vertices' colours linear, as glTF means them and Blender and
     browsers show them right; else as in the pictures, as trimesh and MeshLab show them."""
-    up: Literal["x", "y", "z"] = "z"
-    """The capture's axis that points up, which a GLB turns to its own, y; y: leave the axes."""
+    up: Optional[Literal["x", "y", "z"]] = None
+    """The capture's axis that points up, which a GLB turns to its own, y; y: leave the axes.
+    Without it, what was up to the cameras."""
     points: Count = 100_000
     """Of a cloud."""
     path: Optional[Path] = None
@@ -182,9 +185,9 @@ class Export:
             mesh = textured(self.surface, config.texture, self.solid.colours)
         else:
             mesh = coloured(self.surface, self.colours)
-        save_glb(path, mesh, config.up, config.linear)
-        turned = {"x": "(-y, x, z)", "y": "(x, y, z)", "z": "(x, z, -y)"}[config.up]
-        return f"{self._words()}; y is up: the capture's (x, y, z) is at {turned}"
+        up = AXES[config.up] if config.up else self.solid.viewer.up
+        save_glb(path, mesh, up, config.linear)
+        return f"{self._words()}; its y, up, is the capture's {point_text(np.round(up, 3))}"
 
     def _words(self) -> str:
         surface = self.surface

@@ -163,10 +163,10 @@ def test_a_glb_stands_upright_in_the_units_of_the_capture(tmp_path):
     ball = solid((0.2, 0, 0.3, 0.4), half=0.01, centre=far)
     surface = ball.surface(level_of(ball), 32)
     colours = ball.colours(surface.vertices, surface.normals)
-    for up, turned in {"z": [0, 2, -1], "y": [0, 1, 2]}.items():
+    for up, turned in {(0.0, 0.0, 1.0): [0, 2, -1], (0.0, 1.0, 0.0): [0, 1, 2]}.items():
         path = save_glb(tmp_path / "a.glb", coloured(surface, colours), up)
         read = trimesh.load(path, force="mesh", process=False)
-        signs = [1, 1, -1] if up == "z" else [1, 1, 1]
+        signs = [1, 1, -1] if up[2] else [1, 1, 1]
         wanted = surface.vertices[:, np.abs(turned)] * signs
         assert np.abs(read.vertices - wanted).max() < 1e-8
         assert read.volume > 0  # not mirrored
@@ -206,7 +206,7 @@ def test_triangles_fill_their_texels_once():
 def test_a_texture_shows_the_colours(tmp_path):
     ball = solid((0, 0, 0, 0.6))
     surface = ball.surface(level_of(ball), 32, faces=400)
-    path = save_glb(tmp_path / "a.glb", textured(surface, 256, ball.colours), "y")
+    path = save_glb(tmp_path / "a.glb", textured(surface, 256, ball.colours), (0.0, 1.0, 0.0))
     read = trimesh.load(path, force="mesh", process=False)
     image = np.asarray(read.visual.material.baseColorTexture.convert("RGB"))
     assert image.shape == (256, 256, 3) and len(read.faces) == len(surface.faces)

@@ -18,7 +18,7 @@ from jgrid.field import (
 from jgrid.field.presets import SCENE
 from jgrid.image.files import load_image
 from jgrid.interrupt import Interrupted
-from jgrid.scene.camera import Box, Camera, circle_poses, look_at, sphere_poses
+from jgrid.scene.camera import Box, Camera, circle_poses, look_at, sphere_poses, standing, upwards
 from jgrid.scene.files import load_views
 from jgrid.scene.hull import hull
 from jgrid.scene.made import MeshScene, make_scene
@@ -578,6 +578,31 @@ def test_a_turntable_of_large_pictures_has_smaller_frames(finished, tmp_path, mo
     assert (small.width, small.height) == (20, 10) and camera.smaller(800) is camera
     direction = camera.directions(np.array([8.0]), np.array([3.0]))
     np.testing.assert_allclose(small.directions(np.array([4.0]), np.array([1.5])), direction)
+
+
+def test_a_scene_stands_on_what_is_down_to_its_cameras(finished, tmp_path):
+    down = np.array([[1.0, 0, 0], [0, 0, 1], [0, -1, 0]])  # COLMAP's worlds mostly have y there
+    tilted = sphere_poses(30, 3.0)
+    tilted[:, :3] = down @ tilted[:, :3]
+    np.testing.assert_allclose(upwards(tilted), down[:, 2], atol=0.05)
+    assert upwards(sphere_poses(30, 3.0)) == (0, 0, 1) == upwards(look_at([3, 0, 1])[None])
+    nothing_in_common = np.stack([look_at([0, 1, 5], up=up) for up in ([1, 0, 0], [-1, 0, 0])])
+    assert upwards(nothing_in_common) == (0, 0, 1)
+    viewer, model = load_viewer(finished[0] / "model.safetensors")
+    viewer.up = tuple(down[:, 2])
+    saved = checkpoint.read(finished[0] / "model.safetensors")[1]
+    del saved["view"]
+    viewer.save(tmp_path / "a.safetensors", model, saved)
+    again, _ = load_viewer(tmp_path / "a.safetensors")
+    poses, _ = again.around(5)
+    np.testing.assert_allclose(poses[:, :3, 1] @ down[:, 2], np.sqrt(0.75), atol=1e-6)
+    place = poses[:, :3, 3] - np.asarray(again.box.centre)
+    np.testing.assert_allclose(place @ down[:, 2], again.distance / 2, atol=1e-6)
+    for up in ([0.6, 0.8, 0], [1, 0, 0], [0, 0, -1]):
+        turn = standing(up)
+        np.testing.assert_allclose(turn @ turn.T, np.eye(3), atol=1e-12)
+        np.testing.assert_allclose(turn @ up, [0, 0, 1], atol=1e-12)
+        assert np.linalg.det(turn) > 0
 
 
 def test_a_gif_keeps_its_frames(tmp_path):

@@ -51,9 +51,9 @@ class SceneSubject:
         self._outline = page.server.scene.add_line_segments("/crop", EDGES, ORANGE, visible=False)
         for control in (self._mode, self._size, self._crop, *self._ranges):
             control.on_update(self._changed)
-        pose = circle_poses(1, viewer.distance / self._half)[0]
+        pose = circle_poses(1, viewer.distance / self._half, up=viewer.up)[0]
         camera = viewer.camera
-        page.begin_at(pose, (0.0, 0.0, 1.0), 2 * float(np.arctan(camera.height / 2 / camera.fy)))
+        page.begin_at(pose, viewer.up, 2 * float(np.arctan(camera.height / 2 / camera.fy)))
 
     def _range(self, gui: Any, axis: int) -> Any:
         """The slider of a crop along an axis, in the world's units."""

@@ -15,6 +15,9 @@ from numpy.typing import ArrayLike
 LATTICE = 16  # pixels between those that tell whether a lens reaches a picture
 WIDEST = 1.2  # half an angle, in radians, of which a tangent is of use
 
+Z = (0.0, 0.0, 1.0)
+AGREED = 0.3  # length of the mean of directions that have one in common
+
 Pixels = Annotated[int, Interval(ge=1, le=2**16)]
 Number = Annotated[float, Interval(ge=-HUGE, le=HUGE)]
 
@@ -207,9 +210,7 @@ class Box:
         return moved / np.float32(self.side) + np.float32(0.5)
 
 
-def look_at(
-    eye: ArrayLike, target: ArrayLike = (0.0, 0.0, 0.0), up: ArrayLike = (0.0, 0.0, 1.0)
-) -> np.ndarray:
+def look_at(eye: ArrayLike, target: ArrayLike = (0.0, 0.0, 0.0), up: ArrayLike = Z) -> np.ndarray:
     """The camera-to-world pose (4, 4) of a camera at `eye` that sees `target` in its middle; OpenGL
     axes (right, up, back)."""
     eye = np.asarray(eye, float)
@@ -238,12 +239,35 @@ def sphere_poses(n: int, radius: float, lowest: float = -0.2, turn: float = 0.0)
     )
 
 
-def circle_poses(n: int, radius: float, height: float = 0.5) -> np.ndarray:
-    """n poses once around the vertical axis at `height` radius, looking at the origin."""
+def circle_poses(n: int, radius: float, height: float = 0.5, up: ArrayLike = Z) -> np.ndarray:
+    """n poses once around the axis `up`, of length 1, at `height` radius along it, looking at the
+    origin."""
     side = np.sqrt(1 - height * height)
+    to_up = standing(up).T
     return np.stack(
         [
-            look_at(radius * np.array([side * np.cos(a), side * np.sin(a), height]))
+            look_at(radius * to_up @ [side * np.cos(a), side * np.sin(a), height], up=up)
             for a in 2 * np.pi * np.arange(n) / n
         ]
     )
+
+
+def standing(up: ArrayLike) -> np.ndarray:
+    """A rotation (3, 3) that turns `up`, of length 1, to the z axis, and the x axis, where it can,
+    to where it was."""
+    z = np.asarray(up, float)
+    x = np.array([1.0, 0.0, 0.0]) if abs(z[0]) < 0.9 else np.array([0.0, -1.0, 0.0])
+    x -= (x @ z) * z
+    x /= np.linalg.norm(x)
+    return np.stack([x, np.cross(z, x), z])
+
+
+def upwards(poses: np.ndarray) -> tuple[float, float, float]:
+    """What is up to the cameras of these poses (N, 4, 4): the z axis, where it is within 45 degrees
+    of the mean of theirs or these have none in common; else that mean, of length 1."""
+    mean = poses[:, :3, 1].mean(0)
+    length = np.linalg.norm(mean)
+    if length < AGREED or mean[2] > np.sqrt(0.5) * length:
+        return Z
+    x, y, z = mean / length
+    return float(x), float(y), float(z)

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any, Callable, Union
 
 from jgrid import checkpoint, memory
+from jgrid.scene.camera import Z, standing
 from jgrid.scene.export import Surface
 
 import numpy as np
@@ -16,12 +17,7 @@ TEXEL_BYTES = 160  # of a texture, while it is baked
 CANDIDATES = 2**22  # texels that may lie in triangles, looked at at once
 PADDING = 2  # texels between charts
 Colours = Callable[[np.ndarray, np.ndarray], np.ndarray]  # points, normals -> colours, (N, 3) each
-# what turns the axis that is up to glTF's, y
-TO_Y = {
-    "x": [[0, -1, 0], [1, 0, 0], [0, 0, 1]],
-    "y": [[1, 0, 0], [0, 1, 0], [0, 0, 1]],
-    "z": [[1, 0, 0], [0, 0, 1], [0, -1, 0]],
-}
+Y_FROM_Z = np.array([[1, 0, 0], [0, 0, 1], [0, -1, 0]])  # glTF's y is up
 UNLIT = "KHR_materials_unlit"  # colours that are light already
 
 
@@ -126,10 +122,13 @@ def coloured(surface: Surface, colours: np.ndarray) -> trimesh.Trimesh:
 
 
 def save_glb(
-    path: Union[str, os.PathLike], mesh: trimesh.Trimesh, up: str = "z", linear: bool = False
+    path: Union[str, os.PathLike],
+    mesh: trimesh.Trimesh,
+    up: tuple[float, float, float] = Z,
+    linear: bool = False,
 ) -> Path:
-    """Write a mesh as GLB: its node turns the axis `up` of its world to glTF's y, so that it stands
-    upright; returns the path.
+    """Write a mesh as GLB: its node turns the direction `up`, of length 1, of its world to glTF's
+    y, so that it stands upright; returns the path.
 
     A texture is shown without light of the viewer's. linear: so are vertices' colours, which then
     are linear, as glTF means them; else they are the picture's, as trimesh reads and writes
@@ -138,7 +137,7 @@ def save_glb(
     placed = mesh.copy()
     placed.vertices = mesh.vertices - middle  # float32 would cost digits of large coordinates
     turn = np.eye(4)
-    turn[:3, :3] = TO_Y[up]
+    turn[:3, :3] = Y_FROM_Z @ standing(up)
     turn[:3, 3] = turn[:3, :3] @ middle
     unlit = linear or mesh.visual.kind == "texture"
     if linear and mesh.visual.kind == "vertex":

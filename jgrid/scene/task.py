@@ -14,7 +14,7 @@ from jgrid.grid import Grid
 from jgrid.image.metrics import psnr, ssim, ssim_gaussian
 from jgrid.index import GridIndex
 from jgrid.ops.render import distortion
-from jgrid.scene.camera import Box
+from jgrid.scene.camera import Box, upwards
 from jgrid.scene.hull import DOUBT, hull, inverted
 from jgrid.scene.locate import listed
 from jgrid.scene.occupancy import Occupancy
@@ -116,7 +116,12 @@ class ViewsTask(AbstractTask):
         train = self.train
         away = np.linalg.norm(train.poses[:, :3, 3] - np.asarray(box.centre), axis=1)
         self.viewer = Viewer(
-            self.occupancy, train.camera, box, config.background, float(np.median(away))
+            self.occupancy,
+            train.camera,
+            box,
+            config.background,
+            float(np.median(away)),
+            upwards(train.poses),
         )
         if train.counted is not None and not any(counted.any() for counted in train.counted):
             raise ValueError("masks and lens leave no pixel to train on")

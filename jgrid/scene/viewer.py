@@ -10,7 +10,7 @@ from typing import Any, Optional, Union
 from jgrid import checkpoint, memory, picture
 from jgrid.config import Count, Positive, Share, config, config_from_dict
 from jgrid.image.task import PIXEL_BYTES
-from jgrid.scene.camera import Box, Camera, circle_poses
+from jgrid.scene.camera import Box, Camera, Number, Z, circle_poses
 from jgrid.scene.occupancy import Occupancy
 from jgrid.scene.radiance import RadianceField, radiance_from_dict
 from jgrid.scene.render import Radiance, render_view
@@ -37,12 +37,14 @@ class Viewer:
         box: Box,
         background: Background,
         distance: float,
+        up: tuple[float, float, float] = Z,
     ):
         self.occupancy = occupancy
         self.camera = camera
         self.box = box
         self.background = background
         self.distance = distance
+        self.up = up
 
     def picture(
         self, model: Radiance, pose: np.ndarray, camera: Optional[Camera] = None
@@ -59,7 +61,7 @@ class Viewer:
 
     def around(self, frames: int) -> tuple[np.ndarray, Camera]:
         """Poses (frames, 4, 4) once around the scene, and a camera of at most FRAME_PIXELS."""
-        poses = circle_poses(frames, self.distance)
+        poses = circle_poses(frames, self.distance, up=self.up)
         poses[:, :3, 3] += self.box.centre
         return poses, self.camera.smaller(FRAME_PIXELS)
 
@@ -83,6 +85,7 @@ class Viewer:
             distance=self.distance,
             cells=self.occupancy.cells,
             step=self.occupancy.step,
+            up=self.up,
         )
         checkpoint.save(path, tensors, {**configs, "view": asdict(view)})
 
@@ -144,6 +147,7 @@ class _View:
     distance: Positive
     cells: Count
     step: Share
+    up: tuple[Number, Number, Number] = Z
 
 
 def _restored(view: _View, occupied: np.ndarray, path: Union[str, os.PathLike]) -> Viewer:
@@ -157,4 +161,7 @@ def _restored(view: _View, occupied: np.ndarray, path: Union[str, os.PathLike]) 
         raise ValueError(f"occupied cells of shape {occupied.shape}, wanted {view.cells}^3")
     occupancy = Occupancy(view.cells, view.step, contracted=view.box.contracted)
     occupancy.carve(occupied.astype(bool))
-    return Viewer(occupancy, camera, view.box, view.background, view.distance)
+    up = np.asarray(view.up)
+    if not 0.99 < np.linalg.norm(up) < 1.01:
+        raise ValueError(f"the direction that is up, {view.up}, has not the length 1")
+    return Viewer(occupancy, camera, view.box, view.background, view.distance, view.up)
