@@ -2,6 +2,7 @@
 
 import importlib.util
 import shutil
+import struct
 import sys
 
 from jgrid.scene.camera import Camera, Cameras, look_at, sphere_poses
@@ -329,9 +330,21 @@ def test_a_wrong_model_is_one_line(tmp_path, photographs):
     save_pictures(tmp_path / "images", photographs, False)
     whole = (tmp_path / "sparse" / "images.bin").read_bytes()
     (tmp_path / "sparse" / "images.bin").write_bytes(whole[:100])
-    with pytest.raises(ValueError, match="sparse: no COLMAP model") as error:
+    with pytest.raises(ValueError, match="images.bin: no COLMAP model") as error:
         load_views(tmp_path, "train")
     assert "\n" not in str(error.value)
+    (tmp_path / "sparse" / "images.bin").write_bytes(whole)
+    points = tmp_path / "sparse" / "points3D.bin"
+    whole = points.read_bytes()
+    # how many points there are, and in how many pictures the first is seen
+    for at in (0, 8 + 43):
+        points.write_bytes(whole[:at] + struct.pack("<Q", 2**40) + whole[at + 8 :])
+        with pytest.raises(ValueError, match="points3D.bin: no COLMAP model"):
+            load_views(tmp_path, "train")
+    points.write_bytes(whole)
+    (tmp_path / "sparse" / "cameras.bin").write_bytes(b"cut")
+    with pytest.raises(ValueError, match="sparse: no COLMAP model"):
+        load_views(tmp_path, "train")
     blind = pycolmap.Camera(model="PINHOLE", width=4, height=4, params=[-4, 4, 2, 2], camera_id=7)
     with pytest.raises(ValueError, match="a: camera 7: `fx` must be positive"):
         camera_of(blind, "a")

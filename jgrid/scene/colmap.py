@@ -1,6 +1,7 @@
 """COLMAP's models, binary and text, read by pycolmap."""
 
 import signal
+import struct
 import threading
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,6 +16,9 @@ import numpy as np
 
 PLACES = ("sparse/0", "sparse", ".")  # of a model, in a folder
 FILES = ("cameras.bin", "cameras.txt")  # one of which a model has
+# of each binary file the bytes of an entry and of one of its items, and whether it has a name:
+# id, place, colour, error, and where it is seen; id, pose, camera, name, and what it sees
+BINARY = {"points3D.bin": (43, 8, False), "images.bin": (64, 24, True)}
 FLIP = np.array([1.0, -1.0, -1.0])  # OpenCV's axes of a camera (right, down, ahead) to OpenGL's
 # of each camera model: where its numbers stand in fx, fy, cx, cy and the distortion
 MODELS = {
@@ -121,8 +125,28 @@ def _pictures(
     raise ValueError(f"{model}: the pictures are not there: {names[0]!r:.200}, ... {where}")
 
 
+def _check_counts(path: Path, entry: int, item: int, named: bool) -> None:
+    """ValueError where a binary file's own counts lead beyond its end, where pycolmap would read on
+    without one: so many entries of `entry` bytes, then a name if they are named, and so many items
+    of `item` bytes each."""
+    data = path.read_bytes()
+    at = 8
+    try:
+        for _ in range(struct.unpack_from("<Q", data)[0]):
+            at += entry
+            at = data.index(0, at) + 1 if named else at
+            at += 8 + item * struct.unpack_from("<Q", data, at)[0]
+    except (struct.error, ValueError):
+        at = len(data) + 1
+    if at > len(data):
+        raise ValueError(f"{path}: no COLMAP model (cut off, or its counts are damaged)")
+
+
 def _reconstruction(model: Path) -> Any:
     """pycolmap's reading of a model."""
+    for name, sizes in BINARY.items():
+        if (model / name).is_file():
+            _check_counts(model / name, *sizes)
     try:
         return _pycolmap().Reconstruction(str(model))
     except ImportError:
