@@ -6,7 +6,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterable, Sequence
-from itertools import combinations
+from itertools import combinations, groupby
 from pathlib import Path
 from typing import NamedTuple, Optional
 
@@ -117,15 +117,8 @@ def _run(folder: Path, progress: bool) -> None:
 
 def _show(lines: Iterable[str], progress: bool) -> None:
     """A bar for each step that lines tell of."""
-    bar = None
-    try:
-        for line in lines:
-            step, done, total = line.split()
-            if bar is None or bar.desc != f"{step}: ":
-                if bar is not None:
-                    bar.close()
-                bar = tqdm(desc=step, total=int(total), disable=not progress, leave=False)
-            bar.update(int(done) - bar.n)
-    finally:
-        if bar is not None:
-            bar.close()
+    for step, told in groupby(map(str.split, lines), lambda words: words[0]):
+        with tqdm(desc=step, disable=not progress, leave=False) as bar:
+            for _, done, total in told:
+                bar.total = int(total)
+                bar.update(int(done) - bar.n)
