@@ -1,6 +1,7 @@
 """Photographs and films, made ready for structure from motion."""
 
 import contextlib
+import logging
 import os
 import shutil
 from collections.abc import Iterator
@@ -48,7 +49,7 @@ def copy_photos(
             f" {FEWEST} or more"
         )
     groups: dict[Any, list[str]] = {}
-    for name in tqdm(names, "pictures", disable=not progress, leave=False):
+    for name in tqdm(names, "pictures", disable=not progress, leave=False, delay=2):
         kept = name.lower().endswith(KEPT)
         to = images / (name if kept else f"{name}.png")
         camera = _copy(photos / name, to, size)
@@ -122,18 +123,18 @@ def _frames(
 ) -> Iterator[tuple[int, np.ndarray]]:
     """The stretch and the pixels (H, W, 3) of the frames that are looked at."""
     ffmpeg = import_ffmpeg()
+    # it warns where frames are shrunk
+    logging.getLogger("imageio_ffmpeg").setLevel(logging.ERROR)
     try:
         n, seconds = ffmpeg.count_frames_and_secs(str(video))
         n = min(n, CANDIDATES * stretches)
-        smaller = (
-            f"scale='if(gt(iw,ih),min(iw,{size}),-2)':'if(gt(iw,ih),-2,min(ih,{size}))'"
-        )
+        smaller = f"scale='if(gt(iw,ih),min(iw,{size}),-2)':'if(gt(iw,ih),-2,min(ih,{size}))'"
         chosen = ["-an", "-vf", f"fps={n / max(seconds, 1e-3):.6f},{smaller}"]
         read = ffmpeg.read_frames(str(video), output_params=chosen)
         with contextlib.closing(read):
             width, height = next(read)["size"]
             for k, frame in enumerate(
-                tqdm(read, "frames", n, disable=not progress, leave=False, delay=1)
+                tqdm(read, "frames", n, disable=not progress, leave=False, delay=2)
             ):
                 pixels = np.frombuffer(frame, np.uint8).reshape(height, width, 3)
                 yield min(k * stretches // n, stretches - 1), pixels

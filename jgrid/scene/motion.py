@@ -118,7 +118,7 @@ def _run(folder: Path, progress: bool) -> None:
 def _show(lines: Iterable[str], progress: bool) -> None:
     """A bar for each step that lines tell of."""
     for step, told in groupby(map(str.split, lines), lambda words: words[0]):
-        with tqdm(desc=step, disable=not progress, leave=False) as bar:
+        with tqdm(desc=step, disable=not progress, leave=False, delay=2) as bar:
             for _, done, total in told:
                 bar.total = int(total)
                 bar.update(int(done) - bar.n)
