@@ -158,7 +158,9 @@ def test_photographs_are_shrunk_and_share_cameras(tmp_path):
     photo("d.jpg", (400, 300, 3), 26)
     small = photo("e.png", (30, 40, 4))
     grey = photo("f.tif", (30, 40))
-    groups = copy_photos(photos, tmp_path / "images", 200, each=False)
+    (photos / "g.heic").write_bytes(b"what cameras of phones write")
+    with pytest.warns(UserWarning, match="photos: left out: 'g.heic'$"):
+        groups = copy_photos(photos, tmp_path / "images", 200, each=False)
     assert groups == [["a.jpg", "b.jpg"], ["c.jpg"], ["d.jpg"], ["e.png", "f.tif.png"]]
     opened = {path.name: Image.open(path) for path in (tmp_path / "images").iterdir()}
     assert opened["a.jpg"].size == (200, 150) and opened["d.jpg"].size == (150, 200)
@@ -169,6 +171,7 @@ def test_photographs_are_shrunk_and_share_cameras(tmp_path):
     np.testing.assert_array_equal(opened["f.tif.png"], grey)
     shutil.rmtree(tmp_path / "images")
     (tmp_path / "images").mkdir()
+    (photos / "g.heic").unlink()
     assert len(copy_photos(photos, tmp_path / "images", 200, each=True)) == 6
 
 

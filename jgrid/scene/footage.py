@@ -4,6 +4,7 @@ import contextlib
 import logging
 import os
 import shutil
+import warnings
 from collections.abc import Iterator
 from itertools import groupby
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Any, Union
 
 from jgrid.image.files import check_pixels, load_image
 from jgrid.scene.capture import pictures_in
-from jgrid.scene.locate import ENDINGS
+from jgrid.scene.locate import ENDINGS, listed
 from jgrid.scene.motion import FEWEST
 from jgrid.scene.path import import_ffmpeg
 
@@ -37,8 +38,8 @@ def copy_photos(
     and one device and focal length in their EXIF tags.
 
     They stay as they are stored, not turned as EXIF says: so does the sensor. What is neither JPEG
-    nor PNG becomes PNG. ValueError, naming it, where a picture cannot be read, or there are too
-    few."""
+    nor PNG becomes PNG; a warning names what is left out. ValueError, naming it, where a picture
+    cannot be read, or there are too few."""
     photos = Path(photos)
     if not photos.is_dir():
         raise ValueError(f"{photos}: no such folder")
@@ -48,6 +49,10 @@ def copy_photos(
             f"{photos}: {len(names) or 'no'} pictures ({', '.join(ENDINGS)}); poses are found from"
             f" {FEWEST} or more"
         )
+    others = sorted(path.name for path in photos.iterdir() if path.is_file())
+    others = [name for name in others if name not in names and not name.startswith(".")]
+    if others:
+        warnings.warn(f"{photos}: left out: {listed(others)}", stacklevel=2)
     groups: dict[Any, list[str]] = {}
     for name in tqdm(names, "pictures", disable=not progress, leave=False, delay=2):
         kept = name.lower().endswith(KEPT)
