@@ -9,16 +9,18 @@ neither where no pictures hang together. On stdout are lines: a step, how far it
 many."""
 
 import json
+import os
 import sqlite3
 import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, Optional
 
 LOOK = 0.2  # seconds between two looks at how far a step is
 SMALLEST_MODEL = 10  # pictures of a model that COLMAP does not drop, where there are many
+BLOCK = 10  # pictures, each with each of as many others, whose matches are written at once
 QUIET = 3  # glog's level of what ends the process
 
 
@@ -50,12 +52,17 @@ class Mapping:
         total = n * (n - 1) // 2 if pairs is None else len(pairs)
         with self._told("pairs", total, self._rows("two_view_geometries")):
             if pairs is None:
-                self.colmap.match_exhaustive(self.database, verification_options=geometry)
+                every = self.colmap.ExhaustivePairingOptions()
+                every.block_size = BLOCK
+                self.colmap.match_exhaustive(
+                    self.database, pairing_options=every, verification_options=geometry
+                )
                 return
             listing = self.folder / "pairs.txt"
             listing.write_text("".join(f"{a} {b}\n" for a, b in pairs), encoding="utf-8")
             chosen = self.colmap.ImportedPairingOptions()
             chosen.match_list_path = str(listing)
+            chosen.block_size = BLOCK**2
             self.colmap.match_image_pairs(
                 self.database, pairing_options=chosen, verification_options=geometry
             )
@@ -92,8 +99,12 @@ class Mapping:
 
         def tell() -> None:
             while not ended.wait(LOOK):
-                with suppress(sqlite3.Error):  # COLMAP writes
+                try:
                     print(step, count(), total, flush=True)
+                except sqlite3.Error:  # COLMAP writes
+                    continue
+                except BrokenPipeError:  # who asked is gone
+                    os._exit(1)
 
         thread = threading.Thread(target=tell)
         thread.start()
