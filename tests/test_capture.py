@@ -304,8 +304,30 @@ def test_a_folder_is_there_whole_or_not_at_all(tmp_path):
 
 
 @pycolmap_only
+@pytest.mark.parametrize("posed", [1, 2])
+def test_a_third_of_the_pictures_must_have_a_pose(tmp_path, monkeypatch, posed):
+    names = [f"{n}.png" for n in range(6)]
+    found = Motion(names[:posed], names[posed:], 0.5, 100, ["PINHOLE"])._asdict()
+    program = f"""
+import json, pathlib, sys
+folder = pathlib.Path(sys.argv[1])
+(folder / "model").mkdir()
+(folder / "found.json").write_text(json.dumps({found}))
+"""
+    (tmp_path / "program.py").write_text(program)
+    monkeypatch.setattr(motion, "PROGRAM", tmp_path / "program.py")
+    if posed == 2:
+        assert find_poses(tmp_path, [names]).unposed == names[2:]
+        assert is_clean(tmp_path, "program.py", "sparse")
+        return
+    with pytest.raises(ValueError, match="^1 of 6 pictures found a pose"):
+        find_poses(tmp_path, [names])
+    assert is_clean(tmp_path, "program.py")
+
+
+@pycolmap_only
 def test_a_signal_ends_it_and_leaves_nothing(ring, tmp_path):
-    write(tmp_path / "ring", ring[0])
+    write(tmp_path / "ring", np.tile(ring[0], (4, 1, 1, 1)))  # minutes, if it went on
     command = [sys.executable, str(REPOSITORY / "apps" / "capture.py"), "--photos", "ring"]
     with subprocess.Popen(
         command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
