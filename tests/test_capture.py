@@ -20,6 +20,7 @@ from jgrid.scene.path import save_mp4
 
 import capture
 import numpy as np
+import psutil
 import pytest
 import trimesh
 from conftest import REPOSITORY
@@ -338,6 +339,8 @@ def test_a_signal_ends_it_and_leaves_nothing(ring, tmp_path):
         time.sleep(0.5)
         app.send_signal(signal.SIGINT)
         out, said = app.communicate(timeout=20)
+    left = [" ".join(other.info["cmdline"] or []) for other in psutil.process_iter(["cmdline"])]
+    assert not [command for command in left if str(tmp_path) in command]
     assert app.returncode == 128 + signal.SIGINT and not out
     assert [line for line in said.replace("\r", "\n").splitlines() if "error" in line] == [
         "error: interrupted"

@@ -108,6 +108,7 @@ def _run(folder: Path, progress: bool) -> None:
                 _show(child.stdout, progress)
             except BaseException:
                 child.kill()
+                child.wait()  # it writes to a folder that goes next
                 raise
         if child.returncode:
             said.seek(0)
