@@ -153,7 +153,8 @@ def fit(config: Config, device: str) -> list[Path]:
         needed = check_memory(
             model,
             config.train.batch,
-            4 * (train.n_pixels + test.n_pixels) + 16 * config.views.cells**3,
+            4 * (train.n_pixels * (1 + (train.depths is not None)) + test.n_pixels)
+            + 16 * config.views.cells**3,
             "`cells` or the number or size of the pictures",
         )
         run.make_folder()
@@ -213,7 +214,8 @@ def begin(config: Config) -> tuple[Run, Views, Views]:
         for split, views in (("train", train), ("test", test)):
             cameras = np.frombuffer(repr(list(views.cameras)).encode(), np.uint8)
             arrays.update({f"{split}.poses": views.poses, f"{split}.cameras": cameras})
-            for name, pictures in (("pixels", views.pixels), ("kept", views.kept)):
+            pixels = {"pixels": views.pixels, "kept": views.kept, "depths": views.depths}
+            for name, pictures in pixels.items():
                 for n, values in enumerate(() if pictures is None else pictures):
                     arrays[f"{split}.{name}.{n}"] = values
         return Run("fit_views", subject(config), arrays, config), train, test
@@ -224,15 +226,20 @@ def begin(config: Config) -> tuple[Run, Views, Views]:
     run = Run("fit_views", subject(config), arrays, config)
     if parallel.is_first:
         run.make_folder()
-        make_scene(run.folder / "scene", mesh, surroundings=config.surroundings)
+        make_scene(
+            run.folder / "scene",
+            mesh,
+            surroundings=config.surroundings,
+            depths=config.views.depth > 0,
+        )
     parallel.wait()  # for the first, which makes it
     return run, *both(run.folder / "scene", config)
 
 
 def both(folder: Path, config: Config) -> tuple[Views, Views]:
     """The pictures to train and to test on."""
-    train, test = (load_views(folder, split, config.outside) for split in ("train", "test"))
-    return train, test
+    train = load_views(folder, "train", config.outside, depths=config.views.depth > 0)
+    return train, load_views(folder, "test", config.outside)
 
 
 def warn_of_size(views: Views, box: Box) -> None:

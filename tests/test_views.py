@@ -53,6 +53,7 @@ def ball(tmp_path_factory):
         size=SIZE,
         train=6,
         test=2,
+        depths=True,
     )
 
 
@@ -458,6 +459,7 @@ CHANGED_VIEWS = {
     "sparsity": 0.1,
     "distortion": 0.1,
     "tv": 1e3,
+    "depth": 0.1,
     "coarse_to_fine": 0.5,
 }
 CHANGED = {
@@ -515,8 +517,8 @@ def test_the_paper_size_is_one_flag():
 
 
 def test_without_a_scene_the_app_makes_one(tmp_path, monkeypatch):
-    def small(folder, mesh, surroundings):
-        return make_scene(folder, mesh, size=16, train=3, test=1, surroundings=surroundings)
+    def small(folder, mesh, **asked):
+        return make_scene(folder, mesh, size=16, train=3, test=1, **asked)
 
     monkeypatch.setattr(fit_views, "make_scene", small)
     out = tmp_path / "knot"
@@ -528,11 +530,14 @@ def test_without_a_scene_the_app_makes_one(tmp_path, monkeypatch):
         "result.json",
     } <= set(files(out))
     trimesh.creation.box().export(tmp_path / "box.ply")
-    run(None, tmp_path / "made", make_scene=tmp_path / "box.ply", surroundings=True, contract=True)
-    made = load_views(tmp_path / "made" / "scene", "train")
+    views = dataclasses.replace(VIEWS, depth=0.1)
+    asked = {"make_scene": tmp_path / "box.ply", "surroundings": True, "contract": True}
+    run(None, tmp_path / "made", views=views, **asked)
+    made = load_views(tmp_path / "made" / "scene", "train", depths=True)
     assert (
         made.pixels.shape == (3, 16, 16, 4)
         and not made.transparent
+        and made.depths.any()
         and load_views(out / "scene", "train").transparent
     )
     viewer, _ = load_viewer(tmp_path / "made" / "model.safetensors")
@@ -710,6 +715,7 @@ WRONG = {
     "sparsity": (["--sparsity", "-1"], "--sparsity"),
     "distortion": (["--distortion", "nan"], "--distortion"),
     "tv": (["--tv", "inf"], "--tv"),
+    "depth": (["--depth", "-1"], "--depth"),
     "coarse to fine": (["--coarse-to-fine", "1"], "--coarse-to-fine"),
     "surroundings of a scene": (["--scene", "{ball}", "--surroundings"], "--surroundings"),
     "tv of a network": (["--scene", "{ball}", "--tv", "1", "net:siren"], "--tv needs"),

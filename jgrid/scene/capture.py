@@ -16,13 +16,22 @@ HELD_OUT = 8  # of a capture without splits every eighth picture is for testing
 IMAGES = re.compile(r"images(?:_(\d+))?")
 
 
+class Depths(NamedTuple):
+    """The file with the depth map of each picture, if it has one; unit: of whole numbers in them,
+    in units of the poses."""
+
+    files: list[Optional[Path]]
+    unit: float
+
+
 class Capture(NamedTuple):
     """N pictures that files name, and how they were taken.
 
     path: the file or folder, for messages; kind: what it is; names, files, poses (N, 4, 4), None
     for a file that is not there; camera: of picture n, for pixels of this (width, height); chosen:
     the numbers of those in the split; sizes: (w, h) of each that the files state, if they do; masks
-    of each, which are 0 where a pixel is left out; model, stated, points: as `Views` has them.
+    of each, which are 0 where a pixel is left out; model, stated, points: as `Views` has them;
+    depths: None where there are none, or nobody asked for them.
     """
 
     path: Path
@@ -37,6 +46,7 @@ class Capture(NamedTuple):
     model: str
     stated: Optional[Box] = None
     points: Optional[np.ndarray] = None
+    depths: Optional[Depths] = None
 
 
 def held_out(n: int, split: str, path: Path) -> list[int]:

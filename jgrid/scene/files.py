@@ -3,21 +3,23 @@
 import os
 import warnings
 from pathlib import Path
-from typing import Union
+from typing import Any, Union
 
 from jgrid import checkpoint, picture
 from jgrid.scene.camera import Camera
 from jgrid.scene.capture import Capture, present
 from jgrid.scene.colmap import find_model, read_colmap
 from jgrid.scene.llff import POSES, read_llff
-from jgrid.scene.pictures import read_masks, read_pictures
+from jgrid.scene.pictures import read_depths, read_masks, read_pictures
 from jgrid.scene.transforms import find_transforms, read_capture
 from jgrid.scene.views import Pictures, Views
 
 import numpy as np
 
 
-def load_views(scene: Union[str, os.PathLike], split: str, outside: bool = False) -> Views:
+def load_views(
+    scene: Union[str, os.PathLike], split: str, outside: bool = False, depths: bool = False
+) -> Views:
     """The split "train" or "test" of a scene, a folder or its transforms file.
 
     A folder is what it holds first of: transforms_SPLIT.json (NeRF-synthetic); transforms.json
@@ -27,9 +29,10 @@ def load_views(scene: Union[str, os.PathLike], split: str, outside: bool = False
 
     Missing pictures are left out; a warning names them, and all else that is mended or assumed.
     outside: the files may name pictures that are not in the folder, by "..", links or whole paths.
+    depths: also read the depth maps that frames of a transforms file name.
     Raises ValueError, naming the file and what is wrong with it.
     """
-    capture = _read(Path(scene), split, outside)
+    capture = _read(Path(scene), split, outside, depths)
     path = capture.path
     chosen = present(capture)
     if not chosen:
@@ -51,25 +54,32 @@ def load_views(scene: Union[str, os.PathLike], split: str, outside: bool = False
         capture.points,
         capture.kind,
         capture.model,
+        read_depths(capture.depths, chosen, pixels) if capture.depths else None,
     )
 
 
 def save_views(folder: Union[str, os.PathLike], split: str, views: Views) -> None:
-    """Write a split in NeRF-synthetic's format, which has one camera, without distortion."""
+    """Write a split in NeRF-synthetic's format, which has one camera, without distortion; depth
+    maps, where there are any, as nerfstudio names them."""
     folder = Path(folder)
     camera = views.camera
     (folder / split).mkdir(parents=True, exist_ok=True)
     frames = []
     for n, (pixels, pose) in enumerate(zip(views.pixels, views.poses)):
         picture.save(folder / split / f"r_{n}.png", pixels / 255)
-        frames.append({"file_path": f"./{split}/r_{n}", "transform_matrix": pose.tolist()})
+        frame: dict[str, Any] = {"file_path": f"./{split}/r_{n}"}
+        if views.depths is not None:
+            frame["depth_file_path"] = f"./{split}/r_{n}_depth.npy"
+            with checkpoint.atomic_path(folder / frame["depth_file_path"]) as temporary:
+                np.save(temporary, views.depths[n])
+        frames.append({**frame, "transform_matrix": pose.tolist()})
     angle = 2 * np.arctan(camera.width / 2 / camera.fx)
     checkpoint.write_json(
         folder / f"transforms_{split}.json", {"camera_angle_x": angle, "frames": frames}
     )
 
 
-def _read(scene: Path, split: str, outside: bool) -> Capture:
+def _read(scene: Path, split: str, outside: bool, depths: bool) -> Capture:
     """What the files of a scene say, of the first kind that is there."""
     transforms = find_transforms(scene, split)
     model = None if transforms else find_model(scene)
@@ -82,7 +92,7 @@ def _read(scene: Path, split: str, outside: bool) -> Capture:
             f"{scene}: no scene: neither transforms_train.json, transforms.json, a COLMAP model"
             f" (sparse/0/cameras.bin) nor {POSES} is there"
         )
-    return read_capture(transforms, split, outside)
+    return read_capture(transforms, split, outside, depths)
 
 
 def _check_lenses(path: Path, cameras: list[Camera]) -> None:

@@ -25,12 +25,13 @@ def make_scene(
     distance: float = 3.2,
     angle: float = 0.7,
     surroundings: bool = False,
+    depths: bool = False,
 ) -> Path:
     """Render a mesh from all around and save it as a scene: exact cameras and exact truth.
 
     size: pixels along a side; train, test: pictures of each split; distance: of the cameras from
-    the middle; angle: that they see, in radians; surroundings: with ground, balls, hills and sky.
-    Returns the folder.
+    the middle; angle: that they see, in radians; surroundings: with ground, balls, hills and sky;
+    depths: with depth maps of the mesh. Returns the folder.
     """
     scene = MeshScene(mesh, surroundings)
     focal = size / 2 / np.tan(angle / 2)
@@ -38,7 +39,8 @@ def make_scene(
     for split, n, turn in (("train", train, 0.0), ("test", test, 1.0)):
         poses = sphere_poses(n, distance, turn=turn)
         pixels = np.stack([scene.render(camera, pose) for pose in poses])
-        save_views(folder, split, Views(pixels, poses, [camera] * len(poses)))
+        maps = np.stack([scene.depth(camera, pose) for pose in poses]) if depths else None
+        save_views(folder, split, Views(pixels, poses, [camera] * len(poses), depths=maps))
     return Path(folder)
 
 
@@ -137,11 +139,7 @@ class MeshScene:
     def render(self, camera: Camera, pose: np.ndarray, samples: int = 2) -> np.ndarray:
         """(H, W, 4) uint8 with straight alpha, samples x samples rays a pixel."""
         fine = camera.resized(camera.width * samples, camera.height * samples)
-        # as cameras of files see them: in float32
-        origin, direction = (a.astype(np.float32).astype(float) for a in fine.rays(pose))
-        face, t, _ = self._tree.intersect_ray_first(
-            *self._solid, np.ascontiguousarray(origin), np.ascontiguousarray(direction)
-        )
+        origin, direction, face, t = self._meet(fine, pose)
         hit = face >= 0
         rgba = np.zeros((len(origin), 4))
         met = origin + t[:, None] * direction
@@ -153,6 +151,23 @@ class MeshScene:
         tiles = rgba.reshape(camera.height, samples, camera.width, samples, 4).mean((1, 3))
         tiles[..., :3] /= np.maximum(tiles[..., 3:], 1e-6)
         return np.round(np.clip(tiles, 0, 1) * 255).astype(np.uint8)
+
+    def depth(self, camera: Camera, pose: np.ndarray) -> np.ndarray:
+        """(H, W) float32: how far the mesh is along the camera's axis, in the middle of each pixel;
+        0 where it is not."""
+        _, direction, face, t = self._meet(camera, pose)
+        ahead = -direction @ pose[:3, 2]
+        depth = np.where(face >= 0, t * ahead, 0.0)
+        return depth.reshape(camera.height, camera.width).astype(np.float32)
+
+    def _meet(self, camera: Camera, pose: np.ndarray) -> tuple[np.ndarray, ...]:
+        """The camera's rays, the face that each meets, -1 where none, and how far away."""
+        # as cameras of files see them: in float32
+        origin, direction = (
+            np.ascontiguousarray(a.astype(np.float32).astype(float)) for a in camera.rays(pose)
+        )
+        face, t, _ = self._tree.intersect_ray_first(*self._solid, origin, direction)
+        return origin, direction, face, t
 
 
 def _bands(points: np.ndarray) -> np.ndarray:

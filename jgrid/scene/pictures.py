@@ -1,4 +1,4 @@
-"""The pictures and masks of a capture, read."""
+"""The pictures, masks and depth maps of a capture, read."""
 
 import os
 import warnings
@@ -8,9 +8,11 @@ from typing import Optional
 
 from jgrid import memory
 from jgrid.image.files import check_pixels, load_image
+from jgrid.scene.capture import Depths
 from jgrid.scene.views import Pictures
 
 import numpy as np
+from PIL import Image
 
 Size = tuple[float, float]  # width, height
 
@@ -100,15 +102,55 @@ def _rgba(pixels: np.ndarray) -> np.ndarray:
 
 
 def _shows(mask: Path, shape: tuple) -> np.ndarray:
-    """Where a mask is not 0: (H, W) bool; where lossy compression blurs it, not nearly 0. A mask of
-    its picture before that was shrunk gives the nearest pixels."""
-    pixels = load_image(mask, upright=False)
+    """Where a mask is not 0: (H, W) bool; where lossy compression blurs it, not nearly 0."""
+    pixels = _of_size(load_image(mask, upright=False), shape, f"{mask}: a mask")
+    lossy = mask.suffix.lower() in (".jpg", ".jpeg", ".webp")
+    return (_rgba(pixels)[..., :3] > (127 if lossy else 0)).any(-1)
+
+
+def read_depths(depths: Depths, chosen: Sequence[int], pictures: Pictures) -> Pictures:
+    """The depth map (H, W) float32 of each chosen picture, 0 where it is not known, as `Views` has
+    them."""
+    maps = []
+    for n, picture in zip(chosen, pictures):
+        file = depths.files[n]
+        shape = picture.shape[:2]
+        if file:
+            maps.append(_of_size(_depth(file, depths.unit), shape, f"{file}: a depth map"))
+        else:
+            maps.append(np.zeros(shape, np.float32))
+    return np.stack(maps) if isinstance(pictures, np.ndarray) else tuple(maps)
+
+
+def _depth(file: Path, unit: float) -> np.ndarray:
+    """The depths (H, W) in a file, whole numbers times `unit`; not finite ones are not known."""
+    try:
+        if file.suffix.lower() == ".npy":
+            values = np.load(file, allow_pickle=False)
+        else:
+            with Image.open(file) as opened:
+                values = np.asarray(opened)
+    except Exception as error:  # decoders raise whatever a damaged file makes them raise
+        raise ValueError(f"{file}: not a depth map ({type(error).__name__}: {error})") from None
+    values = values[..., 0] if values.ndim == 3 and values.shape[2] == 1 else values
+    if values.ndim != 2 or not values.size or values.dtype.kind not in "uif":
+        raise ValueError(
+            f"{file}: wanted depths of shape (height, width), got {values.dtype} {values.shape}"
+        )
+    depth = (values * (1.0 if values.dtype.kind == "f" else unit)).astype(np.float32)
+    depth[~np.isfinite(depth)] = 0
+    if (depth < 0).any():
+        raise ValueError(f"{file}: depths down to {depth.min():g}; they grow from the camera on")
+    return depth
+
+
+def _of_size(pixels: np.ndarray, shape: Sequence[int], what: str) -> np.ndarray:
+    """Pixels (H, W, ...) in the shape of their picture; where that was shrunk, or they are fewer,
+    the nearest."""
     height, width = pixels.shape[:2]
     if abs(height * shape[1] / width - shape[0]) >= 1:
         raise ValueError(
-            f"{mask}: a mask of {width} x {height} pixels, its picture has {shape[1]} x {shape[0]}"
+            f"{what} of {width} x {height} pixels, its picture has {shape[1]} x {shape[0]}"
         )
     rows, columns = ((np.arange(n) + 0.5) * m / n for n, m in zip(shape, (height, width)))
-    pixels = pixels[np.ix_(rows.astype(int), columns.astype(int))]
-    lossy = mask.suffix.lower() in (".jpg", ".jpeg", ".webp")
-    return (_rgba(pixels)[..., :3] > (127 if lossy else 0)).any(-1)
+    return pixels[np.ix_(rows.astype(int), columns.astype(int))]

@@ -14,6 +14,7 @@ from jgrid.grid import Grid
 from jgrid.image.metrics import psnr, ssim, ssim_gaussian
 from jgrid.index import GridIndex
 from jgrid.ops.render import distortion
+from jgrid.scene import losses
 from jgrid.scene.camera import Box, upwards
 from jgrid.scene.hull import DOUBT, hull, inverted
 from jgrid.scene.locate import listed
@@ -37,6 +38,8 @@ MOST_RAYS = 2**15  # of a step
 TV_POINTS = 2**12  # whose cells' total variation a step looks at
 SECONDS = 2.0  # before a bar is shown
 GLANCE = 2**20  # pixels of the test pictures that are looked at during training
+LOOKED_AT = 2**12  # pixels that tell whether depths are in the poses' units
+FEW = 0.01  # of depths, that are in the box where they are not
 KEPT_BYTES = 2**29  # of renderings, between an evaluation and the files
 HULL_BYTES = 200  # of a cell, while the hull of the silhouettes is looked for, besides 4 for each
 # picture that may show it as empty
@@ -67,6 +70,9 @@ class ViewsConfig:
     tv: Weight = 0.0
     """Weight of the total variation of the grids' features, of random occupied cells at each step:
     more smooths."""
+    depth: Weight = 0.0
+    """Weight of the squared error of the expected depth, in sides of the box, where the depth maps
+    of the training pictures know it."""
     coarse_to_fine: Annotated[float, Interval(ge=0, le=0.9)] = 0.0
     """Part of the training in which the levels of a grid come in one by one, the coarsest first; 0:
     all are there from the start."""
@@ -125,6 +131,8 @@ class ViewsTask(AbstractTask):
         )
         if train.counted is not None and not any(counted.any() for counted in train.counted):
             raise ValueError("masks and lens leave no pixel to train on")
+        if config.depth:
+            self._check_depths()
         self.step_samples: list[int] = []  # how many samples each step had
         self._per_ray = 32.0  # samples, lately
         self._rendered: dict[int, tuple[np.ndarray, np.ndarray]] = {}
@@ -143,6 +151,26 @@ class ViewsTask(AbstractTask):
             raise ValueError(
                 f"a camera is {farthest:.3g} times half the box's side away; raise `box` or"
                 " `samples`"
+            )
+
+    def _check_depths(self) -> None:
+        """ValueError where there are no depths, or hardly one is in the box."""
+        train = self.train
+        if train.depths is None or not any(depth.any() for depth in train.depths):
+            raise ValueError(
+                "`depth` needs depth maps, which know something; frames of a transforms file name"
+                " them as depth_file_path"
+            )
+        view, pixel = self._draw(np.random.default_rng(self.seed), LOOKED_AT)
+        origin, direction = train.rays(view, pixel)
+        length = train.lengths(view, pixel, direction)[:, None]
+        met = np.abs(origin + length * direction - self.box.centre)[length[:, 0] > 0]
+        inside = (met < self.box.half).all(1)
+        if inside.size and inside.mean() < FEW:
+            raise ValueError(
+                f"of the depth maps' points {inside.mean():.1%} are in the box (half its side"
+                f" {self.box.half:.4g}); depths must be in the units of the poses: whole numbers"
+                " times the file's integer_depth_scale, 0.001 if it states none"
             )
 
     def _carve(self) -> bool:
@@ -215,6 +243,8 @@ class ViewsTask(AbstractTask):
             "behind": behind,
             "colour": rgba[:, :3] * rgba[:, 3:] + (1 - rgba[:, 3:]) * behind,
         }
+        if self.config.depth:
+            batch["depth"] = self.train.lengths(view, pixel, direction) / self.box.side
         return {
             name: jt.array(values.astype(np.float32)).stop_grad() for name, values in batch.items()
         }
@@ -245,51 +275,48 @@ class ViewsTask(AbstractTask):
             self.occupancy.update(
                 model.density, everything=not self.step_samples, carved=self._again
             )
-        values, samples = render_rays(
-            model, self.occupancy, batch["origin"], batch["direction"], batch["jitter"]
-        )
-        n, rays = parallel.total(int(samples.offsets[-1]), len(values))
+        rays = (batch["origin"], batch["direction"], batch["jitter"])
+        values, samples = render_rays(model, self.occupancy, *rays, "depth" in batch)
+        n, n_rays = parallel.total(int(samples.offsets[-1]), len(values))
         self.step_samples.append(int(n))
-        self._rays += rays
-        self._per_ray = 0.9 * self._per_ray + 0.1 * n / rays
-        opacity = values[:, 3:]
+        self._rays += n_rays
+        self._per_ray = 0.9 * self._per_ray + 0.1 * n / n_rays
+        opacity = values[:, -1:]
         colour = values[:, :3] + (1.0 - opacity) * batch["behind"]
         mse = ((colour - batch["colour"]) ** 2).mean()
-        return {"mse": mse, **self._priors(model, opacity, samples)}
+        found = {"mse": mse, **self._priors(model, opacity, samples)}
+        if "depth" in batch:
+            off = losses.depth(values[:, 3], values[:, 4], batch["depth"], self.box.contracted)
+            found["depth"] = self.config.depth * off
+        return found
 
     def _priors(self, model: RadianceField, opacity: jt.Var, samples: Samples) -> dict[str, jt.Var]:
-        """Losses that know no picture, those with a weight, as means over the R rays; tau_s is the
-        density of a sample times the step:
-
-            entropy (DVGO):               - o log o - (1 - o) log(1 - o), o the opacity
-            sparsity (Plenoxels):         sum_s log(1 + 2 tau_s^2)
-            distortion (mip-NeRF 360):    `ops.render.distortion`, in sides of the cube; a
-            contracted cube's t > 1/2 become 1 - 1/(4t)
-            tv (TensoRF, DVGO):           the grid's `total_variation`, at random in occupied cells
-        """
+        """Losses that know no picture, those with a weight, as means over the R rays: `entropy` and
+        the sum of the samples' `sparsity` of scene.losses; `ops.render.distortion`, in sides of the
+        cube, lengths of a contracted one as `squeezed`; and the grid's `total_variation`, at random
+        in occupied cells (TensoRF, DVGO)."""
         weights = self.config
-        losses = {}
+        found = {}
         if weights.entropy:
-            o = jt.clamp(opacity, 1e-5, 1 - 1e-5)
-            losses["entropy"] = -weights.entropy * (o * jt.log(o) + (1 - o) * jt.log(1 - o)).mean()
+            found["entropy"] = weights.entropy * losses.entropy(opacity)
         if samples.density is None or samples.t is None:
-            return losses
+            return found
         # in occupied cells only: Adam would move features that no ray sees as far as the others
         if weights.tv:
             rng = np.random.default_rng((self.seed, len(self.step_samples), 1))
             x = self.occupancy.random_points(TV_POINTS, rng)
-            losses["tv"] = weights.tv * model.field.grid.total_variation(jt.array(x))
+            found["tv"] = weights.tv * model.field.grid.total_variation(jt.array(x))
         if weights.sparsity:
             tau = samples.density * self.occupancy.step
-            losses["sparsity"] = weights.sparsity * jt.log(1.0 + 2.0 * tau**2).sum() / len(opacity)
+            found["sparsity"] = weights.sparsity * losses.sparsity(tau).sum() / len(opacity)
         if weights.distortion:
             middle = samples.t
             if self.box.contracted:
-                middle = jt.minimum(middle, 1.0 - 0.25 / jt.maximum(middle, 0.5))
+                middle = losses.squeezed(middle)
             step = jt.full_like(middle, self.occupancy.step).stop_grad()
             apart = distortion(samples.density, middle, step, samples.offsets)
-            losses["distortion"] = weights.distortion * apart.mean()
-        return losses
+            found["distortion"] = weights.distortion * apart.mean()
+        return found
 
     def state(self) -> dict[str, np.ndarray]:
         return {

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Optional, Union
 
 from jgrid.scene.camera import Box, Camera
-from jgrid.scene.capture import Capture, held_out
+from jgrid.scene.capture import Capture, Depths, held_out
 from jgrid.scene.locate import listed, locate
 
 import numpy as np
@@ -22,6 +22,7 @@ LONGEST = 1e9  # number of a camera
 NGP_SCALE = 0.33  # of the world, in instant-ngp, where a file does not say
 OFF_CENTRE = 0.2  # of the picture's side: so far a camera's axis seldom is from its middle
 DISAGREE = 0.02  # between two statements of a focal length
+DEPTH_UNIT = 1e-3  # of whole numbers, in units of the poses, where a file does not say
 SKEWED = 1e-2  # a rotation may be, each product of its axes
 
 SPLIT_FILES = ("transforms_train.json", "transforms_val.json", "transforms_test.json")
@@ -34,9 +35,10 @@ WITHOUT = {FISHEYE: ("p1", "p2", "k5", "k6"), FULL: (), "": ("k4", "k5", "k6")}
 ANGLES = ("camera_angle_x", "camera_angle_y", "x_fov", "y_fov")  # the latter two in degrees
 NUMBERS = ("fl_x", "fl_y", "cx", "cy", "w", "h", *DISTORTION, *ANGLES)
 MASKS = ("mask_path", "mask_filename", "mask_file_path")  # of a frame: 0 where a pixel is left out
+DEPTHS = ("depth_file_path", "depth_path")  # of a frame
 SPLITS = ("train_filenames", "val_filenames", "test_filenames")
 LENS = ("camera_model", "is_fisheye")
-UNDERSTOOD = {*NUMBERS, *MASKS, *SPLITS, *LENS, "transform_matrix"}
+UNDERSTOOD = {*NUMBERS, *MASKS, *DEPTHS, *SPLITS, *LENS, "transform_matrix", "integer_depth_scale"}
 
 # Entries with a meaning that would make the rays, the axes or the pictures wrong
 LENSES = re.compile(
@@ -57,9 +59,8 @@ OTHER_CONVENTION = re.compile(r"opencv|colmap|w2c|world.?to.?cam|left.?hand", re
 HARMLESS = {
     "aabb", "aabb_scale", "applied_scale", "applied_transform", "cam_id", "camera", "camera_id",
     "camera_idx", "camera_index", "camera_label", "camera_name", "colmap_im_id",
-    "depth_file_path", "depth_path", "enable_depth_loading", "importance_sampling",
-    "integer_depth_scale", "n_extra_learnable_dims", "n_frames", "offset", "orientation_override",
-    "ply_file_path", "render_aabb", "rotation", "scale", "sharpness",
+    "enable_depth_loading", "importance_sampling", "n_extra_learnable_dims", "n_frames", "offset",
+    "orientation_override", "ply_file_path", "render_aabb", "rotation", "scale", "sharpness",
     "sharpness_discard_threshold", "up",
 }  # fmt: skip
 # What an unknown entry is called that may say more
@@ -84,7 +85,7 @@ def find_transforms(scene: Path, split: str) -> Optional[Path]:
     return whole if whole.is_file() else None
 
 
-def read_capture(path: Path, split: str, outside: bool) -> Capture:
+def read_capture(path: Path, split: str, outside: bool, depths: bool = False) -> Capture:
     """What a transforms file says; ValueError where it is none, or not understood."""
     frames, poses, read = read_transforms(path)
     check_meaning(read, path)
@@ -107,9 +108,10 @@ def read_capture(path: Path, split: str, outside: bool) -> Capture:
         camera,
         split_frames(read, names, split, path.name not in SPLIT_FILES, path),
         [_stated_size(entry, path) for entry in entries],
-        [_masks(frame, path, outside) for frame in frames],
+        [_named(frame, MASKS, "mask", path, outside) for frame in frames],
         ", ".join(dict.fromkeys(map(model_name, entries))),
         stated_box(read),
+        depths=_depths(read, path, outside) if depths else None,
     )
 
 
@@ -119,13 +121,24 @@ def _rounded(entry: tuple[str, Any]) -> tuple[str, str]:
     return name, f"{value:.6g}" if isinstance(value, float) else repr(value)
 
 
-def _masks(frame: dict[str, Any], path: Path, outside: bool) -> list[Path]:
-    """The masks that a frame names."""
-    names = [str(frame[key]) for key in MASKS if frame.get(key)]
+def _named(
+    frame: dict[str, Any], keys: Sequence[str], what: str, path: Path, outside: bool
+) -> list[Path]:
+    """The files that a frame names under some keys; `what` they are, for messages."""
+    names = [str(frame[key]) for key in keys if frame.get(key)]
     found = [file for file in locate(path, names, outside) if file]
     if len(found) < len(names):
-        raise ValueError(f"{path}: the mask {names[0]!r:.200} is missing")
+        raise ValueError(f"{path}: the {what} {names[0]!r:.200} is missing")
     return found
+
+
+def _depths(read: dict[str, Any], path: Path, outside: bool) -> Optional[Depths]:
+    """The depth map that each frame names, the first if several; None where none does."""
+    named = [_named(frame, DEPTHS, "depth map", path, outside) for frame in read["frames"]]
+    unit = _number(read.get("integer_depth_scale") or DEPTH_UNIT, "integer_depth_scale", path)
+    if unit <= 0:
+        raise ValueError(f"{path}: integer_depth_scale must be positive, got {unit:g}")
+    return Depths([files[0] if files else None for files in named], unit) if any(named) else None
 
 
 def read_transforms(path: Union[str, os.PathLike]) -> tuple[Frames, np.ndarray, dict[str, Any]]:

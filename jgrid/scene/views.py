@@ -22,7 +22,9 @@ class Views:
     picture; kept: the pixels (H, W) bool of each that masks keep, None without masks; names: of the
     pictures, as the scene's files have them, for messages; stated: the box that these files say
     holds the scene; points (P, 3): some of the scene, in the world, that they bring; kind: what the
-    files are, in words; model: of the cameras, as the files have it.
+    files are, in words; model: of the cameras, as the files have it;
+    depths: (H, W) float32 of each picture, along the camera's axis in units of the poses, 0 where
+    it is not known.
     """
 
     pixels: Pictures
@@ -34,6 +36,7 @@ class Views:
     points: Optional[np.ndarray] = None
     kind: str = ""
     model: str = ""
+    depths: Optional[Pictures] = None
 
     @property
     def camera(self) -> Camera:
@@ -52,6 +55,7 @@ class Views:
             poses=self.poses[numbers],
             cameras=[self.cameras[n] for n in numbers],
             kept=None if self.kept is None else _chosen(self.kept, numbers),
+            depths=None if self.depths is None else _chosen(self.depths, numbers),
             names=tuple(self.names[n] for n in numbers) if self.names else (),
         )
 
@@ -119,6 +123,14 @@ class Views:
     def rays(self, view: np.ndarray, pixel: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """`Camera.rays` of pixels (M,) of pictures (M,), both by number."""
         return self._cameras.rays(view, self.poses[view], pixel)
+
+    def lengths(self, view: np.ndarray, pixel: np.ndarray, direction: np.ndarray) -> np.ndarray:
+        """How long the rays of pixels (M,) of pictures (M,) with directions (M, 3) are to what they
+        show, by the depth maps, of which there must be some: (M,), 0 where it is not known."""
+        assert self.depths is not None
+        ahead = -(direction * self.poses[view, :3, 2]).sum(1)
+        depth = values_at(self.depths, view, pixel)
+        return np.where(ahead > 0, depth / np.maximum(ahead, 1e-3), 0.0)
 
     @cached_property
     def _cameras(self) -> Cameras:
