@@ -22,6 +22,9 @@ class AbstractTask(ABC):
 
     metric: the name, in `evaluate`, to show and plot.
 
+    learned: what is optimised beside the model and kept in checkpoints, but no part of the model:
+    a module with `parameter_groups`; None: nothing.
+
     A task has to have sample, loss and evaluate; all else has a default, that of most tasks.
     """
 
@@ -31,6 +34,7 @@ class AbstractTask(ABC):
     aspect: Optional[Sequence[float]] = None
     place: Optional[Callable[[int], np.ndarray]] = None
     start: float = 0.5
+    learned: Optional[nn.Module] = None
 
     def build(self, config: Any) -> nn.Module:
         """The model for this task of a field's config, with its random initial weights."""

@@ -110,8 +110,11 @@ class Trainer:
             raise ValueError("`run` needs `out_dir`, the folder of its checkpoints")
         self.run = run
         self.out_dir = Path(out_dir) if out_dir is not None else None
-        parallel.broadcast(list(model.state_dict().values()))
-        self.optimizer = Adam(model.parameter_groups(), clip=config.clip, reduce=parallel.add)
+        beside = {} if task.learned is None else {"learned": task.learned}
+        self._modules = {"model": model, **beside}
+        parallel.broadcast(list(self._variables().values()))
+        groups = [g for module in self._modules.values() for g in module.parameter_groups()]
+        self.optimizer = Adam(groups, clip=config.clip, reduce=parallel.add)
         self.parameters = self.optimizer.parameters
         self.average = [p.copy().stop_grad() for p in self.parameters] if config.ema else []
         self.step = 0
@@ -254,11 +257,19 @@ class Trainer:
             shown[self.task.metric] = f"{self.history[-1][self.task.metric]:.2f}"
         bar.set_postfix(shown)
 
+    def _variables(self) -> dict[str, jt.Var]:
+        """Those of the model, and of what is learned beside it."""
+        return {
+            f"{kind}.{name}": value
+            for kind, module in self._modules.items()
+            for name, value in module.state_dict().items()
+        }
+
     def state_dict(self) -> dict[str, jt.Var]:
-        """All variables that the next step depends on, but for the task's: the model's, Adam's
-        moments, the average."""
-        names = {id(value): name for name, value in self.model.state_dict().items()}
-        state = {f"model.{name}": value for name, value in self.model.state_dict().items()}
+        """All variables that the next step depends on, but for the task's state: the model's, what
+        is learned beside it, Adam's moments, the average."""
+        state = self._variables()
+        names = {id(value): name.removeprefix("model.") for name, value in state.items()}
         for kind, values in (
             ("m", self.optimizer.m),
             ("v", self.optimizer.v),

@@ -1,15 +1,21 @@
-"""What a scene learns besides colours: depths."""
+"""What a scene learns besides colours: depths, exposures, poses."""
 
 import dataclasses
 import json
 import shutil
 
+from jgrid.field import SirenConfig
+from jgrid.ops import render as ops
 from jgrid.scene import losses
-from jgrid.scene.camera import Box
+from jgrid.scene.camera import Box, Camera, sphere_poses
 from jgrid.scene.files import load_views
-from jgrid.scene.made import make_scene
+from jgrid.scene.made import knot, make_scene
+from jgrid.scene.occupancy import Occupancy
+from jgrid.scene.perpicture import PerPicture
 from jgrid.scene.radiance import RadianceConfig
+from jgrid.scene.render import contract, render_rays
 from jgrid.scene.task import ViewsConfig, ViewsTask
+from jgrid.scene.views import Views
 from jgrid.trainer import TrainConfig, Trainer
 
 import jittor as jt
@@ -18,6 +24,7 @@ import pytest
 import trimesh
 from conftest import SCENE_FIELD
 from PIL import Image
+from scipy.spatial.transform import Rotation
 
 SIZE = 40
 
@@ -35,18 +42,19 @@ def few(tmp_path_factory):
     )
 
 
-def task_of(scene, **changes):
+def task_of(scene, train=None, half=1.5, **changes):
     views = ViewsConfig(cells=24, samples=64, colour=RadianceConfig(width=16), **changes)
-    train = load_views(scene, "train", depths=views.depth > 0)
-    return ViewsTask(train, load_views(scene, "test"), Box(1.5), views)
+    train = train or load_views(scene, "train", depths=views.depth > 0)
+    return ViewsTask(train, load_views(scene, "test"), Box(half), views)
 
 
-def fitted(task, steps, seed=0):
-    jt.set_global_seed(seed)
-    model = task.build(dataclasses.replace(SCENE_FIELD, finest=32, table_size=2**14, levels=3))
+def fitted(task, steps, **field):
+    """The result of a short training."""
+    jt.set_global_seed(0)
+    small = {"finest": 32, "table_size": 2**14, "levels": 3, **field}
+    model = task.build(dataclasses.replace(SCENE_FIELD, **small))
     train = TrainConfig(steps=steps, batch=6000, eval_every=steps, warmup=5)
-    trainer = Trainer(task, model, train, progress=False)
-    return trainer.fit(), trainer
+    return Trainer(task, model, train, progress=False).fit()
 
 
 # --- depths
@@ -124,8 +132,8 @@ WRONG = {
     "no unit": (saved(np.ones((4, 4))), {"integer_depth_scale": -1}, "must be positive, got -1"),
     "a unit of words": (saved(np.ones((4, 4))), {"integer_depth_scale": "m"}, "is not a finite"),
     "millimetres": (saved(np.full((4, 4), 3000.0)), {}, "0.0% are in the box.*units of the poses"),
-    "none known": (saved(np.zeros((4, 4))), {}, "`depth` needs depth maps"),
-    "none": (lambda folder, n: None, {}, "`depth` needs depth maps"),
+    "none known": (saved(np.zeros((4, 4))), {}, "`depth` needs maps that know some"),
+    "none": (lambda folder, n: None, {}, "`depth` needs maps that know some"),
 }
 
 
@@ -154,5 +162,164 @@ def test_the_depth_loss_counts_what_is_known_and_seen():
 
 
 def test_few_views_with_depth_beat_those_without(few):
-    decibels = [fitted(task_of(few, depth=weight), 400)[0]["psnr"] for weight in (0.0, 1.0)]
+    decibels = [fitted(task_of(few, depth=weight), 400)["psnr"] for weight in (0.0, 1.0)]
     assert decibels[1] > decibels[0] + 1, decibels
+
+
+# --- exposures
+
+
+def learned(n, exposure=0.0, poses=0.0):
+    """PerPicture with these rates, and random values where there is one."""
+    found = PerPicture(n, exposure, poses)
+    rng = np.random.default_rng(0)
+    for group in found.parameter_groups():
+        for parameter in group["params"]:
+            values = rng.normal(size=parameter.shape) * 0.1
+            parameter.update(jt.array(values.astype(np.float32)))
+    return found
+
+
+def test_what_is_learned_of_pictures_begins_without_effect():
+    fresh = PerPicture(3, 1e-3, 1e-3)
+    rng = np.random.default_rng(0)
+    view = jt.array(np.int32([2, 0, 1, 1]))
+    origin, direction, colour = (
+        jt.array(rng.uniform(size=(4, 3)).astype(np.float32)) for _ in range(3)
+    )
+    assert np.array_equal(fresh.exposed(colour, jt.ones((4, 1)), view), colour)
+    for moved, given in zip(fresh.moved(origin, direction, view), (origin, direction)):
+        np.testing.assert_allclose(moved.numpy(), given.numpy(), atol=1e-7)
+    gradient = jt.grad((fresh.moved(origin, direction, view)[1] * colour).sum(), fresh.poses)
+    assert np.isfinite(gradient.numpy()).all() and gradient.numpy()[:, 0].any()
+    assert [group["name"] for group in fresh.parameter_groups()] == ["exposure", "poses"]
+    assert not PerPicture(3, 0.0, 0.0).parameter_groups()
+
+
+def test_exposures_are_gains_and_offsets_about_those_of_all_pictures():
+    found = learned(3, exposure=1e-3)
+    view = np.int32([0, 1, 2])
+    own = found.exposure.numpy() - found.exposure.numpy().mean(0)
+    colour = np.float32([[0.2, 0.4, 0.6], [0.1, 0.1, 0.1], [0.0, 0.5, 1.0]])
+    opacity = np.float32([[1.0], [0.5], [0.0]])
+    seen = found.exposed(jt.array(colour), jt.array(opacity), jt.array(view)).numpy()
+    np.testing.assert_allclose(seen, colour * (1 + own[:, 0]) + opacity * own[:, 1], atol=1e-6)
+    every = found.exposed(jt.full((3, 3), 0.5), jt.ones((3, 1)), jt.array(view)).numpy()
+    np.testing.assert_allclose(every.mean(0), 0.5, atol=1e-6)
+
+
+def test_what_is_behind_opaque_pictures_is_exposed_too():
+    pixels = np.full((2, 4, 4, 4), 255, np.uint8)
+    views = Views(pixels, sphere_poses(2, 3.0), [Camera(4, 4, 6.0, 6.0, 2.0, 2.0)] * 2)
+    task = ViewsTask(views, views, Box(1.0), ViewsConfig(cells=4, samples=16, exposure=1e-3))
+    task.learned = learned(2, exposure=1e-3)
+    task.occupancy.restore(np.zeros(64, np.float32), 1)  # nothing is seen but what is behind
+    task.step_samples = [0]
+    batch = task.sample(0, 1000)
+    own = (task.learned.exposure.numpy() - task.learned.exposure.numpy().mean(0))[batch["view"]]
+    mse = task.loss(task.build(SCENE_FIELD), batch)["mse"].item()
+    assert np.isclose(mse, (own.sum(1) ** 2).mean(), rtol=1e-4) and mse > 1e-4
+
+
+def test_darkened_pictures_are_understood(tmp_path):
+    """Each picture with gains of its own, about 0.6: the test pictures are of this mean."""
+    ball = trimesh.creation.icosphere(subdivisions=3)
+    scene = make_scene(tmp_path, ball, size=SIZE, train=20, test=4)
+    rng = np.random.default_rng(0)
+    gain = rng.uniform(0.3, 1.0, size=(20, 1, 1, 1)) * rng.uniform(0.9, 1.1, size=(20, 1, 1, 3))
+    train = load_views(scene, "train")
+    dark = train.pixels.copy()
+    dark[..., :3] = np.round(dark[..., :3] * gain * (0.6 / gain.mean(0)))
+    decibels = []
+    for rate in (0.0, 1e-2):
+        task = task_of(scene, dataclasses.replace(train, pixels=dark), exposure=rate)
+        task.test.pixels[..., :3] = np.round(task.test.pixels[..., :3] * 0.6)
+        decibels.append(fitted(task, 400)["psnr"])
+    assert decibels[1] > decibels[0] + 1, decibels
+
+
+# --- poses
+
+
+def test_rays_are_those_of_the_refined_poses(few):
+    train = load_views(few, "train")
+    box = Box(1.3, (0.1, -0.2, 0.3))
+    found = learned(8, poses=1e-3)
+    view = np.arange(8)
+    pixel = np.arange(8) * 31
+    origin, direction = train.rays(view, pixel)
+    moved = found.moved(jt.array(box.to_unit(origin)), jt.array(direction), jt.array(view))
+    refined = dataclasses.replace(train, poses=found.refined(train.poses, box))
+    origin, direction = refined.rays(view, pixel)
+    np.testing.assert_allclose(moved[0].numpy(), box.to_unit(origin), atol=1e-5)
+    np.testing.assert_allclose(moved[1].numpy(), direction, atol=1e-5)
+    assert np.abs(refined.poses - train.poses).max() > 0.05
+    np.testing.assert_allclose(
+        refined.poses[:, :3, :3].transpose(0, 2, 1) @ refined.poses[:, :3, :3],
+        np.tile(np.eye(3), (8, 1, 1)),
+        atol=1e-9,
+    )
+
+
+def test_contraction_is_the_ops():
+    points = np.random.default_rng(0).normal(size=(100, 3)).astype(np.float32) * 2
+    found = contract(jt.array(points)).numpy()
+    np.testing.assert_allclose(found, ops.contract(points), atol=1e-6)
+
+
+def test_gradients_reach_the_rays():
+    """Against differences; rays begin inside the cube and none loses or gains a sample by them."""
+    model = RadianceConfig(width=8).build(SirenConfig(width=16, depth=1))
+    occupancy = Occupancy(4, 0.05)
+    rng = np.random.default_rng(0)
+    rays = np.concatenate([rng.uniform(0.508, 0.512, (5, 3)), np.eye(3)[[0, 1, 2, 0, 1]]], axis=1)
+    share = jt.array(rng.normal(size=(5, 4)).astype(np.float32))
+
+    def values(v):
+        jitter = jt.full((5,), 0.5)
+        seen, _ = render_rays(model, occupancy, v[:, :3], v[:, 3:], jitter, of_rays=True)
+        return (seen * share).sum(1)
+
+    given = jt.array(rays.astype(np.float32))
+    gradient = jt.grad(values(given).sum(), given).numpy()
+    h = 3e-4  # there are kinks in the colour network
+    for column in range(6):
+        step = jt.array(np.float32(h * np.eye(6)[column]))
+        numeric = (values(given + step) - values(given - step)).numpy() / (2 * h)
+        assert np.abs(gradient[:, column] - numeric).max() < 0.01 * np.abs(gradient).max(), column
+
+
+def disturbed(views, degrees, share):
+    """Each camera turned by an angle, and moved by a share of its distance, somewhere."""
+    rng = np.random.default_rng(0)
+    turn, way = rng.normal(size=(2, len(views.poses), 3))
+    turn *= np.radians(degrees) / np.linalg.norm(turn, axis=1, keepdims=True)
+    poses = views.poses.copy()
+    poses[:, :3, :3] = Rotation.from_rotvec(turn).as_matrix() @ poses[:, :3, :3]
+    away = np.linalg.norm(poses[:, :3, 3], axis=1, keepdims=True)
+    poses[:, :3, 3] += share * away * way / np.linalg.norm(way, axis=1, keepdims=True)
+    return dataclasses.replace(views, poses=poses)
+
+
+def pose_errors(poses, truth):
+    """Degrees, and shares of the distance, after the mean turn, scale and shift between both."""
+    apart = Rotation.from_matrix(truth[:, :3, :3] @ poses[:, :3, :3].transpose(0, 2, 1))
+    turn = apart.mean()
+    places = turn.apply(poses[:, :3, 3])
+    places -= places.mean(0)
+    wanted = truth[:, :3, 3] - truth[:, :3, 3].mean(0)
+    off = places * (places * wanted).sum() / (places**2).sum() - wanted
+    angles = np.degrees((apart * turn.inv()).magnitude())
+    return angles.mean(), np.linalg.norm(off, axis=1).mean() / np.linalg.norm(wanted, axis=1).mean()
+
+
+def test_disturbed_poses_are_refined(tmp_path):
+    scene = make_scene(tmp_path, knot(), size=SIZE, train=20, test=1)
+    truth = load_views(scene, "train").poses
+    train = disturbed(load_views(scene, "train"), 2.0, 0.02)
+    task = task_of(scene, train, 1.1, refine_poses=2e-3)
+    fitted(task, 700, finest=16, lr_features=1e-2)
+    refined = task.learned.refined(train.poses, task.box)
+    before = pose_errors(train.poses, truth)
+    after = pose_errors(refined, truth)
+    assert after[0] < 0.7 * before[0], (before, after)

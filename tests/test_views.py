@@ -424,11 +424,13 @@ def test_a_saved_model_renders_the_same_pictures(finished, ball, tmp_path):
     ).read_bytes()
 
 
-def test_an_interrupted_run_goes_on_to_the_bit(ball, tmp_path, monkeypatch):
+@pytest.mark.parametrize("learned", [{}, {"depth": 0.1, "exposure": 1e-2, "refine_poses": 1e-3}])
+def test_an_interrupted_run_goes_on_to_the_bit(ball, tmp_path, monkeypatch, learned):
     """The occupied cells and the number of rays are of the steps before: more than one update of
-    both, before and after."""
+    both, before and after. So is what is learned of each picture."""
     train = TrainConfig(steps=40, batch=2000, eval_every=20, warmup=1)
-    run(ball, tmp_path / "whole", train=train)
+    views = dataclasses.replace(VIEWS, **learned)
+    run(ball, tmp_path / "whole", train=train, views=views)
     sample = ViewsTask.sample
 
     def interrupted(self, step, n):
@@ -438,15 +440,19 @@ def test_an_interrupted_run_goes_on_to_the_bit(ball, tmp_path, monkeypatch):
 
     monkeypatch.setattr(ViewsTask, "sample", interrupted)
     with pytest.raises(Interrupted):
-        run(ball, tmp_path / "parts", train=train)
+        run(ball, tmp_path / "parts", train=train, views=views)
     monkeypatch.setattr(ViewsTask, "sample", sample)
     assert checkpoint.read(tmp_path / "parts" / CHECKPOINT)[1]["step"] == 23
-    run(ball, tmp_path / "parts", train=train, resume=True)
+    run(ball, tmp_path / "parts", train=train, views=views, resume=True)
     (whole, _), (parts, _) = (
         checkpoint.read(tmp_path / name / "model.safetensors") for name in ("whole", "parts")
     )
     assert whole.keys() == parts.keys() and all(alike(whole[name], parts[name]) for name in whole)
     assert files(tmp_path / "whole") == files(tmp_path / "parts")
+    if learned:
+        refined = [read_transforms(tmp_path / n / "poses.json")[1] for n in ("whole", "parts")]
+        given = load_views(ball, "train").poses
+        assert alike(*refined) and 1e-4 < np.abs(refined[0] - given).max() < 0.1
 
 
 CHANGED_VIEWS = {
@@ -460,6 +466,8 @@ CHANGED_VIEWS = {
     "distortion": 0.1,
     "tv": 1e3,
     "depth": 0.1,
+    "refine_poses": 1e-2,
+    "exposure": 1e-2,
     "coarse_to_fine": 0.5,
 }
 CHANGED = {
@@ -716,6 +724,8 @@ WRONG = {
     "distortion": (["--distortion", "nan"], "--distortion"),
     "tv": (["--tv", "inf"], "--tv"),
     "depth": (["--depth", "-1"], "--depth"),
+    "refine poses": (["--refine-poses", "-1"], "--refine-poses"),
+    "exposure": (["--exposure", "nan"], "--exposure"),
     "coarse to fine": (["--coarse-to-fine", "1"], "--coarse-to-fine"),
     "surroundings of a scene": (["--scene", "{ball}", "--surroundings"], "--surroundings"),
     "tv of a network": (["--scene", "{ball}", "--tv", "1", "net:siren"], "--tv needs"),

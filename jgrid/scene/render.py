@@ -75,15 +75,18 @@ def render_rays(
     direction: jt.Var,
     jitter: jt.Var,
     with_depth: bool = False,
+    of_rays: bool = False,
 ) -> tuple[jt.Var, Samples]:
     """Colour along rays before any background, opacity, and the samples: [colour, opacity] (R, 4),
     Samples.
 
     Unit-cube origin (R, 3), direction (R, 3), jitter (R,): Jittor variables. Samples light does not
     reach are found by the density alone and then left out. with_depth: [colour, t, opacity] (R, 5),
-    t the expected length times the opacity.
+    t the expected length times the opacity. of_rays: differentiable for origin and direction too,
+    at fixed t.
     """
-    offsets, samples = occupancy.march(origin, direction, jitter)
+    rays = (origin.detach(), direction.detach()) if of_rays else (origin, direction)
+    offsets, samples = occupancy.march(*rays, jitter)
     with jt.no_grad():
         if offsets[-1]:
             density = radiance.density(samples(offsets)[0])
@@ -92,8 +95,21 @@ def render_rays(
     if not offsets[-1]:
         return jt.zeros((origin.shape[0], 5 if with_depth else 4)), Samples(offsets)
     x, t, ray = samples(offsets)
-    density, value = radiance(x.stop_grad(), direction, ray.stop_grad())
+    x = x.stop_grad()
+    ray = ray.stop_grad()
+    if of_rays:
+        x = origin[ray] + t.stop_grad().unsqueeze(1) * direction[ray]
+        x = contract(x) if occupancy.contracted else x
+    density, value = radiance(x, direction, ray)
     if with_depth:
         value = jt.concat([value, t.unsqueeze(1)], dim=1)
     step = jt.full_like(density, occupancy.step).stop_grad()
     return composite(density, value, step, offsets), Samples(offsets, density, t)
+
+
+def contract(points: jt.Var) -> jt.Var:
+    """c(p) of `ops.render.march`: (N, 3) anywhere, the box being [1/4, 3/4]^3 -> (N, 3) in the unit
+    cube."""
+    q = points - 0.5
+    r = jt.maximum(4.0 * jt.abs(q).max(1, keepdims=True), 1.0)
+    return 0.5 + (2.0 - 1.0 / r) / r * q

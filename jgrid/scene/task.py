@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Optional, Union
 
-from jgrid import memory, parallel, picture
+from jgrid import checkpoint, memory, parallel, picture
 from jgrid.config import Weight, config
 from jgrid.grid import Grid
 from jgrid.image.metrics import psnr, ssim, ssim_gaussian
@@ -19,6 +19,7 @@ from jgrid.scene.camera import Box, upwards
 from jgrid.scene.hull import DOUBT, hull, inverted
 from jgrid.scene.locate import listed
 from jgrid.scene.occupancy import Occupancy
+from jgrid.scene.perpicture import PerPicture
 from jgrid.scene.place import check_box, point_text
 from jgrid.scene.radiance import RadianceConfig, RadianceField
 from jgrid.scene.render import Samples, render_rays
@@ -73,6 +74,12 @@ class ViewsConfig:
     depth: Weight = 0.0
     """Weight of the squared error of the expected depth, in sides of the box, where the depth maps
     of the training pictures know it."""
+    refine_poses: Weight = 0.0
+    """Learning rate of a turn (radians) and a shift (sides of the box) of each training picture's
+    camera; 0: the poses are taken as they are. Nothing is carved then."""
+    exposure: Weight = 0.0
+    """Learning rate of a gain and an offset of each training picture's colours; 0: all are exposed
+    alike."""
     coarse_to_fine: Annotated[float, Interval(ge=0, le=0.9)] = 0.0
     """Part of the training in which the levels of a grid come in one by one, the coarsest first; 0:
     all are there from the start."""
@@ -94,6 +101,7 @@ class ViewsTask(AbstractTask):
     dim = 3
     n_out = 4
     metric = "psnr"
+    learned: Optional[PerPicture] = None
 
     def __init__(
         self,
@@ -116,7 +124,9 @@ class ViewsTask(AbstractTask):
         )
         self._transparent = train.transparent
         self._check_cameras()
-        carve = config.carve and self._transparent and not box.contracted
+        # silhouettes from wrong places would carve wrongly
+        trusted = config.carve and not config.refine_poses
+        carve = trusted and self._transparent and not box.contracted
         self._doubtful = carve and self._carve()  # then training may undo the carving
         self._again = False  # whether carved cells are looked at
         train = self.train
@@ -133,6 +143,8 @@ class ViewsTask(AbstractTask):
             raise ValueError("masks and lens leave no pixel to train on")
         if config.depth:
             self._check_depths()
+        if config.refine_poses or config.exposure:
+            self.learned = PerPicture(len(train.poses), config.exposure, config.refine_poses)
         self.step_samples: list[int] = []  # how many samples each step had
         self._per_ray = 32.0  # samples, lately
         self._rendered: dict[int, tuple[np.ndarray, np.ndarray]] = {}
@@ -158,8 +170,8 @@ class ViewsTask(AbstractTask):
         train = self.train
         if train.depths is None or not any(depth.any() for depth in train.depths):
             raise ValueError(
-                "`depth` needs depth maps, which know something; frames of a transforms file name"
-                " them as depth_file_path"
+                "`depth` needs maps that know some depth; frames of a transforms file name them as"
+                " depth_file_path"
             )
         view, pixel = self._draw(np.random.default_rng(self.seed), LOOKED_AT)
         origin, direction = train.rays(view, pixel)
@@ -245,9 +257,10 @@ class ViewsTask(AbstractTask):
         }
         if self.config.depth:
             batch["depth"] = self.train.lengths(view, pixel, direction) / self.box.side
-        return {
-            name: jt.array(values.astype(np.float32)).stop_grad() for name, values in batch.items()
-        }
+        arrays = {name: values.astype(np.float32) for name, values in batch.items()}
+        if self.learned:
+            arrays["view"] = view.astype(np.int32)
+        return {name: jt.array(values).stop_grad() for name, values in arrays.items()}
 
     def _draw(self, rng: np.random.Generator, n: int) -> tuple[np.ndarray, np.ndarray]:
         """n pixels at random, of those to learn: their pictures (n,), and their numbers there."""
@@ -275,14 +288,26 @@ class ViewsTask(AbstractTask):
             self.occupancy.update(
                 model.density, everything=not self.step_samples, carved=self._again
             )
-        rays = (batch["origin"], batch["direction"], batch["jitter"])
-        values, samples = render_rays(model, self.occupancy, *rays, "depth" in batch)
+        rays = (batch["origin"], batch["direction"])
+        refine = self.config.refine_poses > 0
+        if self.learned and refine:
+            rays = self.learned.moved(*rays, batch["view"])
+        values, samples = render_rays(
+            model, self.occupancy, *rays, batch["jitter"], "depth" in batch, refine
+        )
         n, n_rays = parallel.total(int(samples.offsets[-1]), len(values))
         self.step_samples.append(int(n))
         self._rays += n_rays
         self._per_ray = 0.9 * self._per_ray + 0.1 * n / n_rays
         opacity = values[:, -1:]
-        colour = values[:, :3] + (1.0 - opacity) * batch["behind"]
+        colour = values[:, :3]
+        behind = batch["behind"]
+        if self.learned and self.config.exposure:
+            colour = self.learned.exposed(colour, opacity, batch["view"])
+            # opaque pictures show what is behind as exposed as the rest
+            if not self._transparent:
+                behind = self.learned.exposed(behind, jt.ones(1), batch["view"])
+        colour = colour + (1.0 - opacity) * behind
         mse = ((colour - batch["colour"]) ** 2).mean()
         found = {"mse": mse, **self._priors(model, opacity, samples)}
         if "depth" in batch:
@@ -396,7 +421,8 @@ class ViewsTask(AbstractTask):
         return colour, depth
 
     def export(self, model: RadianceField, out_dir: Union[str, os.PathLike]) -> list[Path]:
-        """Every test picture, each beside its truth, its error and its depth, and a turntable."""
+        """Every test picture, each beside its truth, its error and its depth, a turntable, and
+        refined poses."""
         out_dir = Path(out_dir)
         for folder in ("test", "comparison"):
             (out_dir / folder).mkdir(exist_ok=True)
@@ -416,7 +442,18 @@ class ViewsTask(AbstractTask):
             name = f"{n:03d}.png"
             paths.append(picture.save(out_dir / "test" / name, colour))
             paths.append(picture.save_panels(out_dir / "comparison" / name, panels))
+        if self.learned and self.config.refine_poses:
+            paths.append(self._save_poses(self.learned, out_dir / "poses.json"))
         return [*paths, self.viewer.turntable(model, out_dir / "turntable.gif")]
+
+    def _save_poses(self, learned: PerPicture, path: Path) -> Path:
+        """Write the refined poses of the training pictures as a transforms file has them."""
+        frames = [
+            {"file_path": self.train.name(n), "transform_matrix": pose.tolist()}
+            for n, pose in enumerate(learned.refined(self.train.poses, self.box))
+        ]
+        checkpoint.write_json(path, {"frames": frames})
+        return path
 
 
 def _grids(model: nn.Module) -> list[Grid]:
