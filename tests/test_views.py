@@ -723,7 +723,7 @@ WRONG = {
     "sparsity": (["--sparsity", "-1"], "--sparsity"),
     "distortion": (["--distortion", "nan"], "--distortion"),
     "tv": (["--tv", "inf"], "--tv"),
-    "depth": (["--depth", "-1"], "--depth"),
+    "depth": (["--depth", "-1"], "`depth` must be at least 0"),
     "refine poses": (["--refine-poses", "-1"], "--refine-poses"),
     "exposure": (["--exposure", "nan"], "--exposure"),
     "coarse to fine": (["--coarse-to-fine", "1"], "--coarse-to-fine"),
