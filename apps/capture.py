@@ -9,7 +9,8 @@ Afterwards: python apps/fit_views.py --scene scenes/walk; --help lists all flags
 from pathlib import Path
 from typing import Annotated, Optional
 
-from jgrid import checkpoint, cli
+from jgrid import cli
+from jgrid.checkpoint import atomic_folder
 from jgrid.config import ArgumentError, config
 from jgrid.scene.footage import copy_photos, sharpest_frames
 from jgrid.scene.motion import FEWEST, Motion, film_pairs, find_poses
@@ -58,7 +59,7 @@ def main(config: Config) -> Motion:
     """Run the app; returns what was found."""
     with cli.user_errors(config):
         cli.start("cpu", seed=0)
-        with checkpoint.atomic_folder(config.scene) as scene:
+        with atomic_folder(config.scene) as scene:
             images = scene / "images"
             images.mkdir()
             if config.photos:

@@ -30,6 +30,7 @@ class FixedBatch:
     no sampling to pay for."""
 
     n_out = 3
+    learned = None
 
     def __init__(self, dim, batch):
         self.dim = dim
@@ -225,6 +226,8 @@ def extraction(change, resolution, steps, sparse):
 class FixedRays:
     """A task of rays with samples that stay: what a step of a radiance field costs without marching
     and occupancy."""
+
+    learned = None
 
     def __init__(self, size):
         self.x, self.direction, self.delta, self.colour = [

@@ -152,19 +152,26 @@ def test_a_run_leaves_everything_behind(photo, tmp_path, field, capsys):
     )
 
 
-def test_held_out_pixels_are_reported(photo, tmp_path):
-    fit_image.main(
-        fit_image.Config(
-            image=photo,
-            out=tmp_path / "out",
-            device=DEVICE,
-            held_out=0.25,
-            train=TRAIN,
-            field=SMALL[0],
-        )
+def test_held_out_pixels_are_reported(photo, tmp_path, capsys):
+    config = fit_image.Config(
+        image=photo,
+        out=tmp_path / "out",
+        device=DEVICE,
+        held_out=0.25,
+        train=TRAIN,
+        field=SMALL[0],
     )
-    result = json.loads((tmp_path / "out" / "result.json").read_text())
+    fit_image.main(config)
+    assert "held-out pixels are learned as the others let expect" in capsys.readouterr().out
+    fit_image.main(dataclasses.replace(config, out=tmp_path / "alone", prior=False))
+    assert "let expect" not in capsys.readouterr().out
+    fit_image.main(dataclasses.replace(config, out=tmp_path / "whole", held_out=0.0))
+    assert "let expect" not in capsys.readouterr().out
+    result, alone = (
+        json.loads((tmp_path / name / "result.json").read_text()) for name in ("out", "alone")
+    )
     assert {"psnr", "psnr_train", "psnr_held_out"} <= result.keys()
+    assert result["psnr_held_out"] != alone["psnr_held_out"]
     assert "psnr_held_out" in json.loads(
         (tmp_path / "out" / "metrics.jsonl").read_text().splitlines()[0]
     )
@@ -232,6 +239,7 @@ def test_the_app_has_no_other_flags():
         "device",
         "log",
         "held_out",
+        "prior",
         "scale",
         "from_",
         "ops",

@@ -16,7 +16,7 @@ def fused_scale(arrays: Sequence[jt.Var], by: jt.Var) -> list[jt.Var]:
     def each(form: str) -> str:
         return ", ".join(form.format(i=i) for i in range(n))
 
-    ends = ", ".join(" + ".join(f"in{i}->num" for i in range(last + 1)) for last in range(n))
+    ends = ", ".join(" + ".join(f"out{i}->num" for i in range(last + 1)) for last in range(n))
     source = (
         f"jgrid::Scale<{n}> f{{{{{each('in{i}_p')}}}, {{{each('out{i}_p')}}},"
         f" {{{ends}}}, in{n}_p}}; jgrid::scale(f);"
