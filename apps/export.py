@@ -14,7 +14,7 @@ from typing import Annotated, Optional
 
 from jgrid import cli
 from jgrid.config import MOST, ArgumentError, Count, Positive, Share, config
-from jgrid.run import make_folder
+from jgrid.run import make_folder, model_of
 from jgrid.scene.export import Solid, Surface, save_points, save_volume
 from jgrid.scene.glb import coloured, require_texture, save_glb, textured
 from jgrid.scene.path import (
@@ -106,12 +106,9 @@ class Config:
             raise ArgumentError("path", "is of a film, MP4 or GIF, and `to` names none")
 
     @property
-    def model(self) -> Path:
-        return self.run / "model.safetensors" if self.run.is_dir() else self.run
-
-    @property
     def files(self) -> tuple[Path, ...]:
-        return self.to or (self.model.with_name("mesh.glb"),)
+        folder = self.run if self.run.is_dir() else self.run.parent
+        return self.to or (folder / "mesh.glb",)
 
     def wants(self, *endings: str) -> bool:
         """Whether a file with such an ending is to be written."""
@@ -123,7 +120,7 @@ class Export:
 
     def __init__(self, config: Config):
         self.config = config
-        viewer, model = load_viewer(config.model)
+        viewer, model = load_viewer(model_of(config.run))
         self.solid = Solid(viewer, model, progress=True)
         if config.texture:
             require_texture(config.texture)

@@ -257,8 +257,7 @@ def filled(views: Views, box: Box) -> float:
     """The box's angle, seen from the cameras, by the angle that they see: medians of the ball
     around it by half the shorter side."""
     away = float(np.median(np.linalg.norm(views.poses[:, :3, 3] - box.centre, axis=1)))
-    seen = float(np.median([camera.tangent for camera in views.cameras]))
-    return 3**0.5 * box.half / max(away, 1e-9) / seen
+    return 3**0.5 * box.half / max(away, 1e-9) / views.tangent
 
 
 def render_again(config: Config) -> list[Path]:

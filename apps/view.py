@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Annotated
 
 from jgrid import cli
-from jgrid.browser import Page, model_of, serve, show
+from jgrid.browser import Page, serve, show
 from jgrid.config import config
+from jgrid.run import model_of
 
 import tyro
 from annotated_types import Interval

@@ -35,7 +35,8 @@ LARGEST = 10.0  # lambda; from here it falls by factors of STEP
 SMALLEST = 1e-3
 STEP = 10**0.5
 WORSE = 1.02  # times the least GCV: the search ends
-TRIED = 2**15  # samples on which lambda is looked for, those in the middle
+TRIED = 2**15  # samples on which lambda is looked for, about, those in the middle
+FEWEST = 2**10  # there, or all are tried
 ITERATIONS = 200
 TOLERANCE = 4e-3
 BYTES = 60  # of a node, and channel
@@ -65,24 +66,14 @@ def believe(
     scale = float(np.sqrt(((y - mean) ** 2).mean())) or 1.0
     labels = np.concatenate([(y - mean) / scale, signs], axis=1).astype(np.float32)
     fit = _Fit(x, labels, cells)
-    strength = _strength(x, labels, cells)
+    strength = _strength(_middle(x, labels, cells) if len(x) > TRIED else fit)
     error = fit.solve(strength) * scale**2
     values = in_chunks(fit.grid, between)[:, :-1] * scale + mean
     return Belief(values.astype(np.float32), strength, float(error))
 
 
-def _strength(x: np.ndarray, labels: np.ndarray, cells: Sequence[int]) -> float:
-    """The lambda of the least GCV, of samples in the middle if there are many: from large, where
-    the fit is smooth and soon found, to small."""
-    share = min(1.0, TRIED / len(x)) ** (1 / x.shape[1])
-    middle = np.maximum(1, np.round(np.multiply(cells, share))).astype(int)
-    first = (np.asarray(cells) - middle) // 2  # whole cells
-    moved = (x * cells - first) / middle
-    inside = ((moved >= 0) & (moved <= 1)).all(1)
-    if inside.sum() >= 2:
-        fit = _Fit(moved[inside].astype(np.float32), labels[inside], middle)
-    else:
-        fit = _Fit(x, labels, cells)
+def _strength(fit: "_Fit") -> float:
+    """The lambda of the least GCV: from large, where the fit is smooth and soon found, to small."""
     strength = LARGEST
     best = (np.inf, strength)
     while strength > SMALLEST:
@@ -92,6 +83,18 @@ def _strength(x: np.ndarray, labels: np.ndarray, cells: Sequence[int]) -> float:
         best = min(best, (found, strength))
         strength /= STEP
     return best[1]
+
+
+def _middle(x: np.ndarray, labels: np.ndarray, cells: Sequence[int]) -> "_Fit":
+    """The same for the samples in the middle of the domain, about TRIED if they lie evenly, with
+    cells of the same size; for all where hardly any lie there."""
+    middle = np.ceil(np.multiply(cells, (TRIED / len(x)) ** (1 / x.shape[1]))).astype(int)
+    first = (np.asarray(cells) - middle) // 2  # whole cells
+    moved = (x * cells - first) / middle
+    inside = ((moved >= 0) & (moved <= 1)).all(1)
+    if inside.sum() < FEWEST:
+        return _Fit(x, labels, cells)
+    return _Fit(moved[inside].astype(np.float32), labels[inside], middle)
 
 
 class _Fit:

@@ -36,6 +36,7 @@ from typing_extensions import Literal
 # entries that change no weight may differ; the subject is no entry of the user's
 FREE = ("out", "resume", "log", "train.save_every", "subject", "view", "view_port")
 
+MODEL = "model.safetensors"  # of a run, what it fitted
 Log = Literal["jsonl", "tensorboard"]
 Saved = tuple[dict[str, np.ndarray], dict[str, Any]]  # a checkpoint's tensors, and how far it was
 
@@ -298,9 +299,18 @@ def versions() -> dict[str, str]:
 
 
 def save_model(folder: Path, model: nn.Module, model_config: dict[str, Any]) -> None:
-    """Write model.safetensors: the weights, and what a model is built of."""
+    """Write MODEL: the weights, and what a model is built of."""
     tensors = {name: value.numpy() for name, value in model.state_dict().items()}
-    checkpoint.save(folder / "model.safetensors", tensors, model_config)
+    checkpoint.save(folder / MODEL, tensors, model_config)
+
+
+def model_of(run: Path) -> Path:
+    """The model of a run: of its folder, or the file itself; ValueError where there is none."""
+    path = run / MODEL if run.is_dir() else run
+    if not path.is_file():
+        what = f"no {MODEL} in it" if run.is_dir() else "no such file or folder"
+        raise ValueError(f"{run}: {what}; wanted is what fit_image, fit_sdf or fit_views left")
+    return path
 
 
 def write_run(folder: Path, config: Any, result: Mapping[str, Any]) -> None:

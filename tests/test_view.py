@@ -15,7 +15,7 @@ import threading
 import time
 
 from jgrid import checkpoint, cli
-from jgrid.browser import Page, model_of, show, watch
+from jgrid.browser import Page, show, watch
 from jgrid.browser.canvas import Canvas, camera_of
 from jgrid.browser.live import SHARE, Watch
 from jgrid.browser.page import Look
@@ -25,7 +25,7 @@ from jgrid.browser.still import OUTSIDE, PictureSubject
 from jgrid.field import DecoderConfig, DenseGridConfig, Domain, field_to_dict
 from jgrid.image.task import ImageTask, pixel_centres
 from jgrid.interrupt import Interrupted
-from jgrid.run import save_model
+from jgrid.run import model_of, save_model
 from jgrid.scene.camera import Box, Camera, circle_poses, look_at
 from jgrid.scene.crop import Cropped
 from jgrid.scene.occupancy import Occupancy
@@ -247,15 +247,21 @@ def test_a_path_is_saved_as_nerfstudio_does(tmp_path):
         np.testing.assert_allclose(found[1:], keyframe[1:])
 
 
+MIRRORED = [-1.0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 1, 0, 0, 0, 0, 1]
+
+
 @pytest.mark.parametrize(
     "changed, words",
     [
         ({"keyframes": [{"fov": 50, "aspect": 1}]}, "matrix"),
         ({"keyframes": [{"matrix": [0.0] * 16, "fov": 50, "aspect": 1}]}, "no pose"),
-        ({"keyframes": [{"matrix": [1.0] * 9, "fov": 50, "aspect": 1}]}, "not a camera's path"),
-        ({"keyframes": 3}, "not a camera's path"),
-        ([], "not a camera's path"),
-        (None, "No such file"),
+        ({"keyframes": [{"matrix": MIRRORED, "fov": 50, "aspect": 1}]}, "no pose"),
+        ({"keyframes": [{"matrix": [1.0] * 9, "fov": 50, "aspect": 1}]}, "not 16 numbers"),
+        ({"keyframes": [{"matrix": list(np.eye(4).ravel()), "fov": 180, "aspect": 1}]}, "fov"),
+        ({"keyframes": [{"matrix": list(np.eye(4).ravel()), "fov": 50}]}, "aspect"),
+        ({"keyframes": 3}, "wanted an object"),
+        ([], "wanted an object"),
+        (None, "no such file"),
     ],
 )
 def test_another_file_is_no_path(tmp_path, changed, words):

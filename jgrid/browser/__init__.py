@@ -20,20 +20,11 @@ from jgrid.trainer import Trainer
 
 import trimesh
 
-__all__ = ["Page", "model_of", "serve", "show", "watch"]
+__all__ = ["Page", "serve", "show", "watch"]
 
 COARSE = 128  # cells along an axis, where a surface comes without its mesh
 MESHES = {"surface": "mesh.ply", "distance to the target": "error_map.ply"}
 IDLE = 1.0  # seconds between looks at who is there, when nobody moves
-
-
-def model_of(run: Path) -> Path:
-    """The model of a run: of its folder, or the file itself; ValueError where there is none."""
-    path = run / "model.safetensors" if run.is_dir() else run
-    if not path.is_file():
-        what = "no model.safetensors in it" if run.is_dir() else "no such file or folder"
-        raise ValueError(f"{run}: {what}; wanted is what fit_image, fit_sdf or fit_views left")
-    return path
 
 
 def show(page: Page, model: Path) -> Optional[Canvas]:

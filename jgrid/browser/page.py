@@ -139,11 +139,16 @@ def look_of(client: Any) -> Look:
     )
 
 
+def turn_of(pose: np.ndarray) -> tuple[float, ...]:
+    """The quaternion (w, x, y, z) of OpenCV's axes at a pose (4, 4) of OpenGL's."""
+    return tuple(np.roll(Rotation.from_matrix(pose[:3, :3] @ FLIP).as_quat(), 1))
+
+
 def move(client: Any, pose: np.ndarray, angle: float) -> None:
     """Let a client of viser's look from a pose (4, 4) in the page's units, OpenGL axes."""
     with client.atomic():
         client.camera.position = pose[:3, 3]
-        client.camera.wxyz = np.roll(Rotation.from_matrix(pose[:3, :3] @ FLIP).as_quat(), 1)
+        client.camera.wxyz = turn_of(pose)
         client.camera.fov = angle
 
 

@@ -1,12 +1,12 @@
 """Paths of a camera: keyframes, what lies between them, and nerfstudio's file of them."""
 
-import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Union
 
 from jgrid import checkpoint
+from jgrid.scene.path import angle_of, number_of, pose_of, read_json
 
 import numpy as np
 from scipy.interpolate import CubicSpline
@@ -75,24 +75,18 @@ def save_path(
 def load_path(path: Union[str, os.PathLike]) -> list[Keyframe]:
     """The keyframes of a file of `save_path`, or of nerfstudio; ValueError, naming what is wrong,
     where there are none."""
-    try:
-        saved = json.loads(Path(path).read_text(encoding="utf-8"))
-        return [_keyframe(entry) for entry in saved["keyframes"]]
-    except OSError as error:
-        raise ValueError(f"{path}: {error.strerror}") from None
-    except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"{path}: not a camera's path ({error})") from None
+    path = Path(path)
+    if not path.is_file():
+        raise ValueError(f"{path}: no such file")
+    entries = read_json(path).get("keyframes")
+    if not isinstance(entries, list):
+        raise ValueError(f'{path}: wanted an object with a list "keyframes"')
+    return [_keyframe(entry, f"{path}: keyframe {n}") for n, entry in enumerate(entries)]
 
 
-def _keyframe(entry: dict[str, Any]) -> Keyframe:
-    pose = np.array(entry["matrix"], float).reshape(4, 4)
-    angle = float(np.radians(entry["fov"]))
-    aspect = float(entry["aspect"])
-    turn = pose[:3, :3]
-    rigid = np.isfinite(pose).all() and np.allclose(turn @ turn.T, np.eye(3), atol=1e-3)
-    if not (rigid and 0 < angle < np.pi and 0 < aspect < np.inf):
-        raise ValueError(f"a keyframe has no pose, fov or aspect of a camera: {entry!r:.200}")
-    return Keyframe(pose, angle, aspect)
+def _keyframe(entry: Any, name: str) -> Keyframe:
+    pose = pose_of(entry, "matrix", name)
+    return Keyframe(pose, angle_of(entry, name), number_of(entry, "aspect", name, None))
 
 
 def _numbers(keyframe: Keyframe) -> list[float]:

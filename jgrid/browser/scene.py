@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Optional
 
 from jgrid.browser.canvas import Canvas, camera_of
-from jgrid.browser.page import Look, Page, look_of, move
+from jgrid.browser.page import Look, Page, look_of, move, turn_of
 from jgrid.browser.path import Keyframe, between, load_path, save_path
 from jgrid.scene.camera import Camera, circle_poses
 from jgrid.scene.crop import Cropped
@@ -15,7 +15,6 @@ from jgrid.scene.radiance import RadianceField
 from jgrid.scene.viewer import FRAME_PIXELS, Viewer, depth_picture, save_gif
 
 import numpy as np
-from scipy.spatial.transform import Rotation
 
 MODES = ("colour", "depth", "opacity")
 SIZES = {f"{2**n} x {2**n}": 4**n for n in range(7, 12)}  # pixels of the finest picture
@@ -162,7 +161,6 @@ class PathPanel:
             return
         for n, keyframe in enumerate(self.keyframes):
             pose = self.subject.to_page(keyframe.pose)
-            turn = Rotation.from_matrix(pose[:3, :3] @ np.diag([1.0, -1.0, -1.0])).as_quat()
             self._drawn.append(
                 scene.add_camera_frustum(
                     f"/path/{n}",
@@ -172,7 +170,7 @@ class PathPanel:
                     thickness=2.0,
                     thickness_units="screen",
                     color=ORANGE,
-                    wxyz=tuple(np.roll(turn, 1)),
+                    wxyz=turn_of(pose),
                     position=tuple(pose[:3, 3]),
                 )
             )
@@ -238,9 +236,4 @@ class PathPanel:
             pose = self.subject.to_page(keyframe.pose)
             pictures.append((yield from self.canvas.picture(pose, camera)))
             yield
-        self.page.say("Rendered", str(write_video(self.folder, pictures)))
-
-
-def write_video(folder: Path, pictures: list[np.ndarray]) -> Path:
-    """Write the pictures (H, W, 3) of a path to a run's folder; returns the file's path."""
-    return save_gif(folder / "path.gif", pictures, FPS)
+        self.page.say("Rendered", str(save_gif(self.folder / "path.gif", pictures, FPS)))

@@ -16,6 +16,7 @@ LATTICE = 16  # pixels between those that tell whether a lens reaches a picture
 WIDEST = 1.2  # half an angle, in radians, of which a tangent is of use
 
 Z = (0.0, 0.0, 1.0)
+SKEWED = 1e-2  # a rotation may be, each product of its axes
 AGREED = 0.3  # length of the mean of directions that have one in common
 
 Pixels = Annotated[int, Interval(ge=1, le=2**16)]
@@ -260,6 +261,12 @@ def standing(up: ArrayLike) -> np.ndarray:
     x -= (x @ z) * z
     x /= np.linalg.norm(x)
     return np.stack([x, np.cross(z, x), z])
+
+
+def are_rotations(turns: np.ndarray) -> np.ndarray:
+    """Whether matrices (..., 3, 3) turn, nearly, without scaling or mirroring: (...), bool."""
+    skew = np.abs(np.swapaxes(turns, -1, -2) @ turns - np.eye(3)).max((-1, -2))
+    return (skew <= SKEWED) & (np.linalg.det(turns) > 0)
 
 
 def upwards(poses: np.ndarray) -> tuple[float, float, float]:

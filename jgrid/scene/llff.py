@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from jgrid.scene.camera import Camera
+from jgrid.scene.camera import Camera, are_rotations
 from jgrid.scene.capture import Capture, held_out, picture_folders, pictures_in, scaled
 
 import numpy as np
@@ -10,7 +10,6 @@ import numpy as np
 POSES = "poses_bounds.npy"
 DEPTHS = 5  # between the bounds, at which points of the scene are assumed
 ACROSS = 3  # such points along each side of a picture
-SKEWED = 1e-2  # a rotation may be, each product of its axes
 
 
 def read_llff(folder: Path, split: str) -> Capture:
@@ -60,12 +59,11 @@ def _read(path: Path) -> np.ndarray:
         raise ValueError(f"{path}: an array {values.shape}, wanted (N, 17)")
     matrices = values[:, :15].reshape(-1, 3, 5)
     turns = matrices[:, :, [1, 0, 2]] * [1, -1, 1]
-    off = np.abs(turns.transpose(0, 2, 1) @ turns - np.eye(3)).max((1, 2))
     for n, (height, width, focal) in enumerate(matrices[:, :, 4]):
         what = f"{path}: row {n}"
         if not np.isfinite(values[n]).all():
             raise ValueError(f"{what} has values that are not finite")
-        if off[n] > SKEWED or np.linalg.det(turns[n]) < 0:
+        if not are_rotations(turns[n]):
             raise ValueError(f"{what}: its axes (down, right, back) are no rotation")
         if min(height, width) < 1 or focal <= 0 or max(height, width) > 2**16:
             raise ValueError(f"{what}: no camera ({height:g} x {width:g}, focal length {focal:g})")

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, Optional, Union
 from jgrid import checkpoint, memory
 from jgrid.config import config_from_dict
 from jgrid.image.task import PIXEL_BYTES
-from jgrid.scene.camera import Camera
+from jgrid.scene.camera import Camera, are_rotations
 from jgrid.scene.transforms import LARGEST_JSON, LONGEST, read_transforms
 from jgrid.scene.viewer import Viewer
 
@@ -19,7 +19,6 @@ from tqdm import tqdm
 MOST_FRAMES = 10**5
 FPS = 24.0
 PICTURE_BYTES = 16  # of a pixel of many pictures, with what a GIF makes of them
-SKEWED = 1e-2  # the axes of a pose may be, each product of them
 
 
 class CameraPath(NamedTuple):
@@ -40,7 +39,7 @@ def read_path(path: Union[str, os.PathLike], camera: Camera) -> CameraPath:
     ValueError, naming the file and what is wrong with it.
     """
     path = Path(path)
-    read = _read_json(path)
+    read = read_json(path)
     if "camera_path" not in read:
         poses = read_transforms(path)[1]
         return CameraPath(poses, [camera] * len(poses))
@@ -50,7 +49,9 @@ def read_path(path: Union[str, os.PathLike], camera: Camera) -> CameraPath:
     kind = read.get("camera_type", "perspective")
     if kind != "perspective":
         raise ValueError(f"{path}: camera_type is {kind!r:.40}; only perspective is understood")
-    poses = np.stack([_pose(frame, f"{path}: frame {n}") for n, frame in enumerate(frames)])
+    poses = np.stack(
+        [pose_of(frame, "camera_to_world", f"{path}: frame {n}") for n, frame in enumerate(frames)]
+    )
     cameras = [_camera(frame, read, camera, f"{path}: frame {n}") for n, frame in enumerate(frames)]
     if len({(one.width, one.height) for one in cameras}) > 1:
         raise ValueError(f"{path}: frames have several sizes; give render_width and render_height")
@@ -68,8 +69,8 @@ def turntable(viewer: Viewer, frames: int) -> CameraPath:
     return CameraPath(poses, [camera] * frames)
 
 
-def _read_json(path: Path) -> dict[str, Any]:
-    """An object of a JSON file; an empty one where `read_transforms` says what is wrong."""
+def read_json(path: Path) -> dict[str, Any]:
+    """The object of a JSON file; an empty one where it is none."""
     try:
         read = json.loads(path.read_bytes()) if path.stat().st_size <= LARGEST_JSON else None
     except (OSError, ValueError, RecursionError, MemoryError):
@@ -77,26 +78,23 @@ def _read_json(path: Path) -> dict[str, Any]:
     return read if isinstance(read, dict) else {}
 
 
-def _pose(frame: Any, name: str) -> np.ndarray:
+def pose_of(entry: Any, key: str, name: str) -> np.ndarray:
+    """The pose (4, 4) under a key of an entry, 16 numbers row by row; ValueError where there is
+    none."""
     try:
-        pose = np.array(frame["camera_to_world"], float).reshape(4, 4)
+        pose = np.array(entry[key], float).reshape(4, 4)
     except (TypeError, KeyError, ValueError, OverflowError):
-        raise ValueError(f"{name}: camera_to_world is not 16 numbers") from None
-    turn = pose[:3, :3]
-    skew = np.abs(turn.T @ turn - np.eye(3)).max()
-    if not np.abs(pose).max() < LONGEST or not skew < SKEWED or np.linalg.det(turn) < 0:
-        raise ValueError(f"{name}: camera_to_world is no pose: a rotation and a place, row by row")
+        raise ValueError(f"{name}: {key} is not 16 numbers") from None
+    if not np.abs(pose).max() < LONGEST or not are_rotations(pose[:3, :3]):
+        raise ValueError(f"{name}: {key} is no pose: a rotation and a place, row by row")
     return pose
 
 
 def _camera(frame: dict[str, Any], read: dict[str, Any], camera: Camera, name: str) -> Camera:
-    height = _number(read, "render_height", name, camera.height)
-    aspect = _number(frame, "aspect", name, camera.width / camera.height)
-    width = _number(read, "render_width", name, height * aspect)
-    angle = _number(frame, "fov", name, None)
-    if not 0 < angle < 180:
-        raise ValueError(f"{name}: fov must be between 0 and 180 degrees, got {angle:g}")
-    focal = float(height / 2 / np.tan(np.radians(angle) / 2))
+    height = number_of(read, "render_height", name, camera.height)
+    aspect = number_of(frame, "aspect", name, camera.width / camera.height)
+    width = number_of(read, "render_width", name, height * aspect)
+    focal = float(height / 2 / np.tan(angle_of(frame, name) / 2))
     values = {"width": round(width), "height": round(height), "fx": focal, "fy": focal,
               "cx": round(width) / 2, "cy": round(height) / 2}  # fmt: skip
     try:
@@ -105,11 +103,19 @@ def _camera(frame: dict[str, Any], read: dict[str, Any], camera: Camera, name: s
         raise ValueError(f"{name}: {str(error).replace('`', '')}") from None
 
 
+def angle_of(entry: dict[str, Any], name: str) -> float:
+    """The vertical angle of an entry, its fov, in radians; ValueError where there is none."""
+    degrees = number_of(entry, "fov", name, None)
+    if degrees >= 180:
+        raise ValueError(f"{name}: fov must be between 0 and 180 degrees, got {degrees:g}")
+    return float(np.radians(degrees))
+
+
 def _fps(read: dict[str, Any], frames: int, path: Path) -> Optional[float]:
     if read.get("fps") is not None:
-        fps = _number(read, "fps", str(path), None)
+        fps = number_of(read, "fps", str(path), None)
     elif read.get("seconds") is not None:
-        fps = frames / max(_number(read, "seconds", str(path), None), 1e-9)
+        fps = frames / max(number_of(read, "seconds", str(path), None), 1e-9)
     else:
         return None
     if not 0 < fps <= 1000:
@@ -117,7 +123,8 @@ def _fps(read: dict[str, Any], frames: int, path: Path) -> Optional[float]:
     return fps
 
 
-def _number(values: dict[str, Any], key: str, name: str, default: Optional[float]) -> float:
+def number_of(values: dict[str, Any], key: str, name: str, default: Optional[float]) -> float:
+    """A positive number under a key; ValueError where there is none, and no default."""
     value = values.get(key, default)
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < LONGEST:
         raise ValueError(f"{name}: {key} is not a positive number")

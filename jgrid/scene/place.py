@@ -194,7 +194,7 @@ def choose(
         return _around_points(points, centre, contract or not views.transparent)
     if not found.shared:
         return _around(views, centre, contract)
-    seen = float(np.median(found.distance)) * _tangent(views)
+    seen = float(np.median(found.distance)) * views.tangent
     stated = views.stated
     for box, reason in ((stated, "as the scene's file states"), (USUAL, "the usual one")):
         if box and not centre and points is None and _agrees(box, found.point, seen):
@@ -286,11 +286,6 @@ def met(views: Views, box: Box) -> float:
         near = np.maximum(np.nanmax(ends.min(0)[reached], 1), 0)
         hits.append((near < np.nanmin(ends.max(0)[reached], 1)).mean())
     return float(np.mean(hits))
-
-
-def _tangent(views: Views) -> float:
-    """`Camera.tangent`, the median of the cameras'."""
-    return float(np.median([camera.tangent for camera in views.cameras]))
 
 
 def _short(point: np.ndarray) -> str:

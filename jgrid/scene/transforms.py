@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Optional, Union
 
-from jgrid.scene.camera import Box, Camera
+from jgrid.scene.camera import Box, Camera, are_rotations
 from jgrid.scene.capture import Capture, Depths, held_out
 from jgrid.scene.locate import listed, locate
 
@@ -23,7 +23,6 @@ NGP_SCALE = 0.33  # of the world, in instant-ngp, where a file does not say
 OFF_CENTRE = 0.2  # of the picture's side: so far a camera's axis seldom is from its middle
 DISAGREE = 0.02  # between two statements of a focal length
 DEPTH_UNIT = 1e-3  # of whole numbers, in units of the poses, where a file does not say
-SKEWED = 1e-2  # a rotation may be, each product of its axes
 
 SPLIT_FILES = ("transforms_train.json", "transforms_val.json", "transforms_test.json")
 PINHOLES = ("OPENCV", "PINHOLE", "SIMPLE_PINHOLE", "RADIAL", "SIMPLE_RADIAL", "PERSPECTIVE")
@@ -187,9 +186,7 @@ def _pose(matrix: Any, name: str) -> np.ndarray:
         )
     turn = pose[:3, :3]
     length = max(np.cbrt(np.linalg.det(turn)), 1e-30)  # 0 and mirrored ones do not pass
-    square = turn.T @ turn
-    off = min(np.abs(square / by**2 - np.eye(3)).max() for by in (1, length))
-    if off > SKEWED or np.linalg.det(turn) < 0:
+    if not are_rotations(np.stack([turn, turn / length])).any():
         raise ValueError(
             f"{name}: transform_matrix is no rotation and shift (its axes are not orthonormal and"
             " right-handed)"
@@ -200,7 +197,7 @@ def _pose(matrix: Any, name: str) -> np.ndarray:
 def _unscaled(poses: np.ndarray, path: Path) -> np.ndarray:
     """The poses, axes that are longer or shorter than 1 made so, with a warning."""
     turns = poses[:, :3, :3]
-    scaled = np.abs(turns.transpose(0, 2, 1) @ turns - np.eye(3)).max((1, 2)) > SKEWED
+    scaled = ~are_rotations(turns)
     if scaled.any():
         length = np.cbrt(np.linalg.det(turns[scaled]))
         turns[scaled] /= length[:, None, None]

@@ -43,6 +43,11 @@ class Views:
         """The camera that took most of the pictures."""
         return Counter(self.cameras).most_common(1)[0][0]
 
+    @property
+    def tangent(self) -> float:
+        """`Camera.tangent`, the median of the cameras'."""
+        return float(np.median([camera.tangent for camera in self.cameras]))
+
     def name(self, n: int) -> str:
         """What picture n is called in messages."""
         return self.names[n] if self.names else f"picture {n}"
