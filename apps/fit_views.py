@@ -84,6 +84,8 @@ class Config:
     ops: Literal["fused", "plain"] = "fused"
     """fused: one op for a grid or an MLP, the fast way; plain: Jittor's own ops, to compare or to
     look inside."""
+    shrink: Annotated[int, Interval(ge=1, le=64)] = 1
+    """Average so many pixels of the pictures, by as many, into one."""
     outside: bool = False
     """Read pictures that the scene's files name outside its folder."""
     view: bool = False
@@ -153,9 +155,8 @@ def fit(config: Config, device: str) -> list[Path]:
         needed = check_memory(
             model,
             config.train.batch,
-            4 * (train.n_pixels * (1 + (train.depths is not None)) + test.n_pixels)
-            + 16 * config.views.cells**3,
-            "`cells` or the number or size of the pictures",
+            train.n_bytes + test.n_bytes + 16 * config.views.cells**3,
+            "`cells` or the number of the pictures, or raise `shrink`",
         )
         run.make_folder()
         trainer = run.trainer(task, model, config.log)
@@ -238,8 +239,14 @@ def begin(config: Config) -> tuple[Run, Views, Views]:
 
 def both(folder: Path, config: Config) -> tuple[Views, Views]:
     """The pictures to train and to test on."""
-    train = load_views(folder, "train", config.outside, depths=config.views.depth > 0)
-    return train, load_views(folder, "test", config.outside)
+    load = partial(
+        load_views,
+        folder,
+        outside=config.outside,
+        shrink=config.shrink,
+        progress=parallel.is_first,
+    )
+    return load("train", depths=config.views.depth > 0), load("test")
 
 
 def warn_of_size(views: Views, box: Box) -> None:

@@ -2,6 +2,7 @@
 it."""
 
 import gc
+import os
 import shutil
 import sys
 from types import SimpleNamespace
@@ -277,8 +278,22 @@ def test_a_picture_or_a_scene_that_is_too_large_is_refused(scene, tmp_path, monk
     for n in range(20):
         shutil.copy(scene / "train" / "r_0.png", scene / "train" / f"n_{n}.png")
     (scene / "transforms_train.json").write_bytes(to_bytes(read))
-    with pytest.raises(memory.NotEnough, match="20 pictures of 7 x 9 pixels"):
+    with pytest.warns(UserWarning, match="20 pictures of 7 x 9 pixels .* a file in"):
+        on_disk = load_views(scene, "train")
+    names = os.listdir(scene)
+    disk = shutil.disk_usage(scene)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: disk._replace(free=4000))
+    with pytest.raises(memory.NotEnough, match="20 pictures of 7 x 9 .* raise `shrink`"):
         load_views(scene, "train")
+    monkeypatch.undo()
+    in_memory = load_views(scene, "train")
+    assert isinstance(on_disk.pixels, np.memmap) and not isinstance(in_memory.pixels, np.memmap)
+    assert (on_disk.pixels == in_memory.pixels).all()
+    assert on_disk.n_bytes == 0 and in_memory.n_bytes == 20 * 7 * 9 * 4
+    assert names == os.listdir(scene)
+    some = on_disk.chosen(np.array([3, 5]))
+    assert all(isinstance(picture, np.memmap) for picture in some.pixels)
+    assert (some.pixels[1] == in_memory.pixels[5]).all()
 
 
 CUDA_ERROR = "[f 1130 05:23:44 96 helper_cuda.h:128] CUDA error at a.cc:3  code={}  f(x)"

@@ -5,9 +5,9 @@ import io
 import os
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, Union
+from typing import Any, Optional, TypeVar, Union
 
 from jgrid import memory
 from jgrid.image import light
@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from PIL import ExifTags, Image, ImageCms, ImageOps, UnidentifiedImageError
 
+Read = TypeVar("Read")
 # Pillow's modes that are read as they are: channels and the value that counts as 1
 MODES = {
     "L": 255,
@@ -55,6 +56,30 @@ def load_image(path: Union[str, os.PathLike], upright: bool = True) -> np.ndarra
     display; a camera's numbers are of the picture as it is stored. Raises ValueError, saying what
     is wrong with the file, and memory.NotEnough.
     """
+    return _check_values(_opened(path, lambda head: _read_kind(path, head, upright)), path)
+
+
+def load_rgba(path: Union[str, os.PathLike], upright: bool = True) -> np.ndarray:
+    """`load_image` of colours in [0, 1], in 8 bits and with alpha: (H, W, 4) uint8. A file of 8
+    bits, as most are, is taken as it is, which is some ten times as fast."""
+    as_it_is = _opened(path, lambda head: _read_bytes(path, head, upright))
+    return as_bytes(load_image(path, upright), path) if as_it_is is None else as_it_is
+
+
+def as_bytes(pixels: ArrayLike, name: Union[str, os.PathLike]) -> np.ndarray:
+    """(H, W) or (H, W, C) values in [0, 1] of 1 to 4 channels -> (H, W, 4) uint8; ValueError where
+    they are not such."""
+    values = np.round(check_pixels(pixels, name) * 255).astype(np.uint8)
+    channels = values.shape[2]
+    rgba = np.full((*values.shape[:2], 4), 255, np.uint8)
+    rgba[..., :3] = values[..., :3] if channels >= 3 else values[..., :1]
+    if channels in (2, 4):
+        rgba[..., 3] = values[..., -1]
+    return rgba
+
+
+def _opened(path: Union[str, os.PathLike], read: Callable[[bytes], Read]) -> Read:
+    """What `read` makes of a file by its first bytes; what goes wrong there in words."""
     if not Path(path).is_file():
         raise ValueError(f"{path}: no such file")
     try:
@@ -63,7 +88,7 @@ def load_image(path: Union[str, os.PathLike], upright: bool = True) -> np.ndarra
         with warnings.catch_warnings(), _of_any_size():
             # of damage that the decoder mends or then raises
             warnings.filterwarnings("ignore", category=UserWarning, module="PIL")
-            pixels = _read_kind(path, head, upright)
+            return read(head)
     except memory.NotEnough:
         raise
     except light.Refused as error:
@@ -72,7 +97,20 @@ def load_image(path: Union[str, os.PathLike], upright: bool = True) -> np.ndarra
         raise ValueError(
             f"{path}: not a picture Pillow can read ({type(error).__name__}: {error})"
         ) from None
-    return _check_values(pixels, path)
+
+
+def _read_bytes(path: Union[str, os.PathLike], head: bytes, upright: bool) -> Optional[np.ndarray]:
+    """The bytes (H, W, 4) of a picture that has 8 bits of sRGB; None where it may be another."""
+    if light.kind_of(head) or head[:4] in TIFF:
+        return None
+    try:
+        image, halved = _decode(path, upright)
+    except UnidentifiedImageError:
+        return None
+    plain = not halved and image.mode in ("L", "LA", "RGB", "RGBA")
+    if not plain or {"transparency", "gamma"} & image.info.keys():
+        return None
+    return np.asarray(_in_srgb(image, halved, path).convert("RGBA"))
 
 
 def _read_kind(path: Union[str, os.PathLike], head: bytes, upright: bool) -> np.ndarray:
@@ -194,7 +232,7 @@ def _in_srgb(image: Image.Image, halved: bool, path: Union[str, os.PathLike]) ->
         problem = f"{name!r} is not applied to 16 bits"
     except ImageCms.PyCMSError:
         problem = "is damaged"
-    warnings.warn(f"{path}: its colour profile {problem}; colours are taken for sRGB", stacklevel=5)
+    warnings.warn(f"{path}: its colour profile {problem}; colours are taken for sRGB", stacklevel=7)
     return image
 
 
@@ -230,7 +268,7 @@ def _decode(
         halved = colour and sixteen and all(order[:-4] == opened.mode for order in orders)
         deep = opened.format == "PPM" and any(_most(tile) > 255 for tile in opened.tile)
         if colour and (deep or sixteen and not halved):
-            warnings.warn(f"{path}: of its 16 bits Pillow reads 8", stacklevel=4)
+            warnings.warn(f"{path}: of its 16 bits Pillow reads 8", stacklevel=6)
         if lower:
             opened.tile = [
                 tile._replace(

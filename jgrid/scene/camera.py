@@ -118,6 +118,12 @@ class Camera:
             cy=self.cy * y,
         )
 
+    def shrunk(self, by: int) -> "Camera":
+        """The same camera, with pixels `by` times as wide; those that do not fill one at the right
+        and the bottom are left out."""
+        whole = replace(self, width=self.width // by * by, height=self.height // by * by)
+        return whole.resized(self.width // by, self.height // by)
+
     def smaller(self, pixels: int) -> "Camera":
         """The same camera, with a picture of no more than about so many pixels."""
         shrink = np.sqrt(pixels / (self.width * self.height))

@@ -18,7 +18,12 @@ import numpy as np
 
 
 def load_views(
-    scene: Union[str, os.PathLike], split: str, outside: bool = False, depths: bool = False
+    scene: Union[str, os.PathLike],
+    split: str,
+    outside: bool = False,
+    depths: bool = False,
+    shrink: int = 1,
+    progress: bool = False,
 ) -> Views:
     """The split "train" or "test" of a scene, a folder or its transforms file.
 
@@ -29,7 +34,9 @@ def load_views(
 
     Missing pictures are left out; a warning names them, and all else that is mended or assumed.
     outside: the files may name pictures that are not in the folder, by "..", links or whole paths.
-    depths: also read the depth maps that frames of a transforms file name.
+    depths: also read the depth maps that frames of a transforms file name. shrink: average so many
+    pixels of the pictures, by as many, into one. progress: whether a bar shows how far it is.
+    Pictures for which there is no memory are kept on the disk meanwhile (`pictures.room`).
     Raises ValueError, naming the file and what is wrong with it.
     """
     capture = _read(Path(scene), split, outside, depths)
@@ -38,23 +45,22 @@ def load_views(
     if not chosen:
         raise ValueError(f"{path}: no picture to {split} with is there")
     files = [file for n in chosen if (file := capture.files[n])]
-    pixels = read_pictures(path, files, [capture.sizes[n] for n in chosen])
-    cameras = [
-        capture.camera(n, shown.shape[1], shown.shape[0]) for n, shown in zip(chosen, pixels)
-    ]
+    stated = [capture.sizes[n] for n in chosen]
+    pixels, sizes = read_pictures(path, files, stated, shrink, progress)
+    cameras = [capture.camera(n, *size).shrunk(shrink) for n, size in zip(chosen, sizes)]
     _check_lenses(path, cameras)
     _check_opaque(path, pixels)
     return Views(
         pixels,
         capture.poses[chosen],
         cameras,
-        read_masks(path, files, [capture.masks[n] for n in chosen], pixels),
+        read_masks(path, files, [capture.masks[n] for n in chosen], sizes, shrink),
         tuple(capture.names[n] for n in chosen),
         capture.stated,
         capture.points,
         capture.kind,
         capture.model,
-        read_depths(capture.depths, chosen, pixels) if capture.depths else None,
+        read_depths(path, capture.depths, chosen, sizes, shrink) if capture.depths else None,
     )
 
 

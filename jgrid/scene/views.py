@@ -119,6 +119,18 @@ class Views:
         """How many pixels all pictures have together."""
         return int(self._first[-1])
 
+    @property
+    def n_bytes(self) -> int:
+        """How many bytes of memory they take, without those kept in a file."""
+        kinds = (self.pixels, self.kept, self.depths)
+        return sum(
+            one.nbytes
+            for pictures in kinds
+            if pictures is not None
+            for one in pictures
+            if not isinstance(one, np.memmap)
+        )
+
     def which(self, numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Pixels by number, picture after picture, row by row (M,) -> the pictures (M,), and the
         pixels of these (M,)."""
@@ -170,6 +182,7 @@ def described(train: Views, test: Views) -> str:
 
 
 def _chosen(pictures: Pictures, numbers: np.ndarray) -> Pictures:
-    if isinstance(pictures, np.ndarray):
+    # those kept in a file would be read whole
+    if isinstance(pictures, np.ndarray) and not isinstance(pictures, np.memmap):
         return pictures[numbers]
     return tuple(pictures[n] for n in numbers)
