@@ -176,7 +176,7 @@ def fit(config: Config, device: str) -> list[Path]:
             f"test views {', '.join(map(str, task.glanced))} of {len(test.poses)} are evaluated"
             " during training, all at its end"
         )
-    configs = {"field": field_to_dict(config.field), "colour": asdict(config.views.colour)}
+    configs = {"field": field_to_dict(config.field), "colour": asdict(task.colour)}
     save = partial(task.viewer.save, run.folder / "model.safetensors", model, configs)
     if page:
         watch(page, trainer, task.viewer, model, run.folder)

@@ -42,7 +42,8 @@ class Balls:
     """Balls (x, y, z, radius) in units of the box's half side, of density exp(5) per side of the
     cube at their surface, more inside; the colour is that of the direction from the middle."""
 
-    def __init__(self, *balls, share=1.0, sharpness=100.0):
+    def __init__(self, *balls, share=1.0, sharpness=100.0, enclosed=False):
+        self.enclosed = enclosed
         self.balls = np.array(balls, float)
         self.share = share
         self.sharpness = sharpness
@@ -66,7 +67,8 @@ class Balls:
 
 def solid(*balls, half=2.0, centre=CENTRE, contracted=False, **density):
     box = Box(half, centre, contracted)
-    model = Balls(*balls, share=0.5 if contracted else 1.0, **density)
+    # what is around them must not colour them
+    model = Balls(*balls, share=0.5 if contracted else 1.0, enclosed=contracted, **density)
     occupancy = Occupancy(16, 1 / 256, contracted=contracted)  # all cells are occupied
     return Solid(Viewer(occupancy, CAMERA, box, "white", 3.2 * half), model)
 

@@ -16,6 +16,7 @@ from jgrid.ops.render import (
     visible,
 )
 from jgrid.scene.camera import Box, Camera, look_at
+from jgrid.scene.crop import Cropped
 from jgrid.scene.occupancy import Occupancy
 from jgrid.scene.radiance import RadianceField
 from jgrid.scene.render import render_rays, render_view
@@ -49,7 +50,13 @@ def packed(rng, counts, channels=2):
 class Medium:
     """A radiance of given density and colour functions of x."""
 
-    def __init__(self, density, colour=lambda x: np.full((len(x), 3), [0.2, 0.5, 0.9])):
+    def __init__(
+        self,
+        density,
+        colour=lambda x: np.full((len(x), 3), [0.2, 0.5, 0.9]),
+        enclosed=False,
+    ):
+        self.enclosed = enclosed
         self._density = density
         self.colour = colour
 
@@ -222,6 +229,57 @@ def test_a_far_wall_is_seen_through_contracted_space():
     ].numpy()[0]
     np.testing.assert_allclose(seen[:3], [0.2, 0.5, 0.9], rtol=1e-5)
     assert abs(seen[3] - 9 / 4) < 1.5 * 0.002 * 81
+
+
+@pytest.mark.parametrize("contracted", [True, False])
+def test_the_last_sample_hides_what_is_behind_where_something_is_in_every_direction(contracted):
+    occupancy = Occupancy(8, 0.05, contracted=contracted, enclosed=True)
+    rng = np.random.default_rng(0)
+    direction = rng.normal(size=(20, 3)).astype(np.float32)
+    direction /= np.linalg.norm(direction, axis=1, keepdims=True)
+    rays = [jt.array(np.float32(v)) for v in (np.full((20, 3), 0.4), direction, np.full(20, 0.5))]
+
+    def colour(x):
+        return np.stack([x[:, 0], x[:, 1], x[:, 0] * x[:, 2]], 1)
+
+    medium = Medium(lambda x: 3 * x[:, 0], colour, enclosed=True)
+    seen, samples = render_rays(medium, occupancy, *rays)
+    offsets, taken = occupancy.march(*rays)
+    np.testing.assert_array_equal(offsets, samples.offsets)
+    x = taken(offsets)[0].numpy()
+    for ray, (begin, end) in enumerate(zip(offsets[:-1], offsets[1:])):
+        alpha = 1 - np.exp(-0.05 * 3 * x[begin:end, 0])
+        alpha[-1] = 1
+        weight = alpha * np.cumprod(np.append(1, 1 - alpha[:-1]))
+        np.testing.assert_allclose(seen.numpy()[ray, :3], weight @ colour(x[begin:end]), atol=1e-5)
+    np.testing.assert_allclose(seen.numpy()[:, 3], 1, atol=1e-6)
+    open_ = Medium(lambda x: 3 * x[:, 0], colour)
+    assert render_rays(open_, occupancy, *rays)[0].numpy()[:, 3].max() < 0.9
+
+
+def test_of_an_enclosed_grid_the_faces_stay_occupied():
+    occupancy = Occupancy(4, 0.01, fraction=1.0, enclosed=True)
+    for _ in range(3):
+        occupancy.update(lambda x: jt.zeros(x.shape[0]), everything=True)
+    cells = occupancy.occupied.reshape(4, 4, 4)
+    assert not cells[1:-1, 1:-1, 1:-1].any() and cells.sum() == 4**3 - 2**3
+    restored = Occupancy(4, 0.01, enclosed=True)
+    restored.restore(occupancy.density, occupancy.updates)
+    np.testing.assert_array_equal(restored.occupied, occupancy.occupied)
+    assert Occupancy(1, 0.01, enclosed=True).occupied.all()
+
+
+def test_a_crop_of_what_is_enclosed_is_open():
+    medium = Medium(lambda x: 0 * x[:, 0], enclosed=True)
+    camera = Camera(4, 4, 6.0, 6.0, 2.0, 2.0)
+    box = Box(1.0, contracted=True)
+    occupancy = Occupancy(8, 0.05, contracted=True, enclosed=True)
+    opacity = [
+        render_view(radiance, occupancy, camera, look_at((3, 1, 2)), box, 1.0)[2]
+        for radiance in (medium, Cropped(medium, 0.25, 0.75))
+    ]
+    np.testing.assert_allclose(opacity[0], 1, atol=1e-6)
+    assert not opacity[1].any()
 
 
 def double_sum(density, middle, delta, offsets):

@@ -56,6 +56,8 @@ CHROMES = ("chromium", "chromium-browser", "google-chrome", "chrome")
 class Fog:
     """A radiance that is dense everywhere, of one colour."""
 
+    enclosed = False
+
     def density(self, x):
         return jt.full((x.shape[0],), 200.0)
 

@@ -135,6 +135,26 @@ def test_surroundings_are_where_they_should_be():
     assert np.abs(one - other).max() < 0.05  # they differ by the haze in front
 
 
+@pytest.mark.parametrize(
+    "contracted, alpha, enclosed", [(True, 255, True), (True, 99, False), (False, 255, False)]
+)
+def test_opaque_pictures_of_all_of_space_show_something_everywhere(
+    tmp_path, contracted, alpha, enclosed
+):
+    pixels = np.full((6, 8, 8, 4), 200, np.uint8)
+    pixels[..., 3] = alpha
+    views = Views(pixels, sphere_poses(6, 3.0), [Camera(8, 8, 12.0, 12.0, 4.0, 4.0)] * 6)
+    task = ViewsTask(views, views, Box(1.5, contracted=contracted), VIEWS)
+    model = task.build(SCENE_FIELD)
+    task.loss(model, task.sample(0, 500))
+    seen = task.viewer.picture(model, views.poses[0])
+    assert (seen[2].min() > 0.999) == enclosed
+    configs = {"field": field_to_dict(SCENE_FIELD), "colour": dataclasses.asdict(task.colour)}
+    task.viewer.save(tmp_path / "model.safetensors", model, configs)
+    viewer, again = load_viewer(tmp_path / "model.safetensors")
+    np.testing.assert_array_equal(viewer.picture(again, views.poses[0])[0], seen[0])
+
+
 def test_contraction_sees_what_a_box_cannot(tmp_path):
     scene = make_scene(
         tmp_path / "open",
@@ -491,6 +511,7 @@ def test_every_flag_counts(finished, ball, tmp_path):
         "make_scene",
         "surroundings",
         "outside",
+        "shrink",
         "out",
         "resume",
         "device",

@@ -12,6 +12,7 @@ from jgrid.browser.path import Keyframe, between, load_path, save_path
 from jgrid.scene.camera import Camera, circle_poses
 from jgrid.scene.crop import Cropped
 from jgrid.scene.radiance import RadianceField
+from jgrid.scene.render import Radiance
 from jgrid.scene.viewer import FRAME_PIXELS, Viewer, depth_picture, save_gif
 
 import numpy as np
@@ -23,7 +24,6 @@ CAMERAS = "cameras.json"
 FPS = 12
 CORNERS = np.indices((2, 2, 2)).reshape(3, 8).T.astype(np.float32)  # of the unit cube
 EDGES = np.stack([(a, b) for a in CORNERS for b in CORNERS if (b - a).sum() == 1 == (b != a).sum()])
-EVERYTHING = np.array([[-1e6] * 3, [1e6] * 3])  # corners of a crop that hides nothing
 
 
 class SceneSubject:
@@ -83,8 +83,9 @@ class SceneSubject:
 
     def values(self, pose: np.ndarray, camera: Camera) -> np.ndarray:
         """Colour, depth, opacity: (H, W, 5)."""
-        corners = self.viewer.box.to_unit(self._corners) if self._crop.value else EVERYTHING
-        model = Cropped(self.model, *corners)
+        model: Radiance = self.model
+        if self._crop.value:
+            model = Cropped(model, *self.viewer.box.to_unit(self._corners))
         colour, *layers = self.viewer.picture(model, self.to_world(pose), camera)
         return np.concatenate([colour, *(layer[..., None] for layer in layers)], axis=2)
 

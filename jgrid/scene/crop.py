@@ -11,6 +11,8 @@ class Cropped:
     """A radiance whose density is 0 outside the box from `low` to `high`, (3,) each, of the unit
     cube; in a contracted one the box lies in its middle, from 1/4 to 3/4, where nothing is bent."""
 
+    enclosed = False
+
     def __init__(self, radiance: Radiance, low: ArrayLike, high: ArrayLike):
         self.radiance = radiance
         self.low = np.asarray(low, np.float32)

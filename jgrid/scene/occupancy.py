@@ -21,7 +21,8 @@ class Occupancy:
 
     cells: along an axis; step: between samples, in sides of the cube; fraction: of the cells that
     an update looks at, half of them occupied ones; least: the opacity of a step from which a cell
-    counts; contracted: the cube holds all of space, as a Box says.
+    counts; contracted: the cube holds all of space, as a Box says; enclosed: the cells along its
+    faces are always occupied, so that each ray has a last sample there.
     """
 
     def __init__(
@@ -33,6 +34,7 @@ class Occupancy:
         least: float = 0.01,
         seed: int = 0,
         contracted: bool = False,
+        enclosed: bool = False,
     ):
         if cells < 1 or not 0 < step < 1:
             raise ValueError(
@@ -48,6 +50,8 @@ class Occupancy:
         self.seed = seed
         self.updates = 0
         self._keep = np.ones(cells**3, bool)
+        inner = np.ones([max(cells - 2, 0)] * 3, bool)
+        self._faces = ~np.pad(inner, 1).ravel() if enclosed and cells > 1 else ~self._keep
         self.density = np.full(cells**3, np.inf, np.float32)
         self._set(self._keep)
 
@@ -96,8 +100,8 @@ class Occupancy:
         self._set(opacity > max(FAINTEST, min(self.least, mean)))
 
     def _set(self, occupied: np.ndarray) -> None:
-        self.occupied = occupied
-        self._distance = jt.array(distances(occupied.reshape((self.cells,) * 3))).stop_grad()
+        self.occupied = occupied | self._faces
+        self._distance = jt.array(distances(self.occupied.reshape((self.cells,) * 3))).stop_grad()
 
     def carve(self, keep: np.ndarray) -> None:
         """Empty all cells but those in `keep` (cells^3,) bool, axis 0 fastest, until an `update`

@@ -27,6 +27,9 @@ class RadianceConfig:
     """Hidden layers of the colour network."""
     lr: Positive = 1e-2
     """Learning rate of the colour network."""
+    enclosed: bool = False
+    """Let no light pass the last sample of a ray: something is in every direction. On by itself
+    where the box is contracted and the pictures are opaque."""
 
     def build(self, field_config: Any) -> "RadianceField":
         """The radiance field over a field of any kind."""
@@ -36,6 +39,7 @@ class RadianceConfig:
             self.width,
             self.depth,
             self.lr,
+            self.enclosed,
         )
 
 
@@ -48,8 +52,8 @@ class RadianceField(nn.Module):
     Beyond 11 the density keeps the slope at 11, so that what is too dense can become less so
     (Mueller et al. 2022).
 
-    field: (N, 3) -> (N, 1 + F); features: F; width, depth: of the network; lr: its learning rate.
-    Density is per side of the unit cube.
+    field: (N, 3) -> (N, 1 + F); features: F; width, depth: of the network; lr: its learning rate;
+    enclosed: whether something is in every direction. Density is per side of the unit cube.
     """
 
     def __init__(
@@ -59,10 +63,12 @@ class RadianceField(nn.Module):
         width: int = 64,
         depth: int = 1,
         lr: float = 1e-2,
+        enclosed: bool = False,
     ):
         super().__init__()
         self.field = field
         self.lr = lr
+        self.enclosed = enclosed
         self.colour = MLP(features + HARMONICS, 3, width, depth)
 
     def density(self, x: jt.Var) -> jt.Var:

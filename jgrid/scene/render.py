@@ -2,8 +2,9 @@
 
 A radiance is any object with `density(x)` (N, 3) -> (N,) per unit of length, and `execute(x,
 direction, ray)`, the latter of R rays, -> density (N,) and colour (N, 3); x in the unit cube,
-direction (R, 3) of length 1, ray (N,) the row of each x's direction. Nothing here knows about
-networks.
+direction (R, 3) of length 1, ray (N,) the row of each x's direction. One that is `enclosed` has
+something in every direction: the last sample of a ray, in a contracted cube at infinity, hides what
+is behind it (mip-NeRF 360). Nothing here knows about networks.
 """
 
 from typing import NamedTuple, Optional, Protocol, Union
@@ -18,10 +19,13 @@ import numpy as np
 
 LEAST = 1e-3  # transmittance at which a ray ends
 RAYS = 2**14  # rays that are rendered at once
+HIDES = 50.0  # optical depth of what hides all
 
 
 class Radiance(Protocol):
     """Density and colour of points, as the head of this file says."""
+
+    enclosed: bool
 
     def density(self, x: jt.Var) -> jt.Var: ...
 
@@ -104,7 +108,12 @@ def render_rays(
     if with_depth:
         value = jt.concat([value, t.unsqueeze(1)], dim=1)
     step = jt.full_like(density, occupancy.step).stop_grad()
-    return composite(density, value, step, offsets), Samples(offsets, density, t)
+    seen = density
+    if radiance.enclosed:
+        last = np.zeros(len(t), np.float32)
+        last[offsets[1:][np.diff(offsets) > 0] - 1] = HIDES / occupancy.step
+        seen = density + jt.array(last).stop_grad()
+    return composite(seen, value, step, offsets), Samples(offsets, density, t)
 
 
 def contract(points: jt.Var) -> jt.Var:

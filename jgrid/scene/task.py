@@ -5,6 +5,7 @@ import os
 import time
 import warnings
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Optional, Union
 
@@ -88,7 +89,8 @@ class ViewsConfig:
 
 class ViewsTask(AbstractTask):
     """Mean squared error of the colours of random rays, each over a random background where the
-    pictures are transparent.
+    pictures are transparent. Where they are opaque and the box is contracted, the field is
+    `enclosed`.
 
     train, test: pictures with their cameras; box: of the world that holds the scene; seed: of the
     rays and of the cells that are looked at; progress: whether bars show how far the renderings
@@ -119,10 +121,16 @@ class ViewsTask(AbstractTask):
         self.config = config
         self.seed = seed
         self.background = BACKGROUNDS[config.background]
-        self.occupancy = Occupancy(
-            config.cells, 1 / config.samples, seed=seed, contracted=box.contracted
-        )
         self._transparent = train.transparent
+        enclosed = config.colour.enclosed or box.contracted and not self._transparent
+        self.colour = replace(config.colour, enclosed=enclosed)
+        self.occupancy = Occupancy(
+            config.cells,
+            1 / config.samples,
+            seed=seed,
+            contracted=box.contracted,
+            enclosed=enclosed,
+        )
         self._check_cameras()
         # silhouettes from wrong places would carve wrongly
         trusted = config.carve and not config.refine_poses
@@ -225,7 +233,7 @@ class ViewsTask(AbstractTask):
     def build(self, config: Any) -> RadianceField:
         """The radiance field over a field's config; ValueError where the losses ask for what such a
         field has not."""
-        model = self.config.colour.build(config)
+        model = self.colour.build(config)
         grids = _grids(model)
         if self.config.tv and not (
             grids and all(isinstance(grid.index, GridIndex) for grid in grids)
