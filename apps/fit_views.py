@@ -54,6 +54,9 @@ class Config:
     surroundings: bool = False
     """Give the scene that the app makes ground, far balls and hills, without end; --contract sees
     them."""
+    moving: bool = False
+    """Let a ball move through the scene that the app makes, from one training picture to the next;
+    masks leave it out."""
     out: Optional[Path] = None
     """Folder for the results; default out/fit_views-SCENE-FIELD."""
     resume: bool = False
@@ -98,10 +101,9 @@ class Config:
     field: cli.any_field(*SCENE.values()) = SCENE["grid:mulfa"]
 
     def check(self):
-        if self.surroundings and self.scene is not None:
-            raise ArgumentError(
-                "surroundings", "are for a scene that the app makes, not for `scene`"
-            )
+        for name in ("surroundings", "moving"):
+            if getattr(self, name) and self.scene is not None:
+                raise ArgumentError(name, "is for a scene that the app makes, not for `scene`")
         if self.from_ is not None and (self.scene or self.make_scene):
             raise ArgumentError(
                 "from_", "renders a fitted field and takes no `scene` or `make_scene`"
@@ -232,6 +234,7 @@ def begin(config: Config) -> tuple[Run, Views, Views]:
             mesh,
             surroundings=config.surroundings,
             depths=config.views.depth > 0,
+            moving=config.moving,
         )
     parallel.wait()  # for the first, which makes it
     return run, *both(run.folder / "scene", config)

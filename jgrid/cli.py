@@ -117,7 +117,8 @@ def with_flags(message: object, config: Any, within: str = "") -> str:
     """A message whose arguments in backquotes, entries of the config, are flags: `finest`, where
     the field alone has one, is --field.finest. within: the part of the config that speaks.
 
-    What names no entry, or more than one, stays in its backquotes.
+    What names no entry, or several of which none has the flag of that very name, stays in its
+    backquotes.
     """
     known = flags(config)
 
@@ -127,9 +128,17 @@ def with_flags(message: object, config: Any, within: str = "") -> str:
             if whole in known:
                 return known[whole]
         tails = {flag for path, flag in known.items() if path.endswith(f".{name}")}
+        # among the flags a part may have a shorter name than in the config, or none
+        for own in (_as_flag(f"{within}.{name}"), _as_flag(name)):
+            if own in tails:
+                return own
         return tails.pop() if len(tails) == 1 else match[0]
 
     return re.sub(r"`([a-z][\w.]*)`", flag, str(message))
+
+
+def _as_flag(path: str) -> str:
+    return f"--{path.replace('_', '-')}"
 
 
 def say(message: object) -> None:

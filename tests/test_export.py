@@ -370,7 +370,7 @@ def test_the_mesh_has_the_scale_and_the_colours_of_the_views(fitted, tmp_path, m
     assert "surface at a density of" in capsys.readouterr().out
     mesh = trimesh.load(glb, force="mesh", process=False)
     assert mesh.is_watertight
-    assert mesh.extents == pytest.approx([2.0] * 3, rel=0.02)
+    assert mesh.extents == pytest.approx([2.0] * 3, rel=0.01)
     points = np.asarray(mesh.vertices)[:, [0, 2, 1]] * [1, -1, 1]
     normals = np.asarray(mesh.vertex_normals)[:, [0, 2, 1]] * [1, -1, 1]
     colours = np.asarray(mesh.visual.vertex_colors)[:, :3] / 255

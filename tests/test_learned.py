@@ -1,4 +1,4 @@
-"""What a scene learns besides colours: depths, exposures, poses."""
+"""What a scene learns besides colours, and from what: depths, masks, exposures, poses."""
 
 import dataclasses
 import json
@@ -15,6 +15,7 @@ from jgrid.scene.perpicture import PerPicture
 from jgrid.scene.radiance import RadianceConfig
 from jgrid.scene.render import contract, render_rays
 from jgrid.scene.task import ViewsConfig, ViewsTask
+from jgrid.scene.transforms import read_transforms
 from jgrid.scene.views import Views
 from jgrid.trainer import TrainConfig, Trainer
 
@@ -43,7 +44,8 @@ def few(tmp_path_factory):
 
 
 def task_of(scene, train=None, half=1.5, **changes):
-    views = ViewsConfig(cells=24, samples=64, colour=RadianceConfig(width=16), **changes)
+    small = {"cells": 24, "samples": 64, "colour": RadianceConfig(width=16)}
+    views = ViewsConfig(**{**small, **changes})
     train = train or load_views(scene, "train", depths=views.depth > 0)
     return ViewsTask(train, load_views(scene, "test"), Box(half), views)
 
@@ -166,6 +168,44 @@ def test_few_views_with_depth_beat_those_without(few):
     assert decibels[1] > decibels[0] + 1, decibels
 
 
+# --- what moves, masked
+
+
+@pytest.fixture(scope="session")
+def passed(tmp_path_factory):
+    """A knot from 20 sides, and the same while a ball moves through it, which masks leave out."""
+    shape = {"size": SIZE, "train": 20, "test": 4}
+    folder = tmp_path_factory.mktemp("passed")
+    return [
+        make_scene(folder / str(moving), knot(), moving=moving, **shape) for moving in (False, True)
+    ]
+
+
+def test_the_ball_that_moves_is_where_the_masks_are(passed):
+    still, moving = (load_views(scene, "train") for scene in passed)
+    assert still.kept is None and moving.kept.shape == (20, SIZE, SIZE)
+    np.testing.assert_array_equal(still.pixels[moving.kept], moving.pixels[moving.kept])
+    changed = (still.pixels != moving.pixels).any(3)
+    assert changed[~moving.kept].mean() > 0.99  # whatever is behind has another colour
+    whole = moving.pixels[~moving.kept]
+    assert np.median(whole[:, 0] / np.maximum(whole[:, 1], 1)) > 4  # it is red
+    shares = 1 - moving.kept.mean((1, 2))
+    assert (shares > 0.005).sum() >= 15 and shares.max() < 0.15, shares
+    assert not np.array_equal(moving.kept[0], moving.kept[1])
+    tests = [load_views(scene, "test") for scene in passed]
+    np.testing.assert_array_equal(tests[0].pixels, tests[1].pixels)
+    assert tests[1].kept is None
+
+
+def test_what_moves_is_no_part_of_the_scene_where_masks_leave_it_out(passed):
+    still, moving = (load_views(scene, "train") for scene in passed)
+    unmasked = dataclasses.replace(moving, kept=None)
+    clean, masked, spoiled = (
+        fitted(task_of(passed[0], train), 400)["psnr"] for train in (still, moving, unmasked)
+    )
+    assert masked > clean - 0.5 and spoiled < clean - 1, (clean, masked, spoiled)
+
+
 # --- exposures
 
 
@@ -236,6 +276,29 @@ def test_darkened_pictures_are_understood(tmp_path):
         task.test.pixels[..., :3] = np.round(task.test.pixels[..., :3] * 0.6)
         decibels.append(fitted(task, 400)["psnr"])
     assert decibels[1] > decibels[0] + 1, decibels
+
+
+def test_what_was_learned_of_pictures_is_written(few, tmp_path):
+    """By the pictures' names; what had no rate is not."""
+    train = dataclasses.replace(load_views(few, "train"), names=tuple("hgfedcba"))
+    found = learned(8, exposure=1e-3, poses=1e-3)
+    assert [path.name for path in found.save(tmp_path, train, Box(1.3))] == [
+        "poses.json",
+        "exposures.json",
+    ]
+    frames, poses, _ = read_transforms(tmp_path / "poses.json")
+    np.testing.assert_allclose(poses, found.refined(train.poses, Box(1.3)), atol=1e-12)
+    exposures = json.loads((tmp_path / "exposures.json").read_text())["frames"]
+    for frame in (frames, exposures):
+        assert [entry["file_path"] for entry in frame] == list("hgfedcba")
+    colour = np.float32([0.2, 0.4, 0.6])
+    view = jt.array(np.arange(8, dtype=np.int32))
+    seen = found.exposed(jt.array(np.tile(colour, (8, 1))), jt.ones((8, 1)), view).numpy()
+    wanted = [np.array(entry["gain"]) * colour + entry["offset"] for entry in exposures]
+    np.testing.assert_allclose(seen, wanted, atol=1e-6)
+    (tmp_path / "one").mkdir()
+    assert len(learned(8, exposure=1e-3).save(tmp_path / "one", train, Box(1.3))) == 1
+    assert [path.name for path in (tmp_path / "one").iterdir()] == ["exposures.json"]
 
 
 # --- poses
@@ -313,13 +376,25 @@ def pose_errors(poses, truth):
     return angles.mean(), np.linalg.norm(off, axis=1).mean() / np.linalg.norm(wanted, axis=1).mean()
 
 
+def test_cameras_stand_still_at_first(few):
+    task = task_of(few, refine_poses=1e-3)
+    model = task.build(SCENE_FIELD)
+    slopes = []
+    for progress in (0.1, 0.3):
+        task.prepare(model, progress)
+        loss = task.loss(model, task.sample(0, 2000))["mse"]
+        slopes.append(np.abs(jt.grad(loss, task.learned.poses).numpy()).max())
+    assert slopes[0] == 0 < slopes[1]
+
+
 def test_disturbed_poses_are_refined(tmp_path):
-    scene = make_scene(tmp_path, knot(), size=SIZE, train=20, test=1)
+    """Short; docs/results/views.md has what longer trainings reach: a tenth."""
+    scene = make_scene(tmp_path, knot(), size=96, train=20, test=1)
     truth = load_views(scene, "train").poses
     train = disturbed(load_views(scene, "train"), 2.0, 0.02)
-    task = task_of(scene, train, 1.1, refine_poses=2e-3)
-    fitted(task, 700, finest=16, lr_features=1e-2)
+    task = task_of(scene, train, 1.1, cells=32, samples=96, refine_poses=4e-3)
+    fitted(task, 1100, finest=24, lr_features=1e-2)
     refined = task.learned.refined(train.poses, task.box)
     before = pose_errors(train.poses, truth)
     after = pose_errors(refined, truth)
-    assert after[0] < 0.7 * before[0], (before, after)
+    assert max(after[0] / before[0], after[1] / before[1]) < 0.4, (before, after)

@@ -336,18 +336,18 @@ def test_large_pictures_are_glanced_at_during_training(ball, monkeypatch):
     model = task.build(SCENE_FIELD)
     whole = task.evaluate(model)
     assert task.glanced == [0, 1] and task.glance(model) == whole
-    monkeypatch.setattr("jgrid.scene.task.GLANCE", SIZE**2)
+    monkeypatch.setattr("jgrid.scene.evaluation.GLANCE", SIZE**2)
     some = task.glance(model)
     assert task.glanced == [1] and some.pop("views") == 1
     assert some.keys() == whole.keys() and some != whole
     one = test.chosen(np.array([1]))
     assert some == ViewsTask(train, one, Box(1.5), VIEWS).evaluate(model)
-    monkeypatch.setattr("jgrid.scene.task.GLANCE", 1)
+    monkeypatch.setattr("jgrid.scene.evaluation.GLANCE", 1)
     assert task.glanced == [1] and task.evaluate(model) == whole
 
 
 def test_an_evaluation_shows_how_far_it_is(ball, monkeypatch, capfd):
-    monkeypatch.setattr("jgrid.scene.task.SECONDS", 0.0)
+    monkeypatch.setattr("jgrid.scene.evaluation.SECONDS", 0.0)
     for progress in (False, True):
         train, test = (load_views(ball, split) for split in ("train", "test"))
         task = ViewsTask(train, test, Box(1.5), VIEWS, progress=progress)
@@ -473,6 +473,14 @@ def test_an_interrupted_run_goes_on_to_the_bit(ball, tmp_path, monkeypatch, lear
         refined = [read_transforms(tmp_path / n / "poses.json")[1] for n in ("whole", "parts")]
         given = load_views(ball, "train").poses
         assert alike(*refined) and 1e-4 < np.abs(refined[0] - given).max() < 0.1
+        exposures = [
+            [
+                [frame["gain"], frame["offset"]]
+                for frame in json.loads((tmp_path / n / "exposures.json").read_text())["frames"]
+            ]
+            for n in ("whole", "parts")
+        ]
+        assert alike(*exposures) and np.abs(np.array(exposures[0])[:, 1]).max() > 1e-4
 
 
 CHANGED_VIEWS = {
@@ -510,6 +518,7 @@ def test_every_flag_counts(finished, ball, tmp_path):
         "scene",
         "make_scene",
         "surroundings",
+        "moving",
         "outside",
         "shrink",
         "out",
@@ -560,13 +569,19 @@ def test_without_a_scene_the_app_makes_one(tmp_path, monkeypatch):
     } <= set(files(out))
     trimesh.creation.box().export(tmp_path / "box.ply")
     views = dataclasses.replace(VIEWS, depth=0.1)
-    asked = {"make_scene": tmp_path / "box.ply", "surroundings": True, "contract": True}
+    asked = {
+        "make_scene": tmp_path / "box.ply",
+        "surroundings": True,
+        "moving": True,
+        "contract": True,
+    }
     run(None, tmp_path / "made", views=views, **asked)
     made = load_views(tmp_path / "made" / "scene", "train", depths=True)
     assert (
         made.pixels.shape == (3, 16, 16, 4)
         and not made.transparent
         and made.depths.any()
+        and not made.kept.all()
         and load_views(out / "scene", "train").transparent
     )
     viewer, _ = load_viewer(tmp_path / "made" / "model.safetensors")
@@ -744,11 +759,18 @@ WRONG = {
     "sparsity": (["--sparsity", "-1"], "--sparsity"),
     "distortion": (["--distortion", "nan"], "--distortion"),
     "tv": (["--tv", "inf"], "--tv"),
-    "depth": (["--depth", "-1"], "`depth` must be at least 0"),
+    "depth": (["--depth", "-1"], "--depth must be at least 0"),
     "refine poses": (["--refine-poses", "-1"], "--refine-poses"),
     "exposure": (["--exposure", "nan"], "--exposure"),
     "coarse to fine": (["--coarse-to-fine", "1"], "--coarse-to-fine"),
     "surroundings of a scene": (["--scene", "{ball}", "--surroundings"], "--surroundings"),
+    "a moving ball in a scene": (["--scene", "{ball}", "--moving"], "--moving is for"),
+    "depth of the colour network": (["--colour.depth", "0"], "--colour.depth must be at least 1"),
+    "depth of a network": (["net:siren", "--field.depth", "0"], "--field.depth must be at least"),
+    "depth of a decoder": (
+        ["grid:hash", "--field.decoder.depth", "-1"],
+        "--field.decoder.depth must be at least",
+    ),
     "tv of a network": (["--scene", "{ball}", "--tv", "1", "net:siren"], "--tv needs"),
     "levels of a network": (
         ["--scene", "{ball}", "--coarse-to-fine", "0.5", "net:siren"],

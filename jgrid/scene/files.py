@@ -65,8 +65,8 @@ def load_views(
 
 
 def save_views(folder: Union[str, os.PathLike], split: str, views: Views) -> None:
-    """Write a split in NeRF-synthetic's format, which has one camera, without distortion; depth
-    maps, where there are any, as nerfstudio names them."""
+    """Write a split in NeRF-synthetic's format, which has one camera, without distortion; masks and
+    depth maps, where there are any, as nerfstudio names them."""
     folder = Path(folder)
     camera = views.camera
     (folder / split).mkdir(parents=True, exist_ok=True)
@@ -74,6 +74,9 @@ def save_views(folder: Union[str, os.PathLike], split: str, views: Views) -> Non
     for n, (pixels, pose) in enumerate(zip(views.pixels, views.poses)):
         picture.save(folder / split / f"r_{n}.png", pixels / 255)
         frame: dict[str, Any] = {"file_path": f"./{split}/r_{n}"}
+        if views.kept is not None:
+            frame["mask_path"] = f"./{split}/r_{n}_mask.png"
+            picture.save(folder / frame["mask_path"], views.kept[n][..., None].astype(float))
         if views.depths is not None:
             frame["depth_file_path"] = f"./{split}/r_{n}_depth.npy"
             with checkpoint.atomic_path(folder / frame["depth_file_path"]) as temporary:

@@ -1,10 +1,15 @@
 """What silhouettes, the transparent pixels of pictures, say of where a scene is."""
 
+import warnings
 from dataclasses import replace
 from functools import partial
 from typing import NamedTuple, Optional
 
+from jgrid import memory
 from jgrid.scene.camera import Box
+from jgrid.scene.locate import listed
+from jgrid.scene.occupancy import Occupancy
+from jgrid.scene.place import point_text
 from jgrid.scene.views import Views, edges
 
 import numpy as np
@@ -20,6 +25,7 @@ COARSE = 16  # points along an axis that stand for the whole box
 # of the pictures see a point that says whose fault something is: one near a camera, or behind the
 # scene, would fill what others miss
 COMMON = 0.5
+HULL_BYTES = 200  # of a cell, besides 4 for each picture that may show it as empty
 WIDER = (2, 4, 8)  # times as large a box that may hold what one cuts
 
 
@@ -32,6 +38,43 @@ class Hull(NamedTuple):
     contradict: bool = False
     culprits: tuple[int, ...] = ()
     cut: bool = False
+
+
+def carve(views: Views, occupancy: Occupancy, box: Box) -> tuple[Views, bool]:
+    """Leave the hull of the silhouettes as the occupied cells; returns the views without those that
+    contradict the others, and whether there are such.
+
+    ValueError where the hull is empty, or the silhouettes are the wrong way round."""
+    if inverted(views):
+        raise ValueError(
+            "the pictures are opaque all along their edges and transparent inside: their masks"
+            " (alpha) are the wrong way round; invert them, or set `carve` to False"
+        )
+    cells = occupancy.cells
+    of_cell = HULL_BYTES + int(4 * DOUBT * len(views.poses))
+    memory.require(of_cell * cells**3, f"the hull in {cells}^3 cells", "`cells`")
+    found = hull(views, occupancy.centres(), np.sqrt(3) / 2 / cells, box)
+    if not found.keep.any():
+        raise ValueError(
+            f"no part of the box (half its side {box.half:.4g}, centre {point_text(box.centre)}) is"
+            " covered in the pictures; give the scene's `box` and `centre`, or set `carve` to False"
+        )
+    if found.contradict:
+        names = listed([views.name(n) for n in found.culprits])
+        whose = f"of {names} contradict the others" if names else "contradict one another"
+        left_out = "these pictures are left out" if names else "a few alone carve nothing"
+        warnings.warn(
+            f"silhouettes {whose}: masks lost something, or poses are wrong; {left_out}",
+            stacklevel=3,
+        )
+    if found.cut:
+        warnings.warn(
+            f"the pictures show more than the box (half its side {box.half:.4g}, centre"
+            f" {point_text(box.centre)}) holds; a larger `box` would hold it",
+            stacklevel=3,
+        )
+    occupancy.carve(found.keep)
+    return views.without(np.array(found.culprits, int)), found.contradict
 
 
 def hull(views: Views, points: np.ndarray, radius: float, box: Box) -> Hull:

@@ -26,12 +26,14 @@ def make_scene(
     angle: float = 0.7,
     surroundings: bool = False,
     depths: bool = False,
+    moving: bool = False,
 ) -> Path:
     """Render a mesh from all around and save it as a scene: exact cameras and exact truth.
 
     size: pixels along a side; train, test: pictures of each split; distance: of the cameras from
     the middle; angle: that they see, in radians; surroundings: with ground, balls, hills and sky;
-    depths: with depth maps of the mesh. Returns the folder.
+    depths: with depth maps of the mesh; moving: a ball is elsewhere in each training picture, and
+    masks leave it out. Returns the folder.
     """
     scene = MeshScene(mesh, surroundings)
     focal = size / 2 / np.tan(angle / 2)
@@ -40,7 +42,11 @@ def make_scene(
         poses = sphere_poses(n, distance, turn=turn)
         pixels = np.stack([scene.render(camera, pose) for pose in poses])
         maps = np.stack([scene.depth(camera, pose) for pose in poses]) if depths else None
-        save_views(folder, split, Views(pixels, poses, [camera] * len(poses), depths=maps))
+        kept = None
+        if moving and split == "train":
+            covered = np.stack([scene.put_ball(pixels[k], camera, poses[k], k) for k in range(n)])
+            kept = ~covered
+        save_views(folder, split, Views(pixels, poses, [camera] * n, kept, depths=maps))
     return Path(folder)
 
 
@@ -100,6 +106,8 @@ class MeshScene:
     DIFFUSE = 0.6
     GLOSS = 0.45
     SHININESS = 40
+    BALL = np.array([0.8, 0.15, 0.1])  # the colour of the one that moves
+    RADIUS = 0.2
 
     def __init__(self, mesh: trimesh.Trimesh, surroundings: bool = False):
         mesh = mesh.copy()
@@ -107,6 +115,7 @@ class MeshScene:
         mesh.vertices /= np.linalg.norm(mesh.vertices, axis=1).max()
         self.mesh = mesh
         self.surroundings = surroundings
+        self._lamp = self.LAMP / np.linalg.norm(self.LAMP)
         self._solid = (
             np.ascontiguousarray(mesh.vertices, np.float64),
             np.ascontiguousarray(mesh.faces, np.int64),
@@ -129,10 +138,9 @@ class MeshScene:
             albedo = _bands(points)
         else:
             albedo = (self.colours[corners] * share).sum(1)
-        lamp = self.LAMP / np.linalg.norm(self.LAMP)
-        half = lamp - direction
+        half = self._lamp - direction
         half /= np.linalg.norm(half, axis=1, keepdims=True)
-        lit = np.maximum(0, normal @ lamp)[:, None]
+        lit = np.maximum(0, normal @ self._lamp)[:, None]
         gloss = np.maximum(0, (normal * half).sum(1, keepdims=True)) ** self.SHININESS
         return np.clip(albedo * (self.AMBIENT + self.DIFFUSE * lit) + self.GLOSS * gloss, 0, 1)
 
@@ -151,6 +159,27 @@ class MeshScene:
         tiles = rgba.reshape(camera.height, samples, camera.width, samples, 4).mean((1, 3))
         tiles[..., :3] /= np.maximum(tiles[..., 3:], 1e-6)
         return np.round(np.clip(tiles, 0, 1) * 255).astype(np.uint8)
+
+    def put_ball(
+        self, pixels: np.ndarray, camera: Camera, pose: np.ndarray, n: int, samples: int = 2
+    ) -> np.ndarray:
+        """Draw the ball that moves, where it is at time n, into `pixels`, what `render` gave;
+        returns the pixels (H, W) bool of which it covers a part."""
+        fine = camera.resized(camera.width * samples, camera.height * samples)
+        origin, direction, face, t = self._meet(fine, pose)
+        away = origin - [np.cos(2.4 * n), np.sin(2.4 * n), 0.5 * np.sin(1.7 * n)]
+        half = -(away * direction).sum(1)
+        square = half**2 - (away * away).sum(1) + self.RADIUS**2
+        near = half - np.sqrt(np.maximum(square, 0))
+        before = (square > 0) & (near > 0) & ((face < 0) | (near < t))
+        normal = (away + near[:, None] * direction) / self.RADIUS
+        lit = self.AMBIENT + self.DIFFUSE * np.maximum(0, normal @ self._lamp)
+        ball = np.append(255 * lit[:, None] * self.BALL, np.full((len(lit), 1), 255.0), axis=1)
+        shape = (camera.height, samples, camera.width, samples)
+        share = before.reshape(shape).mean((1, 3))[..., None]
+        mean = (ball * before[:, None]).reshape(*shape, 4).mean((1, 3)) / np.maximum(share, 1e-6)
+        pixels[:] = np.round(share * mean + (1 - share) * pixels)
+        return share[..., 0] > 0
 
     def depth(self, camera: Camera, pose: np.ndarray) -> np.ndarray:
         """(H, W) float32: how far the mesh is along the camera's axis, in the middle of each pixel;

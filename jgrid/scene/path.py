@@ -10,7 +10,8 @@ from jgrid import checkpoint, memory
 from jgrid.config import config_from_dict
 from jgrid.image.task import PIXEL_BYTES
 from jgrid.scene.camera import Camera, are_rotations
-from jgrid.scene.transforms import LARGEST_JSON, LONGEST, read_transforms
+from jgrid.scene.intrinsics import LONGEST
+from jgrid.scene.transforms import LARGEST_JSON, read_transforms
 from jgrid.scene.viewer import Viewer
 
 import numpy as np

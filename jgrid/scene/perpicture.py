@@ -1,8 +1,11 @@
 """What training learns of each picture besides the scene: its exposure, and where it was taken."""
 
+from pathlib import Path
 from typing import Any
 
+from jgrid import checkpoint
 from jgrid.scene.camera import Box
+from jgrid.scene.views import Views
 
 import jittor as jt
 import numpy as np
@@ -49,6 +52,20 @@ class PerPicture(nn.Module):
         refined[:, :3, 3] += own[:, 1] * box.side + box.centre
         return refined
 
+    def save(self, folder: Path, views: Views, box: Box) -> list[Path]:
+        """Write what was learned of the pictures: poses.json, their refined poses as a transforms
+        file has them; exposures.json, of each [r, g, b] the gain a and the offset b."""
+        paths = []
+        if self._rates["poses"]:
+            poses = self.refined(views.poses, box)
+            frames = [{"transform_matrix": pose.tolist()} for pose in poses]
+            paths.append(_write(folder / "poses.json", views, frames))
+        if self._rates["exposure"]:
+            own = _centred(self.exposure).numpy().astype(float)
+            frames = [{"gain": (1 + a).tolist(), "offset": b.tolist()} for a, b in own]
+            paths.append(_write(folder / "exposures.json", views, frames))
+        return paths
+
     def parameter_groups(self) -> list[dict[str, Any]]:
         """What is learned, for the optimiser."""
         return [
@@ -60,6 +77,13 @@ class PerPicture(nn.Module):
 
 def _centred(values: jt.Var) -> jt.Var:
     return values - values.mean(0, keepdims=True)
+
+
+def _write(path: Path, views: Views, frames: list[dict[str, Any]]) -> Path:
+    """Write what frames say of the pictures, each by its name."""
+    named = [{"file_path": views.name(n), **frame} for n, frame in enumerate(frames)]
+    checkpoint.write_json(path, {"frames": named})
+    return path
 
 
 def _turned(direction: jt.Var, turn: jt.Var) -> jt.Var:

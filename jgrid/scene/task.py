@@ -1,30 +1,26 @@
 """Novel views: a radiance field from photographs with known cameras."""
 
-import hashlib
 import os
 import time
-import warnings
-from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Optional, Union
 
-from jgrid import checkpoint, memory, parallel, picture
+from jgrid import parallel
 from jgrid.config import Weight, config
 from jgrid.grid import Grid
-from jgrid.image.metrics import psnr, ssim, ssim_gaussian
 from jgrid.index import GridIndex
 from jgrid.ops.render import distortion
 from jgrid.scene import losses
 from jgrid.scene.camera import Box, upwards
-from jgrid.scene.hull import DOUBT, hull, inverted
-from jgrid.scene.locate import listed
+from jgrid.scene.evaluation import Evaluation
+from jgrid.scene.hull import carve
 from jgrid.scene.occupancy import Occupancy
 from jgrid.scene.perpicture import PerPicture
-from jgrid.scene.place import check_box, point_text
 from jgrid.scene.radiance import RadianceConfig, RadianceField
+from jgrid.scene.rays import check_cameras, check_depths, drawn
 from jgrid.scene.render import Samples, render_rays
-from jgrid.scene.viewer import BACKGROUNDS, Background, Viewer, depth_picture
+from jgrid.scene.viewer import BACKGROUNDS, Background, Viewer
 from jgrid.scene.views import Views, values_at
 from jgrid.task import AbstractTask
 
@@ -32,19 +28,12 @@ import jittor as jt
 import numpy as np
 from annotated_types import Interval
 from jittor import nn
-from tqdm import tqdm
 
 AGAIN = (0.25, 0.5)  # of the training, in which doubtful carving is looked at again
+STANDING = 0.2  # of the training, in which cameras stand still: through fog they go anywhere
 UPDATE_EVERY = 16  # steps between looks at the occupancy
 MOST_RAYS = 2**15  # of a step
 TV_POINTS = 2**12  # whose cells' total variation a step looks at
-SECONDS = 2.0  # before a bar is shown
-GLANCE = 2**20  # pixels of the test pictures that are looked at during training
-LOOKED_AT = 2**12  # pixels that tell whether depths are in the poses' units
-FEW = 0.01  # of depths, that are in the box where they are not
-KEPT_BYTES = 2**29  # of renderings, between an evaluation and the files
-HULL_BYTES = 200  # of a cell, while the hull of the silhouettes is looked for, besides 4 for each
-# picture that may show it as empty
 
 
 @config
@@ -114,8 +103,6 @@ class ViewsTask(AbstractTask):
         seed: int = 0,
         progress: bool = False,
     ):
-        self.progress = progress
-        self.train = train
         self.test = test
         self.box = box
         self.config = config
@@ -131,13 +118,16 @@ class ViewsTask(AbstractTask):
             contracted=box.contracted,
             enclosed=enclosed,
         )
-        self._check_cameras()
+        check_cameras(train, test, box, config.samples)
         # silhouettes from wrong places would carve wrongly
         trusted = config.carve and not config.refine_poses
-        carve = trusted and self._transparent and not box.contracted
-        self._doubtful = carve and self._carve()  # then training may undo the carving
+        self._doubtful = False  # whether training may undo the carving
+        if trusted and self._transparent and not box.contracted:
+            train, self._doubtful = carve(train, self.occupancy, box)
         self._again = False  # whether carved cells are looked at
-        train = self.train
+        self.train = train
+        if config.depth:
+            check_depths(train, box, seed)
         away = np.linalg.norm(train.poses[:, :3, 3] - np.asarray(box.centre), axis=1)
         self.viewer = Viewer(
             self.occupancy,
@@ -147,88 +137,14 @@ class ViewsTask(AbstractTask):
             float(np.median(away)),
             upwards(train.poses),
         )
-        if train.counted is not None and not any(counted.any() for counted in train.counted):
-            raise ValueError("masks and lens leave no pixel to train on")
-        if config.depth:
-            self._check_depths()
+        self.evaluation = Evaluation(test, self.viewer, progress)
         if config.refine_poses or config.exposure:
             self.learned = PerPicture(len(train.poses), config.exposure, config.refine_poses)
+        self._moving = False  # whether cameras move
         self.step_samples: list[int] = []  # how many samples each step had
         self._per_ray = 32.0  # samples, lately
-        self._rendered: dict[int, tuple[np.ndarray, np.ndarray]] = {}
-        self._rendered_of = b""
         self._rays = 0.0  # since the progress bar last asked
         self._looked = time.time()
-
-    def _check_cameras(self) -> None:
-        """ValueError where no ray meets the box, or the first step of one might leap over the
-        contracted one."""
-        if not self.box.contracted:
-            check_box(self.train, self.box)
-        places = np.concatenate([self.train.poses, self.test.poses])[:, :3, 3]
-        farthest = np.abs(places - np.asarray(self.box.centre)).max() / self.box.half
-        if self.box.contracted and farthest > self.config.samples / 8:
-            raise ValueError(
-                f"a camera is {farthest:.3g} times half the box's side away; raise `box` or"
-                " `samples`"
-            )
-
-    def _check_depths(self) -> None:
-        """ValueError where there are no depths, or hardly one is in the box."""
-        train = self.train
-        if train.depths is None or not any(depth.any() for depth in train.depths):
-            raise ValueError(
-                "`depth` needs maps that know some depth; frames of a transforms file name them as"
-                " depth_file_path"
-            )
-        view, pixel = self._draw(np.random.default_rng(self.seed), LOOKED_AT)
-        origin, direction = train.rays(view, pixel)
-        length = train.lengths(view, pixel, direction)[:, None]
-        met = np.abs(origin + length * direction - self.box.centre)[length[:, 0] > 0]
-        inside = (met < self.box.half).all(1)
-        if inside.size and inside.mean() < FEW:
-            raise ValueError(
-                f"of the depth maps' points {inside.mean():.1%} are in the box (half its side"
-                f" {self.box.half:.4g}); depths must be in the units of the poses: whole numbers"
-                " times the file's integer_depth_scale, 0.001 if it states none"
-            )
-
-    def _carve(self) -> bool:
-        """Begin with the hull of the silhouettes, without the pictures that contradict the others,
-        and tell whether there are such; ValueError where the hull is empty, or the silhouettes are
-        the wrong way round."""
-        if inverted(self.train):
-            raise ValueError(
-                "the pictures are opaque all along their edges and transparent inside: their masks"
-                " (alpha) are the wrong way round; invert them, or set `carve` to False"
-            )
-        cells = self.config.cells
-        of_cell = HULL_BYTES + int(4 * DOUBT * len(self.train.poses))
-        memory.require(of_cell * cells**3, f"the hull in {cells}^3 cells", "`cells`")
-        found = hull(self.train, self.occupancy.centres(), np.sqrt(3) / 2 / cells, self.box)
-        if not found.keep.any():
-            raise ValueError(
-                f"no part of the box (half its side {self.box.half:.4g}, centre"
-                f" {point_text(self.box.centre)}) is covered in the pictures; give the scene's"
-                " `box` and `centre`, or set `carve` to False"
-            )
-        if found.contradict:
-            names = listed([self.train.name(n) for n in found.culprits])
-            whose = f"of {names} contradict the others" if names else "contradict one another"
-            left_out = "these pictures are left out" if names else "a few alone carve nothing"
-            warnings.warn(
-                f"silhouettes {whose}: masks lost something, or poses are wrong; {left_out}",
-                stacklevel=3,
-            )
-        if found.cut:
-            warnings.warn(
-                f"the pictures show more than the box (half its side {self.box.half:.4g}, centre"
-                f" {point_text(self.box.centre)}) holds; a larger `box` would hold it",
-                stacklevel=3,
-            )
-        self.occupancy.carve(found.keep)
-        self.train = self.train.without(np.array(found.culprits, int))
-        return found.contradict
 
     def build(self, config: Any) -> RadianceField:
         """The radiance field over a field's config; ValueError where the losses ask for what such a
@@ -249,7 +165,7 @@ class ViewsTask(AbstractTask):
         """Rays that together have about n samples."""
         rng = np.random.default_rng((self.seed, step))
         n_rays = int(np.clip(n / max(self._per_ray, 1.0), 1, MOST_RAYS))
-        view, pixel = self._draw(rng, n_rays)
+        view, pixel = drawn(self.train, rng, n_rays)
         origin, direction = self.train.rays(view, pixel)
         rgba = values_at(self.train.pixels, view, pixel).astype(np.float32) / 255
         if self._transparent:
@@ -270,23 +186,11 @@ class ViewsTask(AbstractTask):
             arrays["view"] = view.astype(np.int32)
         return {name: jt.array(values).stop_grad() for name, values in arrays.items()}
 
-    def _draw(self, rng: np.random.Generator, n: int) -> tuple[np.ndarray, np.ndarray]:
-        """n pixels at random, of those to learn: their pictures (n,), and their numbers there."""
-        train = self.train
-        chosen = rng.integers(0, train.n_pixels, n)
-        view, pixel = train.which(chosen)
-        if train.counted is None:
-            return view, pixel
-        others = ~values_at(train.counted, view, pixel)
-        while others.any():
-            chosen[others] = rng.integers(0, train.n_pixels, others.sum())
-            view, pixel = train.which(chosen)
-            others = ~values_at(train.counted, view, pixel)
-        return view, pixel
-
     def prepare(self, model: nn.Module, progress: float) -> None:
-        """Fade in the levels, and say when doubtful carving is looked at again."""
+        """Fade in the levels, and say when doubtful carving is looked at again, and from when on
+        cameras move."""
         self._again = self._doubtful and AGAIN[0] <= progress < AGAIN[1]
+        self._moving = self.config.refine_poses > 0 and progress >= STANDING
         if self.config.coarse_to_fine:
             for grid in _grids(model):
                 grid.fade_in(progress / self.config.coarse_to_fine)
@@ -297,11 +201,10 @@ class ViewsTask(AbstractTask):
                 model.density, everything=not self.step_samples, carved=self._again
             )
         rays = (batch["origin"], batch["direction"])
-        refine = self.config.refine_poses > 0
-        if self.learned and refine:
+        if self.learned and self._moving:
             rays = self.learned.moved(*rays, batch["view"])
         values, samples = render_rays(
-            model, self.occupancy, *rays, batch["jitter"], "depth" in batch, refine
+            model, self.occupancy, *rays, batch["jitter"], "depth" in batch, self._moving
         )
         n, n_rays = parallel.total(int(samples.offsets[-1]), len(values))
         self.step_samples.append(int(n))
@@ -381,87 +284,26 @@ class ViewsTask(AbstractTask):
 
     def evaluate(self, model: RadianceField) -> dict[str, float]:
         """Means over the test pictures, of the pixels that count."""
-        return self._measure(model, range(len(self.test.poses)))
+        return self.evaluation.measure(model, range(len(self.test.poses)))
 
     def glance(self, model: RadianceField) -> dict[str, float]:
         """Means over the `glanced` test pictures; `views` says how many, where not all."""
         some = {} if len(self.glanced) == len(self.test.poses) else {"views": len(self.glanced)}
-        return {**self._measure(model, self.glanced), **some}
+        return {**self.evaluation.measure(model, self.glanced), **some}
 
     @property
     def glanced(self) -> list[int]:
-        """Test pictures, evenly spread, that together have GLANCE pixels; at least one."""
-        views = len(self.test.poses)
-        n = min(max(1, GLANCE * views // self.test.n_pixels), views)
-        return [(2 * k + 1) * views // (2 * n) for k in range(n)]
-
-    def _measure(self, model: RadianceField, chosen: Sequence[int]) -> dict[str, float]:
-        found: dict[str, list[float]] = {}
-        for n in self._bar(chosen, "evaluating"):
-            truth = self.test.on(n, self.background)
-            colour = self._render(model, n)[0]
-            counted = self._counted(n)
-            for metric in (psnr, ssim, ssim_gaussian):
-                found.setdefault(metric.__name__, []).append(metric(truth, colour, counted))
-        return {name: float(np.mean(values)) for name, values in found.items()}
-
-    def _bar(self, views: Sequence[int], what: str) -> Iterable[int]:
-        """The views, with a bar where they take more than a moment."""
-        return tqdm(views, what, disable=not self.progress, unit="view", leave=False, delay=SECONDS)
-
-    def _counted(self, n: int) -> Optional[np.ndarray]:
-        """The pixels of test picture n that count; None: all."""
-        return None if self.test.counted is None else self.test.counted[n]
-
-    def _render(self, model: RadianceField, n: int) -> tuple[np.ndarray, np.ndarray]:
-        """Colours and depth from the camera of test picture n; kept until the model changes."""
-        of = hashlib.sha256(self.occupancy.occupied.tobytes())
-        for value in model.state_dict().values():
-            of.update(value.numpy().tobytes())
-        if of.digest() != self._rendered_of:
-            self._rendered_of = of.digest()
-            self._rendered = {}
-        if n in self._rendered:
-            return self._rendered[n]
-        colour, depth, _ = self.viewer.picture(model, self.test.poses[n], self.test.cameras[n])
-        if (len(self._rendered) + 1) * (colour.nbytes + depth.nbytes) <= KEPT_BYTES:
-            self._rendered[n] = (colour, depth)
-        return colour, depth
+        """The test pictures that are looked at during training."""
+        return self.evaluation.glanced
 
     def export(self, model: RadianceField, out_dir: Union[str, os.PathLike]) -> list[Path]:
-        """Every test picture, each beside its truth, its error and its depth, a turntable, and
-        refined poses."""
+        """Every test picture, each beside its truth, its error and its depth, what was learned of
+        the training pictures, a turntable."""
         out_dir = Path(out_dir)
-        for folder in ("test", "comparison"):
-            (out_dir / folder).mkdir(exist_ok=True)
-        paths = []
-        for n in self._bar(range(len(self.test.poses)), "rendering"):
-            truth = self.test.on(n, self.background)
-            colour, depth = self._render(model, n)
-            counted = self._counted(n)
-            error = np.abs(colour - truth).max(axis=2)
-            error = error if counted is None else np.where(counted, error, 0.0)
-            panels = [
-                ("truth", truth),
-                (f"{psnr(truth, colour, counted):.2f} dB", colour),
-                ("error", picture.heat_map(error, 0.2)),
-                ("depth", depth_picture(depth)),
-            ]
-            name = f"{n:03d}.png"
-            paths.append(picture.save(out_dir / "test" / name, colour))
-            paths.append(picture.save_panels(out_dir / "comparison" / name, panels))
-        if self.learned and self.config.refine_poses:
-            paths.append(self._save_poses(self.learned, out_dir / "poses.json"))
+        paths = self.evaluation.save(model, out_dir)
+        if self.learned:
+            paths += self.learned.save(out_dir, self.train, self.box)
         return [*paths, self.viewer.turntable(model, out_dir / "turntable.gif")]
-
-    def _save_poses(self, learned: PerPicture, path: Path) -> Path:
-        """Write the refined poses of the training pictures as a transforms file has them."""
-        frames = [
-            {"file_path": self.train.name(n), "transform_matrix": pose.tolist()}
-            for n, pose in enumerate(learned.refined(self.train.poses, self.box))
-        ]
-        checkpoint.write_json(path, {"frames": frames})
-        return path
 
 
 def _grids(model: nn.Module) -> list[Grid]:

@@ -1,4 +1,4 @@
-"""What a transforms.json says (NeRF-synthetic, instant-ngp, nerfstudio): poses, cameras, which
+"""What a transforms.json says (NeRF-synthetic, instant-ngp, nerfstudio): poses, files, which
 frames are held out. Meaning that is not understood is refused by its name, or warned of."""
 
 import json
@@ -13,30 +13,29 @@ from typing import Any, Optional, Union
 
 from jgrid.scene.camera import Box, Camera, are_rotations
 from jgrid.scene.capture import Capture, Depths, held_out
+from jgrid.scene.intrinsics import (
+    LENS,
+    LONGEST,
+    NUMBERS,
+    camera_entries,
+    frame_camera,
+    model_name,
+    not_understood,
+    number,
+    stated_size,
+)
 from jgrid.scene.locate import listed, locate
 
 import numpy as np
 
 LARGEST_JSON = 2**26  # bytes
-LONGEST = 1e9  # number of a camera
 NGP_SCALE = 0.33  # of the world, in instant-ngp, where a file does not say
-OFF_CENTRE = 0.2  # of the picture's side: so far a camera's axis seldom is from its middle
-DISAGREE = 0.02  # between two statements of a focal length
 DEPTH_UNIT = 1e-3  # of whole numbers, in units of the poses, where a file does not say
 
 SPLIT_FILES = ("transforms_train.json", "transforms_val.json", "transforms_test.json")
-PINHOLES = ("OPENCV", "PINHOLE", "SIMPLE_PINHOLE", "RADIAL", "SIMPLE_RADIAL", "PERSPECTIVE")
-FULL = "FULL_OPENCV"
-FISHEYE = "OPENCV_FISHEYE"
-DISTORTION = ("k1", "k2", "p1", "p2", "k3", "k4", "k5", "k6")
-# what a camera of a model has no number for
-WITHOUT = {FISHEYE: ("p1", "p2", "k5", "k6"), FULL: (), "": ("k4", "k5", "k6")}
-ANGLES = ("camera_angle_x", "camera_angle_y", "x_fov", "y_fov")  # the latter two in degrees
-NUMBERS = ("fl_x", "fl_y", "cx", "cy", "w", "h", *DISTORTION, *ANGLES)
 MASKS = ("mask_path", "mask_filename", "mask_file_path")  # of a frame: 0 where a pixel is left out
 DEPTHS = ("depth_file_path", "depth_path")  # of a frame
 SPLITS = ("train_filenames", "val_filenames", "test_filenames")
-LENS = ("camera_model", "is_fisheye")
 UNDERSTOOD = {*NUMBERS, *MASKS, *DEPTHS, *SPLITS, *LENS, "transform_matrix", "integer_depth_scale"}
 
 # Entries with a meaning that would make the rays, the axes or the pictures wrong
@@ -106,7 +105,7 @@ def read_capture(path: Path, split: str, outside: bool, depths: bool = False) ->
         poses,
         camera,
         split_frames(read, names, split, path.name not in SPLIT_FILES, path),
-        [_stated_size(entry, path) for entry in entries],
+        [stated_size(entry, path) for entry in entries],
         [_named(frame, MASKS, "mask", path, outside) for frame in frames],
         ", ".join(dict.fromkeys(map(model_name, entries))),
         stated_box(read),
@@ -134,7 +133,7 @@ def _named(
 def _depths(read: dict[str, Any], path: Path, outside: bool) -> Optional[Depths]:
     """The depth map that each frame names, the first if several; None where none does."""
     named = [_named(frame, DEPTHS, "depth map", path, outside) for frame in read["frames"]]
-    unit = _number(read.get("integer_depth_scale") or DEPTH_UNIT, "integer_depth_scale", path)
+    unit = number(read.get("integer_depth_scale") or DEPTH_UNIT, "integer_depth_scale", path)
     if unit <= 0:
         raise ValueError(f"{path}: integer_depth_scale must be positive, got {unit:g}")
     return Depths([files[0] if files else None for files in named], unit) if any(named) else None
@@ -232,7 +231,7 @@ def check_meaning(read: dict[str, Any], path: Path) -> None:
             if _says_nothing(value):
                 continue
             if LENSES.fullmatch(key):
-                raise _not_understood(name, key, value)
+                raise not_understood(name, key, value)
             if key in OTHERS:
                 raise ValueError(f"{name}: {key} is not understood; {OTHERS[key]}")
             if CONVENTIONS.fullmatch(key):
@@ -257,150 +256,6 @@ def check_meaning(read: dict[str, Any], path: Path) -> None:
 def _says_nothing(value: Any) -> bool:
     """Whether an entry is false, zero or empty."""
     return all(map(_says_nothing, value)) if isinstance(value, list) else not value
-
-
-def _not_understood(name: str, key: str, value: Any) -> ValueError:
-    return ValueError(
-        f"{name}: {key} is {value!r:.60}; only cameras of the models {', '.join(PINHOLES)} (k1, k2,"
-        f" p1, p2, k3), {FULL} (k1 to k6, p1, p2) and {FISHEYE} (k1 to k4) are understood;"
-        " undistort the pictures first"
-    )
-
-
-# --- the cameras
-
-
-def frame_camera(entries: dict[str, Any], width: int, height: int, path: Path) -> Camera:
-    """The camera of a frame, for a picture of this size, by `camera_entries`; ValueError where
-    there is none, or none that is understood."""
-    model = model_name(entries)
-    if model not in (*PINHOLES, FULL, FISHEYE):
-        raise _not_understood(str(path), "camera_model", entries.get("camera_model"))
-    values = {name: _number(entries[name], name, path) for name in NUMBERS if name in entries}
-    for name in WITHOUT.get(model, WITHOUT[""]):
-        if values.get(name):
-            raise _not_understood(str(path), name, values[name])
-    scale_x, scale_y = _scales(values, width, height, path)
-    fx = _focal_length(values, "x", width, scale_x, path)
-    fy = _focal_length(values, "y", height, scale_y, path)
-    focal = fx or fy
-    if focal is None:
-        raise ValueError(f"{path}: neither fl_x nor camera_angle_x says how wide the camera sees")
-    names = ("k1", "k2", "k3", "k4") if model == FISHEYE else DISTORTION
-    distortion = tuple(values.get(name, 0.0) for name in names)
-    return Camera(
-        width,
-        height,
-        focal,
-        fy or focal,
-        _centre(values, "cx", "w", width, scale_x, path),
-        _centre(values, "cy", "h", height, scale_y, path),
-        distortion if any(distortion[4:]) else distortion[:4],
-        model == FISHEYE,
-    )
-
-
-def camera_entries(read: dict[str, Any], frame: dict[str, Any]) -> dict[str, Any]:
-    """What a transforms file says of a frame's camera: the frame's own entries, or the file's."""
-    found = {name: frame.get(name, read.get(name)) for name in (*NUMBERS, *LENS)}
-    return {name: value for name, value in found.items() if value is not None}
-
-
-def model_name(entries: dict[str, Any]) -> str:
-    """The camera's model, in capitals."""
-    if entries.get("is_fisheye"):
-        return FISHEYE
-    bent = any(entries.get(name) for name in DISTORTION)
-    return str(entries.get("camera_model") or ("OPENCV" if bent else "PINHOLE")).upper()
-
-
-def _stated_size(entries: dict[str, Any], path: Path) -> Optional[tuple[float, float]]:
-    """(w, h) of a frame's picture, None where the file does not say."""
-    if "w" not in entries or "h" not in entries:
-        return None
-    return _number(entries["w"], "w", path), _number(entries["h"], "h", path)
-
-
-def _number(value: Any, name: str, path: Path) -> float:
-    number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    if not number or not abs(value) < LONGEST:
-        raise ValueError(f"{path}: {name} is not a finite number below {LONGEST:g}")
-    return float(value)
-
-
-def _scales(values: dict[str, float], width: int, height: int, path: Path) -> tuple[float, float]:
-    """The pictures' width and height by those the file states: the camera's numbers are of
-    these."""
-    stated = [(name, values[name], size) for name, size in (("w", width), ("h", height))
-              if name in values]  # fmt: skip
-    other = [f"{name} is {value:g}, the pictures have {size}"
-             for name, value, size in stated if value != size]  # fmt: skip
-    if not other:
-        return 1.0, 1.0
-    w = values.get("w", 0.0)
-    h = values.get("h", 0.0)
-    # both shrunk or enlarged alike, but for the rounding to whole pixels
-    if w <= 0 or h <= 0 or abs(h * width / w - height) >= 1:
-        raise ValueError(f"{path}: {'; '.join(other)}")
-    warnings.warn(
-        f"{path}: its w and h are {w:g} x {h:g}, the pictures {width} x {height}; the camera's"
-        " numbers are scaled to them",
-        stacklevel=4,
-    )
-    return width / w, height / h
-
-
-def _focal_length(
-    values: dict[str, float], axis: str, size: int, scale: float, path: Path
-) -> Optional[float]:
-    """In pixels, along an axis of a picture `size` wide; None where the file does not say."""
-    found = {}
-    if f"fl_{axis}" in values:
-        length = values[f"fl_{axis}"]
-        if length <= 0:
-            raise ValueError(f"{path}: the focal length must be positive, got {length}")
-        found[f"fl_{axis}"] = length * scale
-    for name, half in ((f"camera_angle_{axis}", np.pi), (f"{axis}_fov", 180.0)):
-        if name in values:
-            angle = values[name]
-            if not 0 < angle < half:
-                limit = "pi" if half == np.pi else "180"
-                raise ValueError(f"{path}: {name} must be between 0 and {limit}, got {angle}")
-            found[name] = size / 2 / np.tan(angle / half * np.pi / 2)
-    if not found:
-        return None
-    taken, length = next(iter(found.items()))
-    for name, other in found.items():
-        if abs(other / length - 1) > DISAGREE:
-            warnings.warn(
-                f"{path}: {name} means a focal length of {other:.5g} pixels, {taken} one of"
-                f" {length:.5g}, which is taken",
-                stacklevel=4,
-            )
-    return float(length)
-
-
-def _centre(
-    values: dict[str, float], name: str, side: str, size: int, scale: float, path: Path
-) -> float:
-    """Where the camera's axis meets the picture, along an axis of `size` pixels."""
-    if name not in values:
-        return size / 2
-    centre = values[name] * scale
-    what = f"{path}: {name} is {values[name]:g} of {size / scale:g} pixels"
-    if abs(values[name]) <= 1 and size > 4:
-        raise ValueError(f"{what}; it must be the principal point in pixels, from the edge")
-    if abs(centre / size - 0.5) > OFF_CENTRE:
-        if side not in values:
-            raise ValueError(
-                f"{what}, far from the middle; if it is of pictures of another size, give their"
-                " w and h in the file"
-            )
-        warnings.warn(f"{what}, far from the middle", stacklevel=4)
-    return centre
-
-
-# --- which frames, which files
 
 
 def frame_names(frames: Frames, path: Path) -> list[str]:
@@ -435,14 +290,14 @@ def split_frames(
 
 
 def _listed_frames(read: dict[str, Any], key: str, names: list[str], path: Path) -> list[int]:
-    number = {_plain(name): n for n, name in enumerate(names)}
+    known = {_plain(name): n for n, name in enumerate(names)}
     wanted = read[key]
     if not isinstance(wanted, list) or not all(isinstance(name, str) for name in wanted):
         raise ValueError(f"{path}: {key} is not a list of names")
-    unknown = [name for name in wanted if _plain(name) not in number]
+    unknown = [name for name in wanted if _plain(name) not in known]
     if unknown:
         raise ValueError(f"{path}: {key} names what no frame does: {listed(unknown)}")
-    return sorted({number[_plain(name)] for name in wanted})
+    return sorted({known[_plain(name)] for name in wanted})
 
 
 def _plain(name: str) -> str:
