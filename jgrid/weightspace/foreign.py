@@ -117,10 +117,11 @@ def _found(folder: Path) -> list[Path]:
 
 def _refuse_pickle(path: Path) -> None:
     if path.suffix in PICKLES:
+        name = path.with_suffix(READABLE[0]).name
         raise ValueError(
             f"{path}: pickles can run any program when they are read; where you trust it, convert"
-            " it: safetensors.torch.save_file(torch.load(path, weights_only=True), path +"
-            " '.safetensors')"
+            f" it: safetensors.torch.save_file(torch.load({path.name!r}, weights_only=True),"
+            f" {name!r})"
         )
 
 
