@@ -2,6 +2,7 @@
 
     python apps/weightspace.py zoo --subject sines --fields 3000
     python apps/weightspace.py classify --subject mnist/t10k-images-idx3-ubyte.gz
+    python apps/weightspace.py classify --subject mnist --size 28 --models dwsnet forward probes
     python apps/weightspace.py regress
     python apps/weightspace.py embed
     python apps/weightspace.py adapt --subject mnist/t10k-images-idx3-ubyte.gz
@@ -11,8 +12,7 @@
 Each job makes the zoo it needs, or takes one with --zoo; --help after the job lists its flags and
 their values there."""
 
-from dataclasses import asdict, replace
-from functools import partial
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Annotated, Optional, Union
 
@@ -22,15 +22,23 @@ from jgrid.picture import save_figure
 from jgrid.run import make_folder, write_run
 from jgrid.trainer import TrainConfig
 from jgrid.weightspace import figures
-from jgrid.weightspace.adapt import AdaptTask, DomainConfig, corrupt
+from jgrid.weightspace.adapt import DomainConfig, corrupt
 from jgrid.weightspace.classifiers import Classifiers, Pairs, require_same_pictures
+from jgrid.weightspace.fits import FitConfig
+from jgrid.weightspace.foreign import load_foreign
 from jgrid.weightspace.grids import PARTS, GridPictures
-from jgrid.weightspace.models import EDITORS, OF_ROWS, READERS, NetConfig
-from jgrid.weightspace.study import StudyConfig, train_seeds
-from jgrid.weightspace.subjects import ReductionConfig, Sines, SinesConfig, load_pictures
-from jgrid.weightspace.tasks import EmbedTask, ForwardTask, Projected, ReadTask, split
-from jgrid.weightspace.weights import Shift, Turn, ViewConfig, zoo_weights
-from jgrid.weightspace.zoo import FitConfig, Zoo, fit_zoo
+from jgrid.weightspace.jobs import Job, StockConfig, predict_mean
+from jgrid.weightspace.models import EDITORS, OF_ROWS, OF_SINES, READERS, NetConfig
+from jgrid.weightspace.study import StudyConfig
+from jgrid.weightspace.subjects import (
+    ReductionConfig,
+    Sines,
+    SinesConfig,
+    load_pictures,
+    load_split,
+)
+from jgrid.weightspace.weights import Shift, Turn, ViewConfig
+from jgrid.weightspace.zoo import fit_zoo
 
 import numpy as np
 import tyro
@@ -40,6 +48,14 @@ FLAT = tyro.conf.arg(name="")  # a part of a config whose flags have no prefix
 
 Out = Annotated[
     Optional[Path], tyro.conf.arg(help="Folder for the results; default out/weightspace-JOB.")
+]
+Import = Annotated[
+    Optional[Path],
+    tyro.conf.arg(
+        name="import",
+        help="Take SIRENs that others fitted, instead of fitting: a safetensors or npz file, or a"
+        " folder of them. Pickles are refused.",
+    ),
 ]
 Device = Annotated[cli.Device, tyro.conf.arg(help="auto takes CUDA where it is usable.")]
 Readers = Annotated[
@@ -51,8 +67,9 @@ Editors = Annotated[
 Signs = Annotated[
     Literal["canonical", "vary", "keep"],
     tyro.conf.arg(
-        help="A neuron of sines may change sign, sin(-u) = -sin(u), and the field stays: give all"
-        " neurons the sign of a rule, vary the signs in training, or do neither."
+        help="A neuron of sines may change sign, sin(-u) = -sin(u), or its phase by pi, and the"
+        " field stays: give all neurons the sign and phase of a rule, vary the signs in training,"
+        " or do neither."
     ),
 ]
 PICTURES = (
@@ -62,6 +79,15 @@ PICTURES = (
 )
 Subject = Annotated[str, tyro.conf.arg(help=f"What they are of: sines; {PICTURES}")]
 Folder = Annotated[str, tyro.conf.arg(help=f"What they are of: {PICTURES}")]
+Size = Annotated[
+    Optional[Literal[28]],
+    tyro.conf.arg(
+        help="28: the published size, whole pictures of 28 x 28 pixels of a folder of idx files,"
+        " all of them, with those to test on held out, and SIRENs 2-32-32-1 where no hidden layers"
+        " are given. --side and --crop go without."
+    ),
+]
+PUBLISHED_HIDDEN = (32, 32)
 Kind = Annotated[
     Literal["siren", "mulfa"],
     tyro.conf.arg(
@@ -71,33 +97,15 @@ Kind = Annotated[
 ]
 
 
+def require_whole(config):
+    """ArgumentError where pictures of the published size shall be cut or reduced as well."""
+    if config.size is not None and config.reduction != ReductionConfig():
+        raise ArgumentError("size", "takes whole pictures: leave out `side` and `crop`")
+
+
 def require_models(config):
     if not config.models:
         raise ArgumentError("models", "needs one at least")
-
-
-@config
-class StockConfig:
-    """Where a job's networks come from."""
-
-    zoo: Optional[Path] = None
-    """A zoo.safetensors of an earlier run, instead of fitting one."""
-    fields: Count = 3000
-    """Networks in the zoo."""
-    held_out: Count = 500
-    """Networks of the zoo that are tested on."""
-    fit: FitConfig = FitConfig()
-
-    def check(self):
-        if self.zoo is None:
-            self.check_held_out(self.fields)
-
-    def check_held_out(self, fields):
-        if self.held_out >= fields:
-            raise ArgumentError(
-                "held_out",
-                f"must be less than the number of networks, {fields}, got {self.held_out}",
-            )
 
 
 @config
@@ -127,7 +135,9 @@ class ZooConfig:
     out: Out = None
     device: Device = "auto"
     subject: Subject = "sines"
+    import_: Import = None
     kind: Kind = "siren"
+    size: Size = None
     fields: Count = 3000
     """Networks in the zoo."""
     reduction: Annotated[ReductionConfig, FLAT] = ReductionConfig()
@@ -135,8 +145,23 @@ class ZooConfig:
     fit: FitConfig = FitConfig()
 
     def check(self):
-        if self.kind == "mulfa" and self.subject == "sines":
-            raise ArgumentError("kind", "mulfa needs a `subject` of pictures")
+        require_whole(self)
+        if self.import_ is not None:
+            self.require_alone()
+        if self.subject == "sines" and (self.kind == "mulfa" or self.size is not None):
+            name = "size" if self.size is not None else "kind"
+            raise ArgumentError(name, f"{getattr(self, name)} needs a `subject` of pictures")
+
+    def require_alone(self):
+        """ArgumentError for what says how to fit fields that are imported."""
+        used = replace(FitConfig(), omega=self.fit.omega)
+        for entry in fields(self):
+            value = getattr(self, entry.name)
+            default = used if entry.name == "fit" else entry.default
+            if entry.name not in ("out", "device", "import_") and value != default:
+                raise ArgumentError(
+                    "import_", f"takes fields as they are: leave out `{entry.name}`"
+                )
 
 
 @config
@@ -147,6 +172,7 @@ class ClassifyConfig:
     device: Device = "auto"
     subject: Folder = "mnist"
     kind: Kind = "siren"
+    size: Size = None
     reduction: Annotated[ReductionConfig, FLAT] = ReductionConfig()
     # fields that are fitted gently are easier to read than those of many more decibels
     stock: Annotated[StockConfig, FLAT] = StockConfig(
@@ -169,6 +195,7 @@ class ClassifyConfig:
 
     def check(self):
         require_models(self)
+        require_whole(self)
         if not self.read:
             raise ArgumentError("read", "needs one part at least")
         if self.stock.zoo is None:
@@ -176,9 +203,9 @@ class ClassifyConfig:
 
     def check_kind(self, grids):
         """ArgumentError for what does not go with grids, or with SIRENs."""
-        rows = OF_ROWS & set(self.models)
+        rows = sorted((OF_ROWS | OF_SINES) & set(self.models))
         if grids and rows:
-            raise ArgumentError("models", f"{', '.join(rows)} read rows of neurons, not grids")
+            raise ArgumentError("models", f"{', '.join(rows)} read rows of SIRENs, not grids")
         if grids and (self.view_turn or self.moves.view_scale or self.moves.view_shift):
             raise ArgumentError(
                 "view_turn", "and `view_scale` and `view_shift` move fields of sines, not grids"
@@ -301,22 +328,25 @@ class ForwardConfig:
 
 def main(config):
     """Run the app; returns the result."""
+    config = sized(config)
     job = JOBS[type(config)]
     with cli.user_errors(config):
         device = cli.start(config.device, 0)  # each network is trained from a seed of its own
     out = config.out or Path("out") / f"weightspace-{job.__name__}"
     zoo, result, drawn = job(config, out)
-    if zoo.config["activation"] == "sine":
+    if figures.can_draw(zoo):
         drawn = {"fields": figures.fields(zoo), **drawn}
     quality = zoo.config["quality"]
     result = {
         **result,
         "fields": len(zoo),
         "seconds": round(zoo.config["seconds"], 4),
-        f"mean_{quality}": float(zoo.quality.mean()),
-        f"least_{quality}": float(zoo.quality.min()),
+        "weights": zoo.spread(),
         "device": device,
     }
+    if quality != "unknown":
+        result[f"mean_{quality}"] = float(zoo.quality.mean())
+        result[f"least_{quality}"] = float(zoo.quality.min())
     write_run(out, config, result)
     for name, value in result.items():
         if isinstance(value, dict):
@@ -332,6 +362,11 @@ def main(config):
 
 def zoo(config, out):
     with cli.user_errors(config):
+        if config.import_ is not None:
+            zoo = load_foreign(config.import_, config.fit.omega)
+            make_folder(out)
+            zoo.save(out / "zoo.safetensors")
+            return zoo, {}, {}
         subject = of_kind(config.kind, fields_of(config))
         return fit_zoo(subject, config.fields, config.fit, out), {}, {}
 
@@ -339,8 +374,8 @@ def zoo(config, out):
 def classify(config, out):
     """Classes of pictures."""
     with cli.user_errors(config):
-        zoo = take_zoo(
-            config.stock,
+        job = prepare(
+            config,
             out,
             lambda: of_kind(config.kind, pictures_of(config)),
             ("pictures", "grids"),
@@ -349,54 +384,31 @@ def classify(config, out):
         )
     moves = config.moves
     views = views_of(config, turn=config.view_turn, scale=moves.view_scale, shift=moves.view_shift)
-    train, test = split(len(zoo), config.stock.held_out, 0)
-    results, _ = read(config, out, zoo, zoo.labels, views, config.read)
-    chance = np.bincount(zoo.labels[test]).max() / len(test)
-    return zoo, {**results, "chance": float(chance)}, {}
+    labels = job.zoo.labels
+    results, _ = job.read(labels, views, config.read)
+    chance = np.bincount(labels[job.test]).max() / len(job.test)
+    return job.zoo, {**results, "chance": float(chance)}, {}
 
 
 def regress(config, out):
     """The frequencies of sines."""
     with cli.user_errors(config):
-        zoo = take_zoo(config.stock, out, lambda: Sines(**asdict(config.sines)), ("sines",))
-    _, test = split(len(zoo), config.stock.held_out, 0)
-    frequencies = zoo.labels[:, 1:]
-    results, studied = read(config, out, zoo, frequencies, views_of(config))
-    found = {name: one.task.predicted(one.learner, test)[:, 0] for name, one in studied.items()}
-    figure = figures.predictions(frequencies[test][:, 0], found, "frequency")
-    return zoo, {**results, "predict_mean": predict_mean(studied)}, {"frequencies": figure}
-
-
-def read(config, out, zoo, labels, views, parts=tuple(PARTS)):
-    """Train networks from weights to labels."""
-    train, test = split(len(zoo), config.stock.held_out, 0)
-
-    def make(model, seed):
-        weights = model_weights(model, zoo, train, views, parts)
-        task = ReadTask(weights, labels, train, test, seed)
-        return task, READERS[model](weights.space, task.n_out, config.study.net, 1)
-
-    return compare(config, out, make)
+        job = prepare(config, out, lambda: Sines(**asdict(config.sines)), ("sines",))
+    frequencies = job.zoo.labels[:, 1:]
+    results, studied = job.read(frequencies, views_of(config))
+    found = {name: one.task.predicted(one.learner, job.test)[:, 0] for name, one in studied.items()}
+    figure = figures.predictions(frequencies[job.test][:, 0], found, "frequency")
+    return job.zoo, {**results, "predict_mean": predict_mean(studied)}, {"frequencies": figure}
 
 
 def embed(config, out):
-    """Embeddings by contrast, a linear regression from them to (a, b), and their t-SNE."""
+    """Embeddings without labels."""
     with cli.user_errors(config):
         figures.find_tsne()
-        zoo = take_zoo(config.stock, out, lambda: Sines(**asdict(config.sines)), ("sines",))
+        job = prepare(config, out, lambda: Sines(**asdict(config.sines)), ("sines",))
     views = views_of(config, scale=config.moves.view_scale, shift=config.moves.view_shift)
-    train, test = split(len(zoo), config.stock.held_out, 0)
-
-    def make(model, seed):
-        weights = model_weights(model, zoo, train, views)
-        task = EmbedTask(weights, zoo.labels, train, test, seed=seed)
-        encoder = READERS[model](weights.space, task.n_out, config.study.net, 1)
-        return task, Projected(encoder, task.n_out)
-
-    results, studied = compare(config, out, make)
-    found = {name: one.task.embedded(one.learner, test) for name, one in studied.items()}
-    figure = figures.embedding(found, zoo.labels[test], ("amplitude a", "frequency b"))
-    return zoo, {**results, "predict_mean": predict_mean(studied)}, {"embedding": figure}
+    results, figure = job.embed(views)
+    return job.zoo, results, {"embedding": figure}
 
 
 def adapt(config, out):
@@ -408,49 +420,35 @@ def adapt(config, out):
         last = len(pictures) * 4 // 5
         parts = (pictures.part(0, last), pictures.part(last, len(pictures)))
         domain = [Pairs(corrupt(p.pixels, config.domain, rng), p.labels) for p in parts]
-        zoo = take_zoo(
-            config.stock,
+        job = prepare(
+            config,
             out,
             lambda: Classifiers(parts[0], config.pictures, config.kind),
             ("classifiers",),
             lambda zoo: require_same_pictures(zoo, *domain),
         )
-    train, test = split(len(zoo), config.stock.held_out, 0)
-
-    def make(model, seed):
-        weights = zoo_weights(zoo, train)
-        task = AdaptTask(weights, zoo.labels, train, test, *domain, seed)
-        return task, EDITORS[model](weights.space, config.study.net)
-
-    results, studied = compare(config, out, make)
-    first = config.models[0]
-    clean = parts[1].pixels
-    on_clean = studied[first].task.accuracy(None, Pairs(clean, parts[1].labels))
-    about = {
-        "no adaptation": {"accuracy": results[first]["accuracy_unadapted"]},
-        "on clean pictures": {"accuracy": on_clean},
-    }
-    figure = figures.domains(clean[:10], domain[1].pixels[:10], clean.shape[1])
-    return zoo, {**results, **about}, {"domains": figure}
+    results, figure = job.adapt(parts[1], *domain)
+    return job.zoo, results, {"domains": figure}
 
 
 def forward(config, out):
     """The fields' values from their weights and a point."""
     with cli.user_errors(config):
-        zoo = take_zoo(config.stock, out, lambda: fields_of(config), ("sines", "pictures"))
-    views = ViewConfig(signs=config.signs)
-    train, test = split(len(zoo), config.stock.held_out, 0)
-    dim = zoo.weights["W1"].shape[2]
-
-    def make(model, seed):
-        weights = zoo_weights(zoo, train, views)
-        task = ForwardTask(weights, zoo.config["omega"], dim, train, test, seed)
-        return task, READERS[model](weights.space, 1, config.study.net, 1 + dim)
-
-    return zoo, compare(config, out, make)[0], {}
+        job = prepare(config, out, lambda: fields_of(config), ("sines", "pictures"))
+    return job.zoo, job.forward(ViewConfig(signs=config.signs)), {}
 
 
 # What the jobs share
+
+
+def prepare(config, out, make_subject, kinds, check=lambda zoo: None):
+    """The job's zoo, fitted or taken, and how it is divided."""
+    zoo = config.stock.take(out, make_subject, kinds, check)
+    return Job(config.models, config.study, zoo, *zoo.split(config.stock.held_out), out)
+
+
+def of_kind(kind, pictures):
+    return GridPictures(pictures) if kind == "mulfa" else pictures
 
 
 def fields_of(config):
@@ -459,55 +457,26 @@ def fields_of(config):
 
 
 def pictures_of(config):
-    return load_pictures(data.find(config.subject), config.reduction.side, config.reduction.crop)
+    path = data.find(config.subject)
+    if getattr(config, "size", None) is not None:
+        return load_split(path, config.size)
+    return load_pictures(path, config.reduction.side, config.reduction.crop)
 
 
-def of_kind(kind, pictures):
-    return GridPictures(pictures) if kind == "mulfa" else pictures
-
-
-def take_zoo(stock, out, make_subject, kinds, check=lambda zoo: None):
-    """A saved zoo of one of these kinds that passes the check, or one fitted to the subject."""
-    if stock.zoo is None:
-        return fit_zoo(make_subject(), stock.fields, stock.fit, out)
-    zoo = Zoo.load(stock.zoo)
-    try:
-        if zoo.kind not in kinds:
-            raise ValueError(f"its networks are {zoo.kind}, needed are {' or '.join(kinds)}")
-        stock.check_held_out(len(zoo))
-        check(zoo)
-    except ValueError as error:
-        raise ValueError(f"{stock.zoo}: {error}") from None
-    make_folder(out)
-    return zoo
+def sized(config):
+    """The config with the hidden layers of its size."""
+    if getattr(config, "size", None) is None or config.kind == "mulfa":
+        return config
+    stock = config if isinstance(config, ZooConfig) else config.stock
+    if stock.fit.hidden != FitConfig().hidden:
+        return config
+    stock = replace(stock, fit=replace(stock.fit, hidden=PUBLISHED_HIDDEN))
+    return stock if isinstance(config, ZooConfig) else replace(config, stock=stock)
 
 
 def views_of(config, **moves):
     masks = config.masks
     return ViewConfig(signs=config.signs, noise=masks.view_noise, drop=masks.view_drop, **moves)
-
-
-def model_weights(model, zoo, train, views, parts=tuple(PARTS)):
-    """The zoo's weights as a model sees them: aligned, or varied."""
-    views = replace(views, permute=model == "mlp-permuted")
-    return zoo_weights(zoo, train, views, parts, aligned=model == "mlp-aligned")
-
-
-def compare(config, out, make):
-    """Train the models: {model: results} and {model: Studied}; make(model, seed) -> (task,
-    network)."""
-    studied = {}
-    for model in config.models:
-        one = train_seeds(model, partial(make, model), config.study, out)
-        studied[model] = one
-        scores = ", ".join(f"{score:.4f}" for score in one.results[f"{one.task.metric}_seeds"])
-        print(f"{model}: {one.task.metric} {scores}", flush=True)
-    return {model: one.results for model, one in studied.items()}, studied
-
-
-def predict_mean(studied):
-    """The error of the mean of the labels, whatever the weights."""
-    return {"mse": next(iter(studied.values())).task.predict_mean}
 
 
 JOBS = {

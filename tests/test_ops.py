@@ -12,7 +12,7 @@ from jgrid.ops.norm import fused_norm_relu
 from jgrid.ops.scale import fused_scale
 from jgrid.ops.siren import fused_siren_errors
 from jgrid.optimizer import Adam
-from jgrid.weightspace.zoo import siren_start
+from jgrid.weightspace.fits import siren_start
 
 import jittor as jt
 import numpy as np

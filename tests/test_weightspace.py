@@ -19,7 +19,11 @@ from jgrid.weightspace import zoo as zoo_module
 from jgrid.weightspace.adapt import AdaptTask, DomainConfig, FlatWeights, corrupt
 from jgrid.weightspace.baselines import FlatMLP, align
 from jgrid.weightspace.classifiers import Classifiers, Pairs, classify
+from jgrid.weightspace.fits import FitConfig, fit_sirens, siren_start
+from jgrid.weightspace.foreign import load_foreign
+from jgrid.weightspace.forward import states
 from jgrid.weightspace.grids import GridPictures
+from jgrid.weightspace.jobs import StockConfig
 from jgrid.weightspace.layers import (
     Dropout,
     DWSNet,
@@ -29,31 +33,34 @@ from jgrid.weightspace.layers import (
     to_weights,
 )
 from jgrid.weightspace.models import READERS, NetConfig
+from jgrid.weightspace.signed import OddNorm, SignedLinear
 from jgrid.weightspace.space import WeightSpace, cnn_space, mlp_space
 from jgrid.weightspace.study import StudyConfig
-from jgrid.weightspace.subjects import ReductionConfig, Sines, SinesConfig, load_pictures
+from jgrid.weightspace.subjects import (
+    ReductionConfig,
+    Sines,
+    SinesConfig,
+    load_pictures,
+    load_split,
+)
+from jgrid.weightspace.symmetry import canonical, canonical_signs, flip, shift
 from jgrid.weightspace.tasks import (
     EmbedTask,
     ForwardTask,
     ReadTask,
     field_values,
-    split,
 )
-from jgrid.weightspace.weights import (
-    ViewConfig,
-    Weights,
-    canonical_signs,
-    moved,
-    random_moves,
-)
-from jgrid.weightspace.zoo import FitConfig, Zoo, fit_sirens, fit_zoo, siren_start
+from jgrid.weightspace.weights import ViewConfig, Weights, moved, random_moves
+from jgrid.weightspace.zoo import Zoo, fit_zoo
 
 import jittor as jt
 import numpy as np
 import pytest
 import weightspace
 from conftest import DEVICE
+from jittor import nn
 from PIL import Image
+from safetensors.numpy import save_file
 from scipy.ndimage import correlate
 
 WIDTHS = [(2, 5, 7, 1), (3, 4, 3, 5, 2)]
@@ -241,6 +248,120 @@ def test_dropout_is_for_training():
     np.testing.assert_array_equal(drop(features)[0].numpy(), 1)
     with pytest.raises(ValueError, match="dropout"):
         Dropout(1.0)
+
+
+# Signs and phases of sines
+
+
+def sine_weights(n, rng):
+    """SIRENs with two outputs whose phases are anywhere."""
+    space = mlp_space((2, 5, 7, 2))
+    weights = siren_start((2, 5, 7, 2), n, 30.0, rng)
+    for name in ("b1", "b2"):
+        weights[name] = rng.normal(scale=0.2, size=weights[name].shape).astype(np.float32)
+    return space, weights
+
+
+def neurons(values, n, rng):
+    return {m: rng.choice(np.array(values, np.float32), (n, size)) for m, size in ((1, 5), (2, 7))}
+
+
+def test_flipped_and_shifted_fields_are_the_same_fields():
+    rng = RNG(0)
+    _, weights = sine_weights(4, rng)
+    x = rng.uniform(-1, 1, (4, 2)).astype(np.float32)
+    truth = field_values(weights, x, 30.0)
+    moved = {
+        "signs": flip(weights, neurons([-1, 1], 4, rng)),
+        "phases": shift(weights, neurons([-2, -1, 0, 1, 2, 3], 4, rng), 30.0),
+        "canonical": canonical(weights, 30.0),
+    }
+    for other in moved.values():
+        np.testing.assert_allclose(field_values(other, x, 30.0), truth, atol=1e-5)
+        assert distance(other, weights) > 0.05
+    phases = moved["canonical"]["b1"] * 30
+    assert np.abs(phases).max() <= np.pi / 2 + 1e-5 < np.abs(weights["b1"] * 30).max()
+    wrong = {**moved["signs"], "W3": weights["W3"]}  # a control
+    assert np.abs(field_values(wrong, x, 30.0) - truth).max() > 0.1
+
+
+def test_one_form_for_all_signs_and_phases():
+    rng = RNG(1)
+    space, weights = sine_weights(6, rng)
+    form = canonical(weights, 30.0)
+    for _ in range(3):
+        moved = shift(weights, neurons([-1, 0, 1, 2], 6, rng), 30.0)
+        moved = flip(moved, neurons([-1, 1], 6, rng))
+        assert distance(canonical(moved, 30.0), form) < 1e-5
+        # without the phases they differ: a control
+        assert distance(canonical_signs(moved), canonical_signs(weights)) > 0.05
+        order = space.random_permutations(rng)
+        again = canonical(space.permute(moved, order), 30.0)
+        assert distance(again, space.permute(form, order)) < 1e-5
+
+
+def test_signed_layers_are_equivariant():
+    rng = RNG(2)
+    space = mlp_space((2, 5, 7, 2))
+    weights = random_weights(space, 3, rng)
+    signs = neurons([-1, 1], 3, rng)
+    order = space.random_permutations(rng)
+    net = nn.Sequential(SignedLinear(space, 1, 6), OddNorm(space, 6), SignedLinear(space, 6, 1))
+    net[2].bias.assign(rng.normal(size=net[2].bias.shape).astype(np.float32))
+
+    def result(of, layers=net):
+        return arrays(to_weights(space, layers(to_features(space, variables(of)))))
+
+    found = result(weights)
+    scale = max(1, *(np.abs(value).max() for value in found.values()))
+    flipped = result(flip(weights, signs))
+    assert distance(flip(found, signs), flipped) < 1e-5 * scale
+    assert distance(found, flipped) > 0.1
+    permuted = result(space.permute(weights, order))
+    assert distance(space.permute(found, order), permuted) < 1e-5 * scale
+    assert distance(found, permuted) > 0.1
+    plain = EquivariantLinear(space, 1, 1)  # knows permutations only
+    assert distance(flip(result(weights, plain), signs), result(flip(weights, signs), plain)) > 0.1
+    # every block counts: with the signs undone, all tensors reach all others
+    for name, value in weights.items():
+        other = result({**weights, name: value * 1.5})
+        assert all(np.abs(other[n] - found[n]).max() > 1e-4 for n in found), name
+
+
+@pytest.mark.parametrize("name", ["dwsnet-signed", "forward", "probes", "dwsnet"])
+def test_readers_of_sines_are_invariant(name):
+    """To permutations, signs and phases, as far as each promises."""
+    rng = RNG(3)
+    space, raw = sine_weights(8, rng)
+    moved = {
+        "permutations": space.permute(raw, space.random_permutations(rng)),
+        "signs": flip(raw, neurons([-1, 1], 8, rng)),
+        "phases": shift(raw, neurons([-1, 0, 1, 2], 8, rng), 30.0),
+    }
+    promised = {"dwsnet": 1, "dwsnet-signed": 2}.get(name, 3)
+    weights = Weights(space, raw, np.arange(8))
+    net = READERS[name](weights, 4, NetConfig(channels=6, states=9, probes=7), 1)
+
+    def read(values):
+        scaled = {n: (v - weights.mean[n]) / weights.deviation[n] for n, v in values.items()}
+        return net(to_features(space, variables(scaled))).numpy()
+
+    found = read(raw)
+    assert np.abs(found[0] - found[1]).max() > 1e-2
+    for number, other in enumerate(moved.values()):
+        difference = np.abs(read(other) - found).max()
+        assert difference < 1e-5 * max(1, np.abs(found).max()) or number >= promised
+        assert difference > 1e-3 or number < promised
+
+
+def test_probes_ask_the_field():
+    space, raw = sine_weights(3, RNG(4))
+    x = RNG(5).uniform(-1, 1, (2, 9)).astype(np.float32)
+    values = states(variables(raw), 30.0, jt.array(x)).numpy()
+    wanted = sirens(jt.array(x.T.copy()), 30.0, *variables(raw).values()).numpy()
+    np.testing.assert_allclose(values, wanted.transpose(0, 2, 1), atol=1e-5)
+    mixed = states(variables(raw), 30.0, jt.array(x), [jt.randn(9, 9)]).numpy()
+    assert np.abs(mixed - values).max() > 0.05
 
 
 # The fused ops and their twins
@@ -498,6 +619,177 @@ def test_the_face_has_what_it_says(tmp_path, monkeypatch, capsys):
     assert "[2,2,]" in capsys.readouterr().out
 
 
+# Zoos at the published size, and of others
+
+
+@pytest.fixture
+def whole_digits(tmp_path):
+    """A folder of idx files of 28 x 28 pixels: 36 pictures to train on, 6 to test on."""
+    folder = tmp_path / "digits"
+    folder.mkdir()
+    rng = RNG(0)
+    for kind, n, first in (("train", 36, 0), ("t10k", 6, 100)):
+        labels = np.arange(n) % 3
+        pixels = rng.integers(0, 60, (n, 28, 28)) + 60 * labels[:, None, None]
+        pixels[:, 0, 0] = first + np.arange(n)  # which it is
+        write_idx(folder / f"{kind}-images-idx3-ubyte.gz", pixels)
+        write_idx(folder / f"{kind}-labels-idx1-ubyte.gz", labels)
+    return folder
+
+
+def test_pictures_to_test_on_are_mixed_in(whole_digits):
+    pictures = load_split(whole_digits, 28)
+    number = np.round(pictures.pixels[:, 0, 0, 0] * 255)
+    assert len(pictures) == 42 and pictures.test.sum() == 6
+    assert np.array_equal(pictures.test, number >= 100)
+    assert sorted(number[~pictures.test]) == list(range(36))
+    assert [pictures.test[:n].sum() for n in (7, 14, 21)] == [1, 2, 3]
+    assert np.array_equal(number[pictures.test] % 100 % 3, pictures.labels[pictures.test])
+    (whole_digits / "train-images-idx3-ubyte.gz").unlink()
+    with pytest.raises(ValueError, match="no train-images-idx3-ubyte"):
+        load_split(whole_digits, 28)
+
+
+def test_the_published_size(whole_digits, tmp_path):
+    """Its own pictures to test on, in chunks as in one, and what scripts read."""
+    fit = FitConfig(steps=3)
+    config = weightspace.ClassifyConfig(
+        subject=str(whole_digits),
+        size=28,
+        models=("dwsnet", "forward", "probes"),
+        out=tmp_path / "out",
+        **{**TINY, "stock": StockConfig(fields=21, held_out=8, fit=fit)},
+    )
+    result = weightspace.main(config)
+    zoo = Zoo.load(tmp_path / "out" / "zoo.safetensors")
+    assert zoo.space == mlp_space((2, 32, 32, 1)) and zoo.test.sum() == 3
+    train, test = zoo.split(8)
+    assert len(train) == 18 and np.array_equal(test, np.flatnonzero(zoo.test))
+    for model in config.models:
+        assert {"accuracy", "parameters", "seconds", "asks_field"} <= result[model].keys()
+        assert result[model]["asks_field"] == (model == "probes")
+    assert result["weights"]["W2"]["deviation"] == pytest.approx(zoo.weights["W2"].std(), rel=1e-5)
+    with pytest.raises(ValueError, match="none to test on"):
+        replace(config.stock, fields=3).take(
+            tmp_path / "few", lambda: load_split(whole_digits, 28), ()
+        )
+    one = fit_zoo(load_split(whole_digits, 28), 9, fit, tmp_path / "one", progress=False)
+    assert np.array_equal(one.test, zoo.test[:9])
+
+
+def test_chunks_know_their_pictures_to_test_on(whole_digits, tmp_path, monkeypatch):
+    subject = load_split(whole_digits, 28)
+    monkeypatch.setattr(zoo_module, "CHUNK", 4)
+    zoo = fit_zoo(subject, 11, SMALL, tmp_path / "zoo", progress=False)
+    assert np.array_equal(zoo.test, subject.test[:11]) and 0 < zoo.test.sum() < 11
+    none = replace(zoo, test=np.zeros(11, np.uint8))
+    with pytest.raises(ValueError, match="none to train on or none to test on"):
+        none.split(3)
+
+
+def foreign_state(n, rng):
+    weights = siren_start((2, 5, 3, 1), n, 30.0, rng)
+    order = ("seq.10.weight", "seq.10.bias", "seq.2.weight", "seq.2.bias")  # 10 comes after 2
+    names = ("seq.0.weight", "seq.0.bias", *order[2:], *order[:2])
+    return weights, dict(zip(names, weights.values()))
+
+
+@pytest.mark.parametrize("suffix", [".npz", ".safetensors"])
+def test_zoos_of_others(tmp_path, suffix):
+    """In one file, in a folder with labels inside, and in one with a list as DWSNets has it."""
+    weights, state = foreign_state(6, RNG(0))
+    labels = np.arange(6) % 3
+
+    def write(path, values):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if suffix == ".npz":
+            np.savez(path.with_suffix(suffix), **values)
+        else:
+            save_file(
+                {n: np.ascontiguousarray(v) for n, v in values.items()}, path.with_suffix(suffix)
+            )
+
+    test = np.array([0, 0, 1, 0, 0, 1])
+    write(tmp_path / "all", {**state, "labels": labels, "test": test})
+    for n in range(6):
+        one = {name: value[n] for name, value in state.items()}
+        write(tmp_path / "inside" / f"{n}", {**one, "label": labels[n : n + 1]})
+        write(tmp_path / "listed" / f"{n}" / "model", one)
+    rows = {"train": [5, 0], "val": [3], "test": [1, 4]}
+    listed = {
+        part: {"path": [f"{n}/model.pth" for n in ns], "label": [str(labels[n]) for n in ns]}
+        for part, ns in rows.items()
+    }
+    (tmp_path / "listed" / "splits.json").write_text(json.dumps(listed))
+    order = [5, 0, 3, 1, 4]
+    for path, chosen, wanted in (
+        (tmp_path / f"all{suffix}", np.arange(6), test),
+        (tmp_path / "inside", np.arange(6), None),
+        (tmp_path / "listed", order, np.array([0, 0, 0, 1, 1])),
+    ):
+        zoo = load_foreign(path, 20.0)
+        assert distance(zoo.weights, {n: v[chosen] for n, v in weights.items()}) == 0
+        assert zoo.labels.tolist() == labels[chosen].tolist() and zoo.kind == "pictures"
+        assert zoo.config["omega"] == 20.0 and zoo.space == mlp_space((2, 5, 3, 1))
+        assert zoo.test is None if wanted is None else np.array_equal(zoo.test, wanted)
+    solid = siren_start((3, 4, 1), 2, 30.0, RNG(1))  # of three coordinates: no picture
+    write(tmp_path / "solid", {**solid, "labels": labels[:2]})
+    config = weightspace.ZooConfig(
+        import_=tmp_path / f"solid{suffix}", out=tmp_path / "solid", device=DEVICE
+    )
+    weightspace.main(config)
+    assert not (tmp_path / "solid" / "fields.png").exists()
+    out = tmp_path / "zoo"
+    result = weightspace.main(
+        weightspace.ZooConfig(import_=tmp_path / "inside", out=out, device=DEVICE)
+    )
+    assert (out / "fields.png").exists()
+    assert result["fields"] == 6 and "mean_unknown" not in result
+    saved = {"stock": StockConfig(zoo=out / "zoo.safetensors", held_out=2)}
+    read = weightspace.main(
+        weightspace.ClassifyConfig(models=("forward",), out=tmp_path / "out", **{**TINY, **saved})
+    )
+    assert 0 <= read["forward"]["accuracy"] <= 1
+
+
+def test_pickles_and_what_is_no_zoo_are_refused(tmp_path):
+    _, state = foreign_state(2, RNG(0))
+    labels = np.arange(2)
+    (tmp_path / "a.pth").write_bytes(b"x")
+    np.savez(tmp_path / "nameless.npz", **state)
+    np.savez(tmp_path / "broken.npz", labels=labels, **{**state, "seq.2.bias": np.zeros((2, 4))})
+    np.savez(tmp_path / "float.npz", labels=labels * 0.5, **state)
+    np.savez(tmp_path / "few.npz", labels=labels[:1], **state)
+    objects = np.array([{"a": 1}, None], dtype=object)
+    np.savez(tmp_path / "objects.npz", labels=objects, **state)
+    (tmp_path / "b.npz").write_bytes(b"not a zip")
+    (tmp_path / "c.safetensors").write_bytes(b"1234567890")
+    for name, kept in (("pickles", "1.pt"), ("empty", None), ("unlabelled", "1.npz")):
+        (tmp_path / name).mkdir()
+        if kept == "1.pt":
+            (tmp_path / name / kept).write_bytes(b"x")
+        elif kept:
+            np.savez(tmp_path / name / kept, **{n: v[0] for n, v in state.items()})
+    for name, words in {
+        "a.pth": "pickles can run any program",
+        "pickles": "1.pt: pickles can run any program",
+        "nowhere": "no such file or folder",
+        "empty": "no networks in this folder",
+        "unlabelled": "1.npz: has no entry `label`",
+        "nameless.npz": "no entry `labels`",
+        "broken.npz": "no MLP",
+        "float.npz": "labels must be whole numbers",
+        "few.npz": "its tensors are not those",
+        "objects.npz": "cannot be read",
+        "b.npz": "cannot be read",
+        "c.safetensors": "cannot be read",
+    }.items():
+        with pytest.raises(ValueError, match=words) as raised:
+            load_foreign(tmp_path / name, 30.0)
+        assert str(raised.value).startswith(str(tmp_path / name))
+        assert "\n" not in str(raised.value)
+
+
 # Learning from weights
 
 
@@ -619,7 +911,7 @@ def test_moved_fields_are_trained_on():
     raw = views.raw(known, RNG(0))
     signless = moved(plain.raw(known), *random_moves(20, 2, 90.0, 0.2, 0.25, RNG(0)))
     assert (
-        distance(canonical_signs(raw), raw) == 0
+        distance(canonical(raw, 30.0), raw) < 1e-6
         and (raw["W1"][:, :, 0] >= 0).all()
         and (raw["W3"].sum(1) >= 0).all()
     )
@@ -635,7 +927,7 @@ def test_moved_fields_are_trained_on():
 
 
 def test_held_out_fields_are_not_trained_on(sines):
-    train, test = split(30, 6, 0)
+    train, test = sines.split(6)
     assert sorted([*train, *test]) == list(range(30)) and len(test) == 6
     task = ReadTask(Weights(sines.space, sines.weights, train), sines.labels[:, 1:], train, test)
     seen = np.concatenate([task.sample(step, 8)["labels"].numpy() for step in range(3)])
@@ -667,7 +959,8 @@ def test_alignment_undoes_permutations():
 def test_every_model_reads_weights(name):
     space = mlp_space((2, 5, 7, 1))
     features = to_features(space, variables(random_weights(space, 3, RNG(0))))
-    net = READERS[name](space, 4, NetConfig(channels=6, depth=3, width=16), 1)
+    weights = Weights(space, random_weights(space, 3, RNG(0)), np.arange(3))
+    net = READERS[name](weights, 4, NetConfig(channels=6, depth=3, width=16, states=9, probes=7), 1)
     found = net(features)
     assert found.shape == [3, 4]
     gradients = jt.grad((found * jt.randn(3, 4)).sum(), net.parameters())
@@ -691,7 +984,7 @@ class Known:
 
 
 def test_reading_is_scored(sines):
-    train, test = split(30, 10, 0)
+    train, test = sines.split(10)
     w = Weights(sines.space, sines.weights, train)
     values = ReadTask(w, sines.labels[:, 1:], train, test)
     assert values.evaluate(Known(lambda f: np.zeros((f[0].shape[0], 1), np.float32)))[
@@ -705,7 +998,7 @@ def test_reading_is_scored(sines):
 
 
 def test_contrast_is_simclrs_loss(sines):
-    train, test = split(30, 10, 0)
+    train, test = sines.split(10)
     task = EmbedTask(
         Weights(sines.space, sines.weights, train, ViewConfig(noise=0.2)), sines.labels, train, test
     )
@@ -732,7 +1025,7 @@ def test_values_of_fields(sines):
     np.testing.assert_allclose(
         field_values(raw, x, 30.0)[:, 0], everywhere[np.arange(6), np.arange(6), 0], atol=1e-5
     )
-    train, test = split(30, 10, 0)
+    train, test = sines.split(10)
     task = ForwardTask(Weights(sines.space, sines.weights, train), 30.0, 1, train, test)
     features = task._features(test, np.full((10, 1), 0.25, np.float32))
     assert features[0].shape == [10, 6, 2] and (features[0].numpy()[..., 1] == 0.25).all()
@@ -872,7 +1165,7 @@ def test_corruption_mirrors_and_changes_colours(monkeypatch):
 # The app
 
 FIT = FitConfig(hidden=(5, 5), steps=10)
-STOCK = weightspace.StockConfig(fields=24, held_out=8, fit=FIT)
+STOCK = StockConfig(fields=24, held_out=8, fit=FIT)
 STUDY = StudyConfig(
     seeds=1,
     net=NetConfig(channels=6, depth=3, width=16),
@@ -1135,6 +1428,18 @@ WRONG = {
     "no pictures to fit to": (["adapt", "--pictures", "0"], "--pictures must be at least 1"),
     "too much colour": (["adapt-cifar", "--jitter", "1.5"], "--jitter"),
     "no channels": (["regress", "--net.channels", "0"], "--net.channels must be at least 1"),
+    "pickles of others": (["zoo", "--import", "{tmp}/other.pth"], "pickles can run any program"),
+    "nothing to import": (["zoo", "--import", "nowhere"], "nowhere: no such file or folder"),
+    "another size": (["zoo", "--subject", "{digits}", "--size", "27"], "--size"),
+    "import and fit": (["zoo", "--import", "{tmp}", "--fields", "9"], "leave out --fields"),
+    "sines of a size": (["zoo", "--size", "28"], "--size 28 needs a --subject of pictures"),
+    "cut at full size": (
+        ["classify", "--size", "28", "--crop", "0"],
+        "leave out --side",
+    ),
+    "forward through grids": (["classify", "--kind", "mulfa", "--models", "forward"], "not grids"),
+    "no points": (["classify", "--net.probes", "0"], "--net.probes must be at least 1"),
+    "no states": (["classify", "--net.states", "0"], "--net.states must be at least 1"),
     "no steps": (["zoo", "--fit.steps", "0"], "--fit.steps must be at least 1"),
 }
 
@@ -1145,6 +1450,7 @@ def test_a_user_error_is_one_line_and_exit_code_2(
 ):
     checkpoint.save(tmp_path / "other.safetensors", {"a": np.zeros(2, np.float32)}, {})
     pictures_zoo(2).save(tmp_path / "pictures.safetensors")
+    (tmp_path / "other.pth").write_bytes(b"")
     arguments = [a.format(tmp=tmp_path, digits=digits) for a in arguments]
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "argv", ["weightspace.py", *arguments])

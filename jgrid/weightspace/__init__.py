@@ -15,15 +15,20 @@ a weight tensor is hidden (it has a name, and may be permuted) or free."""
 from jgrid.weightspace.adapt import AdaptTask
 from jgrid.weightspace.baselines import FlatMLP, align
 from jgrid.weightspace.classifiers import Classifiers
+from jgrid.weightspace.fits import FitConfig
+from jgrid.weightspace.foreign import load_foreign
+from jgrid.weightspace.forward import ForwardReader, Probes
 from jgrid.weightspace.grids import GridPictures
 from jgrid.weightspace.layers import DWSNet, Equivariant, EquivariantLinear
 from jgrid.weightspace.models import NetConfig
+from jgrid.weightspace.signed import SignedDWSNet, SignedLinear
 from jgrid.weightspace.space import WeightSpace, cnn_space, mlp_space
 from jgrid.weightspace.study import StudyConfig, train_seeds
-from jgrid.weightspace.subjects import Pictures, Sines, load_pictures
+from jgrid.weightspace.subjects import Pictures, Sines, load_pictures, load_split
+from jgrid.weightspace.symmetry import canonical
 from jgrid.weightspace.tasks import EmbedTask, ForwardTask, ReadTask
 from jgrid.weightspace.weights import ViewConfig, Weights, zoo_weights
-from jgrid.weightspace.zoo import AbstractSubject, FitConfig, Zoo, fit_zoo
+from jgrid.weightspace.zoo import AbstractSubject, Zoo, fit_zoo
 
 __all__ = [
     "AbstractSubject",
@@ -35,11 +40,15 @@ __all__ = [
     "EquivariantLinear",
     "FitConfig",
     "FlatMLP",
+    "ForwardReader",
     "ForwardTask",
     "GridPictures",
     "NetConfig",
     "Pictures",
+    "Probes",
     "ReadTask",
+    "SignedDWSNet",
+    "SignedLinear",
     "Sines",
     "StudyConfig",
     "ViewConfig",
@@ -47,9 +56,12 @@ __all__ = [
     "Weights",
     "Zoo",
     "align",
+    "canonical",
     "cnn_space",
     "fit_zoo",
+    "load_foreign",
     "load_pictures",
+    "load_split",
     "mlp_space",
     "train_seeds",
     "zoo_weights",

@@ -1,17 +1,9 @@
 """Zoos of picture classifiers: MLPs on pixels, and convolutional networks."""
 
+from jgrid.weightspace.fits import Advance, FitConfig, relu_networks, train
 from jgrid.weightspace.space import WeightSpace, cnn_space, mlp_space
 from jgrid.weightspace.subjects import Pictures
-from jgrid.weightspace.zoo import (
-    CHUNK,
-    AbstractSubject,
-    Advance,
-    FitConfig,
-    Fitted,
-    Zoo,
-    relu_networks,
-    train,
-)
+from jgrid.weightspace.zoo import CHUNK, AbstractSubject, Fitted, Zoo
 
 import jittor as jt
 import numpy as np

@@ -15,9 +15,18 @@ SHOWN = 12  # fields of a zoo
 SIDE = 60  # pixels a field of a picture is rendered with
 
 
+def can_draw(zoo: Zoo) -> bool:
+    """Whether a zoo's networks are waves of a line, or grey or coloured pictures."""
+    if zoo.config["activation"] != "sine":
+        return False
+    inputs = zoo.weights["W1"].shape[2]
+    last = f"b{len(zoo.weights) // 2}"
+    return inputs == 1 or (inputs == 2 and zoo.weights[last].shape[1] in (1, 3))
+
+
 def fields(zoo: Zoo) -> Figure:
     """The first fields of a zoo of sine networks, each at more points than it was fitted at, with
-    its PSNR."""
+    its PSNR where that is known."""
     n = min(SHOWN, len(zoo.quality))
     parameters = [jt.array(zoo.weights[name][:n]) for name, _ in zoo.space.tensors]
     figure, axes = subplots(2, (n + 1) // 2, 1.6, 1.8)
@@ -36,8 +45,9 @@ def fields(zoo: Zoo) -> Figure:
             )
     for ax in axes.flat:
         ax.set(xticks=[], yticks=[])
-    for ax, psnr in zip(axes.flat, zoo.quality):
-        ax.set_title(f"{psnr:.1f} dB", fontsize=8)
+    if zoo.config["quality"] == "psnr":
+        for ax, psnr in zip(axes.flat, zoo.quality):
+            ax.set_title(f"{psnr:.1f} dB", fontsize=8)
     return figure
 
 

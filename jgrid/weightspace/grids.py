@@ -5,17 +5,10 @@ from collections.abc import Sequence
 
 from jgrid.index import GridIndex
 from jgrid.kernel import MulFAKernel
+from jgrid.weightspace.fits import Advance, FitConfig, psnr, relu_networks, train
 from jgrid.weightspace.space import WeightSpace, mlp_space
 from jgrid.weightspace.subjects import Pictures
-from jgrid.weightspace.zoo import (
-    AbstractSubject,
-    Advance,
-    FitConfig,
-    Fitted,
-    psnr,
-    relu_networks,
-    train,
-)
+from jgrid.weightspace.zoo import AbstractSubject, Fitted
 
 import jittor as jt
 import numpy as np
@@ -53,6 +46,7 @@ class GridPictures(AbstractSubject):
         self.config = {**pictures.config, "kind": "grids", "cells": cells, "channels": channels}
         self.pictures = pictures
         self.most = len(pictures)
+        self.test = pictures.test
         self.channels = channels
         self.index = GridIndex(2, [cells])
         self.basis = basis_values(self.index, (pictures.points + 1) / 2)

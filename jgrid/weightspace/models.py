@@ -5,12 +5,17 @@ from typing import Annotated
 from jgrid.config import Count, Positive, Share, Weight, config
 from jgrid.weightspace.adapt import FlatWeights
 from jgrid.weightspace.baselines import FlatMLP, RowEncoder, RowTransformer
+from jgrid.weightspace.forward import ForwardReader, Probes
 from jgrid.weightspace.layers import DWSNet, Equivariant
+from jgrid.weightspace.signed import SignedDWSNet
 from jgrid.weightspace.space import WeightSpace
+from jgrid.weightspace.weights import Weights
 
 from annotated_types import Interval
 from jittor import nn
 from typing_extensions import Literal
+
+LEARN_FAST = {"dwsnet", "dwsnet-signed", "forward", "probes"}
 
 
 @config
@@ -26,9 +31,14 @@ class NetConfig:
     dropout: Share = 0.0
     """Of its features."""
     lr: Positive = 3e-3
-    """Its learning rate."""
+    """Learning rate of the DWSNets, the forward reader and the probes."""
+    states: Count = 128
+    """Features of a neuron in the forward reader."""
+    probes: Count = 64
+    """Points at which `probes` asks a field."""
     width: Count = 256
-    """Neurons of each of the two hidden layers of the flat MLP."""
+    """Neurons of each of the two hidden layers of the flat MLP, and of the hidden layer behind the
+    forward reader and the probes."""
     lr_baselines: Positive = 1e-3
     """Learning rate of all others."""
     weight_decay: Weight = 0.0
@@ -36,23 +46,35 @@ class NetConfig:
 
     def rate(self, model: str) -> float:
         """The learning rate of a model."""
-        return self.lr if model == "dwsnet" else self.lr_baselines
+        return self.lr if model in LEARN_FAST else self.lr_baselines
 
 
-def _dwsnet(space: WeightSpace, n_out: int, net: NetConfig, c_in: int) -> nn.Module:
-    return DWSNet(space, n_out, net.channels, net.depth, c_in, net.pool, net.dropout)
+def _dwsnet(weights: Weights, n_out: int, net: NetConfig, c_in: int) -> nn.Module:
+    return DWSNet(weights.space, n_out, net.channels, net.depth, c_in, net.pool, net.dropout)
 
 
-def _flat(space: WeightSpace, n_out: int, net: NetConfig, c_in: int) -> nn.Module:
-    return FlatMLP(space, n_out, net.width, c_in=c_in)
+def _signed(weights: Weights, n_out: int, net: NetConfig, c_in: int) -> nn.Module:
+    return SignedDWSNet(weights, n_out, net.channels, net.depth)
 
 
-def _row_encoder(space: WeightSpace, n_out: int, net: NetConfig, c_in: int) -> nn.Module:
-    return RowEncoder(space, n_out)
+def _forward(weights: Weights, n_out: int, net: NetConfig, c_in: int) -> nn.Module:
+    return ForwardReader(weights, n_out, net.states, net.width)
 
 
-def _row_transformer(space: WeightSpace, n_out: int, net: NetConfig, c_in: int) -> nn.Module:
-    return RowTransformer(space, n_out)
+def _probes(weights: Weights, n_out: int, net: NetConfig, c_in: int) -> nn.Module:
+    return Probes(weights, n_out, net.probes, net.width)
+
+
+def _flat(weights: Weights, n_out: int, net: NetConfig, c_in: int) -> nn.Module:
+    return FlatMLP(weights.space, n_out, net.width, c_in=c_in)
+
+
+def _row_encoder(weights: Weights, n_out: int, net: NetConfig, c_in: int) -> nn.Module:
+    return RowEncoder(weights.space, n_out)
+
+
+def _row_transformer(weights: Weights, n_out: int, net: NetConfig, c_in: int) -> nn.Module:
+    return RowTransformer(weights.space, n_out)
 
 
 def _equivariant(space: WeightSpace, net: NetConfig) -> nn.Module:
@@ -63,9 +85,12 @@ def _flat_weights(space: WeightSpace, net: NetConfig) -> nn.Module:
     return FlatWeights(space, net.width)
 
 
-# from weights with c_in features each to n_out numbers: build(space, n_out, net, c_in)
+# from weights with c_in features each to n_out numbers: build(weights, n_out, net, c_in)
 READERS = {
     "dwsnet": _dwsnet,
+    "dwsnet-signed": _signed,
+    "forward": _forward,
+    "probes": _probes,
     "mlp": _flat,
     "mlp-permuted": _flat,
     "mlp-aligned": _flat,
@@ -73,5 +98,8 @@ READERS = {
     "transformer": _row_transformer,
 }
 OF_ROWS = {"inr2vec", "transformer"}  # they read the neurons of an MLP one by one
+OF_SINES = {"dwsnet-signed", "forward", "probes"}  # they know what a neuron of a SIREN does
+KNOW_ALL_SIGNS = {"forward", "probes"}  # and all phases: a canonical form would be for nothing
+ASK_THE_FIELD = {"probes"}  # they see values of the field, the others its weights alone
 # from weights to weights: build(space, net)
 EDITORS = {"dwsnet": _equivariant, "mlp": _flat_weights}

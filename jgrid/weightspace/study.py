@@ -51,7 +51,7 @@ class Studied(NamedTuple):
     seed."""
 
     results: dict[str, Any]
-    task: AbstractTask
+    task: Any  # an AbstractTask, with what only its job knows of it
     learner: Learner
 
 

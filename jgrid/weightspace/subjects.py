@@ -3,14 +3,15 @@
 import os
 import zlib
 from pathlib import Path
-from typing import Annotated, Union
+from typing import Annotated, Optional, Union
 
 from jgrid import picture
 from jgrid.config import HUGE, ArgumentError, Count, Weight, config
 from jgrid.image.files import check_pixels, load_image
 from jgrid.labelled import load_labelled, read_idx
+from jgrid.weightspace.fits import Advance, FitConfig, fit_sirens
 from jgrid.weightspace.space import WeightSpace, mlp_space
-from jgrid.weightspace.zoo import AbstractSubject, Advance, FitConfig, Fitted, fit_sirens
+from jgrid.weightspace.zoo import AbstractSubject, Fitted
 
 import numpy as np
 from annotated_types import Interval
@@ -88,17 +89,26 @@ class Sines(AbstractSubject):
 
 class Pictures(AbstractSubject):
     """Pictures (F, side, side, C) in [0, 1] as fields of (x, y) in [-1, 1]; targets are values -
-    0.5. Labels (F,): classes."""
+    0.5. Labels (F,): classes. test (F,): which of them are to test on."""
 
     activation = "sine"
     quality = "psnr"
 
-    def __init__(self, pixels: np.ndarray, labels: np.ndarray, name: str):
+    def __init__(
+        self,
+        pixels: np.ndarray,
+        labels: np.ndarray,
+        name: str,
+        test: Optional[np.ndarray] = None,
+    ):
         # so that a zoo of other pictures is told apart
         crc = zlib.crc32(labels.tobytes(), zlib.crc32(pixels.tobytes()))
-        self.config = {"kind": "pictures", "name": name, "side": pixels.shape[1], "crc": crc}
+        self.config: dict = {"kind": "pictures", "name": name, "side": pixels.shape[1], "crc": crc}
         self.pixels = pixels
+        if test is not None:
+            self.config["test"] = int(test.sum())
         self.labels = labels
+        self.test = test
         self.most = len(pixels)
         line = np.linspace(-1, 1, pixels.shape[1], dtype=np.float32)
         self.points = np.stack(np.meshgrid(line, line), axis=-1).reshape(-1, 2)
@@ -152,6 +162,27 @@ def load_pictures(path: Union[str, os.PathLike], side: int, crop: int = 0) -> Pi
     if path.is_dir():
         return _load_folder(path, side, crop)
     return _load_idx(path, side, crop)
+
+
+def load_split(path: Union[str, os.PathLike], side: int, crop: int = 0) -> Pictures:
+    """All pictures of a folder of idx files, `train-...` and those to test on, `t10k-...`.
+
+    They are mixed such that any first part of them has both in the same shares. Else as
+    `load_pictures`."""
+    parts = []
+    for kind in ("train", "t10k"):
+        files = sorted(Path(path).glob(f"{kind}-images-idx3-ubyte*"))
+        if not files:
+            raise ValueError(f"{path}: no {kind}-images-idx3-ubyte in this folder")
+        parts.append(_load_idx(files[-1], side, crop))
+    place = np.concatenate([(np.arange(len(part)) + 0.5) / len(part) for part in parts])
+    order = np.argsort(place, kind="stable")
+    return Pictures(
+        np.concatenate([part.pixels for part in parts])[order],
+        np.concatenate([part.labels for part in parts])[order],
+        Path(path).name,
+        order >= len(parts[0]),
+    )
 
 
 def _load_cifar(path: Path, side: int, crop: int) -> Pictures:

@@ -260,10 +260,3 @@ def outputs(
         ]
     model.train()
     return np.concatenate(found)
-
-
-def split(n: int, held_out: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """(fields to train on, held-out fields): sorted numbers below n, `held_out` of them held out at
-    random."""
-    order = np.random.default_rng(seed).permutation(n)
-    return np.sort(order[held_out:]), np.sort(order[:held_out])

@@ -7,8 +7,9 @@ from typing import Annotated, Optional
 from jgrid.config import Share, Weight, config
 from jgrid.weightspace.baselines import align
 from jgrid.weightspace.grids import PARTS
-from jgrid.weightspace.layers import to_features
+from jgrid.weightspace.layers import to_features, to_weights
 from jgrid.weightspace.space import WeightSpace
+from jgrid.weightspace.symmetry import canonical
 from jgrid.weightspace.zoo import Zoo
 
 import jittor as jt
@@ -28,8 +29,8 @@ class ViewConfig:
     """By a random element of the group."""
     signs: Literal["canonical", "vary", "keep"] = "keep"
     """Of neurons whose function is odd, as sines are: a neuron's row and bias may be negated with
-    its column in the next layer. Those of `canonical_signs`, in evaluation too; random ones; or as
-    they are."""
+    its column in the next layer. Those of `symmetry.canonical`, with its phases, in evaluation too;
+    random ones; or as they are."""
     noise: Weight = 0.0
     """Deviation of normal noise, in the weights' own."""
     drop: Share = 0.0
@@ -49,7 +50,7 @@ class Weights:
     """Weights of a zoo, {name: (F, *sizes)}, standardised with one mean and deviation per tensor
     (per entry would not be equivariant), and varied as `views` says.
 
-    The statistics are of the fields `known`, those that are trained on.
+    The statistics are of the fields `known`, those that are trained on. omega: the sines' own.
     """
 
     def __init__(
@@ -58,9 +59,11 @@ class Weights:
         weights: dict[str, np.ndarray],
         known: np.ndarray,
         views: ViewConfig = AS_THEY_ARE,
+        omega: float = 30.0,
     ):
         self.space = space
-        self.weights = canonical_signs(weights) if views.signs == "canonical" else weights
+        self.omega = omega
+        self.weights = canonical(weights, omega) if views.signs == "canonical" else weights
         self.views = views
         self.mean = {name: float(value[known].mean()) for name, value in self.weights.items()}
         self.deviation = {
@@ -80,9 +83,9 @@ class Weights:
             dim = chosen["W1"].shape[2]
             moves = random_moves(len(index), dim, views.turn, views.scale, views.shift, rng)
             chosen = moved(chosen, *moves)
-            # the rule of the first layer looks at its weights
+            # the rules of the first layer look at its weights and biases
             if views.signs == "canonical":
-                chosen = canonical_signs(chosen)
+                chosen = canonical(chosen, self.omega)
         if views.permute or views.signs == "vary":
             self._vary(chosen, len(index), rng)
         return chosen
@@ -102,6 +105,13 @@ class Weights:
                 value = value * (rng.random(value.shape, np.float32) >= views.drop)
             scaled[name] = jt.array(value.astype(np.float32)).stop_grad()
         return to_features(self.space, scaled)
+
+    def unscaled(self, features: list[jt.Var]) -> dict[str, jt.Var]:
+        """The inverse of `features`: {name: (B, *sizes)} as the fields have them."""
+        return {
+            name: value * self.deviation[name] + self.mean[name]
+            for name, value in to_weights(self.space, features).items()
+        }
 
     def _vary(self, chosen: dict[str, np.ndarray], n: int, rng: np.random.Generator) -> None:
         """Permute the neurons of n fields in place, or change their signs, as `views` says."""
@@ -141,28 +151,11 @@ def zoo_weights(
     values = {key: zoo.weights[key] for key, _ in space.tensors}
     if zoo.config["activation"] != "sine":
         views = replace(views, signs="keep")
+    omega = zoo.config["omega"]
     if aligned:
-        values = canonical_signs(values) if views.signs == "canonical" else values
+        values = canonical(values, omega) if views.signs == "canonical" else values
         values = align(space, values, {key: value[known[0]] for key, value in values.items()})
-    return Weights(space, values, known, views)
-
-
-def canonical_signs(weights: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """The same fields with one of the 2^neurons choices of signs, sin(-u) = -sin(u): {name: (F,
-    *sizes)} of MLPs of sines.
-
-    A neuron of the first layer gets the sign that makes its weight of the first input positive,
-    those of later layers the sign that makes the sum of their outgoing weights positive, from the
-    last layer to the first. Every neuron's sign depends on the others' only through sums, so that
-    permutations commute with it."""
-    weights = dict(weights)
-    for m in range(len(weights) // 2 - 1, 0, -1):
-        decisive = weights["W1"][:, :, 0] if m == 1 else weights[f"W{m + 1}"].sum(1)
-        sign = np.where(decisive < 0, np.float32(-1), np.float32(1))
-        weights[f"W{m}"] = weights[f"W{m}"] * sign[:, :, None]
-        weights[f"b{m}"] = weights[f"b{m}"] * sign
-        weights[f"W{m + 1}"] = weights[f"W{m + 1}"] * sign[:, None]
-    return weights
+    return Weights(space, values, known, views, omega)
 
 
 def random_moves(

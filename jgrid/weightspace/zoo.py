@@ -7,17 +7,14 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated, Any, Callable, Optional, Union
+from typing import Any, Optional, Union
 
 from jgrid import checkpoint, memory
-from jgrid.config import MOST, ArgumentError, Count, Positive, config
-from jgrid.ops.siren import fused_siren_errors
+from jgrid.config import ArgumentError
+from jgrid.weightspace.fits import Advance, FitConfig
 from jgrid.weightspace.space import WeightSpace
 
-import jittor as jt
 import numpy as np
-from annotated_types import Interval
-from jittor import nn
 from numpy.random import Generator
 from tqdm import tqdm
 
@@ -27,31 +24,6 @@ CHUNK = 1000
 
 # of F networks: weights {name: (F, *sizes)}, labels (F,) or (F, n), quality (F,)
 Fitted = tuple[dict[str, np.ndarray], np.ndarray, np.ndarray]
-Advance = Callable[[], Any]  # called after each step
-
-
-@config
-class FitConfig:
-    """How the fields of a zoo are fitted: full-batch Adam on all points, the learning rate falling
-    to zero by a cosine."""
-
-    hidden: tuple[Annotated[int, Interval(ge=1, le=2**14)], ...] = (16, 16)
-    """Neurons of each hidden layer."""
-    omega: Positive = 30.0
-    """Frequency of the sines."""
-    steps: Count = 300
-    """Steps of Adam."""
-    lr: Positive = 1e-2
-    """Learning rate at the start."""
-    seed: Annotated[int, Interval(ge=0, le=MOST)] = 0
-    """Of the fields' weights at the start, and of the subjects where they are drawn."""
-    shared_start: bool = False
-    """Start all fields from the same weights: a negative control, in which a plain MLP can compare
-    weight by weight."""
-
-    def check(self) -> None:
-        if not self.hidden:
-            raise ArgumentError("hidden", "needs one layer at least")
 
 
 class AbstractSubject(ABC):
@@ -59,13 +31,15 @@ class AbstractSubject(ABC):
 
     config: what tells this subject from others, JSON-able; activation: "sine" or "relu"; quality:
     the name of what `fit` measures, "psnr" or "accuracy"; most: how many networks there can be, or
-    None where more can always be drawn.
+    None where more can always be drawn; test: of each whether it is one to test on, where the
+    subject says so.
     """
 
     config: dict[str, Any]
     activation: str
     quality: str
     most: Optional[int] = None
+    test: Optional[np.ndarray] = None
 
     @property
     def together(self) -> int:
@@ -90,12 +64,15 @@ class Zoo:
 
     quality: of fields the PSNR, -10 log10 of the fit's mean squared error; of classifiers their
     accuracy. config holds `space`, `activation` ("sine" or "relu"), `omega`, `quality` ("psnr" or
-    "accuracy"), `made` (subject and fit) and `seconds` of fitting."""
+    "accuracy"), `made` (subject and fit) and `seconds` of fitting. Fields that were imported have
+    the quality "unknown", 0. test (F,): 1 of networks that their subject has to test on, 0 of
+    others."""
 
     weights: dict[str, np.ndarray]
     labels: np.ndarray
     quality: np.ndarray
     config: dict[str, Any]
+    test: Optional[np.ndarray] = None
 
     def __len__(self) -> int:
         return len(self.quality)
@@ -114,9 +91,46 @@ class Zoo:
             return "grids"
         return "pictures" if self.labels.ndim == 1 else "sines"
 
+    def split(self, held_out: int) -> tuple[np.ndarray, np.ndarray]:
+        """`divide` of the zoo's networks."""
+        return divide(len(self), held_out, self.test)
+
+    def spread(self) -> dict[str, dict[str, float]]:
+        """{tensor: {"mean", "deviation"}} of the weights of all networks."""
+        return {
+            name: {"mean": float(value.mean()), "deviation": float(value.std())}
+            for name, value in self.weights.items()
+        }
+
     def save(self, path: Union[str, os.PathLike]) -> None:
         tensors = {**self.weights, "labels": self.labels, "quality": self.quality}
+        if self.test is not None:
+            tensors["test"] = self.test
         checkpoint.save(path, tensors, self.config)
+
+    def check(self) -> None:
+        """ValueError, or what else reading a broken file raises, where this is no zoo."""
+        n = len(self.quality)
+        shapes = {name: (n, *(size for _, size in axes)) for name, axes in self.space.tensors}
+        found = {name: value.shape for name, value in self.weights.items()}
+        if found != shapes or len(self.labels) != n or self.quality.ndim != 1:
+            raise ValueError(f"its tensors are not those of {n} networks of its space")
+        for name, value in {"labels": self.labels, "quality": self.quality, **self.weights}.items():
+            numbers = np.issubdtype(value.dtype, np.number)
+            if not numbers or not np.isfinite(value).all() or not len(value):
+                raise ValueError(f"{name} is empty or has values that are no finite numbers")
+        if self.test is not None and (
+            self.test.shape != (n,) or set(np.unique(self.test)) - {0, 1}
+        ):
+            raise ValueError("test has not a 0 or 1 for each network")
+        activations = ("sine", "relu")
+        qualities = ("psnr", "accuracy", "unknown")
+        if self.config["activation"] not in activations or self.config["quality"] not in qualities:
+            raise ValueError("its activation or its quality is unknown")
+        for name in ("omega", "seconds"):
+            value = self.config[name]
+            if not isinstance(value, (int, float)) or not 0 <= value < 1e30:
+                raise ValueError(f"{name} is no number")
 
     @staticmethod
     def load(path: Union[str, os.PathLike]) -> "Zoo":
@@ -125,8 +139,9 @@ class Zoo:
         try:
             labels = tensors.pop("labels")
             quality = tensors.pop("quality")
-            zoo = Zoo(tensors, labels, quality, config)
-            _check(zoo)
+            test = tensors.pop("test", None)
+            zoo = Zoo(tensors, labels, quality, config, test)
+            zoo.check()
         except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
             raise ValueError(f"{path}: not a zoo ({error})") from None
         return zoo
@@ -146,7 +161,30 @@ class Zoo:
         }
         seconds = sum(zoo.config["seconds"] for zoo in zoos)
         config = {**zoos[0].config, "made": made, "seconds": seconds}
-        return Zoo(weights, labels, quality, config)
+        test = None
+        if zoos[0].test is not None:
+            test = np.concatenate([zoo.test for zoo in zoos])
+        return Zoo(weights, labels, quality, config, test)
+
+
+def divide(
+    n: int, held_out: int, test: Optional[np.ndarray] = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """(networks to train on, networks to test on) of the first n: sorted numbers.
+
+    test: which of them are to test on; None: `held_out` of them at random, always the same.
+    ArgumentError where one of the two is empty."""
+    if test is not None:
+        test = test[:n].astype(bool)
+        if test.all() or not test.any():
+            raise ArgumentError("fields", f"has none to train on or none to test on: {n} are few")
+        return np.flatnonzero(~test), np.flatnonzero(test)
+    if held_out >= n:
+        raise ArgumentError(
+            "held_out", f"must be less than the number of networks, {n}, got {held_out}"
+        )
+    order = np.random.default_rng(0).permutation(n)
+    return np.sort(order[held_out:]), np.sort(order[:held_out])
 
 
 def fit_zoo(
@@ -191,88 +229,6 @@ def fit_zoo(
     return zoo
 
 
-def fit_sirens(
-    x: np.ndarray,
-    targets: np.ndarray,
-    config: FitConfig,
-    rng: Generator,
-    advance: Advance = lambda: None,
-) -> tuple[dict[str, np.ndarray], np.ndarray]:
-    """Fit one SIREN to each target: x (N, D) in [-1, 1], targets (F, N, C) -> weights {name: (F,
-    *sizes)}, PSNR (F,).
-
-    advance() is called after every step.
-    """
-    widths = (x.shape[1], *config.hidden, targets.shape[2])
-    if config.shared_start:
-        rng = np.random.default_rng(config.seed)
-    start = siren_start(widths, len(targets), config.omega, rng, config.shared_start)
-    parameters = [jt.array(value) for value in start.values()]
-    points = jt.array(x).stop_grad()
-    values = jt.array(targets).stop_grad()
-
-    def errors() -> jt.Var:
-        return fused_siren_errors(points, values, config.omega, *parameters)
-
-    train(errors, parameters, config, advance)
-    return {name: p.numpy() for name, p in zip(start, parameters)}, psnr(errors())
-
-
-def siren_start(
-    widths: Sequence[int],
-    fields: int,
-    omega: float,
-    rng: Generator,
-    shared: bool = False,
-) -> dict[str, np.ndarray]:
-    """Weights uniform in +-sqrt(6 / d_in) / omega, the last layer's in +-1 / sqrt(d_in); biases
-    zero: {name: (F, *sizes)}.
-
-    Every field draws its own, or all share one draw.
-    """
-    weights = {}
-    for m, (a, b) in enumerate(zip(widths[:-1], widths[1:]), 1):
-        bound = 1 / np.sqrt(a) if m == len(widths) - 1 else np.sqrt(6 / a) / omega
-        drawn = rng.uniform(-bound, bound, (1 if shared else fields, b, a))
-        weights[f"W{m}"] = np.broadcast_to(drawn, (fields, b, a)).astype(np.float32)
-        weights[f"b{m}"] = np.zeros((fields, b), np.float32)
-    return weights
-
-
-def relu_networks(x: jt.Var, *weights_and_biases: jt.Var) -> jt.Var:
-    """F ReLU MLPs, each on points of its own: x (F, N, D), W_l (F, n_{l+1}, n_l), b_l (F, n_{l+1})
-    -> (F, N, n_L)."""
-    z = x
-    for i in range(0, len(weights_and_biases), 2):
-        weight, bias = weights_and_biases[i : i + 2]
-        z = jt.matmul(z, weight.transpose(0, 2, 1)) + bias.unsqueeze(1)
-        if i + 2 < len(weights_and_biases):
-            z = nn.relu(z)
-    return z
-
-
-def train(
-    errors: Callable[[], jt.Var],
-    parameters: list[jt.Var],
-    config: FitConfig,
-    advance: Advance,
-) -> None:
-    """Full-batch Adam on the sum of errors(), the learning rate falling to zero by a cosine;
-    advance() is called after every step."""
-    optimizer = jt.optim.Adam(parameters, config.lr)
-    for step in range(config.steps):
-        optimizer.lr = config.lr * 0.5 * (1 + np.cos(np.pi * step / config.steps))
-        optimizer.step(errors().sum())
-        if step % 10 == 9:
-            jt.sync_all(True)  # so that the progress shown is true
-        advance()
-
-
-def psnr(errors: jt.Var) -> np.ndarray:
-    """-10 log10 of mean squared errors (F,), at most 120 dB."""
-    return -10 * np.log10(np.maximum(errors.numpy(), 1e-12))
-
-
 def _require_memory(subject: AbstractSubject, fields: int, config: FitConfig) -> None:
     dim = subject.space(config).dim
     together = min(fields, subject.together)
@@ -311,44 +267,24 @@ def _fit_chunk(
     rng = np.random.default_rng([config.seed, first])
     weights, labels, quality = subject.fit(first, made["last"], config, rng, advance)
     about = {
-        "space": _space_to_list(subject.space(config)),
+        "space": space_to_list(subject.space(config)),
         "activation": subject.activation,
         "omega": config.omega,
         "quality": subject.quality,
         "made": made,
         "seconds": time.time() - started,
     }
-    return Zoo(weights, labels, quality, about)
+    test = None if subject.test is None else subject.test[first : made["last"]].astype(np.uint8)
+    return Zoo(weights, labels, quality, about, test)
 
 
-def _check(zoo: Zoo) -> None:
-    """ValueError, or what else reading a broken file raises, where a zoo is none."""
-    n = len(zoo.quality)
-    shapes = {name: (n, *(size for _, size in axes)) for name, axes in zoo.space.tensors}
-    found = {name: value.shape for name, value in zoo.weights.items()}
-    if found != shapes or len(zoo.labels) != n or zoo.quality.ndim != 1:
-        raise ValueError(f"its tensors are not those of {n} networks of its space")
-    for name, value in {"labels": zoo.labels, "quality": zoo.quality, **zoo.weights}.items():
-        numbers = np.issubdtype(value.dtype, np.number)
-        if not numbers or not np.isfinite(value).all() or not len(value):
-            raise ValueError(f"{name} is empty or has values that are no finite numbers")
-    activations = ("sine", "relu")
-    qualities = ("psnr", "accuracy")
-    if zoo.config["activation"] not in activations or zoo.config["quality"] not in qualities:
-        raise ValueError("its activation or its quality is unknown")
-    for name in ("omega", "seconds"):
-        value = zoo.config[name]
-        if not isinstance(value, (int, float)) or not 0 <= value < 1e30:
-            raise ValueError(f"{name} is no number")
-
-
-def _space_to_list(space: WeightSpace) -> list:
+def space_to_list(space: WeightSpace) -> list:
     """A space as JSON keeps it."""
     return [[name, [list(axis) for axis in axes]] for name, axes in space.tensors]
 
 
 def _space_from_list(values: Any) -> WeightSpace:
-    """ValueError, or what else such values raise, where they are none of `_space_to_list`."""
+    """ValueError, or what else such values raise, where they are none of `space_to_list`."""
     tensors = tuple((name, tuple((label, size) for label, size in axes)) for name, axes in values)
     for name, axes in tensors:
         if not isinstance(name, str) or not all(
