@@ -3,6 +3,7 @@ pictures.
 
     python apps/optdnn.py flow
     python apps/optdnn.py rings --seeds 10
+    python apps/optdnn.py lista
     python apps/optdnn.py images --data mnist --methods gd nesterov apg2
     python apps/optdnn.py images-cifar --methods apg2
 
@@ -17,11 +18,19 @@ from jgrid.config import MOST, ArgumentError, Count, Positive, config
 from jgrid.data import find
 from jgrid.labelled import load_labelled
 from jgrid.optdnn import figures
-from jgrid.optdnn.classifier import dense_classifier, optdnn_classifier, size
+from jgrid.optdnn.classifier import DENSE, LEARNABLE, ClassifierConfig
 from jgrid.optdnn.flow import DEPTHS, flow_errors, slope
 from jgrid.optdnn.labels import LabelTask, train_classifier
-from jgrid.optdnn.methods import IMPLICIT, METHODS, analyse, find_method, heavy_ball
+from jgrid.optdnn.methods import IMPLICIT, METHODS, analyse, find_method, fista, heavy_ball
 from jgrid.optdnn.toys import Parity, Rings, Telgarsky, train_copies
+from jgrid.optdnn.unrolled import (
+    ISTA_RATES,
+    SparseProblems,
+    SparseTask,
+    Unrolled,
+    fewest,
+    train_unrolled,
+)
 from jgrid.run import make_folder, write_run
 from jgrid.trainer import TrainConfig
 
@@ -32,9 +41,7 @@ from annotated_types import Interval
 from typing_extensions import Literal
 
 TOYS = {"rings": Rings(), "parity": Parity(), "telgarsky": Telgarsky()}
-LEARNABLE = "-learnable"  # after a method's name: its coefficients are trained too
 UNSTABLE = "heavy-ball-1"  # heavy ball with beta = 1: flow's control, which must fail
-DENSE = "densenet"  # what images are compared with, no method
 EXPLICIT = tuple(name for name in METHODS if name not in IMPLICIT)
 TRAINED = (*METHODS, *(name + LEARNABLE for name in METHODS))
 
@@ -126,7 +133,34 @@ class ImagesConfig:
             raise ArgumentError("channels", "needs a number for each stage")
 
 
-# of the usual size for CIFAR-10, 100 epochs, for a CUDA machine: never run
+@config
+class ListaConfig:
+    """Train the first steps of proximal methods on sparse problems, as networks (LISTA), and count
+    the steps that ISTA and FISTA need for the same error."""
+
+    out: Out = None
+    device: Device = "auto"
+    methods: tuple[Literal[("proximal-gradient", "fista")], ...] = ("proximal-gradient", "fista")
+    """Which methods."""
+    goal: Literal["code", "lasso"] = "code"
+    """What is to be found: the sparse codes themselves, or the minimisers of LASSO."""
+    penalty: Positive = 0.1
+    """LASSO's, with which networks start; with --goal code ISTA and FISTA have the best for each
+    number of steps."""
+    layers: Count = 16
+    """Layers of the networks."""
+    most: Count = 1024
+    """Steps of ISTA and FISTA, at most."""
+    train: TrainConfig = TrainConfig(steps=2000, batch=256, clip=1.0, eval_every=2000)
+    """How networks are trained, on new problems in every step."""
+    lr: Positive = 3e-3
+    """Learning rate."""
+
+    def check(self):
+        require_methods(self)
+
+
+# of the usual size for CIFAR-10, 100 epochs, for a CUDA machine: run on made files only
 IMAGES_CIFAR = ImagesConfig(
     out=Path("out/optdnn-images-cifar"),
     data=Path("cifar-10"),
@@ -141,6 +175,7 @@ IMAGES_CIFAR = ImagesConfig(
 COMMANDS = {
     "flow": FlowConfig(),
     **{name: ToyConfig(name, steps=toy.steps, width=toy.width) for name, toy in TOYS.items()},
+    "lista": ListaConfig(),
     "images": ImagesConfig(),
     "images-cifar": IMAGES_CIFAR,
 }
@@ -156,7 +191,8 @@ def main(config):
     """Run the app; returns the paths of what it wrote."""
     with cli.user_errors(config):
         device = cli.start(config.device, 0)  # each network starts from a seed of its own
-    return {FlowConfig: flow, ToyConfig: toy, ImagesConfig: images}[type(config)](config, device)
+    experiments = {FlowConfig: flow, ToyConfig: toy, ListaConfig: lista, ImagesConfig: images}
+    return experiments[type(config)](config, device)
 
 
 def flow(config, device):
@@ -199,6 +235,29 @@ def toy(config, device):
     return report.finish(problem.figure(task, drawn, captions))
 
 
+def lista(config, device):
+    with cli.user_errors(config):
+        report = Report(config, "lista", device)
+    problems = SparseProblems(seed=config.train.seed)
+    task = SparseTask(problems, config.penalty if config.goal == "lasso" else None)
+    ista = find_method("proximal-gradient")
+    iterated = {
+        "ista": task.errors_of_iterations(ista, config.most, ISTA_RATES),
+        "fista": task.errors_of_iterations(fista(1.0), config.most),
+    }
+    unrolled = {}
+    for name in config.methods:
+        network = Unrolled(find_method(name), problems, config.penalty, config.layers)
+        result = train_unrolled(task, network, config.lr, config.train)
+        unrolled[name] = task.errors_of_layers(network)
+        row = {"nmse_db_of_layers": unrolled[name], **result}
+        for other, errors in iterated.items():
+            row[f"{other}_steps"] = fewest(errors, result["nmse_db"])
+            row[f"{other}_nmse_db"] = errors[min(config.layers, config.most)]
+        report.add(name, {**row, **in_theory(name)})
+    return report.finish(figures.iterations(iterated, unrolled))
+
+
 def images(config, device):
     with cli.user_errors(config):
         data = load_labelled(find(config.data))
@@ -206,7 +265,7 @@ def images(config, device):
     rows = {}
     for name in config.methods:
         seeds = range(config.train.seed, config.train.seed + config.seeds)
-        runs = [classify(config, name, data, seed) for seed in seeds]
+        runs = [classify(config, name, data, seed, report.out) for seed in seeds]
         means = {
             key: float(np.mean([run[key] for run in runs]))
             for key in ("test_accuracy", "seconds_train", "loss")
@@ -217,36 +276,30 @@ def images(config, device):
     return report.finish(figures.costs(rows))
 
 
-def classify(config, name, data, seed):
-    """Train one network on the pictures: its results."""
+def classify(config, name, data, seed, out):
+    """Train one network on the pictures: its results. It is saved, and what it misreads drawn."""
     jt.set_global_seed(seed)
     with cli.user_errors(config):
         task = LabelTask(*data[0], data[1], seed, config.shift, config.flip)
-        network = dense(config, task) if name == DENSE else classifier(config, name, task)
-    return train_classifier(task, network, config.lr, config.train)
-
-
-def classifier(config, name, task):
-    channels, side = task.pictures.shape[1:3]
-    return optdnn_classifier(
-        method_of(name),
-        channels,
-        task.n_out,
-        side,
-        config.channels,
-        config.layers,
-        config.block,
-        learnable=name.endswith(LEARNABLE),
-        patch=config.patch,
-    )
-
-
-def dense(config, task):
-    """A DenseNet with about as many parameters as the ResNet."""
-    like = size(classifier(config, "gd", task))
-    return dense_classifier(
-        task.dim, task.n_out, config.channels, config.layers, like, config.patch
-    )
+        channels, side = task.pictures.shape[1:3]
+        built = ClassifierConfig(
+            name,
+            channels,
+            task.n_out,
+            side,
+            config.channels,
+            config.layers,
+            config.block,
+            config.patch,
+        )
+        network = built.build()
+    result = train_classifier(task, network, config.lr, config.train)
+    classifier = task.classifier(network)
+    classifier.save(out / f"{name}-{seed}.safetensors", built)
+    pictures, labels = task.test
+    misread = figures.misread(pictures, labels, classifier.logits(pictures))
+    picture.save_figure(out / f"{name}-{seed}-misread.png", misread)
+    return result
 
 
 class Report:

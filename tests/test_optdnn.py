@@ -4,11 +4,12 @@ toy problems and the app."""
 import json
 import subprocess
 import sys
+from dataclasses import asdict
 
 import jgrid
-from jgrid import cli
+from jgrid import checkpoint, cli
 from jgrid.labelled import load_labelled
-from jgrid.optdnn import blocks, implicit, toys
+from jgrid.optdnn import blocks, figures, implicit, toys
 from jgrid.optdnn.blocks import (
     ACTIVATIONS,
     LIPSCHITZ,
@@ -21,6 +22,7 @@ from jgrid.optdnn.blocks import (
     spectral_norm,
 )
 from jgrid.optdnn.classifier import (
+    ClassifierConfig,
     DenseStage,
     activations,
     dense_classifier,
@@ -30,7 +32,7 @@ from jgrid.optdnn.classifier import (
 )
 from jgrid.optdnn.flow import VectorField, flow_errors, slope
 from jgrid.optdnn.implicit import FixedPointSolver, anderson, unrolled
-from jgrid.optdnn.labels import LabelTask
+from jgrid.optdnn.labels import Classifier, LabelTask, load_classifier, train_classifier
 from jgrid.optdnn.methods import (
     IMPLICIT,
     METHODS,
@@ -796,9 +798,98 @@ def test_app_images(digits, tmp_path):
         )
     )
     rows = result(tmp_path / "out")
+    pictures, labels = load_labelled(digits)[1]
+    for name in names:
+        read = [
+            load_classifier(tmp_path / "out" / f"{name}-{seed}.safetensors").logits(pictures)
+            for seed in (0, 1)
+        ]
+        accuracies = [float((logits.argmax(1) == labels).mean()) for logits in read]
+        assert accuracies == rows[name]["test_accuracy_of_seeds"]
+        assert not np.array_equal(*read)
+        assert (tmp_path / "out" / f"{name}-1-misread.png").is_file()
     assert rows["apg2"]["test_accuracy"] > 0.9 and len(rows["apg2"]["test_accuracy_of_seeds"]) == 2
     assert rows["proximal-gradient"]["multiply_adds"] > rows["apg2"]["multiply_adds"] > 0
     assert set(rows) == set(names) and all(row["parameters"] > 100 for row in rows.values())
+
+
+@pytest.mark.parametrize("network", ["nesterov-learnable", "densenet", "fista"])
+def test_a_classifier_comes_back_bit_for_bit(digits, tmp_path, network):
+    """With what its norms have seen, and how pictures are standardised."""
+    train, test = load_labelled(digits)
+    task = LabelTask(*train, test)
+    built = ClassifierConfig(network, 1, 2, 12, channels=(4, 6), layers=1, patch=1)
+    trained = task.classifier(built.build())
+    train_classifier(
+        task, trained.network, 1e-2, optdnn.TrainConfig(steps=3, batch=20, eval_every=3)
+    )
+    trained.save(tmp_path / "model.safetensors", built)
+    wanted = trained.logits(test[0])
+    again = load_classifier(tmp_path / "model.safetensors")
+    np.testing.assert_array_equal(again.logits(test[0]), wanted)
+    assert again[1:] == (task.mean, task.deviation) and np.ptp(wanted) > 0
+    assert not np.array_equal(Classifier(again.network, 0.0, 1.0).logits(test[0]), wanted)
+
+
+def test_no_classifier(tmp_path):
+    path = tmp_path / "model.safetensors"
+    with pytest.raises(ValueError, match="model.safetensors: no such file"):
+        load_classifier(path)
+    checkpoint.save(path, {"w": np.zeros(3)}, {"field": {"kind": "grid:mulfa"}})
+    with pytest.raises(ValueError, match="model.safetensors: no classifier .*'classifier'"):
+        load_classifier(path)
+    built = asdict(ClassifierConfig("newton", 1, 2, 12))
+    checkpoint.save(path, {}, {"classifier": built, "mean": 0.0, "deviation": 1.0})
+    with pytest.raises(ValueError, match="model.safetensors: .*newton"):
+        load_classifier(path)
+    built = asdict(ClassifierConfig("gd", 1, 2, 12))
+    checkpoint.save(path, {"w": np.zeros(3)}, {"classifier": built, "mean": 0.0, "deviation": 1.0})
+    with pytest.raises(ValueError, match="model.safetensors lacks"):
+        load_classifier(path)
+
+
+def test_what_is_misread_is_drawn():
+    """The furthest astray first, no more than asked for; and where nothing is misread, nothing."""
+    pictures = np.zeros((5, 1, 4, 4), np.float32)
+    labels = np.array([0, 1, 2, 0, 1])
+    logits = np.float32([[5, 0, 0], [1, 0, 0], [0, 3, 0], [0, 0, 2], [0, 1, 0]])
+    figure = figures.misread(pictures, labels, logits, most=2)
+    titles = [axis.get_title() for axis in figure.axes if axis.get_title()]
+    assert titles == ["2 read as 1", "0 read as 2"]
+    assert figure.get_suptitle() == "3 of 5 misread"
+    coloured = np.zeros((5, 3, 4, 4), np.float32)
+    right = np.eye(3, dtype=np.float32)[labels]
+    figure = figures.misread(coloured, labels, right)
+    assert figure.get_suptitle() == "0 of 5 misread" and not figure.axes[0].images
+
+
+def test_the_preset_of_cifar_runs(tmp_path):
+    """On pictures made for it; as it is, but for its length."""
+    folder = tmp_path / "cifar-10"
+    folder.mkdir()
+    rows = np.random.default_rng(0).integers(0, 10, (2, 3073)).astype(np.uint8)
+    for name in [f"data_batch_{n}.bin" for n in range(1, 6)] + ["test_batch.bin"]:
+        rows.tofile(folder / name)
+    flags = "--methods apg2 --train.steps 1 --train.batch 2 --train.warmup 0 --train.eval-every 1"
+    out = tmp_path / "out"
+    config = cli.parse(
+        optdnn.Command,
+        [
+            "images-cifar",
+            *flags.split(),
+            "--device",
+            DEVICE,
+            "--data",
+            str(folder),
+            "--out",
+            str(out),
+        ],
+    )
+    assert config.channels == (64, 128, 256) and config.flip
+    optdnn.main(config)
+    row = result(out)["apg2"]
+    assert 4e6 < row["parameters"] < 6e6 and 0 <= row["test_accuracy"] <= 1
+    assert (out / "apg2-0-misread.png").is_file()
 
 
 def test_cifar_size_is_a_network_for_its_pictures():
@@ -826,6 +917,9 @@ WRONG = {
     "no width": (["rings", "--width", "0"], "width"),
     "width of images": (["images", "--width", "5"], "--width"),
     "seeds of flow": (["flow", "--seeds", "3"], "--seeds"),
+    "LISTA of gradient descent": (["lista", "--methods", "gd"], "gd"),
+    "LISTA without layers": (["lista", "--layers", "0"], "layers"),
+    "LISTA without a penalty": (["lista", "--penalty", "0"], "penalty"),
     "no CIFAR-10": (["images-cifar"], "cifar-10.*no such file"),
     "no data": (["images", "--data", "nowhere"], "nowhere.*no such file"),
 }

@@ -16,7 +16,9 @@ from jgrid.optdnn.network import OptDNN, coordinate_network
 # Fields are made of methods and networks, so these come first; what trains or draws comes when it
 # is asked for
 _LATER = {
+    "Classifier": "labels",
     "LabelTask": "labels",
+    "load_classifier": "labels",
     "train_classifier": "labels",
     "Parity": "toys",
     "Rings": "toys",
@@ -24,7 +26,15 @@ _LATER = {
     "train_copies": "toys",
     "dense_classifier": "classifier",
     "optdnn_classifier": "classifier",
+    "ClassifierConfig": "classifier",
     "flow_errors": "flow",
+    "gradient": "optimise",
+    "iterates": "optimise",
+    "minimise": "optimise",
+    "soft_threshold": "optimise",
+    "SparseProblems": "unrolled",
+    "SparseTask": "unrolled",
+    "Unrolled": "unrolled",
 }
 
 __all__ = [

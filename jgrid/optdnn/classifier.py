@@ -2,10 +2,11 @@
 what they cost."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Callable, Optional
 
 from jgrid.optdnn.blocks import Affine, AttentionBlock, Conv, ConvBlock, ConvNeXtBlock
-from jgrid.optdnn.methods import Method
+from jgrid.optdnn.methods import Method, find_method
 from jgrid.optdnn.network import OptDNN
 
 import jittor as jt
@@ -138,6 +139,46 @@ def dense_classifier(
         (build(growth) for growth in range(2, 2 * max(channels), 2)),
         key=lambda net: abs(size(net) - parameters),
     )
+
+
+DENSE = "densenet"  # what methods are compared with, no method
+LEARNABLE = "-learnable"  # after a method's name: its coefficients are trained too
+
+
+@dataclass(frozen=True)
+class ClassifierConfig:
+    """What a network on pictures (n_in, side, side) is built of: of a method in METHODS, with
+    `-learnable` after its name for trained coefficients, as `optdnn_classifier`; or "densenet", of
+    about as many parameters as gradient descent's."""
+
+    network: str
+    n_in: int
+    classes: int
+    side: int
+    channels: tuple[int, ...] = (16, 32)
+    layers: int = 2
+    block: str = "conv"
+    patch: int = 2
+
+    def build(self) -> ImageClassifier:
+        """The network, with random weights; ValueError as `find_method` and
+        `optdnn_classifier`."""
+        if self.network == DENSE:
+            like = size(replace(self, network="gd").build())
+            return dense_classifier(
+                self.n_in, self.classes, self.channels, self.layers, like, self.patch
+            )
+        return optdnn_classifier(
+            find_method(self.network.removesuffix(LEARNABLE)),
+            self.n_in,
+            self.classes,
+            self.side,
+            self.channels,
+            self.layers,
+            self.block,
+            self.network.endswith(LEARNABLE),
+            self.patch,
+        )
 
 
 def size(model: nn.Module) -> int:

@@ -111,6 +111,41 @@ def costs(rows: dict[str, dict[str, Any]]) -> Figure:
     return figure
 
 
+def misread(pictures: np.ndarray, labels: np.ndarray, logits: np.ndarray, most: int = 40) -> Figure:
+    """Pictures (N, C, H, W) whose class (N,) is not that of the largest logit (N, classes), those
+    first where a wrong one is furthest ahead; in captions, the class and what was read."""
+    read = logits.argmax(1)
+    rows = np.arange(len(labels))
+    ahead = logits.max(1) - logits[rows, labels]
+    wrong = rows[read != labels]
+    shown = wrong[np.argsort(-ahead[wrong], kind="stable")][:most]
+    figure, axes = _panels(max(1, len(shown)), 8, 1.1, 1.3)
+    for axis, n in zip(axes, shown):
+        colour = {} if pictures.shape[1] == 3 else {"cmap": "gray_r", "vmin": 0, "vmax": 1}
+        axis.imshow(pictures[n].transpose(1, 2, 0), **colour)
+        axis.set_title(f"{labels[n]} read as {read[n]}", fontsize=8)
+    for axis in axes:
+        axis.set_axis_off()
+    figure.suptitle(f"{len(wrong):,} of {len(labels):,} misread", fontsize=10)
+    return figure
+
+
+def iterations(iterated: dict[str, np.ndarray], unrolled: dict[str, list[float]]) -> Figure:
+    """Errors in dB over steps: of methods, {name: after 0, 1, ...}, and of networks over their
+    layers."""
+    figure, ((axis,),) = subplots(1, 1, 7, 4.5)
+    for name, errors in iterated.items():
+        axis.plot(np.arange(1, len(errors)), errors[1:], label=name)
+    for name, of_layers in unrolled.items():
+        layers = np.arange(1, len(of_layers))
+        axis.plot(layers, of_layers[1:], "--", marker=".", label=f"{name}, unrolled and trained")
+        axis.axhline(of_layers[-1], color=axis.lines[-1].get_color(), linewidth=0.6)
+    axis.set(xlabel="steps, or layers", ylabel="error (dB)", xscale="log")
+    axis.grid(alpha=0.3, which="both")
+    axis.legend(fontsize=9)
+    return figure
+
+
 def _panels(
     n: int, columns: int, width: float = 3.4, height: float = 3.4
 ) -> tuple[Figure, np.ndarray]:

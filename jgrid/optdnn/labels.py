@@ -1,9 +1,12 @@
 """Classifying pictures: f(picture) = logits of its class."""
 
-from typing import Any
+from dataclasses import asdict
+from typing import Any, NamedTuple
 
+from jgrid import checkpoint
+from jgrid.checkpoint import AnyPath
 from jgrid.field import Field, check_memory, count_parameters, in_chunks
-from jgrid.optdnn.classifier import activation_bytes, multiply_adds
+from jgrid.optdnn.classifier import ClassifierConfig, activation_bytes, multiply_adds
 from jgrid.task import AbstractTask, Epochs
 from jgrid.trainer import TrainConfig, Trainer
 
@@ -79,8 +82,47 @@ class LabelTask(AbstractTask):
 
     def predict(self, model: nn.Module, pictures: np.ndarray) -> np.ndarray:
         """The classes (N,) a model sees in pictures."""
-        set_training(model, False)
-        return in_chunks(model, self.standardised(pictures), CHUNK).argmax(1)
+        return self.classifier(model).logits(pictures).argmax(1)
+
+    def classifier(self, network: nn.Module) -> "Classifier":
+        """A trained network with what it has to know of its training pictures."""
+        return Classifier(network, self.mean, self.deviation)
+
+
+class Classifier(NamedTuple):
+    """A trained network; mean and deviation: of the pictures it was trained on, by which it sees
+    others."""
+
+    network: nn.Module
+    mean: float
+    deviation: float
+
+    def logits(self, pictures: np.ndarray) -> np.ndarray:
+        """Of pictures (N, C, H, W) in [0, 1]: (N, classes), the largest that of the class it
+        sees."""
+        set_training(self.network, False)
+        return in_chunks(self.network, (pictures - self.mean) / self.deviation, CHUNK)
+
+    def save(self, path: AnyPath, built: ClassifierConfig) -> None:
+        """Write it for `load_classifier`; built: what its network was built of."""
+        tensors = {name: value.numpy() for name, value in self.network.state_dict().items()}
+        seen = {"mean": self.mean, "deviation": self.deviation}
+        checkpoint.save(path, tensors, {"classifier": asdict(built), **seen})
+
+
+def load_classifier(path: AnyPath) -> Classifier:
+    """The classifier that `Classifier.save` wrote; ValueError, naming the file, where it is damaged
+    or something else."""
+    tensors, saved = checkpoint.read(path)
+    try:
+        built = ClassifierConfig(**saved["classifier"])
+        classifier = Classifier(built.build(), float(saved["mean"]), float(saved["deviation"]))
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{path}: no classifier of this version of jgrid ({error})") from None
+    checkpoint.assign(classifier.network, tensors, str(path))
+    # else single numbers become constants of other kernels, which round otherwise than training's
+    jt.sync_all()
+    return classifier
 
 
 def train_classifier(

@@ -7,16 +7,16 @@ alpha_{k,i} x_i + sum_i beta_{k,i} T_i(x_i) is written here with the sums a meth
 few streams, as Butcher's general linear methods are. The paper's own table of networks was not
 available: the family below is this library's."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Callable, NamedTuple, Optional
 
 import numpy as np
 
 # numbers, numpy arrays or Jittor variables; modules T map them, and solve(T, r, d) gives the y with
-# y = r + d T(y)
+# y = r + d T(y); what stands for an implicit T may be of any kind that solve knows
 Array = Any
-Module = Callable[[Array], Array]
+Module = Callable[..., Array]
 Solve = Callable[[Module, Array, Any], Array]
 Rows = list[list[tuple[int, Any]]]  # a sparse matrix: (column, coefficient) pairs
 
@@ -234,13 +234,23 @@ def advance(
     ]
 
 
+def outputs(
+    method: Method, x: Array, modules: Iterable[Sequence[Module]], solve: Solve
+) -> Iterator[Array]:
+    """x_0, the input as the method reads it, then the output after each layer; `modules`: as
+    `run`'s, or without end."""
+    streams = [u * x for u in method.start]
+    yield read(method, streams)
+    for k, of_layer in enumerate(modules):
+        streams = advance(sparse_tableau(method.tableau(k)), streams, of_layer, solve)
+        yield read(method, streams)
+
+
 def run(method: Method, x: Array, modules: Sequence[Sequence[Module]], solve: Solve) -> Array:
     """The network of a method on anything with + and *: `modules[k][j]` is T_j of layer k. Returns
     the output."""
-    streams = [u * x for u in method.start]
-    for k, of_layer in enumerate(modules):
-        streams = advance(sparse_tableau(method.tableau(k)), streams, of_layer, solve)
-    return read(method, streams)
+    *_, last = outputs(method, x, modules, solve)
+    return last
 
 
 def read(method: Method, streams: Sequence[Array]) -> Array:
