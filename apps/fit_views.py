@@ -157,25 +157,27 @@ def fit(config: Config, device: str) -> list[Path]:
         needed = check_memory(
             model,
             config.train.batch,
-            train.n_bytes + test.n_bytes + 16 * config.views.cells**3,
-            "`cells` or the number of the pictures, or raise `shrink`",
+            16 * config.views.cells**3,
+            "`cells`",
         )
         run.make_folder()
         trainer = run.trainer(task, model, config.log)
     if parallel.is_first:
         warn_of_size(train, box)
     print(described(train, test))
-    print(f"about {needed / 2**30:.2f} GiB of memory")
+    taken = needed + train.n_bytes + test.n_bytes
+    print(f"about {taken / 2**30:.2f} GiB of memory")
     reason = cli.with_flags(reason, config)
     print(
         f"box: half its side {box.half:.12g}, centre {point_text(box.centre)}, {reason};"
         f" {'contracted, to see beyond it' if box.contracted else 'nothing is seen beyond it'}"
         f"{f', with --distortion {views.distortion:g}' if box.contracted else ''}"
+        f"{'; something is in every direction' if task.colour.enclosed else ''}"
         " (--box, --centre and --contract say otherwise)"
     )
-    if len(task.glanced) < len(test.poses):
+    if len(task.glanced) < len(task.test.poses):
         print(
-            f"test views {', '.join(map(str, task.glanced))} of {len(test.poses)} are evaluated"
+            f"test views {', '.join(map(str, task.glanced))} of {len(task.test.poses)} are evaluated"
             " during training, all at its end"
         )
     configs = {"field": field_to_dict(config.field), "colour": asdict(task.colour)}
@@ -191,7 +193,7 @@ def fit(config: Config, device: str) -> list[Path]:
     paths = task.export(model, run.folder) + [run.curve(trainer, "psnr", "PSNR (dB)")]
     run.finish(result)
     run.show(
-        f"PSNR {result['psnr']:.2f} dB, SSIM {result['ssim']:.4f} of {len(test.poses)} test views"
+        f"PSNR {result['psnr']:.2f} dB, SSIM {result['ssim']:.4f} of {len(task.test.poses)} test views"
         f" on {config.views.background}, {cost(result)}, {result['samples_per_second']:,}"
         " samples/s",
         paths,

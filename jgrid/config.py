@@ -130,6 +130,8 @@ def _entry(kind: Any, value: Any, name: str) -> Any:
         return config_from_dict(kind, value, name)  # type: ignore[arg-type]
     if get_origin(kind) is Literal:
         return value  # the config itself knows its choices
+    if get_origin(kind) is Union:  # Optional of one kind
+        return None if value is None else _entry(get_args(kind)[0], value, name)
     if get_origin(kind) is tuple:
         return _tuple(get_args(kind), value, name)
     numbers = (int, float) if kind is float else kind

@@ -83,8 +83,8 @@ def test_a_nested_config_is_checked_too():
 
 def test_plain_data_and_back():
     made = Outer(steps=3, inner=Inner(width=5))
-    plain = {name: value for name, value in asdict(made).items() if name != "most"}
-    assert config_from_dict(Outer, {**plain, "sizes": [1, 2]}, "outer") == made
+    assert config_from_dict(Outer, {**asdict(made), "sizes": [1, 2]}, "outer") == made
+    assert config_from_dict(Outer, {"most": 3}, "outer") == Outer(most=3)
 
 
 @pytest.mark.parametrize(
@@ -93,6 +93,7 @@ def test_plain_data_and_back():
         (3, "outer is no object"),
         ({"stepps": 3}, "outer has no stepps"),
         ({"steps": "3"}, "outer's steps must be of type int, got '3'"),
+        ({"most": "3"}, "outer's most must be of type int, got '3'"),
         ({"steps": True}, "outer's steps must be of type int, got True"),
         ({"inner": {"width": 1.5}}, "outer's inner's width must be of type int"),
         ({"inner": {"width": 0}}, "`width` must be at least 1 and at most 64, got 0"),

@@ -232,7 +232,7 @@ def test_a_far_wall_is_seen_through_contracted_space():
 
 
 @pytest.mark.parametrize("contracted", [True, False])
-def test_the_last_sample_hides_what_is_behind_where_something_is_in_every_direction(contracted):
+def test_what_is_enclosed_has_the_last_colour_behind_it(contracted):
     occupancy = Occupancy(8, 0.05, contracted=contracted, enclosed=True)
     rng = np.random.default_rng(0)
     direction = rng.normal(size=(20, 3)).astype(np.float32)
@@ -244,6 +244,8 @@ def test_the_last_sample_hides_what_is_behind_where_something_is_in_every_direct
 
     medium = Medium(lambda x: 3 * x[:, 0], colour, enclosed=True)
     seen, samples = render_rays(medium, occupancy, *rays)
+    assert seen.numpy()[:, 3].max() < 0.9
+    through = seen[:, :3] + (1 - seen[:, 3:]) * samples.behind
     offsets, taken = occupancy.march(*rays)
     np.testing.assert_array_equal(offsets, samples.offsets)
     x = taken(offsets)[0].numpy()
@@ -251,10 +253,10 @@ def test_the_last_sample_hides_what_is_behind_where_something_is_in_every_direct
         alpha = 1 - np.exp(-0.05 * 3 * x[begin:end, 0])
         alpha[-1] = 1
         weight = alpha * np.cumprod(np.append(1, 1 - alpha[:-1]))
-        np.testing.assert_allclose(seen.numpy()[ray, :3], weight @ colour(x[begin:end]), atol=1e-5)
-    np.testing.assert_allclose(seen.numpy()[:, 3], 1, atol=1e-6)
+        wanted = weight @ colour(x[begin:end])
+        np.testing.assert_allclose(through.numpy()[ray], wanted, atol=1e-5)
     open_ = Medium(lambda x: 3 * x[:, 0], colour)
-    assert render_rays(open_, occupancy, *rays)[0].numpy()[:, 3].max() < 0.9
+    assert render_rays(open_, occupancy, *rays)[1].behind is None
 
 
 def test_of_an_enclosed_grid_the_faces_stay_occupied():
@@ -269,17 +271,27 @@ def test_of_an_enclosed_grid_the_faces_stay_occupied():
     assert Occupancy(1, 0.01, enclosed=True).occupied.all()
 
 
+@pytest.mark.parametrize("cells, samples", [(96, 256), (96, 96), (64, 16), (256, 128), (3, 64)])
+def test_each_ray_of_an_enclosed_grid_has_a_last_sample(cells, samples):
+    occupancy = Occupancy(cells, 1 / samples, contracted=True, enclosed=True)
+    occupancy.carve(np.zeros(cells**3, bool))
+    rng = np.random.default_rng(0)
+    direction = rng.normal(size=(500, 3))
+    direction /= np.linalg.norm(direction, axis=1, keepdims=True)
+    origin = rng.uniform(0.3, 0.7, size=(500, 3))
+    rays = [jt.array(np.float32(v)) for v in (origin, direction, rng.uniform(size=500))]
+    assert np.diff(occupancy.march(*rays)[0]).min() > 0
+
+
 def test_a_crop_of_what_is_enclosed_is_open():
     medium = Medium(lambda x: 0 * x[:, 0], enclosed=True)
     camera = Camera(4, 4, 6.0, 6.0, 2.0, 2.0)
     box = Box(1.0, contracted=True)
     occupancy = Occupancy(8, 0.05, contracted=True, enclosed=True)
-    opacity = [
-        render_view(radiance, occupancy, camera, look_at((3, 1, 2)), box, 1.0)[2]
-        for radiance in (medium, Cropped(medium, 0.25, 0.75))
-    ]
-    np.testing.assert_allclose(opacity[0], 1, atol=1e-6)
-    assert not opacity[1].any()
+    for radiance, colour in ((medium, [0.2, 0.5, 0.9]), (Cropped(medium, 0.25, 0.75), [1, 1, 1])):
+        seen = render_view(radiance, occupancy, camera, look_at((3, 1, 2)), box, 1.0)
+        np.testing.assert_allclose(seen[0], np.broadcast_to(colour, (4, 4, 3)), atol=1e-6)
+        assert not seen[2].any() and np.isinf(seen[1]).all()
 
 
 def double_sum(density, middle, delta, offsets):

@@ -148,7 +148,10 @@ def test_opaque_pictures_of_all_of_space_show_something_everywhere(
     model = task.build(SCENE_FIELD)
     task.loss(model, task.sample(0, 500))
     seen = task.viewer.picture(model, views.poses[0])
-    assert (seen[2].min() > 0.999) == enclosed
+    background = {"white": "black", "black": "white"}[task.viewer.background]
+    viewer = Viewer(task.occupancy, views.camera, task.box, background, 3.0)
+    alike = np.abs(viewer.picture(model, views.poses[0])[0] - seen[0]).max() < 1e-6
+    assert alike == enclosed == task.colour.enclosed
     configs = {"field": field_to_dict(SCENE_FIELD), "colour": dataclasses.asdict(task.colour)}
     task.viewer.save(tmp_path / "model.safetensors", model, configs)
     viewer, again = load_viewer(tmp_path / "model.safetensors")
@@ -878,3 +881,15 @@ def test_a_task_builds_its_radiance_field(ball):
     tight = ViewsTask(train, train, Box(1.5), dataclasses.replace(VIEWS, tv=1.0))
     with pytest.raises(ValueError, match="`tv` needs a field of grids"):
         tight.build(SirenConfig(width=8, depth=1))
+
+
+def test_a_test_picture_without_a_pixel_that_counts_is_left_out(ball):
+    train = load_views(ball, "train")
+    test = load_views(ball, "test")
+    kept = np.ones(test.pixels.shape[:3], bool)
+    kept[0] = False
+    with pytest.warns(UserWarning, match="no pixel of .*r_0"):
+        task = ViewsTask(train, dataclasses.replace(test, kept=kept), Box(1.5), VIEWS)
+    assert len(task.test.poses) == 1 and np.isfinite(task.evaluate(task.build(SCENE_FIELD))["psnr"])
+    with pytest.raises(ValueError, match="no pixel to test with"):
+        ViewsTask(train, dataclasses.replace(test, kept=kept & False), Box(1.5), VIEWS)

@@ -8,7 +8,6 @@ from typing import Any, NamedTuple, Optional, Union
 from jgrid import checkpoint, memory
 from jgrid.field import in_chunks
 from jgrid.scene.camera import sphere_poses
-from jgrid.scene.crop import Cropped
 from jgrid.scene.radiance import RadianceField
 from jgrid.scene.render import RAYS, render_rays
 from jgrid.scene.viewer import Viewer
@@ -227,8 +226,7 @@ class Solid:
     def _look(self, rays: jt.Var) -> jt.Var:
         """Colour and opacity (R, 4) along rays (R, 6)."""
         jitter = jt.full((rays.shape[0],), 0.5)
-        inside = Cropped(self.model, (1 - self._share) / 2, (1 + self._share) / 2)
-        return render_rays(inside, self.viewer.occupancy, rays[:, :3], rays[:, 3:], jitter)[0]
+        return render_rays(self.model, self.viewer.occupancy, rays[:, :3], rays[:, 3:], jitter)[0]
 
     def volume(self, resolution: int) -> dict[str, Any]:
         """{"density" (N, N, N) float32 per unit of length, "origin" (3,), "spacing", "axes"}:

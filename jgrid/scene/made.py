@@ -178,7 +178,10 @@ class MeshScene:
         shape = (camera.height, samples, camera.width, samples)
         share = before.reshape(shape).mean((1, 3))[..., None]
         mean = (ball * before[:, None]).reshape(*shape, 4).mean((1, 3)) / np.maximum(share, 1e-6)
-        pixels[:] = np.round(share * mean + (1 - share) * pixels)
+        alpha = 255 * share + (1 - share) * pixels[..., 3:]
+        seen = 255 * share * mean[..., :3] + (1 - share) * pixels[..., 3:] * pixels[..., :3]
+        drawn = np.append(seen / np.maximum(alpha, 1e-6), alpha, axis=2)
+        pixels[:] = np.round(np.where(share > 0, drawn, pixels))
         return share[..., 0] > 0
 
     def depth(self, camera: Camera, pose: np.ndarray) -> np.ndarray:

@@ -21,8 +21,8 @@ class Occupancy:
 
     cells: along an axis; step: between samples, in sides of the cube; fraction: of the cells that
     an update looks at, half of them occupied ones; least: the opacity of a step from which a cell
-    counts; contracted: the cube holds all of space, as a Box says; enclosed: the cells along its
-    faces are always occupied, so that each ray has a last sample there.
+    counts; contracted: the cube holds all of space, as a Box says; enclosed: the cells within two
+    steps of its faces are always occupied, so that each ray has a last sample there.
     """
 
     def __init__(
@@ -50,8 +50,11 @@ class Occupancy:
         self.seed = seed
         self.updates = 0
         self._keep = np.ones(cells**3, bool)
-        inner = np.ones([max(cells - 2, 0)] * 3, bool)
-        self._faces = ~np.pad(inner, 1).ravel() if enclosed and cells > 1 else ~self._keep
+        self._faces = np.zeros([cells] * 3, bool)
+        if enclosed:
+            shell = int(np.ceil(2 * step * cells))
+            self._faces[...] = True
+            self._faces[(slice(shell, max(cells - shell, shell)),) * 3] = False
         self.density = np.full(cells**3, np.inf, np.float32)
         self._set(self._keep)
 
@@ -100,7 +103,7 @@ class Occupancy:
         self._set(opacity > max(FAINTEST, min(self.least, mean)))
 
     def _set(self, occupied: np.ndarray) -> None:
-        self.occupied = occupied | self._faces
+        self.occupied = occupied | self._faces.ravel()
         self._distance = jt.array(distances(self.occupied.reshape((self.cells,) * 3))).stop_grad()
 
     def carve(self, keep: np.ndarray) -> None:

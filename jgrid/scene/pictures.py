@@ -21,6 +21,7 @@ from tqdm import tqdm
 
 Size = tuple[float, float]  # width, height
 DYNAMIC = "dynamic_mask_"  # begins instant-ngp's masks
+SMALLER = "the number or size of the pictures, or raise `shrink`"
 SECONDS = 2.0  # before a bar is shown
 
 
@@ -59,6 +60,8 @@ def read_pictures(
         if read.shape == whole.shape[1:]:
             whole[len(pictures)] = read
             read = whole[len(pictures)]
+        else:
+            memory.require(2 * read.nbytes, f"{file}: the pictures before it and this", SMALLER)
         pictures.append(read)
     if turned:
         warnings.warn(
@@ -99,7 +102,10 @@ def room(shape: tuple[int, ...], dtype: DTypeLike, path: Path, what: str) -> np.
             f"{size}, and {folder} has {free / 2**30:,.1f} GiB: raise `shrink`, or free some"
         )
     warnings.warn(f"{size}: a file in {folder} holds them", stacklevel=4)
-    return np.memmap(tempfile.TemporaryFile(dir=folder), dtype, shape=shape)
+    file = tempfile.TemporaryFile(dir=folder)
+    if hasattr(os, "posix_fallocate"):  # else a disk that fills meanwhile kills the process
+        os.posix_fallocate(file.fileno(), 0, needed)
+    return np.memmap(file, dtype, shape=shape)
 
 
 def smaller(pixels: np.ndarray, shrink: int) -> np.ndarray:
@@ -162,6 +168,8 @@ def _empty(
     """Zeros of shrunk pictures of (width, height) each."""
     shapes = [(height // shrink, width // shrink) for width, height in sizes]
     if len(set(shapes)) > 1:
+        needed = sum(map(math.prod, shapes)) * np.dtype(dtype).itemsize
+        memory.require(needed, f"{path}: {len(shapes)} {what}", SMALLER)
         return tuple(np.zeros(shape, dtype) for shape in shapes)
     return room((len(shapes), *shapes[0]), dtype, path, what)
 

@@ -1,6 +1,6 @@
 """RadianceField: density and colour from any field."""
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Optional
 
 from jgrid.config import Positive, config, config_from_dict
 from jgrid.field import Domain, field_from_dict
@@ -27,9 +27,9 @@ class RadianceConfig:
     """Hidden layers of the colour network."""
     lr: Positive = 1e-2
     """Learning rate of the colour network."""
-    enclosed: bool = False
-    """Let no light pass the last sample of a ray: something is in every direction. On by itself
-    where the box is contracted and the pictures are opaque."""
+    enclosed: Optional[bool] = None
+    """Something is in every direction: behind a ray's samples is the colour of the last one, not
+    the background. None: where the box is contracted and the pictures are opaque."""
 
     def build(self, field_config: Any) -> "RadianceField":
         """The radiance field over a field of any kind."""
@@ -39,7 +39,7 @@ class RadianceConfig:
             self.width,
             self.depth,
             self.lr,
-            self.enclosed,
+            bool(self.enclosed),
         )
 
 

@@ -1,6 +1,9 @@
 """Random rays of the training pictures, and whether these can see what is asked of them."""
 
+import warnings
+
 from jgrid.scene.camera import Box
+from jgrid.scene.locate import listed
 from jgrid.scene.place import check_box
 from jgrid.scene.views import Views, values_at
 
@@ -27,8 +30,9 @@ def drawn(views: Views, rng: np.random.Generator, n: int) -> tuple[np.ndarray, n
 def check_cameras(train: Views, test: Views, box: Box, samples: int) -> None:
     """ValueError where no pixel counts, no ray meets the box, or the first of the samples of one
     might leap over the contracted one."""
-    if train.counted is not None and not any(counted.any() for counted in train.counted):
-        raise ValueError("masks and lens leave no pixel to train on")
+    for views, use in ((train, "train on"), (test, "test with")):
+        if views.counted is not None and not any(counted.any() for counted in views.counted):
+            raise ValueError(f"masks and lens leave no pixel to {use}")
     if not box.contracted:
         check_box(train, box)
     places = np.concatenate([train.poses, test.poses])[:, :3, 3]
@@ -37,6 +41,20 @@ def check_cameras(train: Views, test: Views, box: Box, samples: int) -> None:
         raise ValueError(
             f"a camera is {farthest:.3g} times half the box's side away; raise `box` or `samples`"
         )
+
+
+def without_pixels(views: Views) -> np.ndarray:
+    """The numbers of pictures of which no pixel counts; a warning names them."""
+    if views.counted is None:
+        return np.zeros(0, int)
+    lost = np.flatnonzero([not counted.any() for counted in views.counted])
+    if len(lost):
+        warnings.warn(
+            f"masks or lens leave no pixel of {listed([views.name(n) for n in lost])} to score;"
+            " these pictures are left out",
+            stacklevel=3,
+        )
+    return lost
 
 
 def check_depths(views: Views, box: Box, seed: int) -> None:

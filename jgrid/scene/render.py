@@ -3,8 +3,8 @@
 A radiance is any object with `density(x)` (N, 3) -> (N,) per unit of length, and `execute(x,
 direction, ray)`, the latter of R rays, -> density (N,) and colour (N, 3); x in the unit cube,
 direction (R, 3) of length 1, ray (N,) the row of each x's direction. One that is `enclosed` has
-something in every direction: the last sample of a ray, in a contracted cube at infinity, hides what
-is behind it (mip-NeRF 360). Nothing here knows about networks.
+something in every direction: behind a ray's samples is the colour of the last one, in a contracted
+cube at infinity (mip-NeRF 360). Nothing here knows about networks.
 """
 
 from typing import NamedTuple, Optional, Protocol, Union
@@ -19,7 +19,6 @@ import numpy as np
 
 LEAST = 1e-3  # transmittance at which a ray ends
 RAYS = 2**14  # rays that are rendered at once
-HIDES = 50.0  # optical depth of what hides all
 
 
 class Radiance(Protocol):
@@ -34,11 +33,13 @@ class Radiance(Protocol):
 
 class Samples(NamedTuple):
     """What light reaches: offsets (R + 1,) numpy of each ray's samples, their density (S,) and
-    t (S,); the latter None where there are none."""
+    t (S,); behind (R, 3): of what is enclosed the colours behind them, 0 of rays without. All but
+    the first None where there are none."""
 
     offsets: np.ndarray
     density: Optional[jt.Var] = None
     t: Optional[jt.Var] = None
+    behind: Optional[jt.Var] = None
 
 
 def render_view(
@@ -50,26 +51,33 @@ def render_view(
     background: Union[float, np.ndarray],
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """What a camera sees: colours (H, W, 3), expected depth (H, W) in world units (inf where
-    nothing is), opacity (H, W); nothing where its lens does not reach."""
+    nothing is, or only what is behind all samples), opacity (H, W); nothing where its lens does not
+    reach."""
     origin, direction = camera.rays(pose)
     unreached = ~np.isfinite(direction).all(1)
     direction[unreached] = [0.0, 0.0, 1.0]
 
     def seen(rays: jt.Var) -> jt.Var:
         jitter = jt.full((rays.shape[0],), 0.5)
-        return render_rays(radiance, occupancy, rays[:, :3], rays[:, 3:], jitter, True)[0]
+        values, samples = render_rays(
+            radiance, occupancy, rays[:, :3], rays[:, 3:], jitter, with_depth=True
+        )
+        behind = samples.behind
+        if behind is None:
+            behind = jt.array(np.broadcast_to(np.float32(background), (1, 3)))
+        return jt.concat([values[:, :3] + (1.0 - values[:, 4:]) * behind, values[:, 3:]], dim=1)
 
     rays = np.concatenate([box.to_unit(origin), direction], axis=1)
     values = in_chunks(seen, rays, RAYS)
     if unreached.any():
-        values = np.where(unreached[:, None], np.float32(0), values)
+        nothing = np.append(np.broadcast_to(np.float32(background), 3), [0, 0]).astype(np.float32)
+        values = np.where(unreached[:, None], nothing, values)
     values = values.reshape(camera.height, camera.width, 5)
     colour = values[..., :3]
     t = values[..., 3]
     opacity = values[..., 4]
     depth = np.where(opacity > 0.5, t / np.maximum(opacity, 1e-6), np.inf) * box.side
-    behind = (1 - opacity[..., None]) * np.float32(background)
-    return np.clip(colour + behind, 0, 1), depth, opacity
+    return np.clip(colour, 0, 1), depth, opacity
 
 
 def render_rays(
@@ -108,12 +116,15 @@ def render_rays(
     if with_depth:
         value = jt.concat([value, t.unsqueeze(1)], dim=1)
     step = jt.full_like(density, occupancy.step).stop_grad()
-    seen = density
-    if radiance.enclosed:
-        last = np.zeros(len(t), np.float32)
-        last[offsets[1:][np.diff(offsets) > 0] - 1] = HIDES / occupancy.step
-        seen = density + jt.array(last).stop_grad()
-    return composite(seen, value, step, offsets), Samples(offsets, density, t)
+    behind = _last(value[:, :3], offsets) if radiance.enclosed else None
+    return composite(density, value, step, offsets), Samples(offsets, density, t, behind)
+
+
+def _last(colour: jt.Var, offsets: np.ndarray) -> jt.Var:
+    """The colour (S, 3) of each ray's last sample, 0 of rays without: (R, 3)."""
+    some = np.diff(offsets) > 0
+    last = jt.array(np.maximum(offsets[1:] - 1, 0).astype(np.int32))
+    return colour[last] * jt.array(some[:, None].astype(np.float32)).stop_grad()
 
 
 def contract(points: jt.Var) -> jt.Var:

@@ -18,7 +18,7 @@ from jgrid.scene.hull import carve
 from jgrid.scene.occupancy import Occupancy
 from jgrid.scene.perpicture import PerPicture
 from jgrid.scene.radiance import RadianceConfig, RadianceField
-from jgrid.scene.rays import check_cameras, check_depths, drawn
+from jgrid.scene.rays import check_cameras, check_depths, drawn, without_pixels
 from jgrid.scene.render import Samples, render_rays
 from jgrid.scene.viewer import BACKGROUNDS, Background, Viewer
 from jgrid.scene.views import Views, values_at
@@ -103,13 +103,14 @@ class ViewsTask(AbstractTask):
         seed: int = 0,
         progress: bool = False,
     ):
-        self.test = test
         self.box = box
         self.config = config
         self.seed = seed
         self.background = BACKGROUNDS[config.background]
         self._transparent = train.transparent
-        enclosed = config.colour.enclosed or box.contracted and not self._transparent
+        enclosed = config.colour.enclosed
+        if enclosed is None:
+            enclosed = box.contracted and not self._transparent
         self.colour = replace(config.colour, enclosed=enclosed)
         self.occupancy = Occupancy(
             config.cells,
@@ -119,13 +120,16 @@ class ViewsTask(AbstractTask):
             enclosed=enclosed,
         )
         check_cameras(train, test, box, config.samples)
+        test = test.without(without_pixels(test))
         # silhouettes from wrong places would carve wrongly
         trusted = config.carve and not config.refine_poses
         self._doubtful = False  # whether training may undo the carving
         if trusted and self._transparent and not box.contracted:
             train, self._doubtful = carve(train, self.occupancy, box)
+            check_cameras(train, test, box, config.samples)
         self._again = False  # whether carved cells are looked at
         self.train = train
+        self.test = test
         if config.depth:
             check_depths(train, box, seed)
         away = np.linalg.norm(train.poses[:, :3, 3] - np.asarray(box.centre), axis=1)
@@ -212,7 +216,7 @@ class ViewsTask(AbstractTask):
         self._per_ray = 0.9 * self._per_ray + 0.1 * n / n_rays
         opacity = values[:, -1:]
         colour = values[:, :3]
-        behind = batch["behind"]
+        behind = batch["behind"] if samples.behind is None else samples.behind
         if self.learned and self.config.exposure:
             colour = self.learned.exposed(colour, opacity, batch["view"])
             # opaque pictures show what is behind as exposed as the rest
