@@ -150,7 +150,7 @@ class ListaConfig:
     layers: Count = 16
     """Layers of the networks."""
     most: Count = 1024
-    """Steps of ISTA and FISTA, at most."""
+    """Steps of ISTA and FISTA, at most; no fewer than layers."""
     train: TrainConfig = TrainConfig(steps=2000, batch=256, clip=1.0, eval_every=2000)
     """How networks are trained, on new problems in every step."""
     lr: Positive = 3e-3
@@ -158,6 +158,8 @@ class ListaConfig:
 
     def check(self):
         require_methods(self)
+        if self.most < self.layers:
+            raise ArgumentError("most", f"must be at least `layers`, {self.layers}")
 
 
 # of the usual size for CIFAR-10, 100 epochs, for a CUDA machine: run on made files only
@@ -253,7 +255,7 @@ def lista(config, device):
         row = {"nmse_db_of_layers": unrolled[name], **result}
         for other, errors in iterated.items():
             row[f"{other}_steps"] = fewest(errors, result["nmse_db"])
-            row[f"{other}_nmse_db"] = errors[min(config.layers, config.most)]
+            row[f"{other}_nmse_db"] = errors[config.layers]
         report.add(name, {**row, **in_theory(name)})
     return report.finish(figures.iterations(iterated, unrolled))
 

@@ -106,6 +106,7 @@ def require_whole(config):
 def require_models(config):
     if not config.models:
         raise ArgumentError("models", "needs one at least")
+    config.study.net.require_heeded(config.models)
 
 
 @config
@@ -200,6 +201,8 @@ class ClassifyConfig:
             raise ArgumentError("read", "needs one part at least")
         if self.stock.zoo is None:
             self.check_kind(grids=self.kind == "mulfa")
+        elif self.size is not None:
+            raise ArgumentError("size", "is of a zoo to be fitted: leave it out beside `zoo`")
 
     def check_kind(self, grids):
         """ArgumentError for what does not go with grids, or with SIRENs."""
@@ -316,8 +319,8 @@ class ForwardConfig:
     stock: Annotated[StockConfig, FLAT] = StockConfig()
     models: Editors = ("dwsnet", "mlp")
     signs: Literal["canonical", "keep"] = "canonical"
-    """A neuron of sines may change sign, sin(-u) = -sin(u), and the field stays: give all neurons
-    the sign of a rule, or leave them as they are."""
+    """A neuron of sines may change sign, sin(-u) = -sin(u), or its phase by pi, and the field
+    stays: give all neurons the sign and phase of a rule, or leave them as they are."""
     study: Annotated[StudyConfig, FLAT] = StudyConfig(
         net=NetConfig(channels=16, depth=3), train=EVALUATION
     )
@@ -464,11 +467,11 @@ def pictures_of(config):
 
 
 def sized(config):
-    """The config with the hidden layers of its size."""
+    """The config with the hidden layers of its size, where none are given."""
     if getattr(config, "size", None) is None or config.kind == "mulfa":
         return config
     stock = config if isinstance(config, ZooConfig) else config.stock
-    if stock.fit.hidden != FitConfig().hidden:
+    if stock.fit.hidden is not None:
         return config
     stock = replace(stock, fit=replace(stock.fit, hidden=PUBLISHED_HIDDEN))
     return stock if isinstance(config, ZooConfig) else replace(config, stock=stock)

@@ -843,6 +843,19 @@ def test_no_classifier(tmp_path):
     with pytest.raises(ValueError, match="model.safetensors: .*newton"):
         load_classifier(path)
     built = asdict(ClassifierConfig("gd", 1, 2, 12))
+    for changed, words in (
+        ({"network": 3}, "network must be of type str, got 3"),
+        ({"n_in": 10**9}, "`n_in` must be at least 1 and at most 16,384"),
+        ({"classes": 2.5}, "classes must be of type int, got 2.5"),
+        ({"side": 0}, "`side` must be at least 1"),
+        ({"channels": []}, "`channels` needs a number for each stage"),
+        ({"block": "dense"}, "`block` must be one of conv"),
+        ({"depth": 2}, "classifier has no depth"),
+    ):
+        about = {"classifier": {**built, **changed}, "mean": 0.0, "deviation": 1.0}
+        checkpoint.save(path, {}, about)
+        with pytest.raises(ValueError, match=f"model.safetensors: no classifier .*{words}"):
+            load_classifier(path)
     checkpoint.save(path, {"w": np.zeros(3)}, {"classifier": built, "mean": 0.0, "deviation": 1.0})
     with pytest.raises(ValueError, match="model.safetensors lacks"):
         load_classifier(path)
@@ -919,6 +932,7 @@ WRONG = {
     "seeds of flow": (["flow", "--seeds", "3"], "--seeds"),
     "LISTA of gradient descent": (["lista", "--methods", "gd"], "gd"),
     "LISTA without layers": (["lista", "--layers", "0"], "layers"),
+    "fewer steps than layers": (["lista", "--most", "8"], "--most must be at least --layers, 16"),
     "LISTA without a penalty": (["lista", "--penalty", "0"], "penalty"),
     "no CIFAR-10": (["images-cifar"], "cifar-10.*no such file"),
     "no data": (["images", "--data", "nowhere"], "nowhere.*no such file"),

@@ -204,6 +204,12 @@ def test_an_untrained_network_is_its_method(name):
     assert np.abs(wanted).max() > 0.1
 
 
+@pytest.mark.parametrize("name", ["gd", "nesterov", "proximal-point", "admm"])
+def test_only_proximal_methods_unroll(name):
+    with pytest.raises(ValueError, match="`method` needs two modules in a layer, the second"):
+        Unrolled(find_method(name), PROBLEMS, 0.1)
+
+
 @pytest.mark.parametrize("penalty", [None, 0.1])
 def test_a_trained_network_needs_fewer_steps(penalty):
     """And all of it is trained."""
@@ -218,7 +224,7 @@ def test_a_trained_network_needs_fewer_steps(penalty):
     assert result["parameters"] == 12 * 30 + 2 * 5
     assert result["nmse_db"] == task.errors_of_layers(network)[5] < untrained - 0.3
     plain = task.errors_of_iterations(find_method("proximal-gradient"), 200)
-    assert fewest(plain, result["nmse_db"]) > 5
+    assert (fewest(plain, result["nmse_db"]) or 201) > 5  # None: more than were tried
 
 
 def test_methods_are_tuned_on_other_problems():

@@ -339,7 +339,7 @@ def test_readers_of_sines_are_invariant(name):
         "phases": shift(raw, neurons([-1, 0, 1, 2], 8, rng), 30.0),
     }
     promised = {"dwsnet": 1, "dwsnet-signed": 2}.get(name, 3)
-    weights = Weights(space, raw, np.arange(8))
+    weights = Weights(space, raw, np.arange(8), omega=30.0)
     net = READERS[name](weights, 4, NetConfig(channels=6, states=9, probes=7), 1)
 
     def read(values):
@@ -673,7 +673,16 @@ def test_the_published_size(whole_digits, tmp_path):
         replace(config.stock, fields=3).take(
             tmp_path / "few", lambda: load_split(whole_digits, 28), ()
         )
-    one = fit_zoo(load_split(whole_digits, 28), 9, fit, tmp_path / "one", progress=False)
+    for hidden in ((16, 16), (5,)):
+        given = replace(config, stock=StockConfig(fit=replace(fit, hidden=hidden)))
+        assert weightspace.sized(given).stock.fit.hidden == hidden
+    one = fit_zoo(
+        load_split(whole_digits, 28),
+        9,
+        replace(fit, hidden=(32, 32)),
+        tmp_path / "one",
+        progress=False,
+    )
     assert np.array_equal(one.test, zoo.test[:9])
 
 
@@ -790,6 +799,30 @@ def test_pickles_and_what_is_no_zoo_are_refused(tmp_path):
         assert "\n" not in str(raised.value)
 
 
+@pytest.mark.parametrize(
+    "train, words",
+    [
+        ({"path": ["0.pth", "1.pth"], "label": [0]}, "train has 2 paths and 1 labels"),
+        ({"path": ["0.pth", "1.pth"], "label": ["cat", "dog"]}, "whole numbers .*, got 'cat'"),
+        ({"path": ["0.pth", "1.pth"], "label": [0, 1.5]}, "whole numbers .*, got 1.5"),
+        ({"path": ["0.pth", "1.pth"]}, "train needs a list `path` and a list `label`"),
+        ({"path": [], "label": []}, "lists no networks"),
+    ],
+)
+def test_a_wrong_list_of_networks_is_named(tmp_path, train, words):
+    _, state = foreign_state(2, RNG(0))
+    for n in range(2):
+        one = {name: value[n] for name, value in state.items()}
+        np.savez(tmp_path / f"{n}.npz", label=n, **one)
+    for name, other in (("a", "no JSON"), ("b", "[1]"), ("c", '{"train": {"steps": 3}}')):
+        (tmp_path / f"{name}.json").write_text(other)
+    assert load_foreign(tmp_path, 30.0).labels.tolist() == [0, 1]
+    (tmp_path / "splits.json").write_text(json.dumps({"train": train}))
+    with pytest.raises(ValueError, match=words) as raised:
+        load_foreign(tmp_path, 30.0)
+    assert str(raised.value).startswith(str(tmp_path / "splits.json"))
+
+
 # Learning from weights
 
 
@@ -801,7 +834,7 @@ def sines(tmp_path):
 def test_weights_are_standardised_and_varied(sines):
     known = np.arange(20)
     x = jt.array(np.linspace(-1, 1, 9, dtype=np.float32)[:, None])
-    plain = Weights(sines.space, sines.weights, known)
+    plain = Weights(sines.space, sines.weights, known, omega=30.0)
     assert (
         abs(np.concatenate([v.numpy().ravel() for v in plain.features(known)[:1]]).std() - 1) < 1e-3
     )
@@ -812,7 +845,7 @@ def test_weights_are_standardised_and_varied(sines):
         {"signs": "vary"},
         {"permute": True, "signs": "vary"},
     ):
-        varied = Weights(sines.space, sines.weights, known, ViewConfig(**options))
+        varied = Weights(sines.space, sines.weights, known, ViewConfig(**options), omega=30.0)
         moved = varied.raw(index, RNG(0))
         np.testing.assert_allclose(
             sirens(x, 30.0, *variables(moved).values()).numpy(), truth, atol=1e-4
@@ -823,7 +856,9 @@ def test_weights_are_standardised_and_varied(sines):
         )
     canonical = [
         canonical_signs(
-            Weights(sines.space, sines.weights, known, ViewConfig(signs="vary")).raw(index, RNG(n))
+            Weights(sines.space, sines.weights, known, ViewConfig(signs="vary"), omega=30.0).raw(
+                index, RNG(n)
+            )
         )
         for n in range(2)
     ]
@@ -840,7 +875,7 @@ def test_weights_are_standardised_and_varied(sines):
         < 1e-6
     )
     for options in ({"noise": 0.3}, {"drop": 0.5}):
-        varied = Weights(sines.space, sines.weights, known, ViewConfig(**options))
+        varied = Weights(sines.space, sines.weights, known, ViewConfig(**options), omega=30.0)
         assert (
             np.abs(
                 varied.features(index, RNG(0))[2].numpy() - plain.features(index)[2].numpy()
@@ -895,7 +930,7 @@ def test_moved_fields_are_trained_on():
     known = np.arange(20)
     zoo = siren_start((2, 5, 7, 1), 20, 30.0, RNG(0))
     plain, views = (
-        Weights(space, zoo, known, ViewConfig(signs="canonical", **options))
+        Weights(space, zoo, known, ViewConfig(signs="canonical", **options), omega=30.0)
         for options in ({}, {"turn": 90.0, "scale": 0.2, "shift": 0.25})
     )
     rng = RNG(0)
@@ -929,7 +964,9 @@ def test_moved_fields_are_trained_on():
 def test_held_out_fields_are_not_trained_on(sines):
     train, test = sines.split(6)
     assert sorted([*train, *test]) == list(range(30)) and len(test) == 6
-    task = ReadTask(Weights(sines.space, sines.weights, train), sines.labels[:, 1:], train, test)
+    task = ReadTask(
+        Weights(sines.space, sines.weights, train, omega=30.0), sines.labels[:, 1:], train, test
+    )
     seen = np.concatenate([task.sample(step, 8)["labels"].numpy() for step in range(3)])
     truth = (sines.labels[train, 1:] - task.mean) / task.deviation
     np.testing.assert_allclose(np.sort(seen, axis=0), np.sort(truth, axis=0), rtol=1e-5)
@@ -959,12 +996,26 @@ def test_alignment_undoes_permutations():
 def test_every_model_reads_weights(name):
     space = mlp_space((2, 5, 7, 1))
     features = to_features(space, variables(random_weights(space, 3, RNG(0))))
-    weights = Weights(space, random_weights(space, 3, RNG(0)), np.arange(3))
+    weights = Weights(space, random_weights(space, 3, RNG(0)), np.arange(3), omega=30.0)
     net = READERS[name](weights, 4, NetConfig(channels=6, depth=3, width=16, states=9, probes=7), 1)
     found = net(features)
     assert found.shape == [3, 4]
     gradients = jt.grad((found * jt.randn(3, 4)).sum(), net.parameters())
     assert all(np.abs(g.numpy()).max() > 0 for g in gradients)
+
+
+def test_readers_of_weights_alone_say_so():
+    """And no network passes over an argument that is not of it."""
+    space = mlp_space((2, 5, 7, 1))
+    weights = Weights(space, random_weights(space, 3, RNG(0)), np.arange(3), omega=30.0)
+    for name in READERS.keys() - {"dwsnet", "mlp", "mlp-permuted", "mlp-aligned"}:
+        with pytest.raises(ValueError, match="`c_in` must be 1 for this model, got 3"):
+            READERS[name](weights, 4, NetConfig(), 3)
+    for unheeded in ({"pool": "max"}, {"dropout": 0.1}):
+        with pytest.raises(ValueError, match=f"`{next(iter(unheeded))}` is of dwsnet"):
+            READERS["dwsnet-signed"](weights, 4, NetConfig(**unheeded), 1)
+    with pytest.raises(TypeError, match="omega"):
+        Weights(space, weights.weights, np.arange(3))  # those of signs and phases are wrong by it
 
 
 class Known:
@@ -985,7 +1036,7 @@ class Known:
 
 def test_reading_is_scored(sines):
     train, test = sines.split(10)
-    w = Weights(sines.space, sines.weights, train)
+    w = Weights(sines.space, sines.weights, train, omega=30.0)
     values = ReadTask(w, sines.labels[:, 1:], train, test)
     assert values.evaluate(Known(lambda f: np.zeros((f[0].shape[0], 1), np.float32)))[
         "mse"
@@ -1000,7 +1051,10 @@ def test_reading_is_scored(sines):
 def test_contrast_is_simclrs_loss(sines):
     train, test = sines.split(10)
     task = EmbedTask(
-        Weights(sines.space, sines.weights, train, ViewConfig(noise=0.2)), sines.labels, train, test
+        Weights(sines.space, sines.weights, train, ViewConfig(noise=0.2), omega=30.0),
+        sines.labels,
+        train,
+        test,
     )
     views = [RNG(n).normal(size=(5, 3)).astype(np.float32) for n in range(2)]
 
@@ -1026,7 +1080,7 @@ def test_values_of_fields(sines):
         field_values(raw, x, 30.0)[:, 0], everywhere[np.arange(6), np.arange(6), 0], atol=1e-5
     )
     train, test = sines.split(10)
-    task = ForwardTask(Weights(sines.space, sines.weights, train), 30.0, 1, train, test)
+    task = ForwardTask(Weights(sines.space, sines.weights, train, omega=30.0), 30.0, 1, train, test)
     features = task._features(test, np.full((10, 1), 0.25, np.float32))
     assert features[0].shape == [10, 6, 2] and (features[0].numpy()[..., 1] == 0.25).all()
     zero = task.evaluate(Known(lambda f: np.zeros((f[0].shape[0], 1), np.float32)))
@@ -1039,7 +1093,9 @@ def test_values_of_colour_fields_have_three_numbers():
         name: RNG(1).normal(size=(12, *(size for _, size in axes))).astype(np.float32)
         for name, axes in space.tensors
     }
-    task = ForwardTask(Weights(space, raw, np.arange(8)), 30.0, 2, np.arange(8), np.arange(8, 12))
+    task = ForwardTask(
+        Weights(space, raw, np.arange(8), omega=30.0), 30.0, 2, np.arange(8), np.arange(8, 12)
+    )
     assert task.n_out == 3 and task.sample(0, 4)["values"].shape == [4, 3]
 
 
@@ -1064,7 +1120,12 @@ def test_classifiers_and_their_adaptation(digits, monkeypatch):
         classify(jt.array(x), *variables(weights).values()).numpy(), logits, atol=1e-4
     )
     task = AdaptTask(
-        Weights(space, weights, np.arange(4)), labels, np.arange(4), np.arange(4, 6), pairs, pairs
+        Weights(space, weights, np.arange(4), omega=30.0),
+        labels,
+        np.arange(4),
+        np.arange(4, 6),
+        pairs,
+        pairs,
     )
     assert task.accuracy(None) > 0.9
     model = FlatWeights(space, width=8)
@@ -1440,6 +1501,16 @@ WRONG = {
     "forward through grids": (["classify", "--kind", "mulfa", "--models", "forward"], "not grids"),
     "no points": (["classify", "--net.probes", "0"], "--net.probes must be at least 1"),
     "no states": (["classify", "--net.states", "0"], "--net.states must be at least 1"),
+    "size of a zoo": (["classify", "--zoo", "z", "--size", "28"], "leave it out beside --zoo"),
+    "no hidden layers": (["zoo", "--fit.hidden"], "--fit.hidden needs one layer at least"),
+    "pooled signs": (
+        ["classify", "--models", "dwsnet-signed", "--net.pool", "max"],
+        "--net.pool is of dwsnet: leave it out with dwsnet-signed",
+    ),
+    "signs dropped out": (
+        ["regress", "--models", "dwsnet", "dwsnet-signed", "--net.dropout", "0.1"],
+        "--net.dropout is of dwsnet",
+    ),
     "no steps": (["zoo", "--fit.steps", "0"], "--fit.steps must be at least 1"),
 }
 

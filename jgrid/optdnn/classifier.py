@@ -2,16 +2,19 @@
 what they cost."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from typing import Any, Callable, Optional
+from dataclasses import replace
+from typing import Annotated, Any, Callable, Optional
 
+from jgrid.config import ArgumentError, config
 from jgrid.optdnn.blocks import Affine, AttentionBlock, Conv, ConvBlock, ConvNeXtBlock
 from jgrid.optdnn.methods import Method, find_method
 from jgrid.optdnn.network import OptDNN
 
 import jittor as jt
 import numpy as np
+from annotated_types import Interval
 from jittor import nn
+from typing_extensions import Literal
 
 BLOCKS: dict[str, Callable[..., nn.Module]] = {
     "conv": ConvBlock,
@@ -145,20 +148,27 @@ DENSE = "densenet"  # what methods are compared with, no method
 LEARNABLE = "-learnable"  # after a method's name: its coefficients are trained too
 
 
-@dataclass(frozen=True)
+Size = Annotated[int, Interval(ge=1, le=2**14)]
+
+
+@config
 class ClassifierConfig:
     """What a network on pictures (n_in, side, side) is built of: of a method in METHODS, with
     `-learnable` after its name for trained coefficients, as `optdnn_classifier`; or "densenet", of
     about as many parameters as gradient descent's."""
 
     network: str
-    n_in: int
-    classes: int
-    side: int
-    channels: tuple[int, ...] = (16, 32)
-    layers: int = 2
-    block: str = "conv"
-    patch: int = 2
+    n_in: Size
+    classes: Size
+    side: Size
+    channels: tuple[Size, ...] = (16, 32)
+    layers: Annotated[int, Interval(ge=1, le=1000)] = 2
+    block: Literal["conv", "convnext", "attention"] = "conv"
+    patch: Size = 2
+
+    def check(self) -> None:
+        if not self.channels:
+            raise ArgumentError("channels", "needs a number for each stage")
 
     def build(self) -> ImageClassifier:
         """The network, with random weights; ValueError as `find_method` and

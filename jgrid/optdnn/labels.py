@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 
 from jgrid import checkpoint
 from jgrid.checkpoint import AnyPath
+from jgrid.config import config_from_dict
 from jgrid.field import Field, check_memory, count_parameters, in_chunks
 from jgrid.optdnn.classifier import ClassifierConfig, activation_bytes, multiply_adds
 from jgrid.task import AbstractTask, Epochs
@@ -115,7 +116,7 @@ def load_classifier(path: AnyPath) -> Classifier:
     or something else."""
     tensors, saved = checkpoint.read(path)
     try:
-        built = ClassifierConfig(**saved["classifier"])
+        built = config_from_dict(ClassifierConfig, saved["classifier"], "classifier")
         classifier = Classifier(built.build(), float(saved["mean"]), float(saved["deviation"]))
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{path}: no classifier of this version of jgrid ({error})") from None

@@ -66,10 +66,12 @@ class Unrolled(nn.Module):
 
     In layer k T_f(x) = s_k (y - A x) W, and T_g is the soft threshold's by theta_k. W (m, n), which
     all layers share, s_k and theta_k are trained; they start as the method has them, step A, 1 and
-    step penalty."""
+    step penalty. ValueError for methods with other modules."""
 
     def __init__(self, method: Method, problems: SparseProblems, penalty: float, layers: int = 16):
         super().__init__()
+        if (np.diag(method.tableau(0).D) != 0).tolist() != [False, True]:
+            raise ValueError("`method` needs two modules in a layer, the second implicit alone")
         self.method = method
         self.dictionary = jt.array(problems.dictionary).stop_grad()
         self.matrix = jt.array(problems.dictionary * np.float32(problems.step))

@@ -62,8 +62,8 @@ class Classifiers(AbstractSubject):
     def space(self, config: FitConfig) -> WeightSpace:
         *sides, channels = self.pairs.pixels.shape[1:]
         if self.kind == "cnn":
-            return cnn_space((channels, *config.hidden), 2)
-        return mlp_space((int(np.prod(sides)) * channels, *config.hidden, 2))
+            return cnn_space((channels, *config.neurons), 2)
+        return mlp_space((int(np.prod(sides)) * channels, *config.neurons, 2))
 
     def fit(
         self, first: int, last: int, config: FitConfig, rng: Generator, advance: Advance

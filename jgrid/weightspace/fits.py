@@ -1,7 +1,7 @@
 """Thousands of small networks, fitted at once."""
 
 from collections.abc import Sequence
-from typing import Annotated, Any, Callable
+from typing import Annotated, Any, Callable, Optional
 
 from jgrid.config import MOST, ArgumentError, Count, Positive, config
 from jgrid.ops.siren import fused_siren_errors
@@ -20,8 +20,8 @@ class FitConfig:
     """How the fields of a zoo are fitted: full-batch Adam on all points, the learning rate falling
     to zero by a cosine."""
 
-    hidden: tuple[Annotated[int, Interval(ge=1, le=2**14)], ...] = (16, 16)
-    """Neurons of each hidden layer."""
+    hidden: Optional[tuple[Annotated[int, Interval(ge=1, le=2**14)], ...]] = None
+    """Neurons of each hidden layer; 16 16 unless given."""
     omega: Positive = 30.0
     """Frequency of the sines."""
     steps: Count = 300
@@ -35,8 +35,13 @@ class FitConfig:
     weight by weight."""
 
     def check(self) -> None:
-        if not self.hidden:
+        if self.hidden == ():
             raise ArgumentError("hidden", "needs one layer at least")
+
+    @property
+    def neurons(self) -> tuple[int, ...]:
+        """Of each hidden layer."""
+        return (16, 16) if self.hidden is None else self.hidden
 
 
 def fit_sirens(
@@ -51,7 +56,7 @@ def fit_sirens(
 
     advance() is called after every step.
     """
-    widths = (x.shape[1], *config.hidden, targets.shape[2])
+    widths = (x.shape[1], *config.neurons, targets.shape[2])
     if config.shared_start:
         rng = np.random.default_rng(config.seed)
     start = siren_start(widths, len(targets), config.omega, rng, config.shared_start)

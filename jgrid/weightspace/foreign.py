@@ -14,6 +14,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
 READABLE = (".safetensors", ".npz")
+PARTS = ("train", "val", "test")  # of a JSON file that lists networks
 PICKLES = (".pt", ".pth", ".pkl", ".bin")
 State = dict[str, np.ndarray]
 
@@ -80,21 +81,39 @@ def _listed(folder: Path) -> Optional[tuple[list[Path], np.ndarray, Optional[np.
     """The files, labels and test networks of a JSON file in the folder; None without one."""
     for path in sorted(folder.glob("*.json")):
         try:
-            parts = json.loads(path.read_text(encoding="utf-8"))
-            rows = [
-                (folder / file, label, name == "test")
-                for name in ("train", "val", "test")
-                if name in parts
-                for file, label in zip(parts[name]["path"], parts[name]["label"])
-            ]
-            labels = np.array([int(label) for _, label, _ in rows])
-        except (ValueError, TypeError, KeyError, AttributeError):
+            found = json.loads(path.read_text(encoding="utf-8"))
+        except ValueError:
             continue
-        if rows:
-            test = np.array([is_test for _, _, is_test in rows], np.uint8)
-            files = [_converted(file) for file, _, _ in rows]
-            return files, labels, test if 0 < test.sum() < len(test) else None
+        named = found if isinstance(found, dict) else {}
+        parts = {n: named[n] for n in PARTS if isinstance(named.get(n), dict)}
+        if any("path" in part for part in parts.values()):
+            return _rows(path, parts)
     return None
+
+
+def _rows(
+    listed: Path, parts: dict[str, dict[str, Any]]
+) -> tuple[list[Path], np.ndarray, Optional[np.ndarray]]:
+    """What a JSON file lists; ValueError, which names it."""
+    files: list[Path] = []
+    labels: list[int] = []
+    test: list[bool] = []
+    for name, part in parts.items():
+        paths = part.get("path")
+        classes = part.get("label")
+        if not (isinstance(paths, list) and isinstance(classes, list)):
+            raise ValueError(f"{listed}: {name} needs a list `path` and a list `label`")
+        if len(paths) != len(classes):
+            raise ValueError(f"{listed}: {name} has {len(paths)} paths and {len(classes)} labels")
+        for label in classes:
+            if not str(label).isdecimal():
+                raise ValueError(f"{listed}: labels must be whole numbers from 0 on, got {label!r}")
+        files += [_converted(listed.parent / str(path)) for path in paths]
+        labels += map(int, classes)
+        test += [name == "test"] * len(paths)
+    if not files:
+        raise ValueError(f"{listed}: lists no networks")
+    return files, np.array(labels), np.array(test, np.uint8) if len(set(test)) == 2 else None
 
 
 def _converted(path: Path) -> Path:

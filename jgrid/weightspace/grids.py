@@ -54,7 +54,7 @@ class GridPictures(AbstractSubject):
     def space(self, config: FitConfig) -> WeightSpace:
         functions, _, nodes = self.basis.shape
         return grid_space(
-            nodes, functions, self.channels, config.hidden, self.pictures.pixels.shape[-1]
+            nodes, functions, self.channels, config.neurons, self.pictures.pixels.shape[-1]
         )
 
     def fit(

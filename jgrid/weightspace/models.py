@@ -1,8 +1,9 @@
 """The networks on weights by name: what the app compares."""
 
-from typing import Annotated
+from collections.abc import Sequence
+from typing import Annotated, Callable
 
-from jgrid.config import Count, Positive, Share, Weight, config
+from jgrid.config import ArgumentError, Count, Positive, Share, Weight, config
 from jgrid.weightspace.adapt import FlatWeights
 from jgrid.weightspace.baselines import FlatMLP, RowEncoder, RowTransformer
 from jgrid.weightspace.forward import ForwardReader, Probes
@@ -15,7 +16,9 @@ from annotated_types import Interval
 from jittor import nn
 from typing_extensions import Literal
 
-LEARN_FAST = {"dwsnet", "dwsnet-signed", "forward", "probes"}
+Reader = Callable[[Weights, int, "NetConfig", int], nn.Module]
+SIGNED = "dwsnet-signed"
+LEARN_FAST = {"dwsnet", SIGNED, "forward", "probes"}
 
 
 @config
@@ -23,13 +26,13 @@ class NetConfig:
     """Size of the networks on weights, and their learning."""
 
     channels: Count = 24
-    """Features per weight of a DWSNet."""
+    """Features per weight of dwsnet and dwsnet-signed."""
     depth: Annotated[int, Interval(ge=1, le=1000)] = 4
-    """Equivariant layers of a DWSNet."""
+    """Equivariant layers of dwsnet and dwsnet-signed."""
     pool: Literal["mean", "sum", "max"] = "mean"
-    """How its layers pool."""
+    """How the layers of dwsnet pool."""
     dropout: Share = 0.0
-    """Of its features."""
+    """Of the features of dwsnet."""
     lr: Positive = 3e-3
     """Learning rate of the DWSNets, the forward reader and the probes."""
     states: Count = 128
@@ -48,20 +51,38 @@ class NetConfig:
         """The learning rate of a model."""
         return self.lr if model in LEARN_FAST else self.lr_baselines
 
+    def require_heeded(self, models: Sequence[str]) -> None:
+        """ArgumentError for what one of the models would pass over."""
+        for name in ("pool", "dropout"):
+            if SIGNED in models and getattr(self, name) != getattr(NetConfig(), name):
+                raise ArgumentError(name, f"is of dwsnet: leave it out with {SIGNED}")
+
+
+def _of_one_feature(build: Callable[[Weights, int, NetConfig], nn.Module]) -> Reader:
+    """A reader of the weights and nothing beside them."""
+
+    def checked(weights: Weights, n_out: int, net: NetConfig, c_in: int) -> nn.Module:
+        if c_in != 1:
+            raise ValueError(f"`c_in` must be 1 for this model, got {c_in}")
+        return build(weights, n_out, net)
+
+    return checked
+
 
 def _dwsnet(weights: Weights, n_out: int, net: NetConfig, c_in: int) -> nn.Module:
     return DWSNet(weights.space, n_out, net.channels, net.depth, c_in, net.pool, net.dropout)
 
 
-def _signed(weights: Weights, n_out: int, net: NetConfig, c_in: int) -> nn.Module:
+def _signed(weights: Weights, n_out: int, net: NetConfig) -> nn.Module:
+    net.require_heeded([SIGNED])
     return SignedDWSNet(weights, n_out, net.channels, net.depth)
 
 
-def _forward(weights: Weights, n_out: int, net: NetConfig, c_in: int) -> nn.Module:
+def _forward(weights: Weights, n_out: int, net: NetConfig) -> nn.Module:
     return ForwardReader(weights, n_out, net.states, net.width)
 
 
-def _probes(weights: Weights, n_out: int, net: NetConfig, c_in: int) -> nn.Module:
+def _probes(weights: Weights, n_out: int, net: NetConfig) -> nn.Module:
     return Probes(weights, n_out, net.probes, net.width)
 
 
@@ -69,11 +90,11 @@ def _flat(weights: Weights, n_out: int, net: NetConfig, c_in: int) -> nn.Module:
     return FlatMLP(weights.space, n_out, net.width, c_in=c_in)
 
 
-def _row_encoder(weights: Weights, n_out: int, net: NetConfig, c_in: int) -> nn.Module:
+def _row_encoder(weights: Weights, n_out: int, net: NetConfig) -> nn.Module:
     return RowEncoder(weights.space, n_out)
 
 
-def _row_transformer(weights: Weights, n_out: int, net: NetConfig, c_in: int) -> nn.Module:
+def _row_transformer(weights: Weights, n_out: int, net: NetConfig) -> nn.Module:
     return RowTransformer(weights.space, n_out)
 
 
@@ -86,19 +107,19 @@ def _flat_weights(space: WeightSpace, net: NetConfig) -> nn.Module:
 
 
 # from weights with c_in features each to n_out numbers: build(weights, n_out, net, c_in)
-READERS = {
+READERS: dict[str, Reader] = {
     "dwsnet": _dwsnet,
-    "dwsnet-signed": _signed,
-    "forward": _forward,
-    "probes": _probes,
+    SIGNED: _of_one_feature(_signed),
+    "forward": _of_one_feature(_forward),
+    "probes": _of_one_feature(_probes),
     "mlp": _flat,
     "mlp-permuted": _flat,
     "mlp-aligned": _flat,
-    "inr2vec": _row_encoder,
-    "transformer": _row_transformer,
+    "inr2vec": _of_one_feature(_row_encoder),
+    "transformer": _of_one_feature(_row_transformer),
 }
 OF_ROWS = {"inr2vec", "transformer"}  # they read the neurons of an MLP one by one
-OF_SINES = {"dwsnet-signed", "forward", "probes"}  # they know what a neuron of a SIREN does
+OF_SINES = {SIGNED, "forward", "probes"}  # they know what a neuron of a SIREN does
 KNOW_ALL_SIGNS = {"forward", "probes"}  # and all phases: a canonical form would be for nothing
 ASK_THE_FIELD = {"probes"}  # they see values of the field, the others its weights alone
 # from weights to weights: build(space, net)

@@ -69,7 +69,7 @@ class Sines(AbstractSubject):
         self.amplitude = amplitude
 
     def space(self, config: FitConfig) -> WeightSpace:
-        return mlp_space((1, *config.hidden, 1))
+        return mlp_space((1, *config.neurons, 1))
 
     def fit(
         self, first: int, last: int, config: FitConfig, rng: Generator, advance: Advance
@@ -121,7 +121,7 @@ class Pictures(AbstractSubject):
         return Pictures(self.pixels[first:last], self.labels[first:last], self.config["name"])
 
     def space(self, config: FitConfig) -> WeightSpace:
-        return mlp_space((2, *config.hidden, self.pixels.shape[-1]))
+        return mlp_space((2, *config.neurons, self.pixels.shape[-1]))
 
     def targets(self, first: int, last: int) -> tuple[np.ndarray, np.ndarray]:
         """What fields of these pictures are fitted to (F, N, C), and their labels."""

@@ -1,5 +1,5 @@
-"""A zoo's weights as networks read them: standardised, with canonical signs, and varied in
-training."""
+"""A zoo's weights as networks read them: standardised, with the signs and phases of a rule, and
+varied in training."""
 
 from dataclasses import replace
 from typing import Annotated, Optional
@@ -59,7 +59,8 @@ class Weights:
         weights: dict[str, np.ndarray],
         known: np.ndarray,
         views: ViewConfig = AS_THEY_ARE,
-        omega: float = 30.0,
+        *,
+        omega: float,
     ):
         self.space = space
         self.omega = omega
@@ -155,7 +156,7 @@ def zoo_weights(
     if aligned:
         values = canonical(values, omega) if views.signs == "canonical" else values
         values = align(space, values, {key: value[known[0]] for key, value in values.items()})
-    return Weights(space, values, known, views, omega)
+    return Weights(space, values, known, views, omega=omega)
 
 
 def random_moves(

@@ -246,7 +246,7 @@ def _part(folder: Path, first: int) -> Path:
 
 def _made(subject: AbstractSubject, config: FitConfig, first: int, last: int) -> dict[str, Any]:
     """What tells a chunk from all others."""
-    fit = {**asdict(config), "hidden": list(config.hidden)}
+    fit = {**asdict(config), "hidden": list(config.neurons)}
     return {"subject": subject.config, "fit": fit, "first": first, "last": last}
 
 
