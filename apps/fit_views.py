@@ -151,6 +151,7 @@ def fit(config: Config, device: str) -> list[Path]:
         if box.contracted and not config.contract and not views.distortion:
             views = replace(views, distortion=GATHERED)
         task = ViewsTask(train, test, box, views, config.train.seed, progress=parallel.is_first)
+        test = task.test
         model = task.build(config.field)
         if config.ops == "plain":
             model.use_plain_ops()
@@ -175,9 +176,9 @@ def fit(config: Config, device: str) -> list[Path]:
         f"{'; something is in every direction' if task.colour.enclosed else ''}"
         " (--box, --centre and --contract say otherwise)"
     )
-    if len(task.glanced) < len(task.test.poses):
+    if len(task.glanced) < len(test.poses):
         print(
-            f"test views {', '.join(map(str, task.glanced))} of {len(task.test.poses)} are evaluated"
+            f"test views {', '.join(map(str, task.glanced))} of {len(test.poses)} are evaluated"
             " during training, all at its end"
         )
     configs = {"field": field_to_dict(config.field), "colour": asdict(task.colour)}
@@ -193,7 +194,7 @@ def fit(config: Config, device: str) -> list[Path]:
     paths = task.export(model, run.folder) + [run.curve(trainer, "psnr", "PSNR (dB)")]
     run.finish(result)
     run.show(
-        f"PSNR {result['psnr']:.2f} dB, SSIM {result['ssim']:.4f} of {len(task.test.poses)} test views"
+        f"PSNR {result['psnr']:.2f} dB, SSIM {result['ssim']:.4f} of {len(test.poses)} test views"
         f" on {config.views.background}, {cost(result)}, {result['samples_per_second']:,}"
         " samples/s",
         paths,
