@@ -166,8 +166,7 @@ def fit(config: Config, device: str) -> list[Path]:
     if parallel.is_first:
         warn_of_size(train, box)
     print(described(train, test))
-    taken = needed + train.n_bytes + test.n_bytes
-    print(f"about {taken / 2**30:.2f} GiB of memory")
+    print(f"about {(needed + train.n_bytes + test.n_bytes) / 2**30:.2f} GiB of memory")
     reason = cli.with_flags(reason, config)
     print(
         f"box: half its side {box.half:.12g}, centre {point_text(box.centre)}, {reason};"
