@@ -158,6 +158,12 @@ def test_opaque_pictures_of_all_of_space_show_something_everywhere(
     np.testing.assert_array_equal(viewer.picture(again, views.poses[0])[0], seen[0])
 
 
+def test_transparent_pictures_are_not_enclosed(ball):
+    views = dataclasses.replace(VIEWS, colour=RadianceConfig(width=8, enclosed=True))
+    with pytest.raises(ValueError, match="`enclosed` needs opaque pictures"):
+        ViewsTask(load_views(ball, "train"), load_views(ball, "test"), Box(1.5), views)
+
+
 def test_contraction_sees_what_a_box_cannot(tmp_path):
     scene = make_scene(
         tmp_path / "open",

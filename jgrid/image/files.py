@@ -61,7 +61,7 @@ def load_image(path: Union[str, os.PathLike], upright: bool = True) -> np.ndarra
 
 def load_rgba(path: Union[str, os.PathLike], upright: bool = True) -> np.ndarray:
     """`load_image` of colours in [0, 1], in 8 bits and with alpha: (H, W, 4) uint8. A file of 8
-    bits, as most are, is taken as it is, which is some ten times as fast."""
+    bits, as most are, is taken as it is: a JPEG of 12 megapixels in half the time."""
     as_it_is = _opened(path, lambda head: _read_bytes(path, head, upright))
     return as_bytes(load_image(path, upright), path) if as_it_is is None else as_it_is
 
@@ -108,7 +108,7 @@ def _read_bytes(path: Union[str, os.PathLike], head: bytes, upright: bool) -> Op
     except UnidentifiedImageError:
         return None
     plain = not halved and image.mode in ("L", "LA", "RGB", "RGBA")
-    if not plain or {"transparency", "gamma"} & image.info.keys():
+    if not plain or "transparency" in image.info or _other_gamma(image.info):
         return None
     return np.asarray(_in_srgb(image, halved, path).convert("RGBA"))
 
@@ -204,8 +204,8 @@ def _light_of(pixels: np.ndarray) -> np.ndarray:
 
 def _of_gamma(pixels: np.ndarray, info: dict) -> np.ndarray:
     """Values in sRGB, of which a PNG may say that they are stored with another gamma."""
-    gamma = info.get("gamma")
-    if not gamma or {"icc_profile", "srgb"} & info.keys() or abs(gamma - 1 / 2.2) < 0.005:
+    gamma = _other_gamma(info)
+    if not gamma:
         return pixels
     n = 3 if pixels.ndim == 3 and pixels.shape[2] > 2 else 1
     values = np.atleast_3d(pixels).copy()
@@ -214,6 +214,14 @@ def _of_gamma(pixels: np.ndarray, info: dict) -> np.ndarray:
         linear < 0.0031308, 12.92 * linear, 1.055 * linear ** (1 / 2.4) - 0.055
     )
     return values
+
+
+def _other_gamma(info: dict) -> Optional[float]:
+    """What a PNG says of its gamma, where that is not sRGB's."""
+    gamma = info.get("gamma")
+    if not gamma or {"icc_profile", "srgb"} & info.keys() or abs(gamma - 1 / 2.2) < 0.005:
+        return None
+    return gamma
 
 
 def _in_srgb(image: Image.Image, halved: bool, path: Union[str, os.PathLike]) -> Image.Image:

@@ -22,7 +22,6 @@ from tqdm import tqdm
 Size = tuple[float, float]  # width, height
 DYNAMIC = "dynamic_mask_"  # begins instant-ngp's masks
 SMALLER = "the number or size of the pictures, or raise `shrink`"
-SECONDS = 2.0  # before a bar is shown
 
 
 def read_pictures(
@@ -41,8 +40,8 @@ def read_pictures(
     sizes: list[tuple[int, int]] = []
     turned = 0
     whole = np.empty((0, 0, 0, 4), np.uint8)
-    for file, known in zip(tqdm(files, "reading", unit="picture", disable=not progress,
-                                leave=False, delay=SECONDS), stated):  # fmt: skip
+    bar = tqdm(files, "reading", unit="picture", disable=not progress, leave=False, delay=2)
+    for file, known in zip(bar, stated):
         read, was_turned = _read_turned(file, known)
         turned += was_turned
         height, width = read.shape[:2]
@@ -104,7 +103,10 @@ def room(shape: tuple[int, ...], dtype: DTypeLike, path: Path, what: str) -> np.
     warnings.warn(f"{size}: a file in {folder} holds them", stacklevel=4)
     file = tempfile.TemporaryFile(dir=folder)
     if hasattr(os, "posix_fallocate"):  # else a disk that fills meanwhile kills the process
-        os.posix_fallocate(file.fileno(), 0, needed)
+        try:
+            os.posix_fallocate(file.fileno(), 0, needed)
+        except OSError as error:
+            raise memory.NotEnough(f"{size}, and {folder}: {error.strerror}") from None
     return np.memmap(file, dtype, shape=shape)
 
 

@@ -85,8 +85,8 @@ class ViewsTask(AbstractTask):
     rays and of the cells that are looked at; progress: whether bars show how far the renderings
     are.
 
-    ValueError where no part of the box is in all pictures, or a camera is too far away for a
-    contracted one.
+    ValueError where no part of the box is in all pictures, a camera is too far away for a
+    contracted one, or transparent pictures are said to be enclosed.
     """
 
     dim = 3
@@ -111,6 +111,10 @@ class ViewsTask(AbstractTask):
         enclosed = config.colour.enclosed
         if enclosed is None:
             enclosed = box.contracted and not self._transparent
+        if enclosed and self._transparent:
+            raise ValueError(
+                "`enclosed` needs opaque pictures: transparent ones show nothing there"
+            )
         self.colour = replace(config.colour, enclosed=enclosed)
         self.occupancy = Occupancy(
             config.cells,
