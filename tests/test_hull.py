@@ -9,6 +9,7 @@ from jgrid.scene.hull import hull
 from jgrid.scene.made import make_scene
 from jgrid.scene.occupancy import Occupancy
 from jgrid.scene.radiance import RadianceConfig
+from jgrid.scene.render import contract
 from jgrid.scene.task import ViewsConfig, ViewsTask
 from jgrid.scene.views import Views
 from jgrid.trainer import TrainConfig, Trainer
@@ -210,3 +211,39 @@ def test_training_looks_at_carved_cells_where_silhouettes_contradict(ball, monke
         Trainer(task, task.build(SCENE_FIELD), train, progress=False).fit()
         assert len(looked) == 16 and sum(looked) == expected
         assert not any(looked[:4]) and not any(looked[8:])
+
+
+@pytest.mark.parametrize("contracted", (False, True))
+def test_points_of_the_cube_and_of_the_world_belong_to_one_another(contracted):
+    box = Box(1.5, (3.0, 2.0, 1.0), contracted=contracted)
+    x = np.random.default_rng(0).random((500, 3))
+    world = box.to_world(x)
+    unit = box.to_unit(world)
+    back = contract(jt.array(unit)).numpy() if contracted else unit
+    np.testing.assert_allclose(back, x, atol=1e-5)
+
+
+@pytest.mark.parametrize("pictures", (2, 5))
+def test_of_what_is_enclosed_cells_that_few_cameras_see_are_empty(pictures):
+    poses = sphere_poses(pictures, 3.0)
+    camera = Camera(8, 8, 12.0, 12.0, 4.0, 4.0)
+    pixels = np.full((pictures, 8, 8, 4), 200, np.uint8)
+    pixels[..., 3] = 255
+    views = Views(pixels, poses, [camera] * pictures)
+    box = Box(1.5, contracted=True)
+    config = ViewsConfig(cells=16, samples=64, colour=RadianceConfig(width=8))
+    task = ViewsTask(views, views, box, config)
+    points = box.to_world(task.occupancy.centres())
+    seen = np.zeros(len(points), int)
+    for pose in poses:
+        right, up, back = ((points - pose[:3, 3]) @ pose[:3, :3]).T
+        seen += (back < 0) & (np.maximum(abs(right), abs(up)) < -back * 4 / 12)
+    faces = np.abs(task.occupancy.centres() - 0.5).max(1) > 0.5 - 1 / 16
+    wanted = (seen >= min(3, pictures)) | faces
+    assert 0 < wanted[~faces].mean() < 0.5
+    np.testing.assert_array_equal(task.occupancy.occupied, wanted)
+    model = task.build(SCENE_FIELD)
+    task.loss(model, task.sample(0, 500))
+    assert not (task.occupancy.occupied & ~wanted).any()
+    whole = ViewsTask(views, views, box, dataclasses.replace(config, carve=False))
+    assert whole.occupancy.occupied.all()

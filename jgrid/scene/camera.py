@@ -216,6 +216,16 @@ class Box:
         moved = (origin - np.asarray(self.centre)).astype(np.float32)
         return moved / np.float32(self.side) + np.float32(0.5)
 
+    def to_world(self, x: np.ndarray) -> np.ndarray:
+        """Where points (N, 3) inside the unit cube, or those that are contracted there, are in the
+        world."""
+        x = np.asarray(x, float) - 0.5
+        if self.contracted:
+            # 2 - 1/r, at r half sides from the middle
+            reach = 4 * np.abs(x).max(axis=1, keepdims=True)
+            x = np.where(reach > 1, x / np.maximum(reach, 1) / (2 - reach), x)
+        return x * self.side + np.asarray(self.centre)
+
 
 def look_at(eye: ArrayLike, target: ArrayLike = (0.0, 0.0, 0.0), up: ArrayLike = Z) -> np.ndarray:
     """The camera-to-world pose (4, 4) of a camera at `eye` that sees `target` in its middle; OpenGL

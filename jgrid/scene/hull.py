@@ -1,4 +1,4 @@
-"""What silhouettes, the transparent pixels of pictures, say of where a scene is."""
+"""What silhouettes, the transparent pixels of pictures, and the cameras say of where a scene is."""
 
 import warnings
 from dataclasses import replace
@@ -16,6 +16,7 @@ import numpy as np
 from scipy.ndimage import distance_transform_edt
 
 SEVERAL = 2  # pictures must show a point as empty, for it to be so
+MEET = 3  # of the rays of fewer cameras nothing tells at what depth they end
 DOUBT = 0.15  # of the pictures may be wrong about a point, once they contradict one another
 LOST = 0.005  # of what a picture shows: less is no contradiction
 SUSPECTS = 12  # pictures, each tried against as many others
@@ -50,10 +51,8 @@ def carve(views: Views, occupancy: Occupancy, box: Box) -> tuple[Views, bool]:
             "the pictures are opaque all along their edges and transparent inside: their masks"
             " (alpha) are the wrong way round; invert them, or set `carve` to False"
         )
-    cells = occupancy.cells
-    of_cell = HULL_BYTES + int(4 * DOUBT * len(views.poses))
-    memory.require(of_cell * cells**3, f"the hull in {cells}^3 cells", "`cells`")
-    found = hull(views, occupancy.centres(), np.sqrt(3) / 2 / cells, box)
+    _require(occupancy, HULL_BYTES + int(4 * DOUBT * len(views.poses)))
+    found = hull(views, occupancy.centres(), np.sqrt(3) / 2 / occupancy.cells, box)
     if not found.keep.any():
         raise ValueError(
             f"no part of the box (half its side {box.half:.4g}, centre {point_text(box.centre)}) is"
@@ -75,6 +74,23 @@ def carve(views: Views, occupancy: Occupancy, box: Box) -> tuple[Views, bool]:
         )
     occupancy.carve(found.keep)
     return views.without(np.array(found.culprits, int)), found.contradict
+
+
+def leave_seen(views: Views, occupancy: Occupancy, box: Box) -> None:
+    """Leave the cells that at least MEET cameras see, or all where these are fewer, as the occupied
+    ones: in the others, mostly close to a camera, training would hang what one picture shows."""
+    _require(occupancy, HULL_BYTES)
+    centres = box.to_world(occupancy.centres())
+    balls = _Balls(centres, 0.0)
+    cameras = np.zeros(len(centres), int)
+    for n in range(len(views.poses)):
+        cameras[balls.project(views, n, np.arange(len(centres)))[0]] += 1
+    occupancy.carve(cameras >= min(MEET, len(views.poses)))
+
+
+def _require(occupancy: Occupancy, of_cell: int) -> None:
+    cells = occupancy.cells
+    memory.require(of_cell * cells**3, f"the hull in {cells}^3 cells", "`cells`")
 
 
 def hull(views: Views, points: np.ndarray, radius: float, box: Box) -> Hull:

@@ -14,7 +14,7 @@ from jgrid.ops.render import distortion
 from jgrid.scene import losses
 from jgrid.scene.camera import Box, upwards
 from jgrid.scene.evaluation import Evaluation
-from jgrid.scene.hull import carve
+from jgrid.scene.hull import carve, leave_seen
 from jgrid.scene.occupancy import Occupancy
 from jgrid.scene.perpicture import PerPicture
 from jgrid.scene.radiance import RadianceConfig, RadianceField
@@ -49,8 +49,8 @@ class ViewsConfig:
     """Samples across the box, or where it is contracted across the cube of all space, twice as
     wide; only those in occupied cells are computed."""
     carve: bool = True
-    """Begin with the hull of the silhouettes, where the pictures are transparent, as the occupied
-    cells; not in a contracted box."""
+    """Begin with the hull of the silhouettes, where the pictures are transparent and the box is not
+    contracted, as the occupied cells; with those that three cameras see where all is enclosed."""
     entropy: Weight = 0.0
     """Weight of the entropy of the rays' opacity: more pushes them to be empty or opaque."""
     sparsity: Weight = 0.0
@@ -112,9 +112,7 @@ class ViewsTask(AbstractTask):
         if enclosed is None:
             enclosed = box.contracted and not self._transparent
         if enclosed and self._transparent:
-            raise ValueError(
-                "`enclosed` needs opaque pictures: transparent ones show nothing there"
-            )
+            raise ValueError("`enclosed` needs opaque pictures: transparent ones show nothing")
         self.colour = replace(config.colour, enclosed=enclosed)
         self.occupancy = Occupancy(
             config.cells,
@@ -131,6 +129,8 @@ class ViewsTask(AbstractTask):
         if trusted and self._transparent and not box.contracted:
             train, self._doubtful = carve(train, self.occupancy, box)
             check_cameras(train, test, box, config.samples)
+        elif config.carve and enclosed:
+            leave_seen(train, self.occupancy, box)
         self._again = False  # whether carved cells are looked at
         self.train = train
         self.test = test
