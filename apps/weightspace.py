@@ -553,7 +553,7 @@ def sized(config):
     if getattr(config, "size", None) is None or getattr(config, "kind", "siren") == "mulfa":
         return config
     stock = config if isinstance(config, ZooConfig) else config.stock
-    if stock.fit.hidden is not None:
+    if stock.fit.hidden is not None or getattr(stock, "zoo", None) is not None:
         return config
     stock = replace(stock, fit=replace(stock.fit, hidden=PUBLISHED_HIDDEN))
     return stock if isinstance(config, ZooConfig) else replace(config, stock=stock)

@@ -670,6 +670,16 @@ def test_the_published_size(whole_digits, tmp_path):
         assert {"accuracy", "parameters", "seconds", "asks_field"} <= result[model].keys()
         assert result[model]["asks_field"] == (model == "probes")
     assert result["weights"]["W2"]["deviation"] == pytest.approx(zoo.weights["W2"].std(), rel=1e-5)
+    edit = weightspace.EditConfig(
+        subject=str(whole_digits),
+        size=28,
+        models=("probes", "forward"),
+        out=tmp_path / "edit",
+        **{**TINY, "stock": StockConfig(zoo=tmp_path / "out" / "zoo.safetensors")},
+    )
+    edited = weightspace.main(edit)
+    assert edited["probes"]["asks_field"] and not edited["forward"]["asks_field"]
+    assert edited["fitted"]["fields"] == 3 and edited["unchanged"]["mse"] > 0
     with pytest.raises(ValueError, match="none to test on"):
         replace(config.stock, fields=3).take(
             tmp_path / "few", lambda: load_split(whole_digits, 28), ()
