@@ -259,7 +259,7 @@ class ClassifyConfig:
 
 REGRESSION = TrainConfig(steps=1000, batch=64, warmup=100, decay=0.01, eval_every=250)
 CONTRAST = TrainConfig(steps=1000, batch=128, warmup=100, decay=0.01, eval_every=250)
-EDITION = TrainConfig(steps=2000, batch=64, warmup=100, decay=0.01, eval_every=500)
+EDITION = TrainConfig(steps=1000, batch=32, warmup=100, decay=0.01, eval_every=250)
 EVALUATION = TrainConfig(steps=4000, batch=128, warmup=100, decay=0.01, eval_every=250)
 
 

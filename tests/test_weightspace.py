@@ -1620,6 +1620,7 @@ WRONG = {
     "kind of a preset's zoo": (["adapt-cifar", "--zoo", "z", "--pictures", "5"], "--pictures is"),
     "lines of a zoo": (["forward", "--zoo", "z", "--subject", "mnist"], "--subject is of a zoo"),
     "no rounds": (["edit", "--net.rounds", "0"], "--net.rounds must be at least 1"),
+    "an angle of no turn": (["edit", "--angle", "5"], "--angle is of --change turn"),
     "an unknown change": (["edit", "--change", "shrink"], "--change"),
     "fields of other pictures": (
         ["edit", "--zoo", "{tmp}/pictures.safetensors", "--subject", "{digits}", "--side", "4"]

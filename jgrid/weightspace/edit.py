@@ -4,7 +4,7 @@ What is right is judged by rendering: no weights of changed pictures are ever se
 
 from typing import Annotated, Any, Optional
 
-from jgrid.config import config
+from jgrid.config import ArgumentError, config
 from jgrid.ops.siren import fused_siren_errors, fused_sirens
 from jgrid.task import AbstractTask, Epochs
 from jgrid.weightspace.layers import to_weights
@@ -30,6 +30,10 @@ class ChangeConfig:
     least; or turn the picture about its middle."""
     angle: Annotated[float, Interval(ge=-360, le=360)] = 30.0
     """By which `change` turn turns, in degrees."""
+
+    def check(self) -> None:
+        if self.change != "turn" and self.angle != ChangeConfig.angle:
+            raise ArgumentError("angle", "is of `change` turn")
 
     def apply(self, pixels: np.ndarray) -> np.ndarray:
         """Pictures (n, side, side, C) in [0, 1], changed; beyond the border they are as at it, and
