@@ -133,7 +133,10 @@ def require_for_fitting(config, *names):
     """ArgumentError for what says how to fit fields, beside `zoo`, whose fields are as they are."""
     if config.stock.zoo is None:
         return
-    usual = [dict(leaves(other)) for other in COMMANDS.values() if type(other) is type(config)]
+    jobs = [other for other in COMMANDS.values() if type(other) is type(config)]
+    # in Python a job's stock may be made anew
+    jobs += [replace(other, stock=StockConfig()) for other in jobs]
+    usual = [dict(leaves(other)) for other in jobs]
     for name, value in leaves(config):
         given = all(value != defaults[name] for defaults in usual)
         if given and name.startswith((*names, "stock.fields", "stock.fit.")):

@@ -1378,7 +1378,7 @@ def test_a_job_leaves_everything_behind(digits, tmp_path, job, metric, picture, 
             replace(
                 weightspace.COMMANDS[job],
                 out=tmp_path / "again",
-                **{**TINY, "stock": replace(STOCK, zoo=out / "zoo.safetensors")},
+                **{**TINY, "stock": StockConfig(zoo=out / "zoo.safetensors", held_out=8)},
             )
         )
         assert (
@@ -1452,7 +1452,7 @@ def test_the_cifar_preset(cifar, digits, tmp_path, monkeypatch, capsys):
     again = replace(
         weightspace.COMMANDS["adapt"],
         reduction=SMALLER,
-        **{**TINY, "stock": replace(STOCK, zoo=out / "zoo.safetensors")},
+        **{**TINY, "stock": StockConfig(zoo=out / "zoo.safetensors", held_out=8)},
     )
     for subject, words in (
         (digits, "do not go with pictures of 4 x 4 pixels and 1 channels"),
@@ -1470,7 +1470,7 @@ def test_reading_kernels_and_decoders(digits, tmp_path):
     )
     saved = {
         **TINY,
-        "stock": replace(STOCK, zoo=tmp_path / "whole" / "zoo.safetensors"),
+        "stock": StockConfig(zoo=tmp_path / "whole" / "zoo.safetensors", held_out=8),
     }
     part = weightspace.main(
         replace(
