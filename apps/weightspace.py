@@ -8,13 +8,15 @@
     python apps/weightspace.py adapt --subject mnist/t10k-images-idx3-ubyte.gz
     python apps/weightspace.py adapt-cifar
     python apps/weightspace.py forward
+    python apps/weightspace.py edit --subject mnist --size 28 --change dilate
 
 Each job makes the zoo it needs, or takes one with --zoo; --help after the job lists its flags and
 their values there."""
 
-from dataclasses import asdict, fields, replace
+from collections.abc import Iterator
+from dataclasses import asdict, fields, is_dataclass, replace
 from pathlib import Path
-from typing import Annotated, Optional, Union
+from typing import Annotated, Any, Optional, Union
 
 from jgrid import cli, data
 from jgrid.config import ArgumentError, Count, Share, Weight, config
@@ -24,11 +26,19 @@ from jgrid.trainer import TrainConfig
 from jgrid.weightspace import figures
 from jgrid.weightspace.adapt import DomainConfig, corrupt
 from jgrid.weightspace.classifiers import Classifiers, Pairs, require_same_pictures
+from jgrid.weightspace.edit import ChangeConfig, require_fields_of
 from jgrid.weightspace.fits import FitConfig
 from jgrid.weightspace.foreign import load_foreign
 from jgrid.weightspace.grids import PARTS, GridPictures
 from jgrid.weightspace.jobs import Job, StockConfig, predict_mean
-from jgrid.weightspace.models import EDITORS, OF_ROWS, OF_SINES, READERS, NetConfig
+from jgrid.weightspace.models import (
+    EDITORS,
+    FIELD_EDITORS,
+    OF_ROWS,
+    OF_SINES,
+    READERS,
+    NetConfig,
+)
 from jgrid.weightspace.study import StudyConfig
 from jgrid.weightspace.subjects import (
     ReductionConfig,
@@ -64,12 +74,22 @@ Readers = Annotated[
 Editors = Annotated[
     tuple[Literal[tuple(EDITORS)], ...], tyro.conf.arg(help="Networks to train and compare.")
 ]
+FieldEditors = Annotated[
+    tuple[Literal[tuple(FIELD_EDITORS)], ...], tyro.conf.arg(help="Networks to train and compare.")
+]
 Signs = Annotated[
     Literal["canonical", "vary", "keep"],
     tyro.conf.arg(
         help="A neuron of sines may change sign, sin(-u) = -sin(u), or its phase by pi, and the"
         " field stays: give all neurons the sign and phase of a rule, vary the signs in training,"
         " or do neither."
+    ),
+]
+Rule = Annotated[
+    Literal["canonical", "keep"],
+    tyro.conf.arg(
+        help="A neuron of sines may change sign, sin(-u) = -sin(u), or its phase by pi, and the"
+        " field stays: give all neurons the sign and phase of a rule, or leave them as they are."
     ),
 ]
 PICTURES = (
@@ -107,6 +127,30 @@ def require_models(config):
     if not config.models:
         raise ArgumentError("models", "needs one at least")
     config.study.net.require_heeded(config.models)
+
+
+def require_for_fitting(config, *names):
+    """ArgumentError for what says how to fit fields, beside `zoo`, whose fields are as they are."""
+    if config.stock.zoo is None:
+        return
+    jobs = [other for other in COMMANDS.values() if type(other) is type(config)]
+    # in Python a job's stock may be made anew
+    jobs += [replace(other, stock=StockConfig()) for other in jobs]
+    usual = [dict(leaves(other)) for other in jobs]
+    for name, value in leaves(config):
+        given = all(value != defaults[name] for defaults in usual)
+        if given and name.startswith((*names, "stock.fields", "stock.fit.")):
+            raise ArgumentError(name, "is of a zoo to be fitted: leave it out beside `zoo`")
+
+
+def leaves(config: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+    """(path, value) of all entries of a config and of those in it."""
+    for entry in fields(config):
+        value = getattr(config, entry.name)
+        if is_dataclass(value):
+            yield from leaves(value, f"{path}{entry.name}.")
+        else:
+            yield path + entry.name, value
 
 
 @config
@@ -199,10 +243,9 @@ class ClassifyConfig:
         require_whole(self)
         if not self.read:
             raise ArgumentError("read", "needs one part at least")
+        require_for_fitting(self, "subject", "kind", "size", "reduction")
         if self.stock.zoo is None:
             self.check_kind(grids=self.kind == "mulfa")
-        elif self.size is not None:
-            raise ArgumentError("size", "is of a zoo to be fitted: leave it out beside `zoo`")
 
     def check_kind(self, grids):
         """ArgumentError for what does not go with grids, or with SIRENs."""
@@ -219,6 +262,7 @@ class ClassifyConfig:
 
 REGRESSION = TrainConfig(steps=1000, batch=64, warmup=100, decay=0.01, eval_every=250)
 CONTRAST = TrainConfig(steps=1000, batch=128, warmup=100, decay=0.01, eval_every=250)
+EDITION = TrainConfig(steps=1000, batch=32, warmup=100, decay=0.01, eval_every=250)
 EVALUATION = TrainConfig(steps=4000, batch=128, warmup=100, decay=0.01, eval_every=250)
 
 
@@ -239,6 +283,7 @@ class RegressConfig:
 
     def check(self):
         require_models(self)
+        require_for_fitting(self, "sines")
 
 
 @config
@@ -259,6 +304,7 @@ class EmbedConfig:
 
     def check(self):
         require_models(self)
+        require_for_fitting(self, "sines")
 
 
 @config
@@ -287,6 +333,7 @@ class AdaptConfig:
 
     def check(self):
         require_models(self)
+        require_for_fitting(self, "kind", "pictures")
 
 
 # the published experiment's domain, with strengths and sizes of our own, for CUDA: never run on
@@ -318,15 +365,38 @@ class ForwardConfig:
     sines: Annotated[SinesConfig, FLAT] = SinesConfig(highest=2.0)
     stock: Annotated[StockConfig, FLAT] = StockConfig()
     models: Editors = ("dwsnet", "mlp")
-    signs: Literal["canonical", "keep"] = "canonical"
-    """A neuron of sines may change sign, sin(-u) = -sin(u), or its phase by pi, and the field
-    stays: give all neurons the sign and phase of a rule, or leave them as they are."""
+    signs: Rule = "canonical"
     study: Annotated[StudyConfig, FLAT] = StudyConfig(
         net=NetConfig(channels=16, depth=3), train=EVALUATION
     )
 
     def check(self):
         require_models(self)
+        require_for_fitting(self, "subject", "reduction", "sines")
+
+
+@config
+class EditConfig:
+    """Change the pictures that fields are of, in one pass, by changing their weights."""
+
+    out: Out = None
+    device: Device = "auto"
+    subject: Folder = "mnist"
+    size: Size = None
+    reduction: Annotated[ReductionConfig, FLAT] = ReductionConfig()
+    change: Annotated[ChangeConfig, FLAT] = ChangeConfig()
+    stock: Annotated[StockConfig, FLAT] = StockConfig(fit=FitConfig(lr=3e-3, steps=400))
+    models: FieldEditors = ("dwsnet", "probes")
+    signs: Rule = "canonical"
+    study: Annotated[StudyConfig, FLAT] = StudyConfig(
+        net=NetConfig(channels=16, probes=128, width=512), train=EDITION
+    )
+
+    def check(self):
+        require_models(self)
+        require_whole(self)
+        # the pictures are needed beside a zoo too
+        require_for_fitting(self)
 
 
 def main(config):
@@ -441,6 +511,21 @@ def forward(config, out):
     return job.zoo, job.forward(ViewConfig(signs=config.signs)), {}
 
 
+def edit(config, out):
+    """Fields of changed pictures from fields of the pictures."""
+    with cli.user_errors(config):
+        pictures = pictures_of(config)
+        job = prepare(
+            config,
+            out,
+            lambda: pictures,
+            ("pictures",),
+            lambda zoo: require_fields_of(zoo, pictures),
+        )
+    results, figure = job.edit(pictures, config.change, ViewConfig(signs=config.signs))
+    return job.zoo, results, {"edits": figure}
+
+
 # What the jobs share
 
 
@@ -468,10 +553,10 @@ def pictures_of(config):
 
 def sized(config):
     """The config with the hidden layers of its size, where none are given."""
-    if getattr(config, "size", None) is None or config.kind == "mulfa":
+    if getattr(config, "size", None) is None or getattr(config, "kind", "siren") == "mulfa":
         return config
     stock = config if isinstance(config, ZooConfig) else config.stock
-    if stock.fit.hidden is not None:
+    if stock.fit.hidden is not None or getattr(stock, "zoo", None) is not None:
         return config
     stock = replace(stock, fit=replace(stock.fit, hidden=PUBLISHED_HIDDEN))
     return stock if isinstance(config, ZooConfig) else replace(config, stock=stock)
@@ -489,6 +574,7 @@ JOBS = {
     EmbedConfig: embed,
     AdaptConfig: adapt,
     ForwardConfig: forward,
+    EditConfig: edit,
 }
 COMMANDS = {
     "zoo": ZooConfig(),
@@ -498,6 +584,7 @@ COMMANDS = {
     "adapt": AdaptConfig(),
     "adapt-cifar": ADAPT_CIFAR,
     "forward": ForwardConfig(),
+    "edit": EditConfig(),
 }
 Command = Union[
     tuple(

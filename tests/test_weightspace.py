@@ -19,9 +19,10 @@ from jgrid.weightspace import zoo as zoo_module
 from jgrid.weightspace.adapt import AdaptTask, DomainConfig, FlatWeights, corrupt
 from jgrid.weightspace.baselines import FlatMLP, align
 from jgrid.weightspace.classifiers import Classifiers, Pairs, classify
+from jgrid.weightspace.edit import ChangeConfig, EditTask
 from jgrid.weightspace.fits import FitConfig, fit_sirens, siren_start
 from jgrid.weightspace.foreign import load_foreign
-from jgrid.weightspace.forward import states
+from jgrid.weightspace.forward import Descent, states
 from jgrid.weightspace.grids import GridPictures
 from jgrid.weightspace.jobs import StockConfig
 from jgrid.weightspace.layers import (
@@ -32,7 +33,7 @@ from jgrid.weightspace.layers import (
     to_features,
     to_weights,
 )
-from jgrid.weightspace.models import READERS, NetConfig
+from jgrid.weightspace.models import FIELD_EDITORS, READERS, NetConfig
 from jgrid.weightspace.signed import OddNorm, SignedLinear
 from jgrid.weightspace.space import WeightSpace, cnn_space, mlp_space
 from jgrid.weightspace.study import StudyConfig
@@ -669,6 +670,16 @@ def test_the_published_size(whole_digits, tmp_path):
         assert {"accuracy", "parameters", "seconds", "asks_field"} <= result[model].keys()
         assert result[model]["asks_field"] == (model == "probes")
     assert result["weights"]["W2"]["deviation"] == pytest.approx(zoo.weights["W2"].std(), rel=1e-5)
+    edit = weightspace.EditConfig(
+        subject=str(whole_digits),
+        size=28,
+        models=("probes", "forward"),
+        out=tmp_path / "edit",
+        **{**TINY, "stock": StockConfig(zoo=tmp_path / "out" / "zoo.safetensors")},
+    )
+    edited = weightspace.main(edit)
+    assert edited["probes"]["asks_field"] and not edited["forward"]["asks_field"]
+    assert edited["fitted"]["fields"] == 3 and edited["unchanged"]["mse"] > 0
     with pytest.raises(ValueError, match="none to test on"):
         replace(config.stock, fields=3).take(
             tmp_path / "few", lambda: load_split(whole_digits, 28), ()
@@ -1223,6 +1234,87 @@ def test_corruption_mirrors_and_changes_colours(monkeypatch):
     np.testing.assert_array_equal(corrupt(pixels, domain, RNG(0)), whole)
 
 
+# Editing
+
+
+def test_pictures_are_changed():
+    pixels = RNG(0).random((3, 6, 6, 1)).astype(np.float32)
+    wide = np.pad(pixels, ((0, 0), (1, 1), (1, 1), (0, 0)), mode="edge")
+    near = [wide[:, i : i + 6, j : j + 6] for i in range(3) for j in range(3)]
+    assert np.array_equal(ChangeConfig().apply(pixels), np.max(near, axis=0))
+    assert np.array_equal(ChangeConfig(change="erode").apply(pixels), np.min(near, axis=0))
+    turned = ChangeConfig(change="turn", angle=90.0).apply(pixels)
+    np.testing.assert_allclose(turned, np.rot90(pixels, axes=(1, 2)), atol=1e-5)
+    assert turned.dtype == np.float32
+
+
+def edit_task(fields=6):
+    """Fields of two outputs that nobody fitted, and pictures of 4 x 4 pixels to make of them."""
+    space, weights = sine_weights(fields, RNG(0))
+    line = np.linspace(-1, 1, 4, dtype=np.float32)
+    points = np.stack(np.meshgrid(line, line), axis=-1).reshape(-1, 2)
+    pictures = RNG(1).random((fields, 4, 4, 2)).astype(np.float32)
+    held = Weights(space, weights, np.arange(fields), omega=30.0)
+    return EditTask(held, pictures, points, np.arange(2, fields), np.arange(2))
+
+
+@pytest.mark.parametrize("name", FIELD_EDITORS)
+def test_an_edit_is_one_of_the_function(name):
+    """Of fields whose neurons stand in another order, and for those that know them, with other
+    signs and phases: the same pictures."""
+    task = edit_task()
+    np.random.seed(0)
+    model = FIELD_EDITORS[name](task.weights, NetConfig(channels=6, states=9, probes=9, rounds=2))
+    for parameter in model.parameters():
+        parameter.assign(parameter + 0.05 * jt.randn(parameter.shape))
+    index = np.arange(6)
+    before = task.rendered(model, index)
+    assert np.abs(before - task.rendered(None, index)).max() > 1e-2
+    weights = task.weights.weights
+    rng = RNG(2)
+    permuted = task.weights.space.permute(weights, task.weights.space.random_permutations(rng))
+    task.weights.weights = permuted
+    error = np.abs(task.rendered(model, index) - before).max()
+    assert error > 1e-2 if name == "mlp" else error < 1e-4
+    if name in ("forward", "probes"):
+        signs = neurons((-1, 1), 6, rng)
+        task.weights.weights = flip(permuted, signs)
+        np.testing.assert_allclose(task.rendered(model, index), before, atol=1e-4)
+
+
+@pytest.mark.parametrize("ask", [True, False])
+def test_a_descent_steps_down_the_gradient(ask):
+    task = edit_task()
+    np.random.seed(0)
+    model = Descent(task.weights, states=5, width=4, rounds=1, ask=ask)
+    fields = variables(task.weights.weights)
+    h, slopes, z = model._pass(fields)
+    error = jt.randn(z.shape).stop_grad()
+    moves = model._step(fields, 0, h, slopes, error)
+    gradients = jt.grad((error * z).sum(), list(fields.values()))
+    for (name, move), gradient in zip(moves.items(), gradients):
+        ratio = move.numpy() / gradient.numpy()
+        assert np.median(ratio) > 0
+        np.testing.assert_allclose(ratio, np.median(ratio), rtol=1e-2, err_msg=name)
+    if ask:
+        values = field_values(
+            {n: v[:1] for n, v in task.weights.weights.items()}, model.first.numpy().T[:1], 30.0
+        )
+        np.testing.assert_allclose(z.numpy()[0, :, 0], values[0], atol=1e-4)
+
+
+def test_edits_are_scored():
+    task = edit_task()
+    shown = task.rendered(None, task.test)
+    error = ((shown - task.values[task.test] - 0.5) ** 2).mean()
+    assert task.score(None, task.test) == pytest.approx(error, rel=1e-4)
+    model = FIELD_EDITORS["probes"](task.weights, NetConfig(probes=9, rounds=2))
+    found = task.evaluate(model)
+    assert found["mse"] == pytest.approx(task.score(model, task.test)) and model.is_training()
+    loss = task.loss(model, task.sample(0, 4))["mse"].item()
+    assert loss == pytest.approx(task.score(model, task.train), rel=1e-4)
+
+
 # The app
 
 FIT = FitConfig(hidden=(5, 5), steps=10)
@@ -1244,14 +1336,18 @@ SMALLER = ReductionConfig(side=4, crop=0)
         ("embed", "mse", "embedding.png"),
         ("adapt", "accuracy", "domains.png"),
         ("forward", "r2", None),
+        ("edit", "mse", "edits.png"),
     ],
 )
 def test_a_job_leaves_everything_behind(digits, tmp_path, job, metric, picture, capsys):
     subject = {}
-    if job in ("classify", "adapt"):
+    if job in ("classify", "adapt", "edit"):
         subject = {"subject": str(digits), "reduction": SMALLER}
     out = tmp_path / "out"
-    weightspace.main(replace(weightspace.COMMANDS[job], out=out, **TINY, **subject))
+    config = replace(
+        weightspace.COMMANDS[job], out=out, models=("dwsnet", "mlp"), **TINY, **subject
+    )
+    weightspace.main(config)
     result = json.loads((out / "result.json").read_text())
     for model in ("dwsnet", "mlp"):
         assert (
@@ -1282,7 +1378,7 @@ def test_a_job_leaves_everything_behind(digits, tmp_path, job, metric, picture, 
             replace(
                 weightspace.COMMANDS[job],
                 out=tmp_path / "again",
-                **{**TINY, "stock": replace(STOCK, zoo=out / "zoo.safetensors")},
+                **{**TINY, "stock": StockConfig(zoo=out / "zoo.safetensors", held_out=8)},
             )
         )
         assert (
@@ -1356,7 +1452,7 @@ def test_the_cifar_preset(cifar, digits, tmp_path, monkeypatch, capsys):
     again = replace(
         weightspace.COMMANDS["adapt"],
         reduction=SMALLER,
-        **{**TINY, "stock": replace(STOCK, zoo=out / "zoo.safetensors")},
+        **{**TINY, "stock": StockConfig(zoo=out / "zoo.safetensors", held_out=8)},
     )
     for subject, words in (
         (digits, "do not go with pictures of 4 x 4 pixels and 1 channels"),
@@ -1374,7 +1470,7 @@ def test_reading_kernels_and_decoders(digits, tmp_path):
     )
     saved = {
         **TINY,
-        "stock": replace(STOCK, zoo=tmp_path / "whole" / "zoo.safetensors"),
+        "stock": StockConfig(zoo=tmp_path / "whole" / "zoo.safetensors", held_out=8),
     }
     part = weightspace.main(
         replace(
@@ -1510,6 +1606,26 @@ WRONG = {
     "signs dropped out": (
         ["regress", "--models", "dwsnet", "dwsnet-signed", "--net.dropout", "0.1"],
         "--net.dropout is of dwsnet",
+    ),
+    "subject of a zoo": (
+        ["classify", "--zoo", "z", "--subject", "fashion-mnist"],
+        "--subject is of a zoo to be fitted: leave it out beside --zoo",
+    ),
+    "kind of a zoo": (["classify", "--zoo", "z", "--kind", "mulfa"], "leave it out beside --zoo"),
+    "side of a zoo": (["classify", "--zoo", "z", "--side", "5"], "--side is of a zoo to be"),
+    "number of a zoo": (["embed", "--zoo", "z", "--fields", "9"], "--fields is of a zoo to be"),
+    "fit of a zoo": (["edit", "--zoo", "z", "--fit.lr", "1"], "--fit.lr is of a zoo to be"),
+    "sines of a zoo": (["regress", "--zoo", "z", "--highest", "5"], "--highest is of a zoo to be"),
+    "pictures of a zoo": (["adapt", "--zoo", "z", "--pictures", "5"], "--pictures is of a zoo"),
+    "kind of a preset's zoo": (["adapt-cifar", "--zoo", "z", "--pictures", "5"], "--pictures is"),
+    "lines of a zoo": (["forward", "--zoo", "z", "--subject", "mnist"], "--subject is of a zoo"),
+    "no rounds": (["edit", "--net.rounds", "0"], "--net.rounds must be at least 1"),
+    "an angle of no turn": (["edit", "--angle", "5"], "--angle is of --change turn"),
+    "an unknown change": (["edit", "--change", "shrink"], "--change"),
+    "fields of other pictures": (
+        ["edit", "--zoo", "{tmp}/pictures.safetensors", "--subject", "{digits}", "--side", "4"]
+        + ["--crop", "0", "--held-out", "1"],
+        "its fields are of other pictures",
     ),
     "no steps": (["zoo", "--fit.steps", "0"], "--fit.steps must be at least 1"),
 }

@@ -15,9 +15,10 @@ a weight tensor is hidden (it has a name, and may be permuted) or free."""
 from jgrid.weightspace.adapt import AdaptTask
 from jgrid.weightspace.baselines import FlatMLP, align
 from jgrid.weightspace.classifiers import Classifiers
+from jgrid.weightspace.edit import ChangeConfig, EditTask
 from jgrid.weightspace.fits import FitConfig
 from jgrid.weightspace.foreign import load_foreign
-from jgrid.weightspace.forward import ForwardReader, Probes
+from jgrid.weightspace.forward import Descent, ForwardReader, Probes
 from jgrid.weightspace.grids import GridPictures
 from jgrid.weightspace.layers import DWSNet, Equivariant, EquivariantLinear
 from jgrid.weightspace.models import NetConfig
@@ -33,8 +34,11 @@ from jgrid.weightspace.zoo import AbstractSubject, Zoo, fit_zoo
 __all__ = [
     "AbstractSubject",
     "AdaptTask",
+    "ChangeConfig",
     "Classifiers",
     "DWSNet",
+    "Descent",
+    "EditTask",
     "EmbedTask",
     "Equivariant",
     "EquivariantLinear",

@@ -101,3 +101,14 @@ def domains(clean: np.ndarray, corrupted: np.ndarray, side: int) -> Figure:
             ax.imshow(value.reshape(side, side, -1).squeeze(), cmap="gray", vmin=0, vmax=1)
             ax.set(xticks=[], yticks=[])
     return figure
+
+
+def edits(rows: dict[str, np.ndarray]) -> Figure:
+    """Pictures (n, side, side, C) in [0, 1], a row for each name."""
+    figure, axes = subplots(len(rows), len(next(iter(rows.values()))), 1.0, 1.0)
+    for row, (name, values) in zip(axes, rows.items()):
+        for ax, value in zip(row, values):
+            ax.imshow(np.clip(value, 0, 1).squeeze(), cmap="gray", vmin=0, vmax=1)
+            ax.set(xticks=[], yticks=[])
+        row[0].set_ylabel(name)
+    return figure

@@ -11,9 +11,16 @@ from jgrid.run import make_folder
 from jgrid.weightspace import figures
 from jgrid.weightspace.adapt import AdaptTask
 from jgrid.weightspace.classifiers import Pairs
-from jgrid.weightspace.fits import FitConfig
+from jgrid.weightspace.edit import ChangeConfig, EditTask
+from jgrid.weightspace.fits import FitConfig, fit_sirens
 from jgrid.weightspace.grids import PARTS
-from jgrid.weightspace.models import ASK_THE_FIELD, EDITORS, KNOW_ALL_SIGNS, READERS
+from jgrid.weightspace.models import (
+    ASK_THE_FIELD,
+    EDITORS,
+    FIELD_EDITORS,
+    KNOW_ALL_SIGNS,
+    READERS,
+)
 from jgrid.weightspace.study import Studied, StudyConfig, train_seeds
 from jgrid.weightspace.subjects import Pictures
 from jgrid.weightspace.tasks import EmbedTask, ForwardTask, Projected, ReadTask
@@ -24,6 +31,8 @@ import numpy as np
 from matplotlib.figure import Figure
 
 ALL = tuple(PARTS)
+REFITTED = 128  # changed pictures to which fields are fitted for comparison
+DRAWN = 8  # fields that are drawn before and after
 
 
 @config
@@ -141,6 +150,45 @@ class Job(NamedTuple):
         }
         figure = figures.domains(clean.pixels[:10], unseen.pixels[:10], clean.pixels.shape[1])
         return {**results, **about}, figure
+
+    def edit(
+        self, pictures: Pictures, change: ChangeConfig, views: ViewConfig
+    ) -> tuple[dict[str, Any], Figure]:
+        """Fields of changed pictures from the fields of the pictures. Beside the networks: the
+        fields as they are, their renderings changed pixel by pixel, and fields that are fitted to
+        some of the changed pictures as the zoo's were."""
+        truth = change.apply(pictures.pixels[: len(self.zoo)])
+
+        def make(model: str, seed: int) -> tuple:
+            weights = self.weights(model, views)
+            task = EditTask(weights, truth, pictures.points, self.train, self.test, seed)
+            return task, FIELD_EDITORS[model](weights, self.study.net)
+
+        results, studied = self.compare(make)
+        for model, result in results.items():
+            result["seconds"] = result["seconds_train"]
+            result["asks_field"] = model in ASK_THE_FIELD
+        one, *_ = studied.values()
+        before = one.task.rendered(None, self.test).reshape(len(self.test), *truth.shape[1:])
+        changed = change.apply(np.clip(before, 0, 1))
+        some = self.test[:REFITTED]
+        fit = self.zoo.config["made"]["fit"]
+        fit = FitConfig(**{**fit, "hidden": tuple(fit["hidden"])})
+        rng = np.random.default_rng(fit.seed)
+        _, quality = fit_sirens(pictures.points, one.task.values[some], fit, rng)
+        about = {
+            "unchanged": {"mse": one.task.score(None, self.test)},
+            "changed pixels": {"mse": float(((changed - truth[self.test]) ** 2).mean())},
+            "fitted": {"mse": float((10 ** (-quality / 10)).mean()), "fields": len(some)},
+        }
+        shown = self.test[:DRAWN]
+        rows = {"before": before[:DRAWN]}
+        for model, one in studied.items():
+            one.learner.eval()
+            rows[model] = one.task.rendered(one.learner, shown).reshape(
+                len(shown), *truth.shape[1:]
+            )
+        return {**results, **about}, figures.edits({**rows, "truth": truth[shown]})
 
     def forward(self, views: ViewConfig) -> dict[str, Any]:
         """The fields' values from their weights and a point."""

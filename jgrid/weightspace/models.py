@@ -6,7 +6,7 @@ from typing import Annotated, Callable
 from jgrid.config import ArgumentError, Count, Positive, Share, Weight, config
 from jgrid.weightspace.adapt import FlatWeights
 from jgrid.weightspace.baselines import FlatMLP, RowEncoder, RowTransformer
-from jgrid.weightspace.forward import ForwardReader, Probes
+from jgrid.weightspace.forward import Descent, ForwardReader, Probes
 from jgrid.weightspace.layers import DWSNet, Equivariant
 from jgrid.weightspace.signed import SignedDWSNet
 from jgrid.weightspace.space import WeightSpace
@@ -37,6 +37,8 @@ class NetConfig:
     """Learning rate of the DWSNets, the forward reader and the probes."""
     states: Count = 128
     """Features of a neuron in the forward reader."""
+    rounds: Annotated[int, Interval(ge=1, le=1000)] = 8
+    """Steps of the forward reader and the probes, where they edit."""
     probes: Count = 64
     """Points at which `probes` asks a field."""
     width: Count = 256
@@ -106,6 +108,14 @@ def _flat_weights(space: WeightSpace, net: NetConfig) -> nn.Module:
     return FlatWeights(space, net.width)
 
 
+def _forward_editor(weights: Weights, net: NetConfig) -> nn.Module:
+    return Descent(weights, net.states, net.width, net.rounds)
+
+
+def _probes_editor(weights: Weights, net: NetConfig) -> nn.Module:
+    return Descent(weights, net.probes, net.width, net.rounds, ask=True)
+
+
 # from weights with c_in features each to n_out numbers: build(weights, n_out, net, c_in)
 READERS: dict[str, Reader] = {
     "dwsnet": _dwsnet,
@@ -124,3 +134,10 @@ KNOW_ALL_SIGNS = {"forward", "probes"}  # and all phases: a canonical form would
 ASK_THE_FIELD = {"probes"}  # they see values of the field, the others its weights alone
 # from weights to weights: build(space, net)
 EDITORS = {"dwsnet": _equivariant, "mlp": _flat_weights}
+# of fields of sines: build(weights, net)
+FIELD_EDITORS: dict[str, Callable[[Weights, NetConfig], nn.Module]] = {
+    "dwsnet": lambda weights, net: _equivariant(weights.space, net),
+    "forward": _forward_editor,
+    "probes": _probes_editor,
+    "mlp": lambda weights, net: _flat_weights(weights.space, net),
+}
