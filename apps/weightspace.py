@@ -13,10 +13,10 @@
 Each job makes the zoo it needs, or takes one with --zoo; --help after the job lists its flags and
 their values there."""
 
-from collections.abc import Iterator
-from dataclasses import asdict, fields, is_dataclass, replace
+from dataclasses import asdict, fields, replace
+from operator import attrgetter
 from pathlib import Path
-from typing import Annotated, Any, Optional, Union
+from typing import Annotated, Optional, Union
 
 from jgrid import cli, data
 from jgrid.config import ArgumentError, Count, Share, Weight, config
@@ -136,21 +136,11 @@ def require_for_fitting(config, *names):
     jobs = [other for other in COMMANDS.values() if type(other) is type(config)]
     # in Python a job's stock may be made anew
     jobs += [replace(other, stock=StockConfig()) for other in jobs]
-    usual = [dict(leaves(other)) for other in jobs]
-    for name, value in leaves(config):
-        given = all(value != defaults[name] for defaults in usual)
-        if given and name.startswith((*names, "stock.fields", "stock.fit.")):
+    for name in cli.flags(config):
+        value = attrgetter(name)
+        of_fitting = name.startswith((*names, "stock.fields", "stock.fit."))
+        if of_fitting and all(value(config) != value(other) for other in jobs):
             raise ArgumentError(name, "is of a zoo to be fitted: leave it out beside `zoo`")
-
-
-def leaves(config: Any, path: str = "") -> Iterator[tuple[str, Any]]:
-    """(path, value) of all entries of a config and of those in it."""
-    for entry in fields(config):
-        value = getattr(config, entry.name)
-        if is_dataclass(value):
-            yield from leaves(value, f"{path}{entry.name}.")
-        else:
-            yield path + entry.name, value
 
 
 @config

@@ -82,10 +82,12 @@ def leave_seen(views: Views, occupancy: Occupancy, box: Box) -> None:
     _require(occupancy, HULL_BYTES)
     centres = box.to_world(occupancy.centres())
     balls = _Balls(centres, 0.0)
+    enough = min(MEET, len(views.poses))
     cameras = np.zeros(len(centres), int)
     for n in range(len(views.poses)):
-        cameras[balls.project(views, n, np.arange(len(centres)))[0]] += 1
-    occupancy.carve(cameras >= min(MEET, len(views.poses)))
+        seen, *_ = balls.project(views, n, np.flatnonzero(cameras < enough))
+        cameras[seen] += 1
+    occupancy.carve(cameras >= enough)
 
 
 def _require(occupancy: Occupancy, of_cell: int) -> None:
@@ -195,13 +197,10 @@ class _Silhouettes:
     """What pictures show, and the points of a box that may be it."""
 
     def __init__(self, views: Views, points: np.ndarray, radius: float, box: Box):
-        def balls(points: np.ndarray, radius: float) -> _Balls:
-            return _Balls((points - 0.5) * box.side + np.asarray(box.centre), radius * box.side)
-
         self.views = views
-        self.balls = balls(points, radius)
+        self.balls = _Balls(box.to_world(points), radius * box.side)
         lattice = (np.indices((COARSE,) * 3).reshape(3, -1).T + 0.5) / COARSE
-        self.box = balls(lattice, np.sqrt(3) / 2 / COARSE)
+        self.box = _Balls(box.to_world(lattice), np.sqrt(3) / 2 / COARSE * box.side)
 
     def count(self, most: float) -> tuple[np.ndarray, np.ndarray, list[np.ndarray]]:
         """How many pictures see each point (N,), how many show it as empty (N,), and which points

@@ -84,10 +84,13 @@ class Job(NamedTuple):
     out: Path
 
     def compare(self, make: Callable[..., Any]) -> tuple[dict[str, Any], dict[str, Studied]]:
-        """({model: results}, {model: Studied}); make(model, seed) -> (task, network)."""
+        """({model: results}, {model: Studied}); make(model, seed) -> (task, network). The results
+        say which networks ask the field."""
         studied = {}
         for model in self.models:
             one = train_seeds(model, partial(make, model), self.study, self.out)
+            one.results["seconds"] = one.results["seconds_train"]
+            one.results["asks_field"] = model in ASK_THE_FIELD
             studied[model] = one
             scores = ", ".join(f"{score:.4f}" for score in one.results[f"{one.task.metric}_seeds"])
             print(f"{model}: {one.task.metric} {scores}", flush=True)
@@ -102,19 +105,14 @@ class Job(NamedTuple):
     def read(
         self, labels: np.ndarray, views: ViewConfig, parts: tuple[str, ...] = ALL
     ) -> tuple[dict[str, Any], dict[str, Studied]]:
-        """From weights to labels: classes (F,), or values (F, n). The results say which networks
-        ask the field."""
+        """From weights to labels: classes (F,), or values (F, n)."""
 
         def make(model: str, seed: int) -> tuple:
             weights = self.weights(model, views, parts)
             task = ReadTask(weights, labels, self.train, self.test, seed)
             return task, READERS[model](weights, task.n_out, self.study.net, 1)
 
-        results, studied = self.compare(make)
-        for model, result in results.items():
-            result["seconds"] = result["seconds_train"]
-            result["asks_field"] = model in ASK_THE_FIELD
-        return results, studied
+        return self.compare(make)
 
     def embed(self, views: ViewConfig) -> tuple[dict[str, Any], Figure]:
         """Embeddings by contrast, a linear regression from them to (a, b), and their t-SNE."""
@@ -165,19 +163,16 @@ class Job(NamedTuple):
             return task, FIELD_EDITORS[model](weights, self.study.net)
 
         results, studied = self.compare(make)
-        for model, result in results.items():
-            result["seconds"] = result["seconds_train"]
-            result["asks_field"] = model in ASK_THE_FIELD
-        one, *_ = studied.values()
-        before = one.task.rendered(None, self.test).reshape(len(self.test), *truth.shape[1:])
+        task = studied[self.models[0]].task
+        before = task.rendered(None, self.test).reshape(truth[self.test].shape)
         changed = change.apply(np.clip(before, 0, 1))
         some = self.test[:REFITTED]
         fit = self.zoo.config["made"]["fit"]
         fit = FitConfig(**{**fit, "hidden": tuple(fit["hidden"])})
         rng = np.random.default_rng(fit.seed)
-        _, quality = fit_sirens(pictures.points, one.task.values[some], fit, rng)
+        _, quality = fit_sirens(pictures.points, task.values[some], fit, rng)
         about = {
-            "unchanged": {"mse": one.task.score(None, self.test)},
+            "unchanged": {"mse": task.score(None, self.test)},
             "changed pixels": {"mse": float(((changed - truth[self.test]) ** 2).mean())},
             "fitted": {"mse": float((10 ** (-quality / 10)).mean()), "fields": len(some)},
         }
@@ -185,9 +180,7 @@ class Job(NamedTuple):
         rows = {"before": before[:DRAWN]}
         for model, one in studied.items():
             one.learner.eval()
-            rows[model] = one.task.rendered(one.learner, shown).reshape(
-                len(shown), *truth.shape[1:]
-            )
+            rows[model] = one.task.rendered(one.learner, shown).reshape(truth[shown].shape)
         return {**results, **about}, figures.edits({**rows, "truth": truth[shown]})
 
     def forward(self, views: ViewConfig) -> dict[str, Any]:
